@@ -1,0 +1,53 @@
+"""``python -P -m worker``: the lifeline first, then the spec in, the events out."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import faulthandler
+import os
+import sys
+from pathlib import Path
+
+from worker import lifeline
+from worker.events import EventPipe
+from worker.protocol import (
+    EVENTS_FD_FLAG,
+    PROBE_FLAG,
+    Started,
+    decode_probe_request,
+    decode_spec,
+)
+
+
+def main() -> None:
+    """Run the one trial, or the probe, that the first line on stdin asks for."""
+    parser = argparse.ArgumentParser(prog="python -P -m worker", description=__doc__)
+    parser.add_argument(EVENTS_FD_FLAG, type=int, required=True, dest="events_fd")
+    parser.add_argument(PROBE_FLAG, action="store_true", dest="probe")
+    arguments = parser.parse_args()
+    # A crash inside MLX leaves its Python stack in the log; the signal is raised again afterwards.
+    faulthandler.enable()
+    _offer_to_the_oom_killer()
+    request = sys.stdin.buffer.readline()
+    lifeline.hold(sys.stdin.buffer)
+    events = EventPipe(arguments.events_fd)
+    events.send(Started(at=events.now(), pid=os.getpid()))
+    # Everything heavy is imported from here on, under the lifeline.
+    if arguments.probe:
+        from worker import probe
+
+        probe.run(decode_probe_request(request), events)
+    from worker import trial
+
+    trial.run(decode_spec(request), events)
+
+
+def _offer_to_the_oom_killer() -> None:
+    """When Linux must kill something for memory, it shall be the worker, not the parent."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""A model as mlx-lm's own classes build it, before any of its weights exist."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.nn as nn
+from mlx.utils import tree_flatten
+from mlx_lm.utils import _get_classes
+
+from worker.protocol import ModelFacts
+
+
+class UnsupportedModelError(ValueError):
+    """The model cannot be built, or not be trained, by mlx-lm's classes."""
+
+
+def build(config: dict[str, Any]) -> nn.Module:
+    """The model of ``config`` (a ``config.json``), nothing of it allocated: MLX arrays are lazy.
+
+    Raises:
+        UnsupportedModelError: when mlx-lm lacks the architecture, the config does not fit it, or
+            it asks for code of its own, which is never run.
+    """
+    if config.get("model_file") is not None:
+        raise UnsupportedModelError("its config asks to run code of its own (model_file)")
+    if "model_type" not in config:
+        raise UnsupportedModelError("its config has no model_type")
+    try:
+        model_class, arguments_class = _get_classes(config)
+        model: nn.Module = model_class(arguments_class.from_dict(config))
+    except (TypeError, ValueError, KeyError, AttributeError, ZeroDivisionError) as error:
+        raise UnsupportedModelError(str(error)) from error
+    return model
+
+
+def attention_projections(model: nn.Module) -> set[str]:
+    """Paths, within one layer, of the attention's linear projections: q, k, v, o where so named."""
+    return {
+        path
+        for layer in model.layers
+        for path, module in layer.named_modules()
+        if "attn" in path or "attention" in path
+        if isinstance(module, nn.Linear | nn.QuantizedLinear)
+    }
+
+
+def facts(config: dict[str, Any]) -> ModelFacts:
+    """What the parent must know of a model before it plans trials; raises as `build` does."""
+    model = build(config)
+    return ModelFacts(
+        parameters=sum(array.size for _, array in tree_flatten(model.parameters())),
+        layers=len(model.layers),
+        lora_targets=len(attention_projections(model)),
+    )

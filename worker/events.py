@@ -1,0 +1,56 @@
+"""The worker's end of the event pipe."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import NoReturn
+
+from worker.protocol import Event, FinalEvent, Passed, Phase, PhaseBegan, encode_event
+
+
+class EventPipe:
+    """Writes events, one whole line at a time, from any thread.
+
+    The descriptor is made non-inheritable, so that a grandchild cannot hold the pipe open or write
+    into it. A parent that is gone ends the process: nobody is left to report to. ``phase`` is the
+    one last announced.
+    """
+
+    phase = Phase.IMPORT
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._started = time.monotonic()
+        # Re-entrant: a final event keeps the lock for good, so that nothing can follow it.
+        self._lock = threading.RLock()
+        os.set_inheritable(fd, False)
+
+    def now(self) -> float:
+        """Seconds since this pipe, and so the worker, began."""
+        return time.monotonic() - self._started
+
+    def send(self, event: Event) -> None:
+        """Write one event; returns when the kernel has all of it."""
+        line = memoryview(encode_event(event))
+        with self._lock:
+            try:
+                while line:
+                    line = line[os.write(self._fd, line) :]
+            except OSError:
+                os._exit(1)
+
+    def enter(self, phase: Phase, limit_bytes: int | None = None) -> None:
+        """Announce that ``phase`` begins, under this MLX memory limit if it sets one."""
+        self.phase = phase
+        self.send(PhaseBegan(self.now(), phase, limit_bytes))
+
+    def finish(self, event: FinalEvent) -> NoReturn:
+        """Write the final event and leave at once.
+
+        ``os._exit``, because MLX can fault while it is torn down, after everything was measured.
+        """
+        self._lock.acquire()
+        self.send(event)
+        os._exit(0 if isinstance(event, Passed) else 1)

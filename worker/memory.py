@@ -1,0 +1,44 @@
+"""MLX's memory counters: sampled as a heartbeat, and held against the budget."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import mlx.core as mx
+
+from worker.events import EventPipe
+from worker.protocol import Memory, OverBudget, Phase
+
+SAMPLE_SECONDS = 0.1
+
+
+class MemoryWatch:
+    """Samples active and cache memory, and ends a trial that passes its budget.
+
+    MLX's own limit is soft: past it MLX waits and then allocates all the same. So in the phases in
+    which the budget must hold, the worker ends itself.
+    """
+
+    def __init__(self, events: EventPipe, budget_bytes: int) -> None:
+        self._events = events
+        self._budget_bytes = budget_bytes
+
+    def start(self) -> None:
+        """Sample from a daemon thread from now on; `mx.eval` releases the GIL, so it never stalls."""
+        threading.Thread(target=self._sample, name="memory", daemon=True).start()
+
+    def require(self, nbytes: int, *, planned: bool = False) -> None:
+        """End the trial as over budget if ``nbytes`` are more than the budget."""
+        if nbytes > self._budget_bytes:
+            now = self._events.now()
+            self._events.finish(OverBudget(now, self._events.phase, nbytes, planned))
+
+    def _sample(self) -> None:
+        while True:
+            active = mx.get_active_memory()
+            self._events.send(Memory(self._events.now(), active, mx.get_cache_memory()))
+            # The relaxed phase corrects an overshoot by lowering MLX's limit instead.
+            if self._events.phase is not Phase.RELAXED:
+                self.require(active)
+            time.sleep(SAMPLE_SECONDS)

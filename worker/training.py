@@ -1,0 +1,164 @@
+"""LoRA training as mlx-lm does it, and the two phases in which it is measured."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
+import numpy as np
+from mlx.utils import tree_flatten
+from mlx_lm.tuner.trainer import default_loss, grad_checkpoint
+from mlx_lm.tuner.utils import linear_to_lora_layers
+
+from worker.architecture import UnsupportedModelError, attention_projections
+from worker.events import EventPipe
+from worker.memory import MemoryWatch
+from worker.protocol import Passed, Phase, Step, TrialSpec
+
+TIGHT_STEPS = 3
+"""The first allocates the optimizer's state and traces the graph; the peak repeats from the second
+on (measured: 11.94, 12.99, 12.98, 13.00 MB)."""
+
+RELAXED_ATTEMPTS = 4
+"""How often the limit is lowered by the overshoot before the tight one is taken, which held."""
+
+LORA_SCALE = 2.0
+LEARNING_RATE = 1e-5  # mlx_lm.lora's default
+
+
+class EvidenceError(RuntimeError):
+    """The steps ran, but what they left behind is not what training leaves behind."""
+
+
+def add_adapters(model: nn.Module, spec: TrialSpec) -> None:
+    """Freeze ``model`` and put LoRA on the attention projections of its last layers."""
+    keys = attention_projections(model)
+    if not keys:
+        raise UnsupportedModelError("it has no attention projections that LoRA could train")
+    model.freeze()
+    config = {"rank": spec.lora_rank, "scale": LORA_SCALE, "dropout": 0.0, "keys": keys}
+    linear_to_lora_layers(model, spec.lora_layers, config)
+    if spec.grad_checkpoint:
+        grad_checkpoint(model.layers[0])
+    model.train()
+
+
+class Trainer:
+    """One optimizer step at a time, exactly as ``mlx_lm.tuner.trainer.train`` takes them.
+
+    Its loop is not called itself because it raises the wired limit, trains in one phase and writes
+    adapters; the step, its compilation, evaluation and cache policy are the same.
+    """
+
+    def __init__(self, model: nn.Module, spec: TrialSpec, vocab_size: int) -> None:
+        optimizer = optim.AdamW(learning_rate=LEARNING_RATE)
+        loss_and_grad = nn.value_and_grad(model, default_loss)
+        self._state = [model.state, optimizer.state, mx.random.state]
+
+        @partial(mx.compile, inputs=self._state, outputs=self._state)
+        def step(batch: tuple[mx.array, mx.array]) -> tuple[mx.array, mx.array]:
+            (loss, tokens), grad = loss_and_grad(model, *batch)
+            optimizer.update(model, grad)
+            return loss, tokens
+
+        self._step: Callable[[tuple[mx.array, mx.array]], tuple[mx.array, mx.array]] = step
+        self._model = model
+        self._batches = _full_batches(spec, vocab_size)
+        self._first_adapters = self._adapters()
+        self.losses: list[float] = []
+
+    def step(self) -> tuple[float, int, float]:
+        """Train on the next batch; seconds, tokens and loss of that step."""
+        began = time.perf_counter()
+        loss, tokens = self._step(next(self._batches))
+        mx.eval(self._state, loss, tokens)
+        mx.clear_cache()
+        seconds = time.perf_counter() - began
+        self.losses.append(loss.item())
+        return seconds, int(tokens.item()), self.losses[-1]
+
+    def check(self) -> None:
+        """Raise EvidenceError unless the steps so far are evidence of training.
+
+        Since MLX 0.32 a Metal failure may surface only at a later call, hence the synchronization.
+        """
+        mx.synchronize()
+        if not all(math.isfinite(loss) for loss in self.losses):
+            raise EvidenceError(f"a loss is not finite: {self.losses}")
+        if len(set(self.losses)) == 1:
+            raise EvidenceError(f"the loss never changed: {self.losses}")
+        if self._adapters() == self._first_adapters:
+            raise EvidenceError("no adapter weight changed")
+
+    def _adapters(self) -> list[float]:
+        """A checksum of each LoRA ``b`` matrix: zero at first, moved only by a gradient."""
+        leaves = tree_flatten(self._model.trainable_parameters())
+        return [mx.abs(leaf).sum().item() for path, leaf in leaves if path.endswith("lora_b")]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One phase's steps: the peak of MLX's active memory, and whether every step was taken."""
+
+    peak_bytes: int
+    complete: bool
+
+
+def measure(trainer: Trainer, spec: TrialSpec, watch: MemoryWatch, events: EventPipe) -> Passed:
+    """The tight phase, then the relaxed one, from below: nothing larger than needed is tried first.
+
+    Ends the process as over budget, by way of ``watch``, when the needed memory is more than that.
+    """
+
+    def run(phase: Phase, limit: int, steps: int, stop_above: float) -> Measured:
+        events.enter(phase, limit)
+        mx.set_memory_limit(limit)
+        mx.clear_cache()
+        mx.reset_peak_memory()
+        for index in range(1, steps + 1):
+            seconds, tokens, loss = trainer.step()
+            peak = mx.get_peak_memory()
+            events.send(Step(events.now(), phase, index, seconds, tokens, loss, peak))
+            if peak > stop_above:
+                return Measured(peak, complete=False)
+        return Measured(mx.get_peak_memory(), complete=True)
+
+    tight_limit = mx.get_active_memory()
+    needed = run(Phase.TIGHT, tight_limit, TIGHT_STEPS, spec.budget_bytes).peak_bytes
+    watch.require(needed)
+    limit = spec.budget_bytes
+    for attempt in range(RELAXED_ATTEMPTS + 1):
+        if attempt == RELAXED_ATTEMPTS:
+            limit = tight_limit
+        relaxed = run(Phase.RELAXED, limit, spec.steps, spec.budget_bytes)
+        if relaxed.complete and relaxed.peak_bytes <= spec.budget_bytes:
+            break
+        limit = max(tight_limit, limit - (relaxed.peak_bytes - spec.budget_bytes))
+    watch.require(relaxed.peak_bytes)
+    trainer.check()
+    return Passed(events.now(), needed, relaxed.peak_bytes, limit)
+
+
+def vocabulary_size(config: dict[str, Any]) -> int:
+    """How many tokens a model knows, from its ``config.json``."""
+    text = config.get("text_config") or {}
+    return int(config.get("vocab_size") or text["vocab_size"])
+
+
+def _full_batches(spec: TrialSpec, vocab_size: int) -> Iterator[tuple[mx.array, mx.array]]:
+    """Batches as mlx-lm makes them, each of full length: the worst case that training can meet.
+
+    Token ids of shape [batch, sequence] and (offset, length) of each row, both int32.
+    """
+    draw = np.random.default_rng(spec.seed)
+    lengths = mx.array([(0, spec.seq_length)] * spec.batch_size)
+    while True:
+        shape = (spec.batch_size, spec.seq_length)
+        yield mx.array(draw.integers(0, vocab_size, shape, dtype=np.int32)), lengths

@@ -1,0 +1,55 @@
+"""One trial, from spec to final event."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from typing import NoReturn
+
+from worker.events import EventPipe
+from worker.protocol import Failed, Loaded, Passed, Phase, TrialSpec
+
+
+def run(spec: TrialSpec, events: EventPipe) -> NoReturn:
+    """Run the trial and leave with its final event; any exception becomes one."""
+    events.enter(Phase.IMPORT)
+    try:
+        final = _measure(spec, events)
+    except Exception as error:  # the parent classifies it; the worker only reports
+        traceback.print_exc()
+        events.finish(Failed(events.now(), events.phase, type(error).__name__, str(error)))
+    events.finish(final)
+
+
+def _measure(spec: TrialSpec, events: EventPipe) -> Passed:
+    # Imported here, so that the phase and the lifeline cover the seconds that they take.
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+    from mlx_lm.utils import get_total_parameters
+
+    from worker import device, training, weights
+    from worker.memory import MemoryWatch
+
+    events.send(device.describe(events.now()))
+    watch = MemoryWatch(events, spec.budget_bytes)
+    watch.start()
+
+    events.enter(Phase.LOAD)
+    began = time.perf_counter()
+    mx.random.seed(spec.seed)
+    model = weights.plan(spec)
+    watch.require(weights.planned_bytes(model), planned=True)
+    synthesize = spec.weights == "synthetic"
+    weights.materialize(
+        model,
+        synthesize=synthesize,
+        after_each=lambda: watch.require(mx.get_active_memory()),
+    )
+    parameters = get_total_parameters(model)
+    training.add_adapters(model, spec)
+    trainer = training.Trainer(model, spec, training.vocabulary_size(spec.model.config))
+    trainable = sum(v.size for _, v in tree_flatten(model.trainable_parameters()))
+    seconds = time.perf_counter() - began
+    resident, peak = mx.get_active_memory(), mx.get_peak_memory()
+    events.send(Loaded(events.now(), seconds, resident, peak, parameters, trainable))
+    return training.measure(trainer, spec, watch, events)

@@ -1,0 +1,150 @@
+"""A model's weights, resident: synthesized or read from files, quantized as asked.
+
+Either way tensor by tensor, so that an unquantized model never exists in memory as a whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+from mlx.utils import tree_flatten, tree_unflatten
+from mlx_lm.utils import load_model, quantize_model
+
+from worker import architecture
+from worker.protocol import Quantization, TrialSpec
+
+_FLOATING_TYPES = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}
+_BLOCK_BYTES = 64 * 2**20
+
+
+def plan(spec: TrialSpec) -> nn.Module:
+    """The spec's model with every weight's shape, type and quantization, none of them allocated."""
+    if spec.weights == "real":
+        if spec.model.path is None:
+            raise ValueError("real weights need a local folder")
+        model, config = load_model(Path(spec.model.path), lazy=True)
+        is_quantized = "quantization" in config
+    else:
+        config = spec.model.config
+        model = architecture.build(config)
+        _as_stored(model, config)
+        is_quantized = _quantize_as_stored(model, config)
+    if spec.quantization is not None and not is_quantized:
+        model = _quantize(model, config, spec.quantization)
+    return model
+
+
+def planned_bytes(model: nn.Module) -> int:
+    """What the weights will take once they are resident: the sum of their sizes."""
+    return sum(array.nbytes for _, array in tree_flatten(model.parameters()))
+
+
+def materialize(model: nn.Module, *, synthesize: bool, after_each: Callable[[], None]) -> None:
+    """Make a planned model's weights resident, one module at a time.
+
+    Synthesized weights are drawn in their stored form, packed words directly: quantizing random
+    floats would need many times the memory. ``after_each`` is called when a module is done.
+    """
+    for _, module in model.named_modules():
+        own = {
+            name: value
+            for name, value in module.items()
+            if isinstance(value, mx.array) and not name.startswith("_")
+        }
+        if not own:
+            continue
+        if synthesize:
+            own = {name: _synthesize(name, value, module) for name, value in own.items()}
+            module.update(own)
+        mx.eval(list(own.values()))
+        mx.clear_cache()
+        after_each()
+
+
+def _as_stored(model: nn.Module, config: dict[str, Any]) -> None:
+    """Give floating weights the type that the model's files have; most are published in bf16."""
+    text = config.get("text_config") or {}
+    name = config.get("dtype") or config.get("torch_dtype") or text.get("torch_dtype")
+    floating_type = _FLOATING_TYPES.get(str(name), mx.bfloat16)
+    model.set_dtype(floating_type)
+
+
+def _quantize_as_stored(model: nn.Module, config: dict[str, Any]) -> bool:
+    """Quantize as the model's own config says; whether it says so."""
+    stored = config.get("quantization")
+    if stored is None:
+        return False
+
+    def as_stored(path: str, module: nn.Module) -> bool | dict[str, Any]:
+        if not hasattr(module, "to_quantized"):
+            return False
+        fits: bool = module.weight.shape[-1] % stored["group_size"] == 0
+        chosen: bool | dict[str, Any] = stored.get(path, fits)
+        return chosen
+
+    nn.quantize(
+        model,
+        group_size=stored["group_size"],
+        bits=stored["bits"],
+        mode=stored.get("mode", "affine"),
+        class_predicate=as_stored,
+    )
+    return True
+
+
+def _quantize(model: nn.Module, config: dict[str, Any], quantization: Quantization) -> nn.Module:
+    """Quantize as ``mlx_lm.convert`` would: each model class's own exceptions included."""
+    quantized: nn.Module
+    quantized, _ = quantize_model(model, config, quantization.group_size, quantization.bits)
+    return quantized
+
+
+def _synthesize(name: str, planned: mx.array, module: nn.Module) -> mx.array:
+    """Random contents of ``planned``'s shape and type, scaled so that activations stay finite.
+
+    A quantized weight is ``scale * word + bias`` with words uniform in [0, 2^bits): with the values
+    below that is uniform in ±1/√width, as an unquantized `nn.Linear` is initialized.
+    """
+    bits = getattr(module, "bits", None)
+    if bits is not None and name in ("weight", "scales", "biases"):
+        if planned.dtype == mx.uint32:
+            return _draw(planned, _random_words)
+        bound = 1 / math.sqrt(module.weight.shape[-1] * 32 / bits)
+        if planned.dtype != mx.uint8:
+            value = -bound if name == "biases" else 2 * bound / (2**bits - 1)
+            return mx.full(planned.shape, value, dtype=planned.dtype)
+        # Microscaling modes keep exponents in bytes: 2^(byte - 127).
+        return mx.full(planned.shape, 127 + round(math.log2(bound)), dtype=mx.uint8)
+    if planned.ndim < 2:  # norms and biases: as their classes initialize them
+        return planned
+    bound = 1 / math.sqrt(planned.shape[-1])
+    return _draw(planned, lambda shape: mx.random.uniform(-bound, bound, shape, planned.dtype))
+
+
+def _random_words(shape: tuple[int, ...]) -> mx.array:
+    """Uniform 32-bit words from 16-bit halves: `randint` draws through float32, which has 24."""
+    halves = mx.random.randint(0, 2**16, (*shape[:-1], shape[-1] * 2), dtype=mx.uint16)
+    return halves.view(mx.uint32)
+
+
+def _draw(planned: mx.array, draw: Callable[[tuple[int, ...]], mx.array]) -> mx.array:
+    """An array like ``planned``, drawn in blocks of rows.
+
+    MLX draws through float32, so one draw takes up to three times its result: 6 GB for the
+    embedding of a 70B model. Blocks keep that from becoming the load's peak.
+    """
+    rows = planned.shape[0]
+    block = max(1, rows * _BLOCK_BYTES // max(planned.nbytes, 1))
+    if block >= rows:
+        return draw(planned.shape)
+    drawn = mx.zeros(planned.shape, dtype=planned.dtype)
+    for start in range(0, rows, block):
+        end = min(start + block, rows)
+        drawn[start:end] = draw((end - start, *planned.shape[1:]))
+        mx.eval(drawn)
+    return drawn

@@ -1,0 +1,61 @@
+"""The command line: a table of commands, each imported when it is used, and the exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import NoReturn
+
+import click
+
+from your_ai import __version__
+from your_ai.errors import ExitCode, YourAIError
+
+_COMMANDS = {
+    "benchmark": "Measure which models this machine can fine-tune, and how fast.",
+}
+
+
+class _LazyGroup(click.Group):
+    """Knows its commands' names and summaries without importing them: help must be instant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"your_ai.cli.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="your_ai")
+def cli() -> None:
+    """Find out, by measuring, which language models this machine can fine-tune."""
+
+
+def main() -> NoReturn:
+    """Run the command line: the one place where errors become exit codes."""
+    for stream in (sys.stdout, sys.stderr):
+        # Where the locale has no ✓, show something else rather than end a night's run.
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    try:
+        result = cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except YourAIError as error:
+        click.echo(f"Error: {error}", err=True)
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        code = ExitCode.INTERRUPTED
+    else:
+        code = result if isinstance(result, int) else ExitCode.OK
+    sys.exit(code)

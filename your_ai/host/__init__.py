@@ -1,0 +1,1 @@
+"""What the operating system knows of a process and its memory, read without starting anything."""

@@ -1,0 +1,42 @@
+"""A worker's log: everything that it and its libraries print, bounded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+LIMIT_BYTES = 8 * 2**20
+TAIL_BYTES = 16 * 2**10
+
+
+class TrialLog:
+    """A log file, private to the user, that a worker appends to and the parent keeps small."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.discarded_bytes = 0
+
+    def open(self) -> BinaryIO:
+        """The file, to append to; created when it is not there."""
+        return os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb")
+
+    def tail(self) -> str:
+        """The last 16 KiB, in which the cause of a death is to be found; undecodable bytes shown."""
+        with self.path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            return file.read().decode(errors="replace")
+
+    def trim(self) -> None:
+        """Past its limit, drop all but the tail: a worker that floods must not fill the disk.
+
+        The worker appends (O_APPEND), so what it prints next lands behind what is kept.
+        """
+        size = self.path.stat().st_size
+        if size <= LIMIT_BYTES:
+            return
+        kept = self.tail()
+        os.truncate(self.path, 0)
+        self.discarded_bytes += size - len(kept)
+        with self.open() as file:
+            file.write(f"[{self.discarded_bytes} bytes dropped]\n{kept}".encode())

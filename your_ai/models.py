@@ -1,0 +1,129 @@
+"""From what the user names - a preset, a hub id, a folder - to a model that can be planned."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from worker.protocol import ModelFacts
+from your_ai import hub, presets
+from your_ai.errors import UsageError
+from your_ai.units import parameter_label
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model as the plan needs it.
+
+    ``name`` is what the user called it and ``model_name`` its id or path; ``params`` its size
+    label, empty until a probe has counted it; ``path`` the local folder with its files, if any.
+    """
+
+    name: str
+    model_name: str
+    params: str
+    config: dict[str, Any]
+    layers: int = 0
+    path: str | None = None
+    is_preset: bool = False
+
+    @property
+    def max_seq_length(self) -> int | None:
+        """The longest sequence, in tokens, that the config declares."""
+        return _declared(self.config, "max_position_embeddings")
+
+    @property
+    def stored_bits(self) -> int | None:
+        """The bits that the model's own files are quantized to, ``None`` when they are not."""
+        stored = self.config.get("quantization")
+        return None if stored is None else int(stored["bits"])
+
+
+def from_preset(preset: presets.Preset) -> Model:
+    """A preset's model: its facts are known, so no probe needs to build it."""
+    return Model(
+        name=preset.name,
+        model_name=preset.model_name,
+        params=preset.params,
+        config=preset.config,
+        layers=preset.config["num_hidden_layers"],
+        is_preset=True,
+    )
+
+
+def find(name: str) -> Model:
+    """The model that ``name`` means: a preset first, then a folder, then an id on the hub.
+
+    Raises:
+        UsageError: when it is none of them, or its config cannot be had or read.
+    """
+    known = presets.all_presets()
+    if name in known:
+        return from_preset(known[name])
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _from_folder(name, folder)
+    if folder.exists():
+        raise UsageError(f"{name} is a file; name the folder that holds the model's config.json.")
+    if _HUB_ID.fullmatch(name):
+        return Model(name, name, "", _read_config(hub.config_file(name), name))
+    raise UsageError(_unknown(name, list(known)))
+
+
+def with_facts(model: Model, facts: Mapping[str, ModelFacts], problems: Mapping[str, str]) -> Model:
+    """The model with its size and layers as a probe counted them; both maps go by ``model_name``.
+
+    Raises:
+        UsageError: when mlx-lm cannot build it, or LoRA finds nothing to train in it.
+    """
+    if model.model_name in problems:
+        raise UsageError(f"mlx-lm cannot train {model.name}: {problems[model.model_name]}")
+    if model.model_name not in facts:
+        return model
+    known = facts[model.model_name]
+    if known.lora_targets == 0:
+        raise UsageError(f"{model.name} has no attention projections that LoRA could train.")
+    params = model.params or parameter_label(known.parameters)
+    return replace(model, params=params, layers=known.layers)
+
+
+def _from_folder(name: str, folder: Path) -> Model:
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        raise UsageError(f"{name} has no config.json; name a folder that holds a model.")
+    path = str(folder.resolve())
+    return Model(folder.resolve().name, path, "", _read_config(config_file, name), path=path)
+
+
+def _read_config(path: Path, name: str) -> dict[str, Any]:
+    try:
+        config = orjson.loads(path.read_bytes())
+    except (OSError, orjson.JSONDecodeError) as error:
+        raise UsageError(f"Cannot read the config.json of {name}: {error}") from error
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise UsageError(f"The config.json of {name} names no model_type; it is not a model's.")
+    if _declared(config, "vocab_size") is None:
+        raise UsageError(f"The config.json of {name} gives no vocab_size; it cannot be trained.")
+    return config
+
+
+def _declared(config: Mapping[str, Any], key: str) -> int | None:
+    """An integer of the config, or of its text part where the model is multimodal."""
+    value = config.get(key) or (config.get("text_config") or {}).get(key)
+    return value if isinstance(value, int) else None
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known
+    return (
+        f"No preset, folder or hub model is called {name!r}. "
+        f"Near it: {', '.join(near)}; or give a folder, or ORG/NAME of the hub."
+    )

@@ -1,0 +1,132 @@
+"""One trial's record: what was asked, how it ended, and every figure that was measured."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from worker.protocol import Loaded, Passed, Step
+from your_ai.host.footprint import FOOTPRINT_SOURCE
+from your_ai.observation import Observation
+from your_ai.outcome import Outcome, OutcomeKind
+from your_ai.plan import Trial
+from your_ai.units import to_gb
+
+TIMELINE_POINTS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRecord:
+    """A trial that has ended, or was skipped: then nothing was observed and there is no log."""
+
+    trial: Trial
+    outcome: Outcome
+    started_at: str
+    seen: Observation | None = None
+    log_path: str | None = None
+
+    @property
+    def passed(self) -> Passed | None:
+        """The figures of a pass."""
+        if self.outcome.kind is not OutcomeKind.PASS or self.seen is None:
+            return None
+        final = self.seen.final
+        return final if isinstance(final, Passed) else None
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """The counted steps' speed, under the budget."""
+        return _speed(self.seen.counted_steps) if self.passed and self.seen else None
+
+
+def to_json(record: TrialRecord) -> dict[str, Any]:
+    """The record as one entry of the results' list: the seed keys first, sizes exact beside GB."""
+    trial, outcome, passed = record.trial, record.outcome, record.passed
+    return {
+        "preset": trial.model.name,
+        "model_name": trial.model.model_name,
+        "params": trial.model.params,
+        "success": passed is not None,
+        "peak_memory_gb": passed and to_gb(passed.peak_bytes),
+        "error": None if passed else outcome.reason,
+        "optimal_config": None,
+        "outcome": outcome.kind,
+        "certainty": outcome.certainty,
+        "evidence": outcome.evidence,
+        "started_at": record.started_at,
+        "config": _config(trial),
+        "peak_memory_bytes": passed and passed.peak_bytes,
+        "needed_memory_gb": passed and to_gb(passed.needed_bytes),
+        "needed_memory_bytes": passed and passed.needed_bytes,
+        "memory_limit_bytes": passed and passed.limit_bytes,
+        "log": record.log_path,
+        **(_measured(record.seen) if record.seen else {}),
+    }
+
+
+def _config(trial: Trial) -> dict[str, Any]:
+    spec = trial.spec
+    bits = spec.quantization.bits if spec.quantization else trial.model.stored_bits
+    if spec.model.config.get("quantization") is None and spec.quantization is None:
+        bits = None
+    return {
+        "weights": spec.weights,
+        "quantization_bits": bits,
+        "batch_size": spec.batch_size,
+        "lora_rank": spec.lora_rank,
+        "lora_layers": spec.lora_layers,
+        "seq_length": spec.seq_length,
+        "steps": spec.steps,
+        "grad_checkpoint": spec.grad_checkpoint,
+        "budget_bytes": spec.budget_bytes,
+        "seed": spec.seed,
+    }
+
+
+def _measured(seen: Observation) -> dict[str, Any]:
+    loaded = seen.loaded
+    device = seen.device
+    return {
+        "wall_seconds": seen.wall_seconds,
+        "exit_status": seen.returncode,
+        "tokens_per_second": _speed(seen.counted_steps),
+        "tokens_per_second_at_needed_memory": _speed(seen.tight_steps),
+        "footprint_peak_bytes": seen.footprint_peak_bytes,
+        "footprint_source": FOOTPRINT_SOURCE,
+        "memory_pressure": seen.pressure,
+        "log_discarded_bytes": seen.log_discarded_bytes,
+        "load": _load(loaded) if loaded else None,
+        "steps": [asdict(step) for step in seen.steps],
+        "phases": [asdict(phase) for phase in seen.phases],
+        "memory_timeline": thin_out(
+            [[m.at, m.active_bytes, m.cache_bytes] for m in seen.memory], TIMELINE_POINTS
+        ),
+        "footprint_timeline": thin_out(
+            [[f.at, f.footprint_bytes] for f in seen.footprints], TIMELINE_POINTS
+        ),
+        "device": {"backend": device.backend, **device.info} if device else None,
+        "versions": device.versions if device else None,
+    }
+
+
+def _load(loaded: Loaded) -> dict[str, Any]:
+    fields = asdict(loaded)
+    del fields["at"]
+    return fields
+
+
+def _speed(steps: list[Step]) -> float | None:
+    seconds = sum(step.seconds for step in steps)
+    return sum(step.tokens for step in steps) / seconds if seconds else None
+
+
+def thin_out(samples: list[list[float]], most: int) -> list[list[float]]:
+    """At most ``most`` samples of ``[time, size, …]``, each the one of largest size in its stretch.
+
+    So that a timeline of hours stays small and keeps its peaks.
+    """
+    stretch = -(-len(samples) // most)
+    return [
+        max(samples[start : start + stretch], key=lambda sample: sample[1])
+        for start in range(0, len(samples), stretch or 1)
+    ]

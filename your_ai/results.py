@@ -1,0 +1,52 @@
+"""The results document: what is written, and what it recommends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import orjson
+
+from your_ai import __version__
+from your_ai.device import Device
+from your_ai.machine import Machine
+from your_ai.plan import Trial
+from your_ai.record import TrialRecord, to_json
+from your_ai.units import parameters_of, to_gb
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What is the same for all trials of one run."""
+
+    machine: Machine
+    device: Device
+    budget_bytes: int
+    trials: tuple[Trial, ...]
+    started_at: str
+    run_dir: str
+
+
+def recommended(records: Sequence[TrialRecord]) -> TrialRecord | None:
+    """The largest model that passed; of several equally large ones the first."""
+    passed = [record for record in records if record.passed]
+    return max(passed, key=lambda r: parameters_of(r.trial.model.params), default=None)
+
+
+def document(run: Run, records: Sequence[TrialRecord]) -> bytes:
+    """The results as JSON. Sizes named ``…_gb`` are in GB of 2^30 bytes, ``…_bytes`` exact."""
+    best = recommended(records)
+    content: dict[str, Any] = {
+        "max_memory_gb": to_gb(run.budget_bytes),
+        "recommended": best and best.trial.model.name,
+        "results": [to_json(record) for record in records],
+        "your_ai_version": __version__,
+        "started_at": run.started_at,
+        "complete": len(records) == len(run.trials),
+        "budget_bytes": run.budget_bytes,
+        "machine": asdict(run.machine),
+        "device": asdict(run.device),
+        "run_dir": run.run_dir,
+    }
+    return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)

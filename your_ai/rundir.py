@@ -1,0 +1,38 @@
+"""Where a run keeps its logs and results."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from your_ai.errors import UsageError
+
+RESULTS = "results.json"
+
+
+def make_run_dir(asked: Path | None) -> Path:
+    """A folder for one run, private to the user: the one asked for, or a new one in their state.
+
+    Raises:
+        UsageError: when it holds a run already, or cannot be made.
+    """
+    path = asked if asked is not None else _default()
+    if (path / RESULTS).exists():
+        raise UsageError(f"{path} holds the results of another run; choose another --run-dir.")
+    try:
+        (path / "logs").mkdir(parents=True, exist_ok=True)
+        for folder in (path, path / "logs"):
+            folder.chmod(0o700)
+    except OSError as error:
+        raise UsageError(
+            f"Cannot make the run directory {path}: {error.strerror}; choose another --run-dir."
+        ) from error
+    return path
+
+
+def _default() -> Path:
+    import platformdirs
+
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    return platformdirs.user_state_path("your_ai", appauthor=False) / "runs" / name

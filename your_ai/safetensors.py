@@ -1,0 +1,66 @@
+"""Whether a folder's weights are whole, told from the files' headers, without reading a tensor."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import orjson
+
+from your_ai.errors import UsageError
+
+_LENGTH_BYTES = 8
+
+
+def check_folder(folder: Path) -> None:
+    """Raise UsageError unless every weight file that mlx-lm would read is there and whole."""
+    files = sorted(folder.glob("model*.safetensors"))
+    if not files:
+        raise UsageError(
+            f"{folder} holds no model*.safetensors; name a folder with weights, "
+            "or leave out --weights real."
+        )
+    missing = _shards(folder) - {file.name for file in files}
+    if missing:
+        raise UsageError(f"{folder} lacks {', '.join(sorted(missing))}; download the model again.")
+    for file in files:
+        expected, size = _expected_size(file), file.stat().st_size
+        if expected != size:
+            raise UsageError(
+                f"{file} is truncated or damaged: {size} bytes, its header says "
+                f"{expected if expected is not None else 'nothing readable'}; download it again."
+            )
+
+
+def _shards(folder: Path) -> set[str]:
+    """The files that the folder's index says the weights are spread over."""
+    try:
+        index = orjson.loads((folder / "model.safetensors.index.json").read_bytes())
+        return set(index["weight_map"].values())
+    except FileNotFoundError:
+        return set()
+    except (orjson.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
+        raise UsageError(f"Cannot read {folder}'s model.safetensors.index.json: {error}") from error
+
+
+def _expected_size(file: Path) -> int | None:
+    """Bytes that the header accounts for; ``None`` when there is no readable header.
+
+    Layout: a little-endian u64 header length, the JSON header with each tensor's ``data_offsets``,
+    the tensors (https://huggingface.co/docs/safetensors).
+    """
+    with file.open("rb") as stream:
+        prefix = stream.read(_LENGTH_BYTES)
+        if len(prefix) < _LENGTH_BYTES:
+            return None
+        (length,) = struct.unpack("<Q", prefix)
+        if length > file.stat().st_size:
+            return None
+        try:
+            header = orjson.loads(stream.read(length))
+            ends = [
+                tensor["data_offsets"][1] for key, tensor in header.items() if key != "__metadata__"
+            ]
+        except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, IndexError):
+            return None
+    return int(_LENGTH_BYTES + length + max(ends, default=0))

@@ -1,0 +1,71 @@
+"""The loop over a run's trials: skip what need not run, supervise, classify, record."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from worker.protocol import TrialSpec, encode_request
+from your_ai import hub, safetensors
+from your_ai.errors import YourAIError
+from your_ai.log import TrialLog
+from your_ai.outcome import Outcome, OutcomeKind, classify
+from your_ai.plan import Trial, reason_to_skip
+from your_ai.record import TrialRecord
+from your_ai.supervisor import Limits, supervise
+
+
+def run_trials(
+    trials: tuple[Trial, ...], run_dir: Path, limits: Limits, *, keep_going: bool
+) -> Iterator[Trial | TrialRecord]:
+    """Run the trials one after another: each is yielded when it begins, its record when it ended.
+
+    Stops after a trial that was interrupted.
+    """
+    ended: list[tuple[Trial, OutcomeKind]] = []
+    for trial in trials:
+        yield trial
+        reason = reason_to_skip(trial, ended, keep_going=keep_going)
+        if reason is None:
+            record = _run(trial, run_dir, limits)
+        else:
+            record = TrialRecord(trial, Outcome(OutcomeKind.SKIPPED, reason), now())
+        yield record
+        if record.outcome.kind is OutcomeKind.INTERRUPTED:
+            return
+        ended.append((trial, record.outcome.kind))
+
+
+def now() -> str:
+    """The present time as the results write it: UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _run(trial: Trial, run_dir: Path, limits: Limits) -> TrialRecord:
+    started_at = now()
+    # A name can hold anything, a path among it; what is left of it here cannot leave the folder.
+    safe = re.sub(r"[^\w.-]+", "-", trial.model.name, flags=re.ASCII)
+    log = TrialLog(run_dir / "logs" / f"{trial.index:02d}-{safe}.log")
+    try:
+        spec = _with_weights(trial)
+    except YourAIError as error:
+        return TrialRecord(trial, Outcome(OutcomeKind.ERROR, str(error)), started_at)
+    seen = supervise(encode_request(spec), log=log, limits=limits)
+    return TrialRecord(trial, classify(seen, spec.steps), started_at, seen, str(log.path))
+
+
+def _with_weights(trial: Trial) -> TrialSpec:
+    """The trial's spec, its real weights in a local folder: only now, just before they are needed.
+
+    Raises:
+        UsageError, MachineError: when they cannot be had; the run goes on without them.
+    """
+    source = trial.spec.model
+    if trial.spec.weights != "real" or source.path is not None:
+        return trial.spec
+    folder = hub.download(trial.model.model_name)
+    safetensors.check_folder(folder)
+    return replace(trial.spec, model=replace(source, path=str(folder)))

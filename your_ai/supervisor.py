@@ -1,0 +1,230 @@
+"""One worker, from spawn to reaped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tenacity
+
+from worker.protocol import EVENTS_FD_FLAG, Event, ProtocolError, decode_event
+from your_ai.errors import MachineError
+from your_ai.gauges import Gauges
+from your_ai.log import TrialLog
+from your_ai.observation import Kill, Observation
+
+WORKER = (sys.executable, "-P", "-m", "worker")
+"""``-P``, or a folder or file named worker in the current directory would be run instead."""
+
+TICK_SECONDS = 0.1
+MAX_LINE_BYTES = 4 * 2**20
+SHOWN_BYTES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a worker may take, in seconds.
+
+    ``deadline`` for all of it, ``silence`` between two events - generous, because an import from a
+    cold disk holds back the heartbeat - and ``grace`` between being asked to end and being killed.
+    """
+
+    deadline: float = 3600.0
+    silence: float = 300.0
+    grace: float = 3.0
+
+
+def supervise(
+    request: bytes,
+    *,
+    log: TrialLog,
+    limits: Limits,
+    command: Sequence[str] = WORKER,
+    arguments: Sequence[str] = (),
+) -> Observation:
+    """Start a worker, give it ``request``, and watch it until it and all it started are gone.
+
+    Ctrl-C ends the worker and is reported as `Kill.INTERRUPT`; a second one is not held back.
+
+    Raises:
+        MachineError: when no process can be started, or one cannot be killed.
+    """
+    read_end, write_end = os.pipe()
+    with contextlib.closing(_EventReader(read_end)) as reader:
+        began = time.monotonic()
+        try:
+            process = _spawn([*command, EVENTS_FD_FLAG, str(write_end), *arguments], write_end, log)
+        finally:
+            os.close(write_end)
+        gauges = Gauges(process.pid, began)
+        try:
+            killed = _watch(process, request, reader, log, gauges, limits)
+        finally:
+            _end(process, limits.grace)
+        reader.drain()
+        wall_seconds = time.monotonic() - began
+    readings = gauges.readings()
+    return Observation(
+        events=tuple(reader.events),
+        returncode=process.returncode,
+        wall_seconds=wall_seconds,
+        killed=killed,
+        corrupt=reader.corrupt,
+        log_tail=log.tail(),
+        log_discarded_bytes=log.discarded_bytes,
+        oom_kills=readings.oom_kills,
+        machine_oom_kills=readings.machine_oom_kills,
+        memory_limited=readings.memory_limited,
+        pressure=readings.pressure,
+        footprint_peak_bytes=readings.footprint_peak_bytes,
+        footprints=readings.footprints,
+    )
+
+
+# Starting a process can fail for a moment, on a machine that just gave memory back. A measured
+# outcome is never retried.
+@tenacity.retry(
+    retry=tenacity.retry_if_exception_type(MachineError),
+    stop=tenacity.stop_after_attempt(3),
+    wait=tenacity.wait_exponential(max=5),
+    reraise=True,
+)
+def _spawn(command: list[str], events: int, log: TrialLog) -> subprocess.Popen[bytes]:
+    try:
+        with log.open() as file:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=file,
+                stderr=file,
+                pass_fds=[events],
+                start_new_session=True,
+                env=_environment(),
+            )
+    except OSError as error:
+        raise MachineError(f"Cannot start a worker process: {error}.") from error
+
+
+def _environment() -> dict[str, str]:
+    """The worker's: downloads are the parent's work, so it neither gets the token nor asks the hub."""
+    secrets = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"}
+    inherited = {key: value for key, value in os.environ.items() if key not in secrets}
+    return {**inherited, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def _watch(
+    process: subprocess.Popen[bytes],
+    request: bytes,
+    reader: _EventReader,
+    log: TrialLog,
+    gauges: Gauges,
+    limits: Limits,
+) -> Kill | None:
+    """Read events until the worker has ended or must be; why it must, if so."""
+    assert process.stdin is not None
+    deadline = time.monotonic() + limits.deadline
+    try:
+        with contextlib.suppress(BrokenPipeError):  # died already; its exit says how
+            process.stdin.write(request)
+            process.stdin.flush()  # and left open: it is the lifeline
+        while process.poll() is None:
+            reader.read(TICK_SECONDS)
+            gauges.sample()
+            log.trim()
+            now = time.monotonic()
+            if reader.corrupt is not None:
+                return Kill.CORRUPT
+            if now > deadline:
+                return Kill.DEADLINE
+            if now > reader.last_heard + limits.silence:
+                return Kill.SILENCE
+            if reader.ended and not _exits(process, limits.grace):
+                return Kill.SILENCE
+    except KeyboardInterrupt:
+        return Kill.INTERRUPT
+    return None
+
+
+def _exits(process: subprocess.Popen[bytes], within: float) -> bool:
+    try:
+        process.wait(within)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _end(process: subprocess.Popen[bytes], grace: float) -> None:
+    """Leave nothing of the worker's process group: asked to end first, then killed."""
+    if process.poll() is None:
+        _signal_group(process.pid, signal.SIGTERM)
+        _exits(process, grace)
+    _signal_group(process.pid, signal.SIGKILL)  # a grandchild too, if there is one
+    if not _exits(process, within=60.0):
+        raise MachineError(
+            f"Worker {process.pid} cannot be killed: it hangs inside a driver. Restart the machine."
+        )
+    if process.stdin is not None:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+
+
+def _signal_group(leader: int, number: signal.Signals) -> None:
+    # macOS answers EPERM, not ESRCH, for a group of which only zombies are left.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, number)
+
+
+class _EventReader:
+    """The parent's end of the event pipe: whole lines in, events out."""
+
+    def __init__(self, fd: int) -> None:
+        os.set_blocking(fd, False)
+        self._fd = fd
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(fd, selectors.EVENT_READ)
+        self._pending = b""
+        self.events: list[Event] = []
+        self.corrupt: str | None = None
+        self.ended = False
+        self.last_heard = time.monotonic()
+
+    def read(self, timeout: float) -> None:
+        """Take in what has arrived, waiting up to ``timeout`` seconds for something to."""
+        if self.ended or not self._selector.select(timeout):
+            return
+        with contextlib.suppress(BlockingIOError):
+            chunk = os.read(self._fd, 2**16)
+            self.last_heard = time.monotonic()
+            self.ended = not chunk
+            self._take(chunk)
+
+    def drain(self) -> None:
+        """Take in all that is in the pipe; whoever may still hold its other end is not waited for."""
+        while not self.ended and self._selector.select(0):
+            self.read(0)
+
+    def close(self) -> None:
+        """Close the pipe's read end."""
+        self._selector.close()
+        os.close(self._fd)
+
+    def _take(self, chunk: bytes) -> None:
+        *lines, self._pending = (self._pending + chunk).split(b"\n")
+        if len(self._pending) > MAX_LINE_BYTES:
+            lines, self._pending = [*lines, self._pending], b""
+        for line in lines:
+            if self.corrupt is not None:
+                return
+            try:
+                self.events.append(decode_event(line))
+            except ProtocolError as error:
+                shown = line[:SHOWN_BYTES].decode(errors="replace")
+                self.corrupt = f"{error}: {shown}"
