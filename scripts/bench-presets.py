@@ -10,10 +10,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from benchlib import GB, BenchmarkRun, benchmark, gb, table
+
+from your_ai.presets import suite
 
 # Peaks at a tight limit, GB, measured on an H200 with MLX 0.32.4 before this tool existed.
 REFERENCE = {
@@ -69,10 +72,16 @@ def unquantized(batch: str) -> list[BenchmarkRun]:
     small = [f"--model={name}" for name in list(REFERENCE)[:4]]
     first = benchmark("--quantize", "none", *small)
     show("Unquantized", first)
-    # The OOM comes before a larger model and a smaller one's end, so that "goes on" is seen.
     whole = ["--max-memory", f"{device_gb - 0.005:.2f}", "--quantize", "none"]
-    options = ["--batch-size", batch, "--keep-going", "--model=hermes-70b", "--model=dolphin-8b"]
-    second = benchmark(*whole, *options)
+    with tempfile.TemporaryDirectory() as folder:
+        # A yet larger model behind it shows that the run goes on, and why that one is skipped.
+        larger = Path(folder) / "larger-than-70b"
+        larger.mkdir()
+        config = suite("default").presets[-1].config
+        config_file = larger / "config.json"
+        config_file.write_text(json.dumps({**config, "num_hidden_layers": 96}))
+        options = ["--batch-size", batch, "--model=hermes-70b", f"--model={larger}"]
+        second = benchmark(*whole, *options)
     show("Unquantized 70B in the whole device", second)
     return [first, second]
 
@@ -110,7 +119,9 @@ if __name__ == "__main__":
     parser.add_argument("--save", type=Path, help="a folder for the runs' results documents")
     arguments = parser.parse_args()
     DEVICE = benchmark("--model", "smoke-tiny", "--quantize", "none").document["device"]
-    print(f"{DEVICE['name']}, {gb(DEVICE['memory_bytes'])} GB, {DEVICE['versions']}", file=sys.stderr)
+    print(
+        f"{DEVICE['name']}, {gb(DEVICE['memory_bytes'])} GB, {DEVICE['versions']}", file=sys.stderr
+    )
     for part in arguments.part or PARTS:
         for index, run in enumerate(PARTS[part](arguments)):
             if arguments.save is not None:
