@@ -29,8 +29,8 @@ def build(config: dict[str, Any]) -> nn.Module:
     try:
         model_class, arguments_class = _get_classes(config)
         model: nn.Module = model_class(arguments_class.from_dict(config))
-    except (TypeError, ValueError, KeyError, AttributeError, ZeroDivisionError) as error:
-        raise UnsupportedModelError(str(error)) from error
+    except Exception as error:
+        raise UnsupportedModelError(str(error) or type(error).__name__) from error
     return model
 
 

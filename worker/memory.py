@@ -25,7 +25,7 @@ class MemoryWatch:
         self._budget_bytes = budget_bytes
 
     def start(self) -> None:
-        """Sample from a daemon thread from now on; `mx.eval` releases the GIL, so it never stalls."""
+        """Sample from a daemon thread; `mx.eval` releases the GIL, so it never stalls."""
         threading.Thread(target=self._sample, name="memory", daemon=True).start()
 
     def require(self, nbytes: int, *, planned: bool = False) -> None:

@@ -154,13 +154,15 @@ class Memory:
 class Passed:
     """Final event: every step done, synchronized and checked.
 
-    ``needed_bytes`` is the tight phase's peak, ``peak_bytes`` the counted steps' and
-    ``limit_bytes`` the MLX memory limit under which those stayed inside the budget.
+    ``needed_bytes`` is the tight phase's peak and ``needed_limit_bytes`` the MLX memory limit under
+    which training takes no more than that. ``peak_bytes`` is the counted steps' peak and
+    ``limit_bytes`` the limit under which they stayed inside the budget.
     """
 
     kind: ClassVar[str] = "passed"
     at: float
     needed_bytes: int
+    needed_limit_bytes: int
     peak_bytes: int
     limit_bytes: int
 
@@ -263,18 +265,18 @@ def _line(fields: dict[str, Any]) -> bytes:
 def _fields(line: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ProtocolError("not a JSON line") from error
-    if not isinstance(fields, dict) or fields.pop("v", None) != VERSION:
+    if not isinstance(fields, dict) or type(fields.get("v")) is not int or fields["v"] != VERSION:
         raise ProtocolError(f"not a message of protocol version {VERSION}")
-    return fields
+    return {name: value for name, value in fields.items() if name != "v"}
 
 
 def _build(cls: type[Any], fields: dict[str, Any]) -> Any:
     hints = {f.name: hint for f, hint in _typed_fields(cls)}
     try:
         return cls(**{name: _value(hints[name], value) for name, value in fields.items()})
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ProtocolError(f"malformed {cls.__name__}: {error}") from error
 
 
@@ -290,19 +292,19 @@ def _value(hint: Any, value: Any) -> Any:
             return None
         (hint,) = (arm for arm in get_args(hint) if arm is not type(None))
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        if not isinstance(value, dict):
-            raise TypeError(f"{hint.__name__} expected")
-        return _build(hint, value)
+        return _build(hint, _typed(dict, value))
     if get_origin(hint) is dict:
-        if not isinstance(value, dict):
-            raise TypeError("object expected")
-        return {key: _value(get_args(hint)[1], item) for key, item in value.items()}
+        return {key: _value(get_args(hint)[1], v) for key, v in _typed(dict, value).items()}
     if hint is Any:
         return value
     if issubclass(hint, StrEnum):
         return hint(value)
     if hint is float and type(value) is int:
         return float(value)
-    if type(value) is not hint:
-        raise TypeError(f"{hint.__name__} expected, not {value!r}")
+    return _typed(hint, value)
+
+
+def _typed(expected: type[Any], value: Any) -> Any:
+    if type(value) is not expected:  # not isinstance: True is no 1 here
+        raise TypeError(f"{expected.__name__} expected, not {value!r}")
     return value

@@ -15,7 +15,7 @@ def run(spec: TrialSpec, events: EventPipe) -> NoReturn:
     events.enter(Phase.IMPORT)
     try:
         final = _measure(spec, events)
-    except Exception as error:  # the parent classifies it; the worker only reports
+    except Exception as error:  # noqa: BLE001 - the parent classifies it; this only reports
         traceback.print_exc()
         events.finish(Failed(events.now(), events.phase, type(error).__name__, str(error)))
     events.finish(final)

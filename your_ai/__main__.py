@@ -4,10 +4,14 @@ import sys
 from pathlib import Path
 
 # ``-m`` puts the current directory first on the path, where a file worker.py would shadow ours.
-if sys.path and Path(sys.path[0]).resolve() != Path(__file__).resolve().parent.parent:
+if (
+    not sys.flags.safe_path
+    and sys.path
+    and Path(sys.path[0]).resolve() != Path(__file__).resolve().parent.parent
+):
     del sys.path[0]
 
-from your_ai.cli import main  # noqa: E402 - only after the path is safe
+from your_ai.cli import main
 
 if __name__ == "__main__":
     main()

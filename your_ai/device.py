@@ -53,11 +53,11 @@ def budget_bytes(device: Device, max_memory_gb: float | None) -> int:
     if max_memory_gb is None:
         share = int(device.memory_bytes * DEFAULT_BUDGET_SHARE)
         return min(share, device.working_set_bytes or share)
-    asked = int(max_memory_gb * GB)
-    if asked > device.memory_bytes:
+    # Compared before it is converted: a huge number of GB is infinitely many bytes.
+    if max_memory_gb * GB > device.memory_bytes:
         raise UsageError(
             f"--max-memory {max_memory_gb:g} is more than the {device.memory_bytes / GB:.2f} GB "
             f"that {device.name} trains in; ask for at most that, or leave the option out "
             f"for {DEFAULT_BUDGET_SHARE:.0%} of it."
         )
-    return asked
+    return int(max_memory_gb * GB)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from pathlib import Path
@@ -14,13 +15,16 @@ def check_writable(path: Path) -> None:
 
     Asked before the first trial, because a result that cannot be kept is hours lost.
     """
-    if path.is_dir():
-        raise UsageError(f"Cannot write {path}: it is a folder; name a file.")
     try:
-        if _is_special(path):
-            path.open("ab").close()
+        target = _target(path)
+        if target.is_dir():
+            raise UsageError(f"Cannot write {path}: it is a folder; name a file.")
+        if _is_special(target):
+            target.open("ab").close()
         else:
-            tempfile.TemporaryFile(dir=path.parent).close()  # noqa: SIM115 - closed at once
+            tempfile.TemporaryFile(dir=target.parent).close()
+            with contextlib.suppress(FileNotFoundError):
+                target.stat()  # refuses a name that is too long
     except OSError as error:
         reason = error.strerror or str(error)
         raise UsageError(f"Cannot write {path}: {reason}; choose another file.") from error
@@ -29,15 +33,17 @@ def check_writable(path: Path) -> None:
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace ``path`` by ``content``: a reader, or a crash, sees the old file or the new one.
 
-    A device or pipe (``/dev/stdout``) is written to, never replaced.
+    A device or pipe (``/dev/stdout``) is written to, never replaced, and neither is a symbolic
+    link: what it points to is.
 
     Raises:
         OSError: when the disk is full or the folder gone; ``path`` is then as it was.
     """
+    path = _target(path)
     if _is_special(path):
         path.write_bytes(content)
         return
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".your_ai.")
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
@@ -51,6 +57,12 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _target(path: Path) -> Path:
+    # Not Path.resolve, which raises where links go in a circle; and what a pipe's link in /dev
+    # says is no path.
+    return path if _is_special(path) else Path(os.path.realpath(path))
 
 
 def _is_special(path: Path) -> bool:

@@ -22,21 +22,30 @@ class TrialLog:
         return os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb")
 
     def tail(self) -> str:
-        """The last 16 KiB, in which the cause of a death is to be found; undecodable bytes shown."""
-        with self.path.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
-            return file.read().decode(errors="replace")
+        """The last 16 KiB, where the cause of a death is to be found."""
+        return self._tail().decode(errors="replace")
 
     def trim(self) -> None:
         """Past its limit, drop all but the tail: a worker that floods must not fill the disk.
 
         The worker appends (O_APPEND), so what it prints next lands behind what is kept.
         """
-        size = self.path.stat().st_size
+        try:
+            size = self.path.stat().st_size
+        except FileNotFoundError:  # somebody tidied up; the trial is worth more than its log
+            return
         if size <= LIMIT_BYTES:
             return
-        kept = self.tail()
+        kept = self._tail()
         os.truncate(self.path, 0)
         self.discarded_bytes += size - len(kept)
         with self.open() as file:
-            file.write(f"[{self.discarded_bytes} bytes dropped]\n{kept}".encode())
+            file.write(f"[{self.discarded_bytes} bytes dropped]\n".encode() + kept)
+
+    def _tail(self) -> bytes:
+        try:
+            with self.path.open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+                return file.read(TAIL_BYTES)
+        except FileNotFoundError:
+            return b""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import orjson
 
 from worker.protocol import ModelFacts
 from your_ai import hub, presets
@@ -68,27 +68,31 @@ def find(name: str) -> Model:
     known = presets.all_presets()
     if name in known:
         return from_preset(known[name])
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return _from_folder(name, folder)
-    if folder.exists():
+    # os.path, because Path raises where a name is too long, or its user is unknown.
+    path = os.path.expanduser(name)  # noqa: PTH111
+    if os.path.isdir(path):  # noqa: PTH112
+        return _from_folder(name, Path(path))
+    if os.path.exists(path):  # noqa: PTH110
         raise UsageError(f"{name} is a file; name the folder that holds the model's config.json.")
     if _HUB_ID.fullmatch(name):
         return Model(name, name, "", _read_config(hub.config_file(name), name))
     raise UsageError(_unknown(name, list(known)))
 
 
-def with_facts(model: Model, facts: Mapping[str, ModelFacts], problems: Mapping[str, str]) -> Model:
-    """The model with its size and layers as a probe counted them; both maps go by ``model_name``.
+def with_facts(model: Model, facts: Mapping[str, ModelFacts | str]) -> Model:
+    """The model with its size and layers as a probe counted them, by ``model_name``.
+
+    A preset needs no facts; a text in place of them says why the model cannot be built.
 
     Raises:
         UsageError: when mlx-lm cannot build it, or LoRA finds nothing to train in it.
     """
-    if model.model_name in problems:
-        raise UsageError(f"mlx-lm cannot train {model.name}: {problems[model.model_name]}")
-    if model.model_name not in facts:
+    known = facts.get(model.model_name)
+    if known is None:
         return model
-    known = facts[model.model_name]
+    if isinstance(known, str):
+        problem = known.partition("\n")[0]
+        raise UsageError(f"mlx-lm cannot train {model.name}: {problem}")
     if known.lora_targets == 0:
         raise UsageError(f"{model.name} has no attention projections that LoRA could train.")
     params = model.params or parameter_label(known.parameters)
@@ -105,20 +109,27 @@ def _from_folder(name: str, folder: Path) -> Model:
 
 def _read_config(path: Path, name: str) -> dict[str, Any]:
     try:
-        config = orjson.loads(path.read_bytes())
-    except (OSError, orjson.JSONDecodeError) as error:
+        # Not orjson: configs in the wild hold Infinity, which is Python's own extension.
+        config = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"Cannot read the config.json of {name}: {error}") from error
     if not isinstance(config, dict) or "model_type" not in config:
         raise UsageError(f"The config.json of {name} names no model_type; it is not a model's.")
-    if _declared(config, "vocab_size") is None:
+    if (_declared(config, "vocab_size") or 0) < 1:
         raise UsageError(f"The config.json of {name} gives no vocab_size; it cannot be trained.")
+    stored = config.get("quantization")
+    if stored is not None and not (
+        isinstance(stored, dict) and {"bits", "group_size"} <= stored.keys()
+    ):
+        raise UsageError(f"The config.json of {name} has a quantization without bits, group_size.")
     return config
 
 
 def _declared(config: Mapping[str, Any], key: str) -> int | None:
     """An integer of the config, or of its text part where the model is multimodal."""
-    value = config.get(key) or (config.get("text_config") or {}).get(key)
-    return value if isinstance(value, int) else None
+    text = config.get("text_config")
+    value = config.get(key) or (text.get(key) if isinstance(text, dict) else None)
+    return value if type(value) is int else None
 
 
 def _unknown(name: str, known: list[str]) -> str:

@@ -109,6 +109,8 @@ _TEXTS = (
     ),
 )
 
+_KILLED_FOR_MEMORY = "the kernel killed the worker for memory"
+
 _TIMEOUTS = {
     Kill.DEADLINE: "the trial took longer than its time limit; raise --timeout",
     Kill.SILENCE: "the worker stopped reporting",
@@ -145,7 +147,7 @@ def _by_last_word(seen: Observation, steps: int) -> Outcome:
     if known is not None:
         return known
     evidence = f"{final.error}: {final.message}, while in phase {final.phase}"
-    if final.error == "MemoryError":
+    if final.error.endswith("MemoryError"):  # numpy has one of its own
         return Outcome(OutcomeKind.OOM, "the machine ran out of memory", Certainty.HIGH, evidence)
     return Outcome(OutcomeKind.ERROR, _first_line(final.message) or final.error, evidence=evidence)
 
@@ -156,7 +158,7 @@ def _passed(seen: Observation, steps: int) -> Outcome:
         evidence = f"{done} of {steps} counted steps were reported"
         return Outcome(OutcomeKind.CRASH, "the worker left out steps", evidence=evidence)
     evidence = f"{done} steps done, synchronized, losses finite, adapters changed"
-    if seen.returncode < 0:
+    if seen.returncode < 0 and seen.killed is None:
         # All was measured and checked before; MLX can fault while it is torn down.
         evidence += f"; then {_signal_name(-seen.returncode)} at exit"
     return Outcome(OutcomeKind.PASS, "every step ran inside the budget", evidence=evidence)
@@ -164,20 +166,20 @@ def _passed(seen: Observation, steps: int) -> Outcome:
 
 def _over_budget(final: OverBudget) -> Outcome:
     size = show_size(final.measured_bytes)
-    if final.planned:
-        reason = f"the weights alone take {size}"
-    else:
-        reason = f"needs at least {size}"
+    reason = f"the weights alone take {size}" if final.planned else f"needs at least {size}"
     evidence = f"{final.measured_bytes} bytes in phase {final.phase}"
     return Outcome(OutcomeKind.OVER_BUDGET, reason, evidence=evidence)
 
 
 def _by_signal(seen: Observation) -> Outcome:
     number = -seen.returncode
+    what = f"killed by {_signal_name(number)}, {_where(seen)}"
+    if number == signal.SIGKILL and seen.oom_kills:
+        evidence = f"{what}; the kernel's OOM counter rose by {seen.oom_kills}"
+        return Outcome(OutcomeKind.OOM, _KILLED_FOR_MEMORY, Certainty.CERTAIN, evidence)
     known = _known_text(seen.log_tail)
     if known is not None:
         return known
-    what = f"killed by {_signal_name(number)}, {_where(seen)}"
     if number == signal.SIGKILL:
         return _by_sigkill(seen, what)
     if number in (signal.SIGSEGV, signal.SIGBUS) and seen.memory_limited and _on_cpu(seen):
@@ -193,13 +195,9 @@ def _by_signal(seen: Observation) -> Outcome:
 
 
 def _by_sigkill(seen: Observation, what: str) -> Outcome:
-    reason = "the kernel killed the worker for memory"
-    if seen.oom_kills:
-        evidence = f"{what}; the kernel's OOM counter rose by {seen.oom_kills}"
-        return Outcome(OutcomeKind.OOM, reason, Certainty.CERTAIN, evidence)
     if seen.oom_kills is None and seen.machine_oom_kills:
         evidence = f"{what}; the machine's OOM counter rose by {seen.machine_oom_kills}"
-        return Outcome(OutcomeKind.OOM, reason, Certainty.HIGH, evidence)
+        return Outcome(OutcomeKind.OOM, _KILLED_FOR_MEMORY, Certainty.HIGH, evidence)
     reason = "the worker was killed by SIGKILL, cause unknown"
     if seen.pressure == "critical":
         reason += " (macOS reported critical memory pressure)"
@@ -207,6 +205,9 @@ def _by_sigkill(seen: Observation, what: str) -> Outcome:
 
 
 def _by_exit(seen: Observation) -> Outcome:
+    known = _known_text(seen.log_tail) if seen.returncode else None
+    if known is not None:
+        return known
     what = f"exit {seen.returncode} without a result, {_where(seen)}"
     last = _first_line("\n".join(reversed(seen.log_tail.strip().splitlines())))
     reason = f"the worker ended without a result{f': {last}' if last else ''}"
@@ -232,8 +233,11 @@ def _on_cpu(seen: Observation) -> bool:
 
 
 def _signal_name(number: int) -> str:
-    return signal.Signals(number).name if number in signal.valid_signals() else f"signal {number}"
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal has a number only
+        return f"signal {number}"
 
 
 def _first_line(text: str) -> str:
-    return text.strip().partition("\n")[0]
+    return text.strip().partition("\n")[0].rstrip()

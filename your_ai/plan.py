@@ -34,7 +34,7 @@ class TrainingOptions:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One model with one configuration, to be run once in one fresh worker. Indices count from 1."""
+    """One model with one configuration, to be run once in one fresh worker; the first is 1."""
 
     index: int
     model: Model

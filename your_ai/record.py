@@ -7,7 +7,7 @@ from typing import Any
 
 from worker.protocol import Loaded, Passed, Step
 from your_ai.host.footprint import FOOTPRINT_SOURCE
-from your_ai.observation import Observation
+from your_ai.observation import Kill, Observation
 from your_ai.outcome import Outcome, OutcomeKind
 from your_ai.plan import Trial
 from your_ai.units import to_gb
@@ -34,6 +34,12 @@ class TrialRecord:
         return final if isinstance(final, Passed) else None
 
     @property
+    def interrupted(self) -> bool:
+        """Whether the user stopped the run here, even if this trial had just said its last word."""
+        stopped = self.seen is not None and self.seen.killed is Kill.INTERRUPT
+        return stopped or self.outcome.kind is OutcomeKind.INTERRUPTED
+
+    @property
     def tokens_per_second(self) -> float | None:
         """The counted steps' speed, under the budget."""
         return _speed(self.seen.counted_steps) if self.passed and self.seen else None
@@ -58,6 +64,7 @@ def to_json(record: TrialRecord) -> dict[str, Any]:
         "peak_memory_bytes": passed and passed.peak_bytes,
         "needed_memory_gb": passed and to_gb(passed.needed_bytes),
         "needed_memory_bytes": passed and passed.needed_bytes,
+        "needed_memory_limit_bytes": passed and passed.needed_limit_bytes,
         "memory_limit_bytes": passed and passed.limit_bytes,
         "log": record.log_path,
         **(_measured(record.seen) if record.seen else {}),

@@ -43,10 +43,19 @@ def document(run: Run, records: Sequence[TrialRecord]) -> bytes:
         "results": [to_json(record) for record in records],
         "your_ai_version": __version__,
         "started_at": run.started_at,
-        "complete": len(records) == len(run.trials),
+        "complete": len(records) == len(run.trials) and not any(r.interrupted for r in records),
         "budget_bytes": run.budget_bytes,
         "machine": asdict(run.machine),
         "device": asdict(run.device),
         "run_dir": run.run_dir,
     }
-    return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    return orjson.dumps(_encodable(content), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+
+
+def _encodable(value: Any) -> Any:
+    """``value`` as JSON can carry it: a path that is not UTF-8 must not cost the results."""
+    if isinstance(value, dict):
+        return {key: _encodable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encodable(item) for item in value]
+    return value.encode(errors="replace").decode() if isinstance(value, str) else value

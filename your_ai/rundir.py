@@ -18,12 +18,13 @@ def make_run_dir(asked: Path | None) -> Path:
         UsageError: when it holds a run already, or cannot be made.
     """
     path = asked if asked is not None else _default()
-    if (path / RESULTS).exists():
+    # os.path, because Path raises where a name is too long; below that is said in one line.
+    if os.path.exists(path / RESULTS):  # noqa: PTH110
         raise UsageError(f"{path} holds the results of another run; choose another --run-dir.")
     try:
-        (path / "logs").mkdir(parents=True, exist_ok=True)
-        for folder in (path, path / "logs"):
-            folder.chmod(0o700)
+        # The user's alone; a folder that was there already keeps the rights that they gave it.
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (path / "logs").mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise UsageError(
             f"Cannot make the run directory {path}: {error.strerror}; choose another --run-dir."

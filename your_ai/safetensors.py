@@ -10,11 +10,12 @@ import orjson
 from your_ai.errors import UsageError
 
 _LENGTH_BYTES = 8
+_MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 
 
 def check_folder(folder: Path) -> None:
     """Raise UsageError unless every weight file that mlx-lm would read is there and whole."""
-    files = sorted(folder.glob("model*.safetensors"))
+    files = sorted(file for file in folder.glob("model*.safetensors") if file.is_file())
     if not files:
         raise UsageError(
             f"{folder} holds no model*.safetensors; name a folder with weights, "
@@ -36,7 +37,7 @@ def _shards(folder: Path) -> set[str]:
     """The files that the folder's index says the weights are spread over."""
     try:
         index = orjson.loads((folder / "model.safetensors.index.json").read_bytes())
-        return set(index["weight_map"].values())
+        return {str(name) for name in index["weight_map"].values()}
     except FileNotFoundError:
         return set()
     except (orjson.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
@@ -54,13 +55,15 @@ def _expected_size(file: Path) -> int | None:
         if len(prefix) < _LENGTH_BYTES:
             return None
         (length,) = struct.unpack("<Q", prefix)
-        if length > file.stat().st_size:
+        if length > min(file.stat().st_size, _MAX_HEADER_BYTES):
             return None
         try:
             header = orjson.loads(stream.read(length))
             ends = [
-                tensor["data_offsets"][1] for key, tensor in header.items() if key != "__metadata__"
+                int(tensor["data_offsets"][1])
+                for key, tensor in header.items()
+                if key != "__metadata__"
             ]
-        except (orjson.JSONDecodeError, AttributeError, KeyError, TypeError, IndexError):
+        except (AttributeError, KeyError, TypeError, IndexError, ValueError, OverflowError):
             return None
     return int(_LENGTH_BYTES + length + max(ends, default=0))

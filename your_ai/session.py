@@ -34,7 +34,7 @@ def run_trials(
         else:
             record = TrialRecord(trial, Outcome(OutcomeKind.SKIPPED, reason), now())
         yield record
-        if record.outcome.kind is OutcomeKind.INTERRUPTED:
+        if record.interrupted:
             return
         ended.append((trial, record.outcome.kind))
 
@@ -51,9 +51,12 @@ def _run(trial: Trial, run_dir: Path, limits: Limits) -> TrialRecord:
     log = TrialLog(run_dir / "logs" / f"{trial.index:02d}-{safe}.log")
     try:
         spec = _with_weights(trial)
+        seen = supervise(encode_request(spec), log=log, limits=limits)
     except YourAIError as error:
         return TrialRecord(trial, Outcome(OutcomeKind.ERROR, str(error)), started_at)
-    seen = supervise(encode_request(spec), log=log, limits=limits)
+    except KeyboardInterrupt:  # before there was a worker to watch
+        outcome = Outcome(OutcomeKind.INTERRUPTED, "interrupted before it began")
+        return TrialRecord(trial, outcome, started_at)
     return TrialRecord(trial, classify(seen, spec.steps), started_at, seen, str(log.path))
 
 

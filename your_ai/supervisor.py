@@ -8,10 +8,10 @@ import selectors
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import tenacity
 
@@ -66,10 +66,12 @@ def supervise(
             os.close(write_end)
         gauges = Gauges(process.pid, began)
         try:
-            killed = _watch(process, request, reader, log, gauges, limits)
+            _hand_over(process, request)
+            killed = _watch(process, reader, log, gauges, limits)
         finally:
             _end(process, limits.grace)
         reader.drain()
+        log.trim()
         wall_seconds = time.monotonic() - began
     readings = gauges.readings()
     return Observation(
@@ -114,27 +116,38 @@ def _spawn(command: list[str], events: int, log: TrialLog) -> subprocess.Popen[b
 
 
 def _environment() -> dict[str, str]:
-    """The worker's: downloads are the parent's work, so it neither gets the token nor asks the hub."""
+    """The worker's: it gets no token and asks no hub, since downloads are the parent's work."""
     secrets = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"}
     inherited = {key: value for key, value in os.environ.items() if key not in secrets}
     return {**inherited, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
+def _hand_over(process: subprocess.Popen[bytes], request: bytes) -> None:
+    """Write the request to the worker's stdin, which stays open: it is the lifeline.
+
+    From a thread, because a worker that does not read would block a long request's writer.
+    """
+    stdin = process.stdin
+    assert stdin is not None
+
+    def write() -> None:
+        with contextlib.suppress(OSError):  # died already; its exit says how
+            stdin.write(request)
+            stdin.flush()
+
+    threading.Thread(target=write, name="request", daemon=True).start()
+
+
 def _watch(
     process: subprocess.Popen[bytes],
-    request: bytes,
     reader: _EventReader,
     log: TrialLog,
     gauges: Gauges,
     limits: Limits,
 ) -> Kill | None:
     """Read events until the worker has ended or must be; why it must, if so."""
-    assert process.stdin is not None
     deadline = time.monotonic() + limits.deadline
     try:
-        with contextlib.suppress(BrokenPipeError):  # died already; its exit says how
-            process.stdin.write(request)
-            process.stdin.flush()  # and left open: it is the lifeline
         while process.poll() is None:
             reader.read(TICK_SECONDS)
             gauges.sample()
@@ -172,7 +185,7 @@ def _end(process: subprocess.Popen[bytes], grace: float) -> None:
             f"Worker {process.pid} cannot be killed: it hangs inside a driver. Restart the machine."
         )
     if process.stdin is not None:
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(OSError):
             process.stdin.close()
 
 
@@ -207,7 +220,7 @@ class _EventReader:
             self._take(chunk)
 
     def drain(self) -> None:
-        """Take in all that is in the pipe; whoever may still hold its other end is not waited for."""
+        """Take in all that is in the pipe, without waiting for whoever may hold its other end."""
         while not self.ended and self._selector.select(0):
             self.read(0)
 

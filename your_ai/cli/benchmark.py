@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,14 @@ from typing import Any
 import click
 
 from your_ai import machine, models, presets, safetensors
-from your_ai.cli.options import Gigabytes, training, training_options
+from your_ai.cli.options import Gigabytes, Seconds, training, training_options
 from your_ai.console import Console
 from your_ai.device import Device, budget_bytes, from_probe
 from your_ai.errors import ExitCode, MachineError, UsageError
 from your_ai.files import check_writable, write_atomically
 from your_ai.models import Model
-from your_ai.outcome import OutcomeKind
 from your_ai.plan import Trial, plan
-from your_ai.probe import probe
+from your_ai.probe import probe_device, probe_models
 from your_ai.record import TrialRecord
 from your_ai.results import Run, document
 from your_ai.rundir import RESULTS, make_run_dir
@@ -52,7 +50,7 @@ from your_ai.supervisor import Limits
 @click.option("--keep-going", is_flag=True, help="Try larger models even after an OOM.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(),
     default=Limits().deadline,
     show_default=True,
     metavar="S",
@@ -86,10 +84,7 @@ def command(
     console = Console(quiet=quiet)
     host = machine.describe()
     chosen = [models.find(name) for name in dict.fromkeys(names)]
-    unknown = {m.model_name: m.config for m in chosen if not m.is_preset}
-    with tempfile.TemporaryDirectory(prefix="your_ai-") as folder:
-        answer = probe(unknown, Path(folder) / "probe.log")
-    device = from_probe(answer.device, host)
+    device = from_probe(probe_device(), host)
     suite = _suite(suite_name, device, console) if not chosen else None
     if suite is not None:
         chosen = [models.from_preset(preset) for preset in suite.presets]
@@ -97,7 +92,8 @@ def command(
     if options.weights == "real":
         _check_weights(chosen)
     budget = budget_bytes(device, max_memory)
-    known = [models.with_facts(model, answer.models, answer.problems) for model in chosen]
+    facts = probe_models({m.model_name: m.config for m in chosen if not m.is_preset})
+    known = [models.with_facts(model, facts) for model in chosen]
     trials = tuple(plan(known, options, budget))
     run_path = make_run_dir(run_dir)
     run = Run(host, device, budget, trials, now(), str(run_path))
@@ -143,7 +139,7 @@ def _run(
         console.trial_ended(progress)
         _write(targets, document(run, records))
     console.end(records, str(targets[-1]))
-    if records and records[-1].outcome.kind is OutcomeKind.INTERRUPTED:
+    if records and records[-1].interrupted:
         return ExitCode.INTERRUPTED
     return ExitCode.OK if any(record.passed for record in records) else ExitCode.NONE_PASSED
 

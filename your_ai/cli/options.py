@@ -33,6 +33,24 @@ class Gigabytes(click.ParamType[float]):
         return size
 
 
+class Seconds(click.FloatRange):
+    """A time limit: above 0, and a number, which nan is not though it passes every comparison."""
+
+    name = "S"
+
+    def __init__(self) -> None:
+        super().__init__(min=0, min_open=True)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number of seconds; infinity is none at all."""
+        seconds: float = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail("nan is not a time; give a number of seconds above 0.", param, ctx)
+        return seconds
+
+
 _OPTIONS = (
     click.option("--batch-size", type=click.IntRange(1, 1024), help="Sequences a step. [2]"),
     click.option("--lora-rank", type=click.IntRange(1, 4096), help="Rank of the adapters. [64]"),

@@ -71,7 +71,7 @@ def oom_counter_path(pid: int, *, proc: Path = _PROC) -> Path | None:
         return None
     candidates = counter_candidates(membership, parse_mounts(mountinfo))
     # os.path, because Path.is_file raises where a directory may not be searched.
-    return next((path for path in candidates if os.path.isfile(path)), None)
+    return next((path for path in candidates if os.path.isfile(path)), None)  # noqa: PTH113
 
 
 def read_oom_kills(path: Path) -> int | None:

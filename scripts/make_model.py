@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""A small model of our own for measurements and tests: weights, tokenizer and text.
+
+The weights are random, the architecture is llama's, the text is made of random words whose lengths
+vary up to the full sequence, in the form that ``mlx_lm.lora`` trains on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+VOCABULARY = 512
+
+
+def make_model(folder: Path, *, hidden: int = 128, layers: int = 4, seed: int = 0) -> Path:
+    """Write a bf16 llama model with its tokenizer to ``folder``, which is returned."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+    from mlx_lm.models import llama
+
+    folder.mkdir(parents=True)
+    config = {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "intermediate_size": 3 * hidden,
+        "num_attention_heads": hidden // 32,
+        "num_key_value_heads": max(1, hidden // 64),
+        "rms_norm_eps": 1e-5,
+        "vocab_size": VOCABULARY,
+        "max_position_embeddings": 4096,
+        "tie_word_embeddings": False,
+        "torch_dtype": "bfloat16",
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=2))
+    mx.random.seed(seed)
+    model = llama.Model(llama.ModelArgs.from_dict(config))
+    model.set_dtype(mx.bfloat16)
+    weights = dict(tree_flatten(model.parameters()))
+    mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "mlx"})
+    _make_tokenizer(folder)
+    return folder
+
+
+def quantize(folder: Path, target: Path, bits: int) -> Path:
+    """Convert the model in ``folder`` with ``mlx_lm.convert``, as a user would, to ``target``."""
+    options = ["--hf-path", str(folder), "--mlx-path", str(target), "-q", "--q-bits", str(bits)]
+    subprocess.run(
+        [sys.executable, "-m", "mlx_lm", "convert", *options], check=True, stdout=sys.stderr
+    )
+    return target
+
+
+def make_text(folder: Path, *, longest: int, samples: int = 100, seed: int = 0) -> Path:
+    """Write train, valid and test sets of texts of up to ``longest`` tokens; returns ``folder``."""
+    folder.mkdir(parents=True)
+    draw = random.Random(seed)
+    for name, count in (("train", samples), ("valid", 8), ("test", 8)):
+        # The last two are of full length, so that some batch holds nothing shorter.
+        lengths = [draw.randint(8, longest) for _ in range(count - 2)] + [longest, longest]
+        lines = (json.dumps({"text": _words(draw, length)}) for length in lengths)
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+def _words(draw: random.Random, count: int) -> str:
+    return " ".join(f"w{draw.randrange(2, VOCABULARY)}" for _ in range(count))
+
+
+def _make_tokenizer(folder: Path) -> None:
+    """One token a word: ``w2`` to ``w511`` beside the unknown and the end."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = ["<unk>", "</s>", *(f"w{index}" for index in range(2, VOCABULARY))]
+    vocabulary = {word: index for index, word in enumerate(words)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "unk_token": "<unk>",
+        "eos_token": "</s>",
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, help="a new folder; model/ and data/ are made in it")
+    parser.add_argument("--seq-length", type=int, default=256, help="tokens of the longest text")
+    arguments = parser.parse_args()
+    print(make_model(arguments.folder / "model"))
+    print(make_text(arguments.folder / "data", longest=arguments.seq_length))

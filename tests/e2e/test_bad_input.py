@@ -1,0 +1,190 @@
+"""Bad input gets one line that says what is wrong and what to do, exit 2, and leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.command import PLAIN, ROOT, Finished, add_weights, benchmark, command, make_model
+
+TINY = ["--model", "smoke-tiny"]
+FOLDER = ["--model", "{models}/tiny"]
+REAL = ["--weights", "real"]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders with models, each but ``tiny`` wrong in one way."""
+    base = tmp_path_factory.mktemp("models")
+    make_model(base / "tiny")
+    (base / "file").write_text("not a folder")
+    (base / "empty").mkdir()
+    make_model(base / "nonesuch", model_type="nonesuch")
+    make_model(base / "no-type", model_type=None)
+    make_model(base / "own-code", model_file="model.py")
+    make_model(base / "incomplete", hidden_size=None)
+    make_model(base / "misfit", hidden_size=10**30)  # MLX answers this with five lines
+    make_model(base / "garbage")
+    (base / "garbage" / "config.json").write_text("{torn")
+    whole = make_model(base / "truncated")
+    add_weights(whole)
+    weights = whole / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    sharded = make_model(base / "shard-missing")
+    add_weights(sharded)
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}
+    (sharded / "model.safetensors.index.json").write_text(json.dumps(index))
+    return base
+
+
+def listing(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def check_refused(done: Finished, complaint: str, before: list[str], code: int = 2) -> None:
+    """Exit code, one line, no traceback, nothing left behind."""
+    assert "Traceback" not in done.stderr + done.stdout
+    assert done.code == code, done.stdout + done.stderr
+    usage = ("Usage:", "Try ")
+    lines = [
+        line for line in done.stderr.splitlines() if line.strip() and not line.startswith(usage)
+    ]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("Error: ")
+    assert complaint in lines[0]
+    assert done.stdout == ""
+    assert listing(done.folder) == before
+    home = done.folder.parent / f"{done.folder.name}-home"
+    assert not (home / "state").exists()
+
+
+MAX_MEMORY = [
+    ("0", "0 GB is not a size; give a number above 0"),
+    ("-1", "-1 GB is not a size; give a number above 0"),
+    ("abc", "'abc' is not a number of GB; give one such as 24"),
+    ("nan", "nan GB is not a size; give a number above 0"),
+    ("inf", "inf GB is not a size; give a number above 0"),
+    ("", "'' is not a number of GB"),
+    ("100000", "--max-memory 100000 is more than the "),
+    ("1e308", "--max-memory 1e+308 is more than the "),
+]
+NUMBERS = [
+    (option, value, f"Invalid value for '{option}'")
+    for option, too_large in (
+        ("--batch-size", "1025"),
+        ("--lora-rank", "4097"),
+        ("--lora-layers", None),
+        ("--seq-length", None),
+        ("--steps", "100001"),
+    )
+    for value in ("0", "-1", "abc", "1.5", too_large)
+    if value is not None
+]
+CASES: list[tuple[list[str], str]] = [
+    *(([*TINY, "--max-memory", value], complaint) for value, complaint in MAX_MEMORY),
+    *(([*TINY, option, value], complaint) for option, value, complaint in NUMBERS),
+    ([*TINY, "--lora-layers", "5"], "--lora-layers 5 is more than the 4 layers that smoke-tiny"),
+    ([*TINY, "--seq-length", "2049"], "--seq-length 2049 is more than the 2048 tokens that"),
+    ([*FOLDER, "--lora-layers", "3"], "--lora-layers 3 is more than the 2 layers that tiny has"),
+    ([*FOLDER, "--seq-length", "257"], "--seq-length 257 is more than the 256 tokens that tiny"),
+    ([*TINY, "--quantize", "5"], "Invalid value for '--quantize'"),
+    ([*TINY, "--weights", "imaginary"], "Invalid value for '--weights'"),
+    ([*TINY, "--timeout", "0"], "Invalid value for '--timeout'"),
+    ([*TINY, "--timeout", "nan"], "nan is not a time; give a number of seconds above 0"),
+    (["--suite", "nonesuch"], "Invalid value for '--suite'"),
+    (["--nonesuch"], "No such option"),
+    (["surplus"], "unexpected extra argument"),
+    ([*TINY, "--suite", "smoke"], "--model and --suite exclude each other; give one of them"),
+    ([*TINY, *REAL], "smoke-tiny exists only as synthesized weights; leave out --weights"),
+    (["--model", "hermes-7b"], "Near it: hermes-70b, hermes-mistral-7b"),
+    (["--model", "smoke"], "Near it: smoke-tiny"),
+    (["--model", ""], "No preset, folder or hub model is called ''"),
+    (["--model", "~nosuchuser/x"], "No preset, folder or hub model is called"),
+    (["--model", "x" * 5000], "No preset, folder or hub model is called"),
+    (["--model", "./missing"], "No folder is called ./missing, and no hub id can be"),
+    (["--model", "{models}/missing"], "No preset, folder or hub model is called"),
+    (["--model", "{models}/file"], "is a file; name the folder that holds"),
+    (["--model", "{models}/empty"], "has no config.json; name a folder that holds a model"),
+    (["--model", "{models}/garbage"], "Cannot read the config.json of"),
+    (["--model", "{models}/no-type"], "names no model_type; it is not a model's"),
+    (["--model", "{models}/nonesuch"], "Model type nonesuch not supported"),
+    (["--model", "{models}/own-code"], "asks to run code of its own"),
+    (["--model", "{models}/incomplete"], "missing 1 required positional argument: 'hidden_size'"),
+    (["--model", "{models}/misfit"], "mlx-lm cannot train misfit: "),
+    ([*FOLDER, *REAL], "tiny holds no model*.safetensors; name a folder with weights"),
+    (["--model", "{models}/truncated", *REAL], "model.safetensors is truncated or damaged"),
+    (["--model", "{models}/shard-missing", *REAL], "lacks model-2.safetensors; download"),
+    ([*TINY, *FOLDER, "--model", "{models}/nonesuch"], "Model type nonesuch not supported"),
+    ([*TINY, "--output", "missing/out.json"], "No such file or directory; choose another file"),
+    ([*TINY, "--output", "{models}"], "it is a folder; name a file"),
+    ([*TINY, "--output", "{models}/file/out.json"], "Not a directory; choose another file"),
+    ([*TINY, "--output", "x" * 300], "File name too long; choose another file"),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"), CASES, ids=lambda value: str(value)[:60].replace("{models}", "")
+)
+def test_bad_input_is_refused(
+    models: Path, tmp_path: Path, arguments: list[str], complaint: str
+) -> None:
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+    filled = [argument.replace("{models}", str(models)) for argument in arguments]
+    check_refused(benchmark(folder, *filled), complaint, [])
+
+
+RUN_DIRS = [
+    ("held", "held holds the results of another run; choose another --run-dir"),
+    ("file", "Cannot make the run directory file: "),
+    ("file/below", "Cannot make the run directory file/below: "),
+    ("x" * 300, "File name too long; choose another --run-dir"),
+]
+
+
+@pytest.mark.parametrize(("run_dir", "complaint"), RUN_DIRS, ids=lambda value: str(value)[:30])
+def test_a_run_directory_that_cannot_be_one_is_refused(
+    tmp_path: Path, run_dir: str, complaint: str
+) -> None:
+    folder = tmp_path / "cwd"
+    (folder / "held").mkdir(parents=True)
+    (folder / "held" / "results.json").write_text("precious")
+    (folder / "file").touch()
+    before = listing(folder)
+    done = command(folder, *TINY, *PLAIN, "--run-dir", run_dir)
+    check_refused(done, complaint, before)
+    assert (folder / "held" / "results.json").read_text() == "precious"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_an_output_without_permission_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    done = benchmark(folder, *TINY, "--output", locked / "out.json")
+    check_refused(done, "Permission denied; choose another file", [])
+
+
+BROKEN = {
+    "missing": "raise ModuleNotFoundError(\"No module named 'mlx'\", name='mlx')",
+    "without-backend": "raise ImportError('libmlx.so: cannot open shared object file')",
+    "aborting": "import os; os.abort()",
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_mlx_is_one_line_with_the_command_to_install_it(tmp_path: Path, kind: str) -> None:
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+    (tmp_path / "first" / "mlx").mkdir(parents=True)
+    (tmp_path / "first" / "mlx" / "__init__.py").write_text(BROKEN[kind])
+    path = os.pathsep.join([str(tmp_path / "first"), str(ROOT)])
+    done = benchmark(folder, *TINY, *PLAIN, env={"PYTHONPATH": path})
+    check_refused(done, "Install it with: pip install ", [], code=3)
+    assert done.stderr.startswith("Error: MLX does not work here (")
+    if kind != "aborting":
+        assert BROKEN[kind].partition("(")[2][1:20] in done.stderr

@@ -1,0 +1,365 @@
+"""The main job, end to end: real workers, real training, figures that fit together."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.command import (
+    COMMAND,
+    PLAIN,
+    SMALL,
+    TIMEOUT,
+    Finished,
+    add_weights,
+    benchmark,
+    command,
+    environment,
+    make_model,
+)
+
+GB = 2**30
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """One preset, and its results written to a file besides."""
+    folder = tmp_path_factory.mktemp("preset")
+    return benchmark(folder, "--model", "smoke-tiny", *PLAIN, "--output", "out.json")
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def check_figures(entry: dict[str, Any], steps: int = 2, tokens: int = 2 * 63) -> None:
+    """The figures of one pass agree with each other."""
+    budget = entry["config"]["budget_bytes"]
+    assert entry["success"] is True
+    assert entry["outcome"] == "pass"
+    assert entry["error"] is None
+    assert 0 < entry["load"]["resident_bytes"] <= entry["load"]["peak_bytes"]
+    assert entry["load"]["resident_bytes"] < entry["needed_memory_bytes"]
+    assert entry["needed_memory_bytes"] <= entry["peak_memory_bytes"] <= budget
+    assert 0 < entry["memory_limit_bytes"] <= budget
+    assert entry["peak_memory_gb"] * GB == entry["peak_memory_bytes"]
+    assert entry["needed_memory_gb"] * GB == entry["needed_memory_bytes"]
+    last_began = max(p["at"] for p in entry["phases"] if p["phase"] == "relaxed")
+    counted = [step for step in entry["steps"] if step["at"] >= last_began]
+    tight = [step for step in entry["steps"] if step["phase"] == "tight"]
+    assert [step["index"] for step in counted] == list(range(1, steps + 1))
+    assert {step["phase"] for step in counted} == {"relaxed"}
+    assert [step["index"] for step in tight] == [1, 2, 3]
+    assert {step["tokens"] for step in entry["steps"]} == {tokens}
+    assert all(math.isfinite(step["loss"]) for step in entry["steps"])
+    assert len({step["loss"] for step in entry["steps"]}) > 1
+    assert max(step["peak_bytes"] for step in counted) == entry["peak_memory_bytes"]
+    assert max(step["peak_bytes"] for step in tight) == entry["needed_memory_bytes"]
+    seconds = sum(step["seconds"] for step in counted)
+    assert entry["tokens_per_second"] == pytest.approx(steps * tokens / seconds)
+    assert entry["tokens_per_second_at_needed_memory"] > 0
+    spent = sum(step["seconds"] for step in entry["steps"]) + entry["load"]["seconds"]
+    assert spent < entry["wall_seconds"]
+    assert [phase["phase"] for phase in entry["phases"]][:3] == ["import", "load", "tight"]
+    times = [step["at"] for step in entry["steps"]]
+    assert times == sorted(times)
+    largest = max(entry["load"]["peak_bytes"], *(step["peak_bytes"] for step in entry["steps"]))
+    assert entry["memory_timeline"]
+    assert all(0 <= active <= largest for _, active, _ in entry["memory_timeline"])
+    assert entry["footprint_peak_bytes"] > entry["load"]["resident_bytes"]
+    assert entry["footprint_timeline"]
+    assert all(0 < size <= entry["footprint_peak_bytes"] for _, size in entry["footprint_timeline"])
+    assert {"python", "mlx", "mlx-lm"} <= set(entry["versions"])
+    assert entry["device"]["backend"] in {"cpu", "metal", "cuda"}
+    assert entry["exit_status"] == 0
+
+
+def test_a_preset_passes(preset: Finished) -> None:
+    assert preset.code == 0, preset.stdout + preset.stderr
+    assert preset.stderr == ""
+    check_figures(preset.only)
+
+
+def test_a_preset_is_trained_as_asked(preset: Finished) -> None:
+    assert preset.only["config"] == {
+        "weights": "synthetic",
+        "quantization_bits": None,
+        "batch_size": 2,
+        "lora_rank": 4,
+        "lora_layers": 4,
+        "seq_length": 64,
+        "steps": 2,
+        "grad_checkpoint": True,
+        "budget_bytes": preset.document["budget_bytes"],
+        "seed": 0,
+    }
+    assert preset.only["load"]["parameters"] == 262_720
+    # q and o 64 to 64, k and v 64 to 32: rank times (in + out), in 4 layers.
+    assert preset.only["load"]["trainable_parameters"] == 4 * (128 + 96 + 96 + 128) * 4
+    # A model that knows nothing gives each of 512 tokens the same chance.
+    assert all(abs(s["loss"] - math.log(512)) < 1 for s in preset.only["steps"])
+
+
+def test_the_log_is_where_the_results_say(preset: Finished) -> None:
+    log = preset.folder / preset.only["log"]
+    assert log.parent == preset.folder / "run" / "logs"
+    assert log.is_file()
+
+
+def test_the_document_has_the_run_and_the_seed_keys(preset: Finished) -> None:
+    document = preset.document
+    assert document["recommended"] == "smoke-tiny"
+    assert document["complete"] is True
+    assert document["max_memory_gb"] * GB == document["budget_bytes"]
+    assert document["budget_bytes"] <= 0.8 * document["device"]["memory_bytes"]
+    assert preset.only["preset"] == "smoke-tiny"
+    assert preset.only["model_name"] == "your_ai/smoke-tiny"
+    assert preset.only["params"] == "263K"
+    assert preset.only["optimal_config"] is None
+
+
+def test_the_output_is_the_run_directorys_results(preset: Finished) -> None:
+    output = (preset.folder / "out.json").read_bytes()
+    assert output == (preset.folder / "run" / "results.json").read_bytes()
+    assert names(preset.folder) == ["out.json", "run"]
+    assert names(preset.folder / "run") == ["logs", "results.json"]
+
+
+def test_the_console_tells_the_run(preset: Finished) -> None:
+    rule = "━" * 60
+    lines = preset.stdout.splitlines()
+    assert lines[:3] == [rule, "Hardware Benchmark", rule]
+    assert lines[3].startswith("System Memory: ")
+    assert lines[4:6] == ["Testing models from smallest to largest...", ""]
+    assert lines[6].startswith("[1/1] smoke-tiny         (263K) ... ✓ Pass (")
+    assert lines[7:] == [
+        "",
+        rule,
+        "Results",
+        rule,
+        "Recommended: smoke-tiny (largest model that fits)",
+        rule,
+        "Results written to out.json",
+    ]
+
+
+def test_a_budget_above_needed_memory_passes_and_one_below_does_not(
+    preset: Finished, tmp_path: Path
+) -> None:
+    needed = preset.only["needed_memory_gb"]
+    enough, short = tmp_path / "enough", tmp_path / "short"
+    for folder in (enough, short):
+        folder.mkdir()
+    asked = ["--model", "smoke-tiny", *PLAIN, "--max-memory"]
+    passed = benchmark(enough, *asked, f"{needed * 1.1:.9f}")
+    assert passed.code == 0, passed.stdout
+    check_figures(passed.only)
+    refused = benchmark(short, *asked, f"{needed * 0.9:.9f}")
+    assert (refused.code, refused.only["outcome"]) == (1, "over-budget")
+
+
+def test_over_budget_while_training_tells_what_is_needed(tmp_path: Path) -> None:
+    done = benchmark(
+        tmp_path, "--model", "smoke-tiny", "--max-memory", "0.002", "--quantize", "none"
+    )
+    entry = done.only
+    assert (done.code, entry["outcome"], entry["success"]) == (1, "over-budget", False)
+    assert entry["error"].startswith("needs at least ")
+    measured = int(entry["evidence"].split()[0])
+    assert measured > entry["config"]["budget_bytes"] == int(0.002 * GB)
+    assert entry["evidence"].endswith("in phase tight")
+    assert entry["load"]["resident_bytes"] < measured
+    assert entry["peak_memory_gb"] is None
+    assert {step["phase"] for step in entry["steps"]} <= {"tight"}
+    assert "✗ Over budget (needs at least " in done.stdout
+    assert "Recommended: none (no model passed)" in done.stdout
+    assert done.document["recommended"] is None
+
+
+def test_over_budget_by_the_weights_alone_is_said_before_they_are_loaded(tmp_path: Path) -> None:
+    done = benchmark(tmp_path, "--model", "smoke-large", *PLAIN, "--max-memory", "0.002")
+    assert (done.code, done.only["outcome"]) == (1, "over-budget")
+    assert done.only["error"].startswith("the weights alone take ")
+    assert done.only["load"] is None
+    assert done.only["steps"] == []
+    # 3.4 M parameters of two bytes each.
+    assert int(done.only["evidence"].split()[0]) == pytest.approx(6.8e6, rel=0.02)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Finished]:
+    """One folder's model with synthesized and with real weights, unquantized and quantized."""
+    base = tmp_path_factory.mktemp("folders")
+    model = make_model(base / "tiny-llama")
+    finished = {}
+    for weights in ("synthetic", "real"):
+        for bits in ("none", "4", "8"):
+            if (weights, bits) == ("real", "8"):
+                continue
+            if weights == "real":
+                add_weights(model)
+            folder = base / f"{weights}-{bits}"
+            folder.mkdir()
+            asked = ["--model", "../tiny-llama", "--weights", weights, "--quantize", bits]
+            finished[folder.name] = benchmark(folder, *asked, *SMALL)
+    return finished
+
+
+KINDS = ["synthetic-none", "synthetic-4", "synthetic-8", "real-none", "real-4"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_folders_model_passes(folders: dict[str, Finished], kind: str) -> None:
+    done = folders[kind]
+    assert done.code == 0, done.stdout + done.stderr
+    check_figures(done.only)
+    weights, _, bits = kind.partition("-")
+    assert done.only["config"]["weights"] == weights
+    assert done.only["config"]["quantization_bits"] == (None if bits == "none" else int(bits))
+    assert done.only["preset"] == "tiny-llama"
+    assert done.only["model_name"] == str(done.folder.parent / "tiny-llama")
+    assert done.only["params"] == "140K"
+    assert done.only["load"]["parameters"] == 139_584
+
+
+def test_fewer_bits_take_less_memory(folders: dict[str, Finished]) -> None:
+    resident = [
+        folders[f"synthetic-{bits}"].only["load"]["resident_bytes"] for bits in ("4", "8", "none")
+    ]
+    assert resident == sorted(resident)
+    assert resident[0] < 0.5 * resident[2]
+
+
+@pytest.mark.parametrize("bits", ["none", "4"])
+def test_synthesized_weights_measure_what_real_ones_do(
+    folders: dict[str, Finished], bits: str
+) -> None:
+    synthetic, real = folders[f"synthetic-{bits}"].only, folders[f"real-{bits}"].only
+    for entry in (synthetic, real):
+        assert entry["load"]["parameters"] == 139_584
+    assert real["load"]["resident_bytes"] == pytest.approx(
+        synthetic["load"]["resident_bytes"], rel=0.01
+    )
+    assert real["needed_memory_bytes"] == pytest.approx(synthetic["needed_memory_bytes"], rel=0.05)
+
+
+def test_a_ladder_goes_on_after_a_model_that_cannot_be_loaded(tmp_path: Path) -> None:
+    """Whole weights, of another shape than the config says: MLX's own message, no OOM."""
+    odd = make_model(tmp_path / "odd", intermediate_size=64)
+    add_weights(odd)
+    good = make_model(tmp_path / "good")
+    add_weights(good)
+    done = benchmark(tmp_path, "--model", good, "--model", odd, "--weights", "real", *PLAIN)
+    assert done.code == 0, done.stdout + done.stderr
+    failed, passed = done.document["results"]
+    assert (failed["preset"], failed["outcome"]) == ("odd", "error")
+    assert "shape" in failed["error"]
+    assert failed["exit_status"] == 1
+    assert "Traceback" in (tmp_path / failed["log"]).read_text()
+    check_figures(passed)
+    assert done.document["recommended"] == "good"
+    assert done.stderr == ""
+    assert "Traceback" not in done.stdout
+    assert "✗ Error (" in done.stdout
+    assert f"log: {failed['log']}" in done.stdout
+
+
+def test_a_trial_past_its_time_limit_is_no_success(tmp_path: Path) -> None:
+    done = benchmark(tmp_path, "--model", "smoke-tiny", *PLAIN, "--timeout", "0.3")
+    assert (done.code, done.only["outcome"], done.only["success"]) == (1, "timeout", False)
+    assert "--timeout" in done.only["error"]
+
+
+def test_an_interrupt_keeps_what_was_measured(tmp_path: Path) -> None:
+    endless = ["--steps", "100000", "--seq-length", "64", "--quantize", "none"]
+    with subprocess.Popen(
+        [*COMMAND, "--run-dir", "run", "--model", "smoke-tiny", *endless],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    ) as process:
+        logs = tmp_path / "run" / "logs"
+        while not (logs.is_dir() and list(logs.iterdir())):  # until the worker is being started
+            assert process.poll() is None
+            time.sleep(0.05)
+        time.sleep(1.0)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    document = json.loads((tmp_path / "run" / "results.json").read_bytes())
+    assert [entry["outcome"] for entry in document["results"]] == ["interrupted"]
+
+
+def test_quiet_says_nothing(tmp_path: Path) -> None:
+    done = benchmark(tmp_path, "--model", "smoke-tiny", *PLAIN, "--quiet")
+    assert (done.code, done.stdout, done.stderr) == (0, "", "")
+    check_figures(done.only)
+
+
+def test_an_output_that_fails_after_the_check_costs_neither_the_run_nor_its_results(
+    tmp_path: Path,
+) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    done = benchmark(tmp_path, "--model", "smoke-tiny", *PLAIN, "--output", "/dev/full")
+    assert done.code == 3
+    assert done.stderr.startswith("Error: Cannot write /dev/full: No space left on device")
+    assert "Traceback" not in done.stderr
+    check_figures(done.only)
+
+
+def test_a_folder_whose_name_is_not_utf8(tmp_path: Path) -> None:
+    name = b"model-\xff".decode(errors="surrogateescape")
+    try:
+        make_model(tmp_path / name)
+    except OSError:
+        pytest.skip("this file system takes only UTF-8 names")
+    done = benchmark(tmp_path, "--model", name, *PLAIN)
+    assert done.code == 0, done.stdout + done.stderr
+    assert done.only["preset"] == "model-?"
+
+
+CLUTTER = {
+    "worker.py": "raise SystemExit('the wrong worker')",
+    "worker/__init__.py": "raise SystemExit('the wrong worker')",
+    "worker/__main__.py": "raise SystemExit('the wrong worker')",
+    "worker/protocol.py": "raise SystemExit('the wrong worker')",
+    "click.py": "raise SystemExit('the wrong click')",
+    "json.py": "raise SystemExit('the wrong json')",
+    "numpy.py": "raise SystemExit('the wrong numpy')",
+    "mlx/__init__.py": "raise SystemExit('the wrong mlx')",
+    "mlx_lm/__init__.py": "raise SystemExit('the wrong mlx_lm')",
+}
+
+
+def test_nothing_in_the_current_directory_is_run(tmp_path: Path) -> None:
+    for name, content in CLUTTER.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    model = make_model(tmp_path / "model")  # so that the probe builds a model as well
+    done = benchmark(tmp_path, "--model", model, *PLAIN)
+    assert done.code == 0, done.stdout + done.stderr
+    check_figures(done.only)
+
+
+def test_by_default_a_run_is_kept_in_the_users_state(tmp_path: Path) -> None:
+    folder = tmp_path / "cwd"
+    folder.mkdir()
+    env = environment(tmp_path)
+    done = command(folder, "--model", "smoke-tiny", *PLAIN, env=env)
+    assert done.code == 0, done.stdout + done.stderr
+    assert names(folder) == []
+    (results,) = tmp_path.rglob("results.json")
+    assert f"Results written to {results}" in done.stdout
+    assert results.parent.parent.name == "runs"
+    check_figures(json.loads(results.read_bytes())["results"][0])

@@ -1,0 +1,66 @@
+"""A parent that is killed outright takes its worker with it, whatever that is doing."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from tests.process.trials import FOREVER, events_in, is_gone, tapped, tiny_spec, wait_for
+from worker.protocol import Device, Started, Step, encode_request
+from your_ai.supervisor import WORKER
+
+WITHIN_SECONDS = 1.0
+
+
+@contextmanager
+def parent_of(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    arguments = [str(log), str(FOREVER), "0", *command]
+    argv = [sys.executable, "-m", "tests.process.parent", *arguments]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE) as parent:
+        assert parent.stdin is not None
+        parent.stdin.write(encode_request(tiny_spec(FOREVER)))
+        parent.stdin.flush()
+        try:
+            yield parent
+        finally:
+            parent.kill()
+
+
+def worker_of(parent: subprocess.Popen[bytes]) -> int:
+    children = wait_for(lambda: psutil.Process(parent.pid).children(), "a worker")
+    return children[0].pid
+
+
+def outlived(parent: subprocess.Popen[bytes], worker: int) -> float:
+    """Kill the parent; for how many seconds the worker lived on."""
+    assert not is_gone(worker)
+    killed_at = time.monotonic()
+    parent.kill()
+    wait_for(lambda: is_gone(worker), "the worker's end", WITHIN_SECONDS)
+    return time.monotonic() - killed_at
+
+
+def test_in_the_middle_of_real_training(tmp_path: Path) -> None:
+    tap = tmp_path / "events"
+    with parent_of(tapped(tap), tmp_path / "trial.log") as parent:
+        wait_for(lambda: events_in(tap, Step), "the first step")
+        assert outlived(parent, worker_of(parent)) < WITHIN_SECONDS
+
+
+def test_while_the_worker_still_imports_mlx(tmp_path: Path) -> None:
+    tap = tmp_path / "events"
+    with parent_of(tapped(tap), tmp_path / "trial.log") as parent:
+        wait_for(lambda: events_in(tap, Started), "the worker's start")
+        assert outlived(parent, worker_of(parent)) < WITHIN_SECONDS
+    assert not events_in(tap, Device)  # which ends the import
+
+
+def test_before_the_worker_said_anything(tmp_path: Path) -> None:
+    with parent_of([*WORKER], tmp_path / "trial.log") as parent:
+        assert outlived(parent, worker_of(parent)) < WITHIN_SECONDS

@@ -1,0 +1,98 @@
+"""Real processes that the real kernel kills, and what its counters say of each death."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+from tests.cgroups import MIB, MemoryCgroup, memory_cgroup
+from your_ai.host.linux import machine_oom_kills, oom_counter_path, read_oom_kills
+
+LIMIT = 64 * MIB
+
+# Waits to be told, so that the counters are read first; gives up far above the limit, so that a
+# limit that does not hold costs a failed test and not the machine.
+ALLOCATE = """
+import sys
+print("ready", flush=True)
+sys.stdin.readline()
+blocks = [b"x" * (4 << 20) for _ in range(128)]
+sys.exit(3)
+"""
+
+# As the product does it: a parent that outlives its worker and tells how it died.
+PARENT = f"""
+import subprocess, sys
+worker = subprocess.Popen([sys.executable, "-c", {ALLOCATE!r}])
+print(worker.wait(), flush=True)
+"""
+
+
+def start(code: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+
+def await_ready(process: subprocess.Popen[str]) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+
+
+def kills_in(cgroup: MemoryCgroup) -> int:
+    kills = read_oom_kills(cgroup.counter)
+    assert kills is not None
+    return kills
+
+
+def test_the_kernels_kill_is_counted_once() -> None:
+    with memory_cgroup(LIMIT) as cgroup, start(cgroup.join_code + ALLOCATE) as victim:
+        await_ready(victim)
+        assert oom_counter_path(victim.pid) == cgroup.counter
+        before, machine_before = kills_in(cgroup), machine_oom_kills()
+        victim.communicate("go\n", timeout=60)
+        assert victim.returncode == -signal.SIGKILL
+        assert kills_in(cgroup) == before + 1
+        machine_after = machine_oom_kills()
+        assert machine_before is not None
+        assert machine_after is not None
+        assert machine_after > machine_before
+
+
+def test_a_kill_by_someone_else_is_not_counted() -> None:
+    with memory_cgroup(LIMIT) as cgroup, start(ALLOCATE) as victim:
+        await_ready(victim)
+        assert oom_counter_path(victim.pid) != cgroup.counter
+        cgroup.add(victim.pid)
+        assert oom_counter_path(victim.pid) == cgroup.counter
+        before = kills_in(cgroup)
+        victim.kill()
+        assert victim.wait(60) == -signal.SIGKILL
+        assert kills_in(cgroup) == before
+
+
+def test_a_parent_inside_outlives_its_worker() -> None:
+    with memory_cgroup(LIMIT) as cgroup:
+        parent = subprocess.Popen(
+            cgroup.command([sys.executable, "-c", PARENT]),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        with parent:
+            await_ready(parent)
+            assert parent.pid in cgroup.members()
+            before = kills_in(cgroup)
+            out, _ = parent.communicate("go\n", timeout=60)
+        assert (parent.returncode, int(out)) == (0, -signal.SIGKILL)
+        assert kills_in(cgroup) == before + 1
+
+
+def test_the_helper_leaves_nothing_behind() -> None:
+    with memory_cgroup(LIMIT) as cgroup:
+        left = start(cgroup.join_code + ALLOCATE)
+        await_ready(left)
+    with left:
+        assert left.wait(60) == -signal.SIGKILL
+    assert not cgroup.directory.exists()

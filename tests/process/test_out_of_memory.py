@@ -1,0 +1,83 @@
+"""Real training that really runs out of memory: what kills it, and what can be said of that."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cgroups import MIB, memory_cgroup
+from tests.fakes import dying
+from tests.process.trials import PATIENT, giant_spec, observe, tiny_spec
+from worker.protocol import Phase, encode_request
+from your_ai.log import TrialLog
+from your_ai.outcome import Certainty, OutcomeKind, classify
+from your_ai.supervisor import WORKER, supervise
+
+ADDRESS_SPACE_KIB = 2 * 2**20
+LIMITED = ["sh", "-c", f'ulimit -c 0; ulimit -v {ADDRESS_SPACE_KIB}; exec "$@"', "sh"]
+
+needs_address_space_limit = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="only Linux holds a process to RLIMIT_AS"
+)
+
+
+def test_real_training_passes_where_nothing_goes_wrong(log: TrialLog) -> None:
+    """The control: the deaths in these tests are not the worker's own."""
+    spec = tiny_spec()
+    seen = supervise(encode_request(spec), log=log, limits=PATIENT)
+    assert classify(seen, spec.steps).kind is OutcomeKind.PASS, log.tail()
+    assert (seen.returncode, seen.memory_limited, seen.oom_kills or 0) == (0, False, 0)
+
+
+def test_the_kernels_oom_killer_takes_the_worker_and_leaves_the_parent(tmp_path: Path) -> None:
+    # The parent holds more than the worker ever gets: by size alone the kernel would take it.
+    limit_mib, ballast_mib = 400, 250
+    parent = [sys.executable, "-m", "tests.process.parent", str(tmp_path / "trial.log")]
+    with memory_cgroup(limit_mib * MIB) as cgroup:
+        answer = subprocess.run(
+            cgroup.command([*parent, "5", str(ballast_mib), *WORKER]),
+            input=encode_request(giant_spec()),
+            capture_output=True,
+            check=False,
+            timeout=PATIENT.deadline,
+        )
+    assert answer.returncode == 0, answer.stderr.decode()
+    seen = json.loads(answer.stdout)
+    assert seen["returncode"] == -signal.SIGKILL
+    assert (seen["kind"], seen["certainty"]) == (OutcomeKind.OOM, Certainty.CERTAIN)
+    assert seen["reason"] == "the kernel killed the worker for memory"
+    assert "the kernel's OOM counter rose by 1" in seen["evidence"]
+
+
+@needs_address_space_limit
+def test_a_segfault_under_an_address_space_limit_is_only_a_suspicion(log: TrialLog) -> None:
+    spec = giant_spec()
+    seen = supervise(encode_request(spec), log=log, limits=PATIENT, command=[*LIMITED, *WORKER])
+    assert seen.returncode == -signal.SIGSEGV, log.tail()
+    assert [phase.phase for phase in seen.phases] == [Phase.IMPORT, Phase.LOAD]
+    assert seen.memory_limited  # the worker is; the parent, which runs this, is not
+    outcome = classify(seen, spec.steps)
+    assert (outcome.kind, outcome.certainty) == (OutcomeKind.CRASH, Certainty.LOW)
+    assert "suspected out of memory" in outcome.reason
+    assert "RLIMIT_AS" in outcome.evidence
+
+
+@needs_address_space_limit
+def test_a_worker_inside_its_address_space_limit_passes(log: TrialLog) -> None:
+    spec = tiny_spec()
+    seen = supervise(encode_request(spec), log=log, limits=PATIENT, command=[*LIMITED, *WORKER])
+    assert classify(seen, spec.steps).kind is OutcomeKind.PASS, log.tail()
+    assert seen.memory_limited
+
+
+def test_a_segfault_without_a_limit_is_not_suspected_of_anything(log: TrialLog) -> None:
+    seen = observe(dying.fault, log)
+    assert (seen.returncode, seen.memory_limited) == (-signal.SIGSEGV, False)
+    outcome = classify(seen, dying.STEPS)
+    assert (outcome.kind, outcome.certainty) == (OutcomeKind.CRASH, Certainty.LOW)
+    assert outcome.reason == "the worker was killed by SIGSEGV, cause unknown"

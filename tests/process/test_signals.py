@@ -1,0 +1,71 @@
+"""Workers that a signal ends: what it proves, and what it does not."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from tests.fakes import dying
+from tests.process.trials import (
+    FOREVER,
+    events_in,
+    observe,
+    supervising,
+    tapped,
+    tiny_spec,
+    wait_for,
+)
+from worker.protocol import Passed, Started, Step, encode_request
+from your_ai.log import TrialLog
+from your_ai.outcome import Certainty, OutcomeKind, classify
+
+
+def test_sigkill_by_someone_else_in_the_middle_of_real_training(
+    log: TrialLog, tmp_path: Path
+) -> None:
+    spec, tap = tiny_spec(FOREVER), tmp_path / "events"
+    with supervising(encode_request(spec), log, tapped(tap)) as supervised:
+        wait_for(lambda: events_in(tap, Step), "the first step")
+        (started,) = events_in(tap, Started)
+        assert isinstance(started, Started)
+        os.kill(started.pid, signal.SIGKILL)
+        seen = supervised.result()
+    assert seen.returncode == -signal.SIGKILL
+    assert seen.killed is None
+    assert seen.steps
+    outcome = classify(seen, spec.steps)
+    assert (outcome.kind, outcome.certainty) == (OutcomeKind.CRASH, Certainty.LOW)
+    assert outcome.reason == "the worker was killed by SIGKILL, cause unknown"
+
+
+def test_abort_with_metals_text_is_out_of_memory(log: TrialLog) -> None:
+    seen = observe(dying.abort_with_metals_text, log)
+    assert seen.returncode == -signal.SIGABRT
+    outcome = classify(seen, dying.STEPS)
+    assert (outcome.kind, outcome.certainty) == (OutcomeKind.OOM, Certainty.HIGH)
+    assert outcome.evidence == dying.METAL_OOM
+
+
+def test_abort_without_text_proves_nothing(log: TrialLog) -> None:
+    seen = observe(dying.abort_without_text, log)
+    assert seen.returncode == -signal.SIGABRT
+    outcome = classify(seen, dying.STEPS)
+    assert (outcome.kind, outcome.certainty) == (OutcomeKind.CRASH, Certainty.LOW)
+    assert outcome.reason == "the worker was killed by SIGABRT, cause unknown"
+
+
+def test_a_fault_after_the_last_word_is_a_pass_that_says_so(log: TrialLog) -> None:
+    seen = observe(dying.pass_and_fault, log)
+    assert seen.returncode == -signal.SIGSEGV
+    outcome = classify(seen, dying.STEPS)
+    assert (outcome.kind, outcome.certainty) == (OutcomeKind.PASS, Certainty.CERTAIN)
+    assert "then SIGSEGV at exit" in outcome.evidence
+
+
+def test_a_pass_that_left_out_steps_is_a_crash(log: TrialLog) -> None:
+    seen = observe(dying.pass_without_all_steps, log)
+    assert isinstance(seen.final, Passed)
+    outcome = classify(seen, dying.STEPS)
+    assert outcome.kind is OutcomeKind.CRASH
+    assert outcome.evidence == f"{dying.STEPS - 1} of {dying.STEPS} counted steps were reported"

@@ -1,0 +1,145 @@
+"""What a run prints, to the letter, from real records."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.builders import model, observed, passing_events, spec
+from worker.protocol import OverBudget, Phase
+from your_ai.console import Console
+from your_ai.device import Device
+from your_ai.machine import Machine
+from your_ai.observation import Observation
+from your_ai.outcome import Outcome, OutcomeKind, classify
+from your_ai.plan import Trial
+from your_ai.record import TrialRecord
+from your_ai.results import Run
+from your_ai.units import GB
+
+PASSING = observed(*passing_events(needed=6 * GB, peak=int(12.4 * GB)))
+OVER = observed(OverBudget(1.0, Phase.TIGHT, 30 * GB, planned=False), returncode=1)
+
+GOLDEN = """\
+Note: something to know
+━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
+Hardware Benchmark
+━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
+System Memory: 36.00 GB (budget 28.8 GB, training on Apple M3 Pro (metal))
+Testing models from smallest to largest...
+
+[1/5] hermes-mistral-7b  (  7B) ... ✓ Pass (12.4 GB, needs 6.0 GB, 2,046 tokens/s)
+[2/5] dolphin-8b         (  8B) ... ✓ Pass (12.4 GB, needs 6.0 GB, 2,046 tokens/s)
+[3/5] llama-8b           (  8B) ... ✗ Error (Model type llama not supported.)
+        log: /runs/1/logs/3.log
+[4/5] r1-distill-14b     ( 14B) ... ✗ OOM (the GPU ran out of memory)
+[5/5] hermes-70b         ( 70B) ... – Skipped (larger than r1-distill-14b, which ran out of memory)
+
+━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
+Results
+━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
+Recommended: dolphin-8b (largest model that fits)
+Alternatives: hermes-mistral-7b (7B)
+━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
+Results written to out.json
+"""
+
+
+def ended(
+    index: int, name: str, params: str, outcome: Outcome | None = None, seen: Observation = PASSING
+) -> TrialRecord:
+    trial = Trial(index, model(name, params), spec())
+    log = f"/runs/1/logs/{index}.log"
+    if outcome is not None and outcome.kind is OutcomeKind.SKIPPED:
+        return TrialRecord(trial, outcome, "2026-01-02T03:04:05Z")
+    return TrialRecord(trial, outcome or classify(seen, 5), "2026-01-02T03:04:05Z", seen, log)
+
+
+LADDER = [
+    ended(1, "hermes-mistral-7b", "7B"),
+    ended(2, "dolphin-8b", "8B"),
+    ended(3, "llama-8b", "8B", Outcome(OutcomeKind.ERROR, "Model type llama not supported.")),
+    ended(4, "r1-distill-14b", "14B", Outcome(OutcomeKind.OOM, "the GPU ran out of memory")),
+    ended(
+        5,
+        "hermes-70b",
+        "70B",
+        Outcome(OutcomeKind.SKIPPED, "larger than r1-distill-14b, which ran out of memory"),
+    ),
+]
+
+
+def run(machine_gb: int = 36, device: Device | None = None) -> Run:
+    return Run(
+        machine=Machine("macOS", "26.1", "arm64", 12, machine_gb * GB, "3.11.7"),
+        device=device or Device("metal", "Apple M3 Pro", 36 * GB, 27 * GB, {}),
+        budget_bytes=int(28.8 * GB),
+        trials=tuple(record.trial for record in LADDER),
+        started_at="2026-01-02T03:04:00Z",
+        run_dir="/runs/1",
+    )
+
+
+def print_all(console: Console, records: list[TrialRecord]) -> None:
+    console.note("something to know")
+    console.begin(run())
+    for record in records:
+        console.trial_began(record.trial, len(records))
+        console.trial_ended(record)
+    console.end(records, "out.json")
+
+
+def test_a_whole_run(capsys: pytest.CaptureFixture[str]) -> None:
+    print_all(Console(quiet=False), LADDER)
+    assert capsys.readouterr() == (GOLDEN, "")
+
+
+def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    print_all(Console(quiet=True), LADDER)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_trial_is_announced_before_it_has_ended(capsys: pytest.CaptureFixture[str]) -> None:
+    Console(quiet=False).trial_began(LADDER[0].trial, 5)
+    assert capsys.readouterr().out == "[1/5] hermes-mistral-7b  (  7B) ... "
+
+
+def test_a_gpus_own_memory_is_named_where_it_is_not_the_machines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    device = Device("cuda", "NVIDIA H200", 150_754_820_096, None, {})
+    Console(quiet=False).begin(run(128, device))
+    assert (
+        "System Memory: 128.00 GB (budget 28.8 GB, training on NVIDIA H200 (cuda), "
+        "140.40 GB of its own)\n"
+    ) in capsys.readouterr().out
+
+
+def test_nothing_passed(capsys: pytest.CaptureFixture[str]) -> None:
+    Console(quiet=False).end(LADDER[2:], "out.json")
+    out = capsys.readouterr().out
+    assert "Recommended: none (no model passed)\n" in out
+    assert "Alternatives" not in out
+
+
+def test_alternatives_are_all_others_that_passed(capsys: pytest.CaptureFixture[str]) -> None:
+    records = [*LADDER[:2], ended(3, "llama-8b", "8B"), ended(4, "r1-distill-14b", "14B")]
+    Console(quiet=False).end(records, "out.json")
+    assert (
+        "Recommended: r1-distill-14b (largest model that fits)\n"
+        "Alternatives: hermes-mistral-7b (7B), dolphin-8b (8B), llama-8b (8B)\n"
+    ) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", set(OutcomeKind) - {OutcomeKind.PASS})
+def test_every_other_outcome_has_its_line(
+    kind: OutcomeKind, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Console(quiet=False).trial_ended(ended(1, "a", "7B", Outcome(kind, "why")))
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first[0] in "✗–"
+    assert first.endswith(" (why)")
+
+
+def test_over_budget_says_what_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    Console(quiet=False).trial_ended(ended(1, "a", "7B", seen=OVER))
+    assert capsys.readouterr().out == "✗ Over budget (needs at least 30.0 GB)\n"

@@ -1,0 +1,169 @@
+"""Files that are whole or not there at all."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from your_ai.errors import UsageError
+from your_ai.files import check_writable, write_atomically
+
+# Writes until it is killed in the middle of the content, as by a full disk: RLIMIT_FSIZE sends
+# SIGXFSZ, which ends the process at once when it is not ignored, as Python does.
+KILLED_WHILE_WRITING = """
+import resource, signal, sys
+from pathlib import Path
+from your_ai.files import write_atomically
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+write_atomically(Path(sys.argv[1]), b"new" * 10_000)
+"""
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_new_file(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "out.json", b"content")
+    assert (tmp_path / "out.json").read_bytes() == b"content"
+    assert names(tmp_path) == ["out.json"]
+
+
+def test_an_old_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "out.json"
+    path.write_bytes(b"old and longer")
+    with path.open("rb") as reader:
+        write_atomically(path, b"new")
+        assert reader.read() == b"old and longer"  # a reader keeps the file that it opened
+    assert path.read_bytes() == b"new"
+
+
+def test_a_crash_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "out.json"
+    path.write_bytes(b"old")
+    died = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(path)], check=False)
+    assert died.returncode < 0
+    assert path.read_bytes() == b"old"
+
+
+def test_a_failure_in_the_middle_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "out.json"
+    path.write_bytes(b"old")
+    program = KILLED_WHILE_WRITING.replace("signal.SIG_DFL", "signal.SIG_IGN")
+    failed = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=False
+    )
+    assert "File too large" in failed.stderr
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["out.json"]
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_a_file_is_as_readable_as_any_other(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_atomically(tmp_path / "out.json", b"x")
+        assert os.umask(umask) == umask  # and the umask is as it was
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "out.json").stat().st_mode) == mode
+
+
+def test_a_symbolic_link_stays_and_its_target_is_written(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    target, link = tmp_path / "there" / "real.json", tmp_path / "link.json"
+    for was in (b"old", None):
+        target.unlink(missing_ok=True)
+        if was is not None:
+            target.write_bytes(was)
+        link.unlink(missing_ok=True)
+        link.symlink_to("there/real.json")
+        check_writable(link)
+        write_atomically(link, b"new")
+        assert link.is_symlink()
+        assert target.read_bytes() == b"new"
+    assert names(tmp_path / "there") == ["real.json"]
+
+
+def test_a_device_is_written_to_not_replaced() -> None:
+    check_writable(Path("/dev/null"))
+    write_atomically(Path("/dev/null"), b"x")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_a_full_device_fails_when_it_is_written() -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    check_writable(Path("/dev/full"))
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(Path("/dev/full"), b"x")
+    assert Path("/dev/full").is_char_device()
+
+
+def test_standard_output_is_written_to_where_it_is_a_pipe_and_where_it_is_a_file(
+    tmp_path: Path,
+) -> None:
+    program = (
+        "from pathlib import Path; from your_ai.files import *\n"
+        "out = Path('/dev/stdout'); check_writable(out); write_atomically(out, b'content')"
+    )
+    command = [sys.executable, "-c", program]
+    link = Path("/dev/stdout").readlink()
+    assert subprocess.run(command, capture_output=True, check=True).stdout == b"content"
+    if sys.platform != "linux":
+        return  # elsewhere /dev/stdout does not lead to the file's name
+    with (tmp_path / "out.json").open("wb") as file:
+        subprocess.run(command, stdout=file, check=True)
+    assert (tmp_path / "out.json").read_bytes() == b"content"
+    assert Path("/dev/stdout").readlink() == link
+
+
+def test_a_name_of_the_greatest_length_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / ("x" * 255)
+    check_writable(path)
+    write_atomically(path, b"x")
+    assert names(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("folder", "it is a folder; name a file"),
+        (".", "it is a folder; name a file"),
+        ("missing/out.json", "No such file or directory"),
+        ("file/out.json", "Not a directory"),
+        ("x" * 256, "File name too long"),
+        ("/proc/out.json", ""),
+    ],
+)
+def test_where_nothing_can_be_written_is_said_before(
+    tmp_path: Path, path: str, reason: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=f"Cannot write .*{reason}"):
+        check_writable(tmp_path / path)
+    assert names(tmp_path) == ["file", "folder"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(UsageError, match="Permission denied"):
+        check_writable(tmp_path / "out.json")
+
+
+def test_the_question_leaves_nothing_behind_and_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "out.json"
+    check_writable(path)
+    assert names(tmp_path) == []
+    path.write_bytes(b"old")
+    check_writable(path)
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["out.json"]

@@ -1,0 +1,117 @@
+"""The import boundaries, in fresh interpreters: a thin parent, and a worker without it."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import worker
+import your_ai
+
+ROOT = Path(your_ai.__file__).resolve().parent.parent
+HEAVY = {"mlx", "mlx_lm", "numpy", "transformers", "huggingface_hub", "torch", "safetensors"}
+OURS = {"your_ai", "worker"}
+
+REPORT = """
+import json, sys
+try:
+    {statement}
+finally:
+    sys.stdout.flush()
+    print(json.dumps(sorted({{name.partition(".")[0] for name in sys.modules}})))
+"""
+
+
+def modules_of(package: object, name: str) -> list[str]:
+    paths = list(package.__path__)  # type: ignore[attr-defined]
+    return [found.name for found in pkgutil.walk_packages(paths, f"{name}.")]
+
+
+PARENT = [name for name in modules_of(your_ai, "your_ai") if not name.endswith("__main__")]
+WORKER = modules_of(worker, "worker")
+
+
+def imported_by(statement: str) -> set[str]:
+    """The top-level modules that a fresh interpreter has after a statement, even one that exits."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", REPORT.format(statement=statement)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def parsed(module: str) -> ast.Module:
+    found = importlib.util.find_spec(module)
+    assert found is not None
+    assert found.origin is not None
+    return ast.parse(Path(found.origin).read_text(encoding="utf-8"))
+
+
+def test_there_are_modules_to_look_at() -> None:
+    assert {"your_ai.cli.benchmark", "your_ai.host.macos", "your_ai.hub"} <= set(PARENT)
+    assert {"worker.protocol", "worker.training", "worker.__main__"} <= set(WORKER)
+
+
+def test_the_whole_parent_imports_nothing_heavy() -> None:
+    modules = imported_by(f"import {', '.join(PARENT)}")
+    assert {"your_ai", "worker", "click"} <= modules
+    assert modules & HEAVY == set()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["benchmark", "--help"]])
+def test_the_commands_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    modules = imported_by(
+        f"sys.argv = ['your_ai', *{arguments}]; from your_ai.cli import main; main()"
+    )
+    assert "click" in modules
+    assert modules & HEAVY == set()
+
+
+def test_the_commands_own_help_imports_no_command() -> None:
+    statement = "sys.argv = ['your_ai', '--help']; from your_ai.cli import main; main()"
+    assert imported_by(statement) & {"orjson", "psutil", "tenacity", "asyncio"} == set()
+
+
+def test_the_protocol_imports_nothing_outside_the_standard_library() -> None:
+    added = imported_by("import worker.protocol") - imported_by("pass")
+    assert added - {"worker"} <= set(sys.stdlib_module_names)
+
+
+@pytest.mark.parametrize("module", WORKER)
+def test_a_worker_module_never_imports_the_parent(module: str) -> None:
+    for node in ast.walk(parsed(module)):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        assert not any(name.partition(".")[0] == "your_ai" for name in names), module
+
+
+def test_the_whole_worker_runs_without_the_parent() -> None:
+    modules = imported_by(f"import {', '.join(WORKER)}")
+    assert {"worker", "mlx", "mlx_lm"} <= modules
+    assert "your_ai" not in modules
+
+
+@pytest.mark.parametrize("module", PARENT)
+def test_the_parent_takes_from_the_worker_its_protocol_alone(module: str) -> None:
+    for node in ast.walk(parsed(module)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("worker"):
+            taken = {f"{node.module}.{alias.name}" for alias in node.names}
+            assert node.module == "worker.protocol" or taken == {"worker.protocol"}, module
+        if isinstance(node, ast.Import):
+            assert all(a.name.partition(".")[0] != "worker" for a in node.names), module

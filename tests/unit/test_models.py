@@ -1,0 +1,253 @@
+"""What a model's name can mean: a preset, a folder, an id whose config is in the hub's cache."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.unit.builders import CONFIG, model
+from worker.protocol import ModelFacts
+from your_ai import models, presets
+from your_ai.errors import UsageError
+
+SHA = "0123456789abcdef0123456789abcdef01234567"
+
+
+def make_folder(folder: Path, config: object = CONFIG) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize("name", list(presets.all_presets()))
+def test_a_preset_goes_by_its_name(name: str) -> None:
+    found = models.find(name)
+    preset = presets.all_presets()[name]
+    assert (found.name, found.model_name, found.params) == (name, preset.model_name, preset.params)
+    assert (found.path, found.is_preset) == (None, True)
+
+
+def test_a_preset_comes_before_a_folder_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_folder(tmp_path / "llama-8b")
+    monkeypatch.chdir(tmp_path)
+    assert models.find("llama-8b").is_preset
+    assert models.find("./llama-8b").path == str(tmp_path / "llama-8b")
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "my model")
+    found = models.find(str(folder))
+    assert found == models.Model("my model", str(folder), "", CONFIG, path=str(folder))
+    assert found.max_seq_length == 2048
+    assert found.stored_bits is None
+
+
+def test_a_folder_below_ones_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = make_folder(tmp_path / "model")
+    assert models.find("~/model").path == str(folder)
+
+
+def test_a_relative_folder_has_its_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_folder(tmp_path / "model")
+    monkeypatch.chdir(folder)
+    assert models.find(".").name == "model"
+
+
+def test_a_symbolic_link_to_a_folder(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "model")
+    (tmp_path / "link").symlink_to(folder)
+    assert models.find(str(tmp_path / "link")).path == str(folder)
+
+
+def test_a_quantized_models_bits_are_known(tmp_path: Path) -> None:
+    config = {**CONFIG, "quantization": {"bits": 8, "group_size": 64}}
+    assert models.find(str(make_folder(tmp_path / "q8", config))).stored_bits == 8
+
+
+def test_a_config_may_hold_infinity_as_those_of_mamba_do(tmp_path: Path) -> None:
+    text = json.dumps({**CONFIG, "time_step_limit": [0.0, float("inf")]})
+    assert "Infinity" in text
+    config = models.find(str(make_folder(tmp_path / "mamba", text))).config
+    assert config["time_step_limit"] == [0.0, float("inf")]
+
+
+@pytest.mark.parametrize(
+    ("config", "complaint"),
+    [
+        ("", "Cannot read the config.json"),
+        ("{", "Cannot read the config.json"),
+        ("[" * 100_000, "Cannot read the config.json"),
+        ([], "names no model_type"),
+        ("null", "names no model_type"),
+        ({}, "names no model_type"),
+        ({"vocab_size": 512}, "names no model_type"),
+        ({"model_type": "llama"}, "gives no vocab_size"),
+        ({**CONFIG, "vocab_size": 0}, "gives no vocab_size"),
+        ({**CONFIG, "vocab_size": -512}, "gives no vocab_size"),
+        ({**CONFIG, "vocab_size": True}, "gives no vocab_size"),
+        ({**CONFIG, "vocab_size": "512"}, "gives no vocab_size"),
+        ({"model_type": "x", "text_config": "x"}, "gives no vocab_size"),
+        ({**CONFIG, "quantization": {}}, "quantization without bits"),
+        ({**CONFIG, "quantization": {"bits": 4}}, "quantization without bits"),
+        ({**CONFIG, "quantization": 4}, "quantization without bits"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_config_that_is_none_is_refused(tmp_path: Path, config: object, complaint: str) -> None:
+    folder = make_folder(tmp_path / "model", config)
+    with pytest.raises(UsageError, match=complaint) as refused:
+        models.find(str(folder))
+    assert "\n" not in str(refused.value)
+
+
+JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+KEYS = ("model_type", "vocab_size", "text_config", "quantization", "max_position_embeddings")
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), JSON))
+def test_no_config_is_anything_but_taken_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, config: dict[str, Any]
+) -> None:
+    folder = make_folder(tmp_path_factory.mktemp("model"), {**CONFIG, **config})
+    try:
+        found = models.find(str(folder))
+    except UsageError:
+        return
+    assert found.max_seq_length is None or isinstance(found.max_seq_length, int)
+
+
+def test_a_text_part_speaks_for_a_multimodal_model(tmp_path: Path) -> None:
+    text = {"vocab_size": 100, "max_position_embeddings": 64}
+    folder = make_folder(tmp_path / "vlm", {"model_type": "vlm", "text_config": text})
+    assert models.find(str(folder)).max_seq_length == 64
+
+
+def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").mkdir()
+    with pytest.raises(UsageError, match=r"has no config\.json; name a folder"):
+        models.find(str(tmp_path))
+
+
+def test_a_file_is_refused(tmp_path: Path) -> None:
+    file = make_folder(tmp_path) / "config.json"
+    with pytest.raises(UsageError, match="is a file; name the folder"):
+        models.find(str(file))
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("hermes-mistral", "hermes-mistral-7b"),
+        ("llama8b", "llama-8b"),
+        ("Smoke-Tiny", "smoke-tiny"),
+        ("hermes70b", "hermes-70b"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(name: str, near: str) -> None:
+    with pytest.raises(UsageError, match=f"called '{name}'. Near it: .*{near}") as refused:
+        models.find(name)
+    assert sum(preset in str(refused.value) for preset in presets.all_presets()) <= 3
+
+
+@pytest.mark.parametrize("name", ["zzz", "", "x" * 300, "~nosuchuser", "a b", "\n", "ü"])
+def test_a_name_near_nothing_is_answered_with_all_presets(name: str) -> None:
+    with pytest.raises(UsageError, match="No preset, folder or hub model") as refused:
+        models.find(name)
+    assert all(preset in str(refused.value) for preset in presets.all_presets())
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["a--b/c", "./missing", "-a/b", "ü/ö", "a/" + "b" * 100])
+def test_an_id_that_the_hub_cannot_have_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="no hub id can be") as refused:
+        models.find(name)
+    assert "\n" not in str(refused.value)
+
+
+FIND = """
+import sys
+from your_ai import models
+from your_ai.errors import YourAIError
+try:
+    found = models.find(sys.argv[1])
+    print(found.name, found.model_name, found.path, found.config["vocab_size"])
+except YourAIError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+def find_in_cache(cache: Path, name: str, **changed: str) -> subprocess.CompletedProcess[str]:
+    """`models.find` in a process of its own, because the hub's cache is fixed at import."""
+    environment = {**os.environ, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "1", **changed}
+    environment.pop("HF_HUB_CACHE", None)
+    return subprocess.run(
+        [sys.executable, "-c", FIND, name],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_an_id_whose_config_is_in_the_hubs_cache_is_not_asked_for(tmp_path: Path) -> None:
+    repository = tmp_path / "hub" / "models--org--name"
+    make_folder(repository / "snapshots" / SHA)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(SHA)
+    with socket.create_server(("127.0.0.1", 0)) as hub:
+        hub.setblocking(False)
+        endpoint = f"http://127.0.0.1:{hub.getsockname()[1]}"
+        found = find_in_cache(tmp_path, "org/name", HF_HUB_OFFLINE="0", HF_ENDPOINT=endpoint)
+        with pytest.raises(BlockingIOError):  # nobody called
+            hub.accept()
+    assert (found.returncode, found.stdout) == (0, "org/name org/name None 512\n"), found.stderr
+
+
+def test_an_id_that_is_not_in_the_cache_and_the_hub_offline(tmp_path: Path) -> None:
+    answer = find_in_cache(tmp_path, "org/name")
+    assert answer.returncode == 3
+    assert answer.stdout.startswith("Cannot get org/name from the hub (")
+    assert answer.stdout.count("\n") == 1
+    assert answer.stderr == ""
+
+
+FACTS = ModelFacts(parameters=1_543_714_304, layers=28, lora_targets=4)
+
+
+def test_a_probes_facts_make_a_model_complete() -> None:
+    unprobed = model(params="", layers=0)
+    probed = models.with_facts(unprobed, {unprobed.model_name: FACTS})
+    assert (probed.params, probed.layers) == ("1.5B", 28)
+
+
+def test_a_model_without_attention_projections_is_refused() -> None:
+    facts = ModelFacts(1000, 2, lora_targets=0)
+    with pytest.raises(UsageError, match="no attention projections that LoRA could train"):
+        models.with_facts(model(), {"org/tiny": facts})
+
+
+def test_a_model_that_cannot_be_built_is_refused_with_mlx_lms_words_in_one_line() -> None:
+    problem = "Model type nonesuch not supported.\nand a second line"
+    with pytest.raises(UsageError) as refused:
+        models.with_facts(model(), {"org/tiny": problem})
+    assert str(refused.value) == "mlx-lm cannot train tiny: Model type nonesuch not supported."

@@ -1,0 +1,84 @@
+"""Sizes and size labels as people write and read them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from your_ai.units import GB, parameter_label, parameters_of, show_size, to_gb
+
+
+@pytest.mark.parametrize(
+    ("parameters", "label"),
+    [
+        (0, "0"),
+        (999, "999"),
+        (1000, "1K"),
+        (262_720, "263K"),
+        (1_777_000, "1.8M"),
+        (9_940_000, "9.9M"),
+        (9_960_000, "10M"),
+        (494_032_768, "494M"),
+        (1_543_714_304, "1.5B"),
+        (7_248_023_552, "7.2B"),
+        (70_553_706_496, "71B"),
+        (1_000_000_000_000, "1T"),
+    ],
+)
+def test_a_label_is_as_models_are_commonly_called(parameters: int, label: str) -> None:
+    assert parameter_label(parameters) == label
+
+
+@given(st.integers(1000, 10**14))
+def test_a_label_stands_for_the_number_that_it_was_made_of(parameters: int) -> None:
+    assert parameters_of(parameter_label(parameters)) == pytest.approx(parameters, rel=0.051)
+
+
+@given(st.integers(1, 10**14), st.integers(1, 10**14))
+def test_labels_order_as_their_numbers_do(one: int, other: int) -> None:
+    small, large = sorted((one, other))
+    assert parameters_of(parameter_label(small)) <= parameters_of(parameter_label(large))
+
+
+@given(st.integers(1, 999), st.sampled_from("KMBT"))
+def test_a_whole_label_comes_back(number: int, unit: str) -> None:
+    label = f"{number}{unit}"
+    assert parameter_label(int(parameters_of(label))) == label
+
+
+@pytest.mark.parametrize(
+    ("label", "parameters"), [("7B", 7e9), ("1.5B", 1.5e9), ("350M", 3.5e8), ("12", 12.0)]
+)
+def test_a_label_is_read(label: str, parameters: float) -> None:
+    assert parameters_of(label) == parameters
+
+
+@pytest.mark.parametrize("label", ["", "B", "7b", "7 B", "7GB", "-7B", "1e9", "1.2.3B", ".", "∞"])
+def test_what_is_no_label_is_refused(label: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - that it is one is the contract
+        parameters_of(label)
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "shown"),
+    [
+        (0, "0.0 MB"),
+        (2**20, "1.0 MB"),
+        (GB // 10, "102.4 MB"),
+        (GB // 10 + 1, "0.1 GB"),
+        (36 * GB, "36.0 GB"),
+        (150_754_820_096, "140.4 GB"),
+    ],
+)
+def test_a_size_is_shown_in_binary_units(nbytes: int, shown: str) -> None:
+    assert show_size(nbytes) == shown
+
+
+def test_a_36_gb_mac_has_36() -> None:
+    assert to_gb(38_654_705_664) == 36.0
+
+
+@given(st.integers(0, 2**53))
+def test_gigabytes_are_exact_to_the_byte(nbytes: int) -> None:
+    assert to_gb(nbytes) * GB == nbytes
