@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchlib import GB, benchmark, one_trial, table
+from benchlib import GB, benchmark, lora_config, one_trial, table
 from make_model import make_model, make_text, quantize
 
-PROJECTIONS = [f"self_attn.{name}_proj" for name in "qkvo"]
 _LORA = """
 import sys, mlx.core as mx
 from mlx_lm import lora
@@ -57,24 +56,9 @@ class Setting:
 def lora_peak(model: Path, data: Path, setting: Setting, limit: int = 0) -> int:
     """Bytes at the peak of a real ``mlx_lm.lora``, under an MLX memory limit if one is given."""
     with tempfile.TemporaryDirectory() as folder:
-        config = {
-            "model": str(model),
-            "data": str(data),
-            "train": True,
-            "optimizer": "adamw",
-            "batch_size": setting.batch,
-            "num_layers": setting.layers,
-            "iters": setting.iterations,
-            "max_seq_length": setting.seq,
-            "grad_checkpoint": True,
-            "adapter_path": folder,
-            "lora_parameters": {
-                "rank": setting.rank,
-                "scale": 2.0,
-                "dropout": 0.0,
-                "keys": PROJECTIONS,
-            },
-        }
+        sizes = {"layers": setting.layers, "rank": setting.rank, "seq": setting.seq}
+        config = lora_config(model, data, Path(folder), batch=setting.batch, **sizes)
+        config["iters"] = setting.iterations
         config_file = Path(folder) / "lora.yaml"
         config_file.write_text(json.dumps(config))  # JSON is YAML
         command = [sys.executable, "-c", _LORA, str(limit), "--config", str(config_file)]
@@ -98,9 +82,8 @@ def judge(name: str, model: Path, data: Path, setting: Setting) -> list[list[Any
         rows.append(compare(f"{name}: {key}, synthesized against real", ours, theirs))
     at_needed = lora_peak(model, data, setting, needed)
     rows.append(compare(f"{name}: mlx_lm.lora limited to needed memory", at_needed, needed))
-    tight = next(p["limit_bytes"] for p in real["phases"] if p["phase"] == "tight")
-    at_tight = lora_peak(model, data, setting, tight)
-    rows.append(compare(f"{name}: mlx_lm.lora at the tight limit", at_tight, needed))
+    at_its_limit = lora_peak(model, data, setting, real["needed_memory_limit_bytes"])
+    rows.append(compare(f"{name}: mlx_lm.lora at needed memory's own limit", at_its_limit, needed))
     for factor in (1.01, 0.99):
         run = benchmark(*setting.options(model, f"--max-memory={needed * factor / GB:.12f}"))
         (entry,) = run.results

@@ -62,3 +62,26 @@ def table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> 
 def gb(nbytes: int | None) -> str:
     """GB with two digits, or a dash."""
     return "–" if nbytes is None else f"{nbytes / GB:.2f}"
+
+
+def lora_config(
+    model: Path, data: Path, adapters: Path, *, layers: int, rank: int, seq: int, batch: int
+) -> dict[str, Any]:
+    """The configuration with which ``mlx_lm.lora`` trains what a trial of these sizes trains."""
+    return {
+        "model": str(model),
+        "data": str(data),
+        "train": True,
+        "optimizer": "adamw",
+        "batch_size": batch,
+        "num_layers": layers,
+        "max_seq_length": seq,
+        "grad_checkpoint": True,
+        "adapter_path": str(adapters),
+        "lora_parameters": {
+            "rank": rank,
+            "scale": 2.0,
+            "dropout": 0.0,
+            "keys": [f"self_attn.{name}_proj" for name in "qkvo"],
+        },
+    }

@@ -57,11 +57,11 @@ def quantize(folder: Path, target: Path, bits: int) -> Path:
     return target
 
 
-def make_text(folder: Path, *, longest: int, samples: int = 100, seed: int = 0) -> Path:
+def make_text(folder: Path, *, longest: int, valid: int = 8, seed: int = 0) -> Path:
     """Write train, valid and test sets of texts of up to ``longest`` tokens; returns ``folder``."""
     folder.mkdir(parents=True)
     draw = random.Random(seed)
-    for name, count in (("train", samples), ("valid", 8), ("test", 8)):
+    for name, count in (("train", 100), ("valid", valid), ("test", 8)):
         # The last two are of full length, so that some batch holds nothing shorter.
         lengths = [draw.randint(8, longest) for _ in range(count - 2)] + [longest, longest]
         lines = (json.dumps({"text": _words(draw, length)}) for length in lengths)

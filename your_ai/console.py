@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 from collections.abc import Sequence
 
 import click
@@ -35,6 +37,9 @@ class Console:
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
+        # A rule that wraps is none; elsewhere than in a terminal the width is always the same.
+        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
+        self._rule = "━" * min(WIDTH, columns)
 
     def note(self, text: str) -> None:
         """Something that the user should know before the first trial."""
@@ -70,11 +75,11 @@ class Console:
             if others:
                 listed = ", ".join(f"{model.name} ({model.params})" for model in others)
                 self._print(f"Alternatives: {listed}")
-        self._print("━" * WIDTH)
+        self._print(self._rule)
         self._print(f"Results written to {results_path}")
 
     def _head(self, title: str) -> None:
-        self._print(f"{'━' * WIDTH}\n{title}\n{'━' * WIDTH}")
+        self._print(f"{self._rule}\n{title}\n{self._rule}")
 
     def _print(self, text: str, *, newline: bool = True) -> None:
         if not self._quiet:
