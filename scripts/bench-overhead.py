@@ -71,8 +71,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="overhead-") as name:
         folder = Path(name)
         model = make_model(folder / "model", hidden=128)
-        # As many validation texts as mlx_lm.lora by default takes: 25 batches, twice.
-        data = make_text(folder / "data", longest=256, valid=50)
+        # Full length, as a trial's batches are, and as many validation texts as mlx_lm.lora takes
+        # by default: 25 batches, twice.
+        data = make_text(folder / "data", longest=256, shortest=256, valid=50)
         options = [f"--model={model}", "--quantize=none", "--weights=real", "--quiet"]
         options += ["--seq-length=256", "--lora-rank=16", "--lora-layers=4"]
         config = lora_config(model, data, folder / "adapters", layers=4, rank=16, seq=256, batch=2)

@@ -118,6 +118,8 @@ if __name__ == "__main__":
     parser.add_argument("--oom-batch", default="8", help="batch size of the trial that runs out")
     parser.add_argument("--save", type=Path, help="a folder for the runs' results documents")
     arguments = parser.parse_args()
+    if arguments.save is not None:
+        arguments.save.mkdir(parents=True, exist_ok=True)
     DEVICE = benchmark("--model", "smoke-tiny", "--quantize", "none").document["device"]
     print(
         f"{DEVICE['name']}, {gb(DEVICE['memory_bytes'])} GB, {DEVICE['versions']}", file=sys.stderr

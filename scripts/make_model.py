@@ -57,13 +57,15 @@ def quantize(folder: Path, target: Path, bits: int) -> Path:
     return target
 
 
-def make_text(folder: Path, *, longest: int, valid: int = 8, seed: int = 0) -> Path:
-    """Write train, valid and test sets of texts of up to ``longest`` tokens; returns ``folder``."""
+def make_text(
+    folder: Path, *, longest: int, shortest: int = 8, valid: int = 8, seed: int = 0
+) -> Path:
+    """Write sets of texts of so many tokens to ``folder``, a new one, which is returned."""
     folder.mkdir(parents=True)
     draw = random.Random(seed)
     for name, count in (("train", 100), ("valid", valid), ("test", 8)):
         # The last two are of full length, so that some batch holds nothing shorter.
-        lengths = [draw.randint(8, longest) for _ in range(count - 2)] + [longest, longest]
+        lengths = [draw.randint(shortest, longest) for _ in range(count - 2)] + [longest, longest]
         lines = (json.dumps({"text": _words(draw, length)}) for length in lengths)
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
     return folder

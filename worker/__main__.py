@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import faulthandler
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def main() -> None:
     arguments = parser.parse_args()
     # A crash inside MLX leaves its Python stack in the log; the signal is raised again afterwards.
     faulthandler.enable()
+    # No core dump: tens of GB on the disk, and minutes of silence while they are written.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _offer_to_the_oom_killer()
     request = sys.stdin.buffer.readline()
     lifeline.hold(sys.stdin.buffer)

@@ -35,7 +35,7 @@ def build(config: dict[str, Any]) -> nn.Module:
 
 
 def attention_projections(model: nn.Module) -> set[str]:
-    """Paths, within one layer, of the attention's linear projections: q, k, v, o where so named."""
+    """Paths, within a layer, of every linear projection of its attention: q, k, v and o in most."""
     return {
         path
         for layer in model.layers

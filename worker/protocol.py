@@ -21,6 +21,13 @@ EVENTS_FD_FLAG = "--events-fd"
 PROBE_FLAG = "--probe"
 
 
+class Weights(StrEnum):
+    """Random weights of the model's own shapes, or those in its files."""
+
+    SYNTHETIC = "synthetic"
+    REAL = "real"
+
+
 class ProtocolError(ValueError):
     """A line on the pipe that is not a message of this protocol's version."""
 
@@ -64,7 +71,7 @@ class TrialSpec:
     """
 
     model: ModelSource
-    weights: str
+    weights: Weights
     quantization: Quantization | None
     batch_size: int
     lora_rank: int
@@ -197,7 +204,7 @@ class Failed:
 class ModelFacts:
     """What a model's own classes say of it, learnt without allocating its weights.
 
-    ``lora_targets`` counts the attention projections (q, k, v, o) that LoRA finds in one layer.
+    ``lora_targets`` counts the attention's linear projections (q, k, v, o in most models).
     """
 
     parameters: int

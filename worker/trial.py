@@ -7,7 +7,7 @@ import traceback
 from typing import NoReturn
 
 from worker.events import EventPipe
-from worker.protocol import Failed, Loaded, Passed, Phase, TrialSpec
+from worker.protocol import Failed, Loaded, Passed, Phase, TrialSpec, Weights
 
 
 def run(spec: TrialSpec, events: EventPipe) -> NoReturn:
@@ -39,17 +39,19 @@ def _measure(spec: TrialSpec, events: EventPipe) -> Passed:
     mx.random.seed(spec.seed)
     model = weights.plan(spec)
     watch.require(weights.planned_bytes(model), planned=True)
-    synthesize = spec.weights == "synthetic"
     weights.materialize(
         model,
-        synthesize=synthesize,
+        synthesize=spec.weights is Weights.SYNTHETIC,
         after_each=lambda: watch.require(mx.get_active_memory()),
     )
     parameters = get_total_parameters(model)
     training.add_adapters(model, spec)
+    mx.eval(model.parameters())
     trainer = training.Trainer(model, spec, training.vocabulary_size(spec.model.config))
     trainable = sum(v.size for _, v in tree_flatten(model.trainable_parameters()))
     seconds = time.perf_counter() - began
     resident, peak = mx.get_active_memory(), mx.get_peak_memory()
     events.send(Loaded(events.now(), seconds, resident, peak, parameters, trainable))
-    return training.measure(trainer, spec, watch, events)
+    # Beyond Metal's working set macOS swaps or refuses, and the relaxed phase fills its limit.
+    ceiling = mx.device_info().get("max_recommended_working_set_size")
+    return training.measure(trainer, spec, watch, events, int(ceiling) if ceiling else None)

@@ -12,11 +12,11 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten
+from mlx.utils import tree_flatten, tree_map_with_path
 from mlx_lm.utils import load_model, quantize_model
 
 from worker import architecture
-from worker.protocol import Quantization, TrialSpec
+from worker.protocol import Quantization, TrialSpec, Weights
 
 _FLOATING_TYPES = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}
 _BLOCK_BYTES = 64 * 2**20
@@ -24,7 +24,7 @@ _BLOCK_BYTES = 64 * 2**20
 
 def plan(spec: TrialSpec) -> nn.Module:
     """The spec's model with every weight's shape, type and quantization, none of them allocated."""
-    if spec.weights == "real":
+    if spec.weights is Weights.REAL:
         if spec.model.path is None:
             raise ValueError("real weights need a local folder")
         model, config = load_model(Path(spec.model.path), lazy=True)
@@ -68,10 +68,17 @@ def materialize(model: nn.Module, *, synthesize: bool, after_each: Callable[[], 
 
 def _as_stored(model: nn.Module, config: dict[str, Any]) -> None:
     """Give floating weights the type that the model's files have; most are published in bf16."""
-    text = config.get("text_config") or {}
-    name = config.get("dtype") or config.get("torch_dtype") or text.get("torch_dtype")
-    floating_type = _FLOATING_TYPES.get(str(name), mx.bfloat16)
-    model.set_dtype(floating_type)
+    places = (config, config.get("text_config") or {})
+    named = (place.get(key) for place in places for key in ("dtype", "torch_dtype"))
+    floating_type = _FLOATING_TYPES.get(str(next(filter(None, named), None)), mx.bfloat16)
+    # Some classes keep some weights in float32, as mlx_lm.convert does for them.
+    is_cast = getattr(model, "cast_predicate", lambda path: True)
+
+    def as_stored(path: str, weight: mx.array) -> mx.array:
+        castable = mx.issubdtype(weight.dtype, mx.floating) and is_cast(path)
+        return weight.astype(floating_type) if castable else weight
+
+    model.update(tree_map_with_path(as_stored, model.parameters()))
 
 
 def _quantize_as_stored(model: nn.Module, config: dict[str, Any]) -> bool:
@@ -79,13 +86,17 @@ def _quantize_as_stored(model: nn.Module, config: dict[str, Any]) -> bool:
     stored = config.get("quantization")
     if stored is None:
         return False
+    # What a class leaves as it is, mlx_lm.convert does not write into the config.
+    is_quantized = getattr(model, "quant_predicate", None) or (lambda path, module: True)
 
     def as_stored(path: str, module: nn.Module) -> bool | dict[str, Any]:
         if not hasattr(module, "to_quantized"):
             return False
+        if path in stored:
+            chosen: bool | dict[str, Any] = stored[path]
+            return chosen
         fits: bool = module.weight.shape[-1] % stored["group_size"] == 0
-        chosen: bool | dict[str, Any] = stored.get(path, fits)
-        return chosen
+        return fits and bool(is_quantized(path, module))
 
     nn.quantize(
         model,

@@ -82,8 +82,12 @@ class Console:
         self._print(f"{self._rule}\n{title}\n{self._rule}")
 
     def _print(self, text: str, *, newline: bool = True) -> None:
-        if not self._quiet:
+        if self._quiet:
+            return
+        try:
             click.echo(text, nl=newline)
+        except OSError:  # nobody reads any more; what is measured is still worth writing
+            self._quiet = True
 
 
 def _memory_line(machine: Machine, device: Device, budget_bytes: int) -> str:

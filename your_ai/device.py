@@ -17,13 +17,15 @@ class Device:
     """What MLX trains on.
 
     ``memory_bytes`` is all the memory that it trains in; ``working_set_bytes`` Metal's recommended
-    working set, beyond which macOS may refuse or swap, ``None`` on other backends.
+    working set, beyond which macOS may refuse or swap, ``None`` on other backends; ``free_bytes``
+    what was free of a GPU's own memory, ``None`` where it has none.
     """
 
     backend: str
     name: str
     memory_bytes: int
     working_set_bytes: int | None
+    free_bytes: int | None
     versions: dict[str, str]
 
 
@@ -37,6 +39,7 @@ def from_probe(answer: protocol.Device, machine: Machine) -> Device:
             info.get("memory_size") or info.get("total_memory") or machine.memory_bytes
         ),
         working_set_bytes=info.get("max_recommended_working_set_size"),
+        free_bytes=info.get("free_memory"),
         versions=answer.versions,
     )
 
@@ -44,15 +47,16 @@ def from_probe(answer: protocol.Device, machine: Machine) -> Device:
 def budget_bytes(device: Device, max_memory_gb: float | None) -> int:
     """The most memory that training may use.
 
-    By default 80 % of what the device trains in, and never more than Metal's working set: the
-    relaxed phase fills its budget, so a default beyond it would make models fail that fit.
+    By default 80 % of what the device trains in, and never more than Metal's working set or than
+    what other processes have left of a GPU's own memory: the relaxed phase fills its budget, so a
+    default beyond those would make models fail that fit.
 
     Raises:
         UsageError: when more is asked for than there is.
     """
     if max_memory_gb is None:
         share = int(device.memory_bytes * DEFAULT_BUDGET_SHARE)
-        return min(share, device.working_set_bytes or share)
+        return min(share, device.working_set_bytes or share, device.free_bytes or share)
     # Compared before it is converted: a huge number of GB is infinitely many bytes.
     if max_memory_gb * GB > device.memory_bytes:
         raise UsageError(

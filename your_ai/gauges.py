@@ -75,7 +75,7 @@ def _address_space_limited(pid: int) -> bool:
     """Whether a worker has an RLIMIT_AS; where only our own can be read, that: it is inherited."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if sys.platform == "linux":
-        with contextlib.suppress(ProcessLookupError, PermissionError):
+        with contextlib.suppress(OSError):  # gone, or not ours to ask
             limit, _ = resource.prlimit(pid, resource.RLIMIT_AS)
     return limit != resource.RLIM_INFINITY
 

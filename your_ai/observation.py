@@ -31,6 +31,7 @@ class Kill(StrEnum):
     SILENCE = "silence"
     INTERRUPT = "interrupt"
     CORRUPT = "corrupt"
+    CLOSED = "closed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +50,14 @@ class Observation:
     the kernel's count of OOM kills in the worker's own cgroup rose, ``machine_oom_kills`` by how
     much the whole machine's did; ``None`` where there is no such count. ``memory_limited`` says
     that the worker's address space was limited (RLIMIT_AS). ``corrupt`` is the first line on the
-    event pipe that was no event. ``wall_seconds`` runs from the spawn until the worker was reaped.
+    event pipe that was no event. ``wall_seconds`` runs from the spawn until the worker was reaped,
+    ``start_seconds`` until its first event: by so much its clock is behind the parent's.
     """
 
     events: tuple[Event, ...]
     returncode: int
     wall_seconds: float
+    start_seconds: float = 0.0
     killed: Kill | None = None
     corrupt: str | None = None
     log_tail: str = ""
@@ -92,6 +95,14 @@ class Observation:
         """The steps of the last relaxed attempt: the trial's peak memory and speed are theirs."""
         began = max((p.at for p in self.phases if p.phase is Phase.RELAXED), default=math.inf)
         return [step for step in self.steps if step.at >= began]
+
+    @property
+    def needed_bytes(self) -> int | None:
+        """The tight phase's peak, once that phase was done: known however the trial ended then."""
+        if not any(phase.phase is Phase.RELAXED for phase in self.phases):
+            return None
+        peaks = (step.peak_bytes for step in self.steps if step.phase is Phase.TIGHT)
+        return max(peaks, default=None)
 
     @property
     def tight_steps(self) -> list[Step]:

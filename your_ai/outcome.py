@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import signal
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from worker.protocol import Failed, OverBudget, Passed, Phase
@@ -114,15 +114,28 @@ _KILLED_FOR_MEMORY = "the kernel killed the worker for memory"
 _TIMEOUTS = {
     Kill.DEADLINE: "the trial took longer than its time limit; raise --timeout",
     Kill.SILENCE: "the worker stopped reporting",
+    Kill.CLOSED: "the worker stopped reporting and did not end",
 }
 
 
 def classify(seen: Observation, steps: int) -> Outcome:
     """What ``seen`` proves of a trial of that many counted ``steps``."""
+    outcome = _classify(seen, steps)
+    if outcome.kind is OutcomeKind.OOM and seen.needed_bytes is not None:
+        needed = show_size(seen.needed_bytes)
+        reason = f"{outcome.reason}; it needs only {needed}, so give a smaller --max-memory"
+        return replace(outcome, reason=reason)
+    return outcome
+
+
+def _classify(seen: Observation, steps: int) -> Outcome:
     if seen.corrupt is None and seen.final is not None:
         return _by_last_word(seen, steps)
     if seen.killed is Kill.INTERRUPT:
         return Outcome(OutcomeKind.INTERRUPTED, "interrupted", evidence="stopped by the user")
+    # One that had closed its pipe was dying already, and not of our signals.
+    if seen.killed in (None, Kill.CLOSED) and seen.returncode == -signal.SIGKILL and seen.oom_kills:
+        return _killed_for_memory(seen)
     if seen.killed in _TIMEOUTS:
         evidence = f"ended by the supervisor after {seen.wall_seconds:.0f} s, {_where(seen)}"
         return Outcome(OutcomeKind.TIMEOUT, _TIMEOUTS[seen.killed], evidence=evidence)
@@ -166,17 +179,26 @@ def _passed(seen: Observation, steps: int) -> Outcome:
 
 def _over_budget(final: OverBudget) -> Outcome:
     size = show_size(final.measured_bytes)
-    reason = f"the weights alone take {size}" if final.planned else f"needs at least {size}"
+    if final.planned:
+        reason = f"the weights alone take {size}"
+    elif final.phase is Phase.RELAXED:
+        reason = f"on the edge of the budget: no limit kept the peak of {size} inside it"
+    else:
+        reason = f"needs at least {size}"
     evidence = f"{final.measured_bytes} bytes in phase {final.phase}"
     return Outcome(OutcomeKind.OVER_BUDGET, reason, evidence=evidence)
+
+
+def _killed_for_memory(seen: Observation) -> Outcome:
+    evidence = (
+        f"killed by SIGKILL, {_where(seen)}; the kernel's OOM counter rose by {seen.oom_kills}"
+    )
+    return Outcome(OutcomeKind.OOM, _KILLED_FOR_MEMORY, Certainty.CERTAIN, evidence)
 
 
 def _by_signal(seen: Observation) -> Outcome:
     number = -seen.returncode
     what = f"killed by {_signal_name(number)}, {_where(seen)}"
-    if number == signal.SIGKILL and seen.oom_kills:
-        evidence = f"{what}; the kernel's OOM counter rose by {seen.oom_kills}"
-        return Outcome(OutcomeKind.OOM, _KILLED_FOR_MEMORY, Certainty.CERTAIN, evidence)
     known = _known_text(seen.log_tail)
     if known is not None:
         return known
@@ -215,11 +237,11 @@ def _by_exit(seen: Observation) -> Outcome:
 
 
 def _known_text(text: str) -> Outcome | None:
-    for known in _TEXTS:
-        match = known.pattern.search(text)
-        if match is not None:
-            line = text[: match.end()].rpartition("\n")[2] + text[match.end() :].partition("\n")[0]
-            return Outcome(known.kind, known.reason, known.certainty, line.strip())
+    """The outcome that the last line with a known text means: earlier ones were survived."""
+    for line in reversed(text.splitlines()):
+        for known in _TEXTS:
+            if known.pattern.search(line):
+                return Outcome(known.kind, known.reason, known.certainty, line.strip())
     return None
 
 

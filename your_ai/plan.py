@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from worker.protocol import ModelSource, Quantization, TrialSpec
+from worker.protocol import ModelSource, Quantization, TrialSpec, Weights
 from your_ai.errors import UsageError
 from your_ai.models import Model
-from your_ai.outcome import OutcomeKind
 from your_ai.units import parameters_of
 
 DEFAULT_LORA_LAYERS = 16
@@ -28,7 +27,7 @@ class TrainingOptions:
     seq_length: int = 1024
     steps: int = 5
     quantize: int | None = None
-    weights: str = "synthetic"
+    weights: Weights = Weights.SYNTHETIC
     grad_checkpoint: bool = True
 
 
@@ -54,19 +53,15 @@ def plan(models: Iterable[Model], options: TrainingOptions, budget_bytes: int) -
     ]
 
 
-def reason_to_skip(
-    trial: Trial, ended: Sequence[tuple[Trial, OutcomeKind]], *, keep_going: bool
-) -> str | None:
+def reason_to_skip(trial: Trial, out_of_memory: Sequence[Trial]) -> str | None:
     """Why ``trial`` need not run: a smaller model ran out of memory. ``None`` when it must run.
 
     Only a proven OOM counts. An over-budget model ended by itself within seconds, so the larger
     ones are tried: that costs little, and their own figures are worth having.
     """
-    if keep_going:
-        return None
     size = parameters_of(trial.model.params)
-    for other, outcome in ended:
-        if outcome is OutcomeKind.OOM and parameters_of(other.model.params) < size:
+    for other in out_of_memory:
+        if parameters_of(other.model.params) < size:
             return f"larger than {other.model.name}, which ran out of memory"
     return None
 
@@ -112,10 +107,16 @@ def _quantization(
     """
     stored = model.stored_bits
     asked = options.quantize
+    foreign = "quantization_config" in model.config and stored is None
+    if foreign and (asked is None or options.weights is Weights.REAL):
+        raise UsageError(
+            f"{model.name} is quantized in a form that is not MLX's own; convert it with "
+            "`mlx_lm.convert` and name that folder."
+        )
     if stored is None or asked == stored or asked is None:
         bits = None if stored is not None else (4 if asked is None else asked)
         return model.config, Quantization(bits) if bits else None
-    if options.weights == "real":
+    if options.weights is Weights.REAL:
         raise UsageError(
             f"--quantize {asked or 'none'}: {model.name} is quantized to {stored} bits already; "
             "leave the option out to train it as it is."

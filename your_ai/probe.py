@@ -58,8 +58,10 @@ def probe_models(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, ModelFac
 def install_line() -> str:
     """The command that installs the MLX backend that fits this machine."""
     if platform.system() == "Darwin":
-        return "pip install --upgrade your_ai"
-    return f"pip install 'your_ai[{'cuda13' if shutil.which('nvidia-smi') else 'cpu'}]'"
+        return "pip install --force-reinstall mlx"
+    if shutil.which("nvidia-smi"):
+        return "pip install 'mlx[cuda13]' (cuda12 for a driver older than 580)"
+    return "pip install 'mlx[cpu]'"
 
 
 def _probe(configs: Mapping[str, Mapping[str, Any]]) -> Observation:

@@ -34,6 +34,11 @@ class TrialRecord:
         return final if isinstance(final, Passed) else None
 
     @property
+    def proves_too_large(self) -> bool:
+        """Whether it ran out of memory at its least need; one that only ran ahead did fit."""
+        return self.outcome.kind is OutcomeKind.OOM and self.needed_bytes is None
+
+    @property
     def interrupted(self) -> bool:
         """Whether the user stopped the run here, even if this trial had just said its last word."""
         stopped = self.seen is not None and self.seen.killed is Kill.INTERRUPT
@@ -43,6 +48,13 @@ class TrialRecord:
     def tokens_per_second(self) -> float | None:
         """The counted steps' speed, under the budget."""
         return _speed(self.seen.counted_steps) if self.passed and self.seen else None
+
+    @property
+    def needed_bytes(self) -> int | None:
+        """The needed memory: of a pass, or of a trial that ended later than the tight phase."""
+        if self.passed:
+            return self.passed.needed_bytes
+        return self.seen.needed_bytes if self.seen else None
 
 
 def to_json(record: TrialRecord) -> dict[str, Any]:
@@ -62,10 +74,11 @@ def to_json(record: TrialRecord) -> dict[str, Any]:
         "started_at": record.started_at,
         "config": _config(trial),
         "peak_memory_bytes": passed and passed.peak_bytes,
-        "needed_memory_gb": passed and to_gb(passed.needed_bytes),
-        "needed_memory_bytes": passed and passed.needed_bytes,
+        "needed_memory_gb": record.needed_bytes and to_gb(record.needed_bytes),
+        "needed_memory_bytes": record.needed_bytes,
         "needed_memory_limit_bytes": passed and passed.needed_limit_bytes,
         "memory_limit_bytes": passed and passed.limit_bytes,
+        "tokens_per_second": record.tokens_per_second,
         "log": record.log_path,
         **(_measured(record.seen) if record.seen else {}),
     }
@@ -96,7 +109,6 @@ def _measured(seen: Observation) -> dict[str, Any]:
     return {
         "wall_seconds": seen.wall_seconds,
         "exit_status": seen.returncode,
-        "tokens_per_second": _speed(seen.counted_steps),
         "tokens_per_second_at_needed_memory": _speed(seen.tight_steps),
         "footprint_peak_bytes": seen.footprint_peak_bytes,
         "footprint_source": FOOTPRINT_SOURCE,
@@ -109,7 +121,8 @@ def _measured(seen: Observation) -> dict[str, Any]:
             [[m.at, m.active_bytes, m.cache_bytes] for m in seen.memory], TIMELINE_POINTS
         ),
         "footprint_timeline": thin_out(
-            [[f.at, f.footprint_bytes] for f in seen.footprints], TIMELINE_POINTS
+            [[f.at - seen.start_seconds, f.footprint_bytes] for f in seen.footprints],
+            TIMELINE_POINTS,
         ),
         "device": {"backend": device.backend, **device.info} if device else None,
         "versions": device.versions if device else None,

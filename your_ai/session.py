@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from worker.protocol import TrialSpec, encode_request
+from worker.protocol import TrialSpec, Weights, encode_request
 from your_ai import hub, safetensors
 from your_ai.errors import YourAIError
 from your_ai.log import TrialLog
@@ -25,10 +25,10 @@ def run_trials(
 
     Stops after a trial that was interrupted.
     """
-    ended: list[tuple[Trial, OutcomeKind]] = []
+    out_of_memory: list[Trial] = []
     for trial in trials:
         yield trial
-        reason = reason_to_skip(trial, ended, keep_going=keep_going)
+        reason = None if keep_going else reason_to_skip(trial, out_of_memory)
         if reason is None:
             record = _run(trial, run_dir, limits)
         else:
@@ -36,7 +36,8 @@ def run_trials(
         yield record
         if record.interrupted:
             return
-        ended.append((trial, record.outcome.kind))
+        if record.proves_too_large:
+            out_of_memory.append(trial)
 
 
 def now() -> str:
@@ -51,12 +52,13 @@ def _run(trial: Trial, run_dir: Path, limits: Limits) -> TrialRecord:
     log = TrialLog(run_dir / "logs" / f"{trial.index:02d}-{safe}.log")
     try:
         spec = _with_weights(trial)
-        seen = supervise(encode_request(spec), log=log, limits=limits)
     except YourAIError as error:
         return TrialRecord(trial, Outcome(OutcomeKind.ERROR, str(error)), started_at)
-    except KeyboardInterrupt:  # before there was a worker to watch
+    except KeyboardInterrupt:
         outcome = Outcome(OutcomeKind.INTERRUPTED, "interrupted before it began")
         return TrialRecord(trial, outcome, started_at)
+    # A worker that cannot be started or killed ends the run: no other may run beside it.
+    seen = supervise(encode_request(spec), log=log, limits=limits)
     return TrialRecord(trial, classify(seen, spec.steps), started_at, seen, str(log.path))
 
 
@@ -67,7 +69,7 @@ def _with_weights(trial: Trial) -> TrialSpec:
         UsageError, MachineError: when they cannot be had; the run goes on without them.
     """
     source = trial.spec.model
-    if trial.spec.weights != "real" or source.path is not None:
+    if trial.spec.weights is not Weights.REAL or source.path is not None:
         return trial.spec
     folder = hub.download(trial.model.model_name)
     safetensors.check_folder(folder)

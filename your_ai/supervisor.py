@@ -21,8 +21,9 @@ from your_ai.gauges import Gauges
 from your_ai.log import TrialLog
 from your_ai.observation import Kill, Observation
 
-WORKER = (sys.executable, "-P", "-m", "worker")
-"""``-P``, or a folder or file named worker in the current directory would be run instead."""
+WORKER = (sys.executable, "-P", "-u", "-m", "worker")
+"""``-P``, or a folder or file named worker in the current directory would be run instead; ``-u``,
+or what libraries print would be lost when the worker leaves by `os._exit`."""
 
 TICK_SECONDS = 0.1
 MAX_LINE_BYTES = 4 * 2**20
@@ -34,12 +35,14 @@ class Limits:
     """How long a worker may take, in seconds.
 
     ``deadline`` for all of it, ``silence`` between two events - generous, because an import from a
-    cold disk holds back the heartbeat - and ``grace`` between being asked to end and being killed.
+    cold disk holds back the heartbeat - ``grace`` between being asked to end and being killed, and
+    ``closing`` from the end of the event pipe to the process's own: freeing tens of GB takes time.
     """
 
     deadline: float = 3600.0
     silence: float = 300.0
     grace: float = 3.0
+    closing: float = 30.0
 
 
 def supervise(
@@ -52,7 +55,7 @@ def supervise(
 ) -> Observation:
     """Start a worker, give it ``request``, and watch it until it and all it started are gone.
 
-    Ctrl-C ends the worker and is reported as `Kill.INTERRUPT`; a second one is not held back.
+    Ctrl-C ends the worker and is reported as `Kill.INTERRUPT`; a second one kills it at once.
 
     Raises:
         MachineError: when no process can be started, or one cannot be killed.
@@ -64,10 +67,9 @@ def supervise(
             process = _spawn([*command, EVENTS_FD_FLAG, str(write_end), *arguments], write_end, log)
         finally:
             os.close(write_end)
-        gauges = Gauges(process.pid, began)
         try:
-            _hand_over(process, request)
-            killed = _watch(process, reader, log, gauges, limits)
+            gauges = Gauges(process.pid, began)
+            killed = _attend(process, request, reader, log, gauges, limits)
         finally:
             _end(process, limits.grace)
         reader.drain()
@@ -78,6 +80,7 @@ def supervise(
         events=tuple(reader.events),
         returncode=process.returncode,
         wall_seconds=wall_seconds,
+        start_seconds=reader.first_heard - began if reader.events else 0.0,
         killed=killed,
         corrupt=reader.corrupt,
         log_tail=log.tail(),
@@ -138,6 +141,22 @@ def _hand_over(process: subprocess.Popen[bytes], request: bytes) -> None:
     threading.Thread(target=write, name="request", daemon=True).start()
 
 
+def _attend(
+    process: subprocess.Popen[bytes],
+    request: bytes,
+    reader: _EventReader,
+    log: TrialLog,
+    gauges: Gauges,
+    limits: Limits,
+) -> Kill | None:
+    """Give the worker its request and watch it; why it must be ended, if so."""
+    try:
+        _hand_over(process, request)
+        return _watch(process, reader, log, gauges, limits)
+    except KeyboardInterrupt:
+        return Kill.INTERRUPT
+
+
 def _watch(
     process: subprocess.Popen[bytes],
     reader: _EventReader,
@@ -147,22 +166,19 @@ def _watch(
 ) -> Kill | None:
     """Read events until the worker has ended or must be; why it must, if so."""
     deadline = time.monotonic() + limits.deadline
-    try:
-        while process.poll() is None:
-            reader.read(TICK_SECONDS)
-            gauges.sample()
-            log.trim()
-            now = time.monotonic()
-            if reader.corrupt is not None:
-                return Kill.CORRUPT
-            if now > deadline:
-                return Kill.DEADLINE
-            if now > reader.last_heard + limits.silence:
-                return Kill.SILENCE
-            if reader.ended and not _exits(process, limits.grace):
-                return Kill.SILENCE
-    except KeyboardInterrupt:
-        return Kill.INTERRUPT
+    while process.poll() is None:
+        reader.read(TICK_SECONDS)
+        gauges.sample()
+        log.trim()
+        now = time.monotonic()
+        if reader.corrupt is not None:
+            return Kill.CORRUPT
+        if now > deadline:
+            return Kill.DEADLINE
+        if now > reader.last_heard + limits.silence:
+            return Kill.SILENCE
+        if reader.ended and not _exits(process, limits.closing):
+            return Kill.CLOSED
     return None
 
 
@@ -178,7 +194,8 @@ def _end(process: subprocess.Popen[bytes], grace: float) -> None:
     """Leave nothing of the worker's process group: asked to end first, then killed."""
     if process.poll() is None:
         _signal_group(process.pid, signal.SIGTERM)
-        _exits(process, grace)
+        with contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C: no more waiting
+            _exits(process, grace)
     _signal_group(process.pid, signal.SIGKILL)  # a grandchild too, if there is one
     if not _exits(process, within=60.0):
         raise MachineError(
@@ -207,7 +224,7 @@ class _EventReader:
         self.events: list[Event] = []
         self.corrupt: str | None = None
         self.ended = False
-        self.last_heard = time.monotonic()
+        self.first_heard = self.last_heard = time.monotonic()
 
     def read(self, timeout: float) -> None:
         """Take in what has arrived, waiting up to ``timeout`` seconds for something to."""
@@ -216,6 +233,8 @@ class _EventReader:
         with contextlib.suppress(BlockingIOError):
             chunk = os.read(self._fd, 2**16)
             self.last_heard = time.monotonic()
+            if not self.events:
+                self.first_heard = self.last_heard
             self.ended = not chunk
             self._take(chunk)
 

@@ -41,10 +41,10 @@ def test_a_worker_that_stops_reporting_times_out(
     assert not psutil.pid_exists(_pid(seen))
 
 
-def test_a_worker_that_closes_the_pipe_has_only_its_grace_left(log: TrialLog) -> None:
-    patient = Limits(deadline=60.0, silence=60.0, grace=0.3)
+def test_a_worker_that_closes_the_pipe_must_end_soon(log: TrialLog) -> None:
+    patient = Limits(deadline=60.0, silence=60.0, grace=0.3, closing=0.3)
     seen = observe(hanging.close_the_pipe, log, patient)
-    assert (seen.killed, seen.returncode) == (Kill.SILENCE, -signal.SIGTERM)
+    assert (seen.killed, seen.returncode) == (Kill.CLOSED, -signal.SIGTERM)
     assert seen.wall_seconds < MARGIN_SECONDS
     assert classify(seen, steps=1).kind is OutcomeKind.TIMEOUT
 

@@ -96,3 +96,11 @@ def test_the_helper_leaves_nothing_behind() -> None:
     with left:
         assert left.wait(60) == -signal.SIGKILL
     assert not cgroup.directory.exists()
+
+
+def test_a_machine_is_as_large_as_its_cgroup_lets_it_be() -> None:
+    with memory_cgroup(512 * MIB) as group:
+        code = "from your_ai.machine import describe; print(describe().memory_bytes)"
+        command = group.command([sys.executable, "-c", code])
+        seen = subprocess.run(command, check=True, capture_output=True, text=True)
+        assert int(seen.stdout) == 512 * MIB

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from worker.protocol import Event, ModelSource, ProtocolError, TrialSpec, decode_event
+from worker.protocol import Event, ModelSource, ProtocolError, TrialSpec, Weights, decode_event
 from your_ai.log import TrialLog
 from your_ai.observation import Observation
 from your_ai.supervisor import Limits, supervise
@@ -44,7 +44,7 @@ def tiny_spec(steps: int = 2, **config: Any) -> TrialSpec:
     }
     return TrialSpec(
         model=ModelSource({**tiny, **config}),
-        weights="synthetic",
+        weights=Weights.SYNTHETIC,
         quantization=None,
         batch_size=1,
         lora_rank=8,

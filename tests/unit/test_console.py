@@ -71,7 +71,7 @@ LADDER = [
 def run(machine_gb: int = 36, device: Device | None = None) -> Run:
     return Run(
         machine=Machine("macOS", "26.1", "arm64", 12, machine_gb * GB, "3.11.7"),
-        device=device or Device("metal", "Apple M3 Pro", 36 * GB, 27 * GB, {}),
+        device=device or Device("metal", "Apple M3 Pro", 36 * GB, 27 * GB, None, {}),
         budget_bytes=int(28.8 * GB),
         trials=tuple(record.trial for record in LADDER),
         started_at="2026-01-02T03:04:00Z",
@@ -106,7 +106,7 @@ def test_a_trial_is_announced_before_it_has_ended(capsys: pytest.CaptureFixture[
 def test_a_gpus_own_memory_is_named_where_it_is_not_the_machines(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    device = Device("cuda", "NVIDIA H200", 150_754_820_096, None, {})
+    device = Device("cuda", "NVIDIA H200", 150_754_820_096, None, None, {})
     Console(quiet=False).begin(run(128, device))
     assert (
         "System Memory: 128.00 GB (budget 28.8 GB, training on NVIDIA H200 (cuda), "

@@ -64,23 +64,28 @@ CPU = protocol.Device(0.1, "cpu", {"device_name": "AMD EPYC", "architecture": "x
         pytest.param(
             M3_PRO,
             MAC,
-            Device("metal", "Apple M3 Pro", 36 * GB, 27 * GB, VERSIONS),
+            Device("metal", "Apple M3 Pro", 36 * GB, 27 * GB, None, VERSIONS),
             id="metal",
         ),
         pytest.param(
             PARAVIRTUAL,
             Machine("macOS", "15.7", "arm64", 3, 7 * GB, "3.11.7"),
-            Device("metal", "Apple Paravirtual device", 7 * GB, 5010795178, VERSIONS),
+            Device("metal", "Apple Paravirtual device", 7 * GB, 5010795178, None, VERSIONS),
             id="a-runner-of-github",
         ),
         pytest.param(
-            H200, LINUX, Device("cuda", "NVIDIA H200", 150754820096, None, VERSIONS), id="cuda"
+            H200,
+            LINUX,
+            Device("cuda", "NVIDIA H200", 150754820096, None, 150054371328, VERSIONS),
+            id="cuda",
         ),
-        pytest.param(CPU, LINUX, Device("cpu", "AMD EPYC", 128 * GB, None, VERSIONS), id="cpu"),
+        pytest.param(
+            CPU, LINUX, Device("cpu", "AMD EPYC", 128 * GB, None, None, VERSIONS), id="cpu"
+        ),
         pytest.param(
             protocol.Device(0.1, "cpu", {}, VERSIONS),
             LINUX,
-            Device("cpu", "cpu", 128 * GB, None, VERSIONS),
+            Device("cpu", "cpu", 128 * GB, None, None, VERSIONS),
             id="nothing-known",
         ),
     ],
@@ -105,7 +110,7 @@ def test_the_default_budget(answer: protocol.Device, budget: int) -> None:
 
 
 def test_a_large_working_set_does_not_raise_the_default() -> None:
-    device = Device("metal", "Apple M2 Ultra", 192 * GB, 190 * GB, VERSIONS)
+    device = Device("metal", "Apple M2 Ultra", 192 * GB, 190 * GB, None, VERSIONS)
     assert budget_bytes(device, None) == int(0.8 * 192 * GB)
 
 
@@ -122,6 +127,12 @@ def test_more_than_there_is_is_refused_with_what_there_is(asked: float) -> None:
 
 @given(st.integers(1, 2**50), st.none() | st.integers(1, 2**50))
 def test_the_default_never_exceeds_memory_or_working_set(memory: int, working: int | None) -> None:
-    budget = budget_bytes(Device("metal", "any", memory, working, {}), None)
+    budget = budget_bytes(Device("metal", "any", memory, working, None, {}), None)
     assert 0 <= budget <= 0.8 * memory
     assert working is None or budget <= working
+
+
+def test_what_other_processes_hold_of_a_gpu_is_not_in_the_default_budget() -> None:
+    device = Device("cuda", "NVIDIA H200", 140 * GB, None, 80 * GB, VERSIONS)
+    assert budget_bytes(device, None) == 80 * GB
+    assert budget_bytes(device, 120) == 120 * GB

@@ -273,3 +273,22 @@ def test_this_machines_own_answers_are_counts_or_nothing() -> None:
     assert kills is None or kills >= 0
     machine = linux.machine_oom_kills()
     assert machine is None or machine >= 0
+
+
+def test_a_v1_limit_is_the_least_of_all_above(tmp_path: Path) -> None:
+    proc = recorded_proc(tmp_path, V1_CGROUP, V1_MOUNTINFO)
+    own = tmp_path / "cgroup/memory/process_api/19196ccb61c2"
+    counter(own / "memory.oom_control", V1_OOM_CONTROL)
+    assert linux.memory_limit(41, proc=proc) is None
+    counter(own / "memory.stat", "cache 5\nhierarchical_memory_limit 268435456\nrss 7\n")
+    assert linux.memory_limit(41, proc=proc) == 268435456
+
+
+def test_a_v2_limit_may_be_set_above(tmp_path: Path) -> None:
+    proc = recorded_proc(tmp_path, V2_CGROUP, V2_MOUNTINFO)
+    own = tmp_path / "cgroup/user.slice/user-1000.slice/user@1000.service"
+    counter(own / "memory.events", V2_EVENTS)
+    counter(own / "memory.max", "max\n")
+    assert linux.memory_limit(41, proc=proc) is None
+    counter(own.parent / "memory.max", "4294967296\n")
+    assert linux.memory_limit(41, proc=proc) == 4294967296

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
+from worker.protocol import Weights
 from your_ai.cli.options import Gigabytes, Seconds, training
 from your_ai.plan import TrainingOptions
 
@@ -35,7 +36,7 @@ def test_a_time(text: str) -> None:
 
 def test_without_anything_said_the_defaults_are_ours() -> None:
     assert training(NOTHING, {}) == TrainingOptions()
-    assert TrainingOptions() == TrainingOptions(2, 64, None, 1024, 5, None, "synthetic", True)
+    assert TrainingOptions() == TrainingOptions(2, 64, None, 1024, 5, None, Weights.SYNTHETIC, True)
 
 
 def test_a_suites_defaults_come_before_ours_and_the_user_before_both() -> None:

@@ -78,6 +78,33 @@ def died(number: int, log: str = "", **changed: object) -> Observation:
     return replace(seen, **changed)  # type: ignore[arg-type]
 
 
+def test_a_worker_that_closed_its_pipe_and_was_slow_to_die_of_oom_is_an_oom() -> None:
+    outcome = classify(died(signal.SIGKILL, killed=Kill.CLOSED, oom_kills=1), STEPS)
+    assert (outcome.kind, outcome.certainty) == (OutcomeKind.OOM, Certainty.CERTAIN)
+
+
+def test_an_oom_of_the_relaxed_phase_says_what_would_have_been_enough() -> None:
+    text = "cudaMallocAsync(&data, size, stream) failed: out of memory"
+    events = [e for e in passing_events(STEPS) if not isinstance(e, Passed)]
+    failure = Failed(29.0, Phase.RELAXED, "RuntimeError", text)
+    outcome = classify(observed(*events, failure, returncode=1), STEPS)
+    assert outcome.kind is OutcomeKind.OOM
+    assert outcome.reason.endswith("it needs only 6.0 GB, so give a smaller --max-memory")
+
+
+def test_over_budget_in_the_relaxed_phase_is_not_called_a_need() -> None:
+    over = OverBudget(20.0, Phase.RELAXED, 9 * 2**30, planned=False)
+    outcome = classify(observed(*began(Phase.RELAXED, 10.0), over, returncode=1), STEPS)
+    assert outcome.reason == "on the edge of the budget: no limit kept the peak of 9.0 GB inside it"
+
+
+def test_the_last_of_several_known_texts_is_the_cause() -> None:
+    survived = "[metal::malloc] Resource limit (499000) exceeded"
+    fatal = "[malloc] Unable to allocate 5 bytes"
+    outcome = classify(died(signal.SIGABRT, f"{survived}\nand on\n{fatal}\nstack"), STEPS)
+    assert (outcome.kind, outcome.evidence) == (OutcomeKind.OOM, fatal)
+
+
 def passed(**changed: object) -> Observation:
     return replace(observed(*passing_events(STEPS)), **changed)  # type: ignore[arg-type]
 

@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.builders import CONFIG, model, trial
-from worker.protocol import ModelSource, Quantization
+from worker.protocol import ModelSource, Quantization, Weights
 from your_ai import models, presets
 from your_ai.errors import UsageError
-from your_ai.outcome import OutcomeKind
 from your_ai.plan import TrainingOptions, Trial, plan, reason_to_skip
 from your_ai.units import parameters_of
 
@@ -102,21 +101,21 @@ def test_the_longest_sequence_of_a_multimodal_models_text_part_counts() -> None:
         planned(config, TrainingOptions(seq_length=101))
 
 
-@pytest.mark.parametrize("weights", ["synthetic", "real"])
+@pytest.mark.parametrize("weights", list(Weights))
 @pytest.mark.parametrize(
     ("asked", "quantization"),
     [(None, Quantization(4)), (4, Quantization(4)), (8, Quantization(8)), (0, None)],
 )
 def test_an_unquantized_model_is_quantized_as_asked(
-    asked: int | None, quantization: Quantization | None, weights: str
+    asked: int | None, quantization: Quantization | None, weights: Weights
 ) -> None:
     spec = planned(CONFIG, TrainingOptions(quantize=asked, weights=weights)).spec
     assert (spec.model.config, spec.quantization) == (CONFIG, quantization)
 
 
-@pytest.mark.parametrize("weights", ["synthetic", "real"])
+@pytest.mark.parametrize("weights", list(Weights))
 @pytest.mark.parametrize("asked", [None, 4])
-def test_a_quantized_model_stays_as_it_is(asked: int | None, weights: str) -> None:
+def test_a_quantized_model_stays_as_it_is(asked: int | None, weights: Weights) -> None:
     spec = planned(STORED_4, TrainingOptions(quantize=asked, weights=weights)).spec
     assert (spec.model.config, spec.quantization) == (STORED_4, None)
 
@@ -133,29 +132,31 @@ def test_synthesized_weights_can_have_another_quantization(
 @pytest.mark.parametrize(("asked", "named"), [(8, "8"), (0, "none")])
 def test_real_weights_cannot(asked: int, named: str) -> None:
     with pytest.raises(UsageError, match=f"--quantize {named}: tiny is quantized to 4 bits"):
-        planned(STORED_4, TrainingOptions(quantize=asked, weights="real"))
+        planned(STORED_4, TrainingOptions(quantize=asked, weights=Weights.REAL))
+
+
+FOREIGN = {**CONFIG, "quantization_config": {"quant_method": "gptq", "bits": 8}}
+
+
+@pytest.mark.parametrize("weights", list(Weights))
+def test_a_quantization_that_is_not_mlxs_is_refused(weights: Weights) -> None:
+    with pytest.raises(UsageError, match=r"convert it with `mlx_lm\.convert`"):
+        planned(FOREIGN, TrainingOptions(weights=weights))
+
+
+def test_synthesized_weights_can_be_quantized_as_asked_whatever_the_files_are() -> None:
+    assert planned(FOREIGN, TrainingOptions(quantize=8)).spec.quantization == Quantization(8)
 
 
 def test_after_an_oom_larger_models_are_skipped_with_the_reason() -> None:
-    ended = [(trial(1, "small", "7B"), OutcomeKind.PASS), (trial(2, "mid", "8B"), OutcomeKind.OOM)]
-    larger = trial(3, "large", "70B")
-    assert (
-        reason_to_skip(larger, ended, keep_going=False)
-        == "larger than mid, which ran out of memory"
-    )
-    assert reason_to_skip(larger, ended, keep_going=True) is None
+    larger, reason = trial(3, "large", "70B"), "larger than mid, which ran out of memory"
+    assert reason_to_skip(larger, [trial(2, "mid", "8B")]) == reason
+    assert reason_to_skip(larger, []) is None
 
 
 @pytest.mark.parametrize("params", ["8B", "7B", "350M"])
 def test_models_that_are_not_larger_still_run(params: str) -> None:
-    ended = [(trial(1, "mid", "8B"), OutcomeKind.OOM)]
-    assert reason_to_skip(trial(2, "other", params), ended, keep_going=False) is None
-
-
-@pytest.mark.parametrize("outcome", set(OutcomeKind) - {OutcomeKind.OOM})
-def test_no_other_outcome_skips_anything(outcome: OutcomeKind) -> None:
-    ended = [(trial(1, "small", "1B"), outcome)]
-    assert reason_to_skip(trial(2, "large", "70B"), ended, keep_going=False) is None
+    assert reason_to_skip(trial(2, "other", params), [trial(1, "mid", "8B")]) is None
 
 
 def test_a_preset_needs_no_probe_for_its_layers() -> None:

@@ -31,6 +31,7 @@ from worker.protocol import (
     Started,
     Step,
     TrialSpec,
+    Weights,
     decode_event,
     decode_probe_request,
     decode_spec,
@@ -86,6 +87,7 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
         float: st.floats(),
         str: st.text(),
         Phase: st.sampled_from(Phase),
+        Weights: st.sampled_from(Weights),
     }
     return simple[hint]
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.builders import CONFIG, began, model, observed, passing_events, spec
-from worker.protocol import Loaded, Memory, ModelSource, Phase, Quantization
+from worker.protocol import Failed, Loaded, Memory, ModelSource, Passed, Phase, Quantization
 from your_ai.observation import FootprintSample
 from your_ai.outcome import Outcome, OutcomeKind, classify
 from your_ai.plan import Trial
@@ -156,3 +156,24 @@ def test_hours_of_samples_stay_small() -> None:
     assert len(timeline) <= TIMELINE_POINTS
     assert max(size for _, size, _ in timeline) == 4 * 2**30
     assert not any(math.isnan(at) for at, *_ in timeline)
+
+
+def test_an_oom_proves_a_model_too_large_only_before_mlx_ran_ahead() -> None:
+    text = "cudaMallocAsync(&data, size, stream) failed: out of memory"
+    ahead = [event for event in passing_events() if not isinstance(event, Passed)]
+    for events, phase, too_large in (
+        (began(Phase.TIGHT, 2.0), Phase.TIGHT, True),
+        (ahead, Phase.RELAXED, False),
+    ):
+        seen = observed(*events, Failed(9.0, phase, "RuntimeError", text), returncode=1)
+        record = TrialRecord(Trial(1, model(), spec()), classify(seen, 5), "", seen)
+        assert record.outcome.kind is OutcomeKind.OOM
+        assert record.proves_too_large is too_large
+        assert (to_json(record)["needed_memory_bytes"] is None) is too_large
+
+
+def test_only_an_oom_proves_a_model_too_large() -> None:
+    assert not record_of_pass().proves_too_large
+    seen = observed(Failed(9.0, Phase.LOAD, "ValueError", "Missing 4 parameters"), returncode=1)
+    record = TrialRecord(Trial(1, model(), spec()), classify(seen, 5), "", seen)
+    assert not record.proves_too_large

@@ -36,7 +36,7 @@ def run(*records: TrialRecord, planned: int | None = None) -> Run:
     trials = tuple(r.trial for r in records) or (Trial(1, model(), spec()),)
     return Run(
         machine=Machine("macOS", "26.1", "arm64", 12, 36 * 2**30, "3.11.7"),
-        device=Device("metal", "Apple M3 Pro", 36 * 2**30, 27 * 2**30, {"mlx": "0.32.4"}),
+        device=Device("metal", "Apple M3 Pro", 36 * 2**30, 27 * 2**30, None, {"mlx": "0.32.4"}),
         budget_bytes=BUDGET,
         trials=trials * (planned or 1),
         started_at="2026-01-02T03:04:00Z",

@@ -46,7 +46,7 @@ def main() -> NoReturn:
         # Where the locale has no ✓, show something else rather than end a night's run.
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     try:
-        result = cli.main(standalone_mode=False)
+        result = cli.main(prog_name="your_ai", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         code = error.exit_code

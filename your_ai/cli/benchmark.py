@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from worker.protocol import Weights
 from your_ai import machine, models, presets, safetensors
 from your_ai.cli.options import Gigabytes, Seconds, training, training_options
 from your_ai.console import Console
@@ -28,7 +29,7 @@ from your_ai.supervisor import Limits
 @click.option(
     "--max-memory",
     type=Gigabytes(),
-    help="The budget: the most GB that training may use. [80 % of what it trains in]",
+    help="The budget: the most GB that training may use. [80 %, less where that is not free]",
 )
 @click.option(
     "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to write the results."
@@ -89,7 +90,7 @@ def command(
     if suite is not None:
         chosen = [models.from_preset(preset) for preset in suite.presets]
     options = training(arguments, suite.training if suite else {})
-    if options.weights == "real":
+    if options.weights is Weights.REAL:
         _check_weights(chosen)
     budget = budget_bytes(device, max_memory)
     facts = probe_models({m.model_name: m.config for m in chosen if not m.is_preset})
@@ -130,25 +131,29 @@ def _run(
 ) -> ExitCode:
     """Run the trials, print and write each as it ends, and tell how the command should end."""
     records: list[TrialRecord] = []
+    unwritten = None
     console.begin(run)
     for progress in run_trials(run.trials, run_path, limits, keep_going=keep_going):
         if isinstance(progress, Trial):
             console.trial_began(progress, len(run.trials))
             continue
         records.append(progress)
+        unwritten = _write(targets, document(run, records))
         console.trial_ended(progress)
-        _write(targets, document(run, records))
     console.end(records, str(targets[-1]))
+    if unwritten:
+        raise MachineError(unwritten)
     if records and records[-1].interrupted:
         return ExitCode.INTERRUPTED
     return ExitCode.OK if any(record.passed for record in records) else ExitCode.NONE_PASSED
 
 
-def _write(targets: Sequence[Path], content: bytes) -> None:
+def _write(targets: Sequence[Path], content: bytes) -> str | None:
+    """Write every target that can be; what is wrong with one that cannot. The run goes on."""
+    problem = None
     for target in targets:
         try:
             write_atomically(target, content)
         except OSError as error:
-            raise MachineError(
-                f"Cannot write {target}: {error.strerror}; what was written before is intact."
-            ) from error
+            problem = f"Cannot write {target}: {error.strerror}; what was written before is intact."
+    return problem

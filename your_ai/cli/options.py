@@ -8,11 +8,13 @@ from typing import Any, TypeVar
 
 import click
 
-from your_ai.plan import TrainingOptions
+from worker.protocol import Weights
+from your_ai.plan import DEFAULT_LORA_LAYERS, TrainingOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _QUANTIZE = {"4": 4, "8": 8, "none": 0}
+_OURS = TrainingOptions()
 
 
 class Gigabytes(click.ParamType[float]):
@@ -52,15 +54,25 @@ class Seconds(click.FloatRange):
 
 
 _OPTIONS = (
-    click.option("--batch-size", type=click.IntRange(1, 1024), help="Sequences a step. [2]"),
-    click.option("--lora-rank", type=click.IntRange(1, 4096), help="Rank of the adapters. [64]"),
+    click.option(
+        "--batch-size", type=click.IntRange(1, 1024), help=f"Sequences a step. [{_OURS.batch_size}]"
+    ),
+    click.option(
+        "--lora-rank",
+        type=click.IntRange(1, 4096),
+        help=f"Rank of the adapters. [{_OURS.lora_rank}]",
+    ),
     click.option(
         "--lora-layers",
         type=click.IntRange(1),
-        help="Layers with adapters, from the last. [16, or all that a smaller model has]",
+        help=f"Layers with adapters, from the last. [{DEFAULT_LORA_LAYERS}, or all that there are]",
     ),
-    click.option("--seq-length", type=click.IntRange(8), help="Tokens a sequence. [1024]"),
-    click.option("--steps", type=click.IntRange(1, 100_000), help="Counted training steps. [5]"),
+    click.option(
+        "--seq-length", type=click.IntRange(8), help=f"Tokens a sequence. [{_OURS.seq_length}]"
+    ),
+    click.option(
+        "--steps", type=click.IntRange(1, 100_000), help=f"Counted training steps. [{_OURS.steps}]"
+    ),
     click.option(
         "--quantize",
         type=click.Choice(list(_QUANTIZE)),
@@ -68,7 +80,7 @@ _OPTIONS = (
     ),
     click.option(
         "--weights",
-        type=click.Choice(["synthetic", "real"]),
+        type=click.Choice([weights.value for weights in Weights]),
         help="Random weights of the same shapes, without a download, or the model's. [synthetic]",
     ),
     click.option(
@@ -92,4 +104,6 @@ def training(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> Train
     given = {name: arguments[name] for name in _NAMES if arguments[name] is not None}
     if "quantize" in given:
         given["quantize"] = _QUANTIZE[given["quantize"]]
+    if "weights" in given:
+        given["weights"] = Weights(given["weights"])
     return TrainingOptions(**{**defaults, **given})

@@ -98,6 +98,31 @@ def machine_oom_kills(*, proc: Path = _PROC) -> int | None:
     return _read_count(proc / "vmstat")
 
 
+def memory_limit(pid: int, *, proc: Path = _PROC) -> int | None:
+    """Read how much memory a process's cgroup may use, a container's limit usually, in bytes.
+
+    None where there is no limit, or none that this process can see. v1 writes the least of all the
+    cgroups above into one file; on v2 each has its own. The largest v1 limit means none.
+    """
+    counter = oom_counter_path(pid, proc=proc)
+    if counter is None:
+        return None
+    if counter.name == _COUNTER_FILES[1]:
+        return _limit(_read(counter.parent / "memory.stat"), "hierarchical_memory_limit")
+    limits = (_limit(_read(above / "memory.max")) for above in counter.parents)
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def _limit(text: str | None, key: str | None = None) -> int | None:
+    for line in (text or "").splitlines():
+        match line.split():
+            case [name, value] if name == key and value.isdecimal():
+                return int(value)
+            case [value] if key is None and value.isdecimal():
+                return int(value)
+    return None
+
+
 def parse_membership(text: str) -> Membership | None:
     """Read from a /proc/<pid>/cgroup which cgroup the process's memory is charged to."""
     unified = None
