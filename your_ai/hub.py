@@ -7,16 +7,22 @@ need it.
 from __future__ import annotations
 
 import logging
+import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import tenacity
 
+from your_ai import safetensors
 from your_ai.errors import MachineError, UsageError
 
 # As mlx-lm's own loader takes them, less the code: nothing of a model's is ever run.
 _FILES = ["*.json", "model*.safetensors"]
 _RETRIED_STATUS = frozenset({408, 429, 500, 502, 503, 504})
+_REFUSED = frozenset({401, 403})
+# After a fault that took longer than this, whoever waits for a config is told of it.
+_PATIENCE_SECONDS = 8.0
 
 
 def config_file(model_id: str) -> Path:
@@ -26,8 +32,23 @@ def config_file(model_id: str) -> Path:
         UsageError: when there is no such model, or it is not open to this user.
         MachineError: when the hub cannot be reached.
     """
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import (
+        constants,
+        get_hf_file_metadata,
+        hf_hub_download,
+        hf_hub_url,
+        try_to_load_from_cache,
+    )
     from huggingface_hub.errors import HFValidationError
+
+    _configure()
+
+    def fetch() -> str:
+        # Somebody is waiting at the terminal, and hf_hub_download by itself would try a hub that is
+        # down for half a minute, one that does not answer for six: so this is asked first.
+        url = hf_hub_url(model_id, "config.json")
+        get_hf_file_metadata(url, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        return hf_hub_download(model_id, "config.json")
 
     try:
         cached = try_to_load_from_cache(model_id, "config.json")
@@ -35,33 +56,63 @@ def config_file(model_id: str) -> Path:
         cached = None
     if isinstance(cached, str):
         return Path(cached)
-    # Once: huggingface_hub tries again by itself, and somebody is waiting at the terminal.
-    return _fetch(model_id, lambda: hf_hub_download(model_id, "config.json"), attempts=1)
+    return _fetch(model_id, fetch, patience=_PATIENCE_SECONDS)
 
 
 def download(model_id: str) -> Path:
-    """The folder with the model's config and weights, downloaded as far as it is not cached.
+    """The folder with the model's config and weights, downloaded unless it is cached whole.
 
     Raises:
         UsageError: when there is no such model, or it is not open to this user.
         MachineError: when the hub cannot be reached or the disk is full.
     """
+    from huggingface_hub import HfApi, constants, snapshot_download
+
+    _configure()
+
+    def fetch() -> str:
+        # snapshot_download takes a hub that is down for one that has nothing new, and returns what
+        # is cached, be it the config alone: so this is asked first.
+        HfApi().model_info(model_id, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        return str(snapshot_download(model_id, allow_patterns=_FILES))
+
+    return _cached_whole(model_id) or _fetch(model_id, fetch)
+
+
+def _configure() -> None:
+    from huggingface_hub import constants
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    # Nothing is wanted of the hub but the model; with telemetry it is asked for a list of agents.
+    constants.HF_HUB_DISABLE_TELEMETRY = True
+    # Its own retries are a line each, before our one line.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    # In a file or a pipe one of its bars is a line for every update; the user's own setting stays.
+    if constants.HF_HUB_DISABLE_PROGRESS_BARS is None and not sys.stderr.isatty():
+        disable_progress_bars()
+
+
+def _cached_whole(model_id: str) -> Path | None:
+    """The cached folder of the model if no file of its weights is missing or damaged there."""
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
-    return _fetch(
-        model_id, lambda: str(snapshot_download(model_id, allow_patterns=_FILES)), attempts=3
-    )
+    try:
+        folder = snapshot_download(model_id, allow_patterns=_FILES, local_files_only=True)
+        safetensors.check_folder(Path(folder))
+    except (LocalEntryNotFoundError, UsageError):
+        return None
+    return Path(folder)
 
 
-def _fetch(model_id: str, fetch: Callable[[], str], attempts: int) -> Path:
+def _fetch(model_id: str, fetch: Callable[[], str], patience: float = math.inf) -> Path:
+    """What ``fetch`` returns; tried again after a transient fault, but not after ``patience``."""
     import httpx2  # huggingface_hub's own transport, whose faults it passes on
     from huggingface_hub import errors
 
-    # Its own retries are a line each, before our one line.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception(_is_transient),
-        stop=tenacity.stop_after_attempt(attempts),
+        stop=tenacity.stop_after_attempt(3) | tenacity.stop_after_delay(patience),
         wait=tenacity.wait_exponential_jitter(initial=1, max=10),
         reraise=True,
     )
@@ -77,10 +128,16 @@ def _fetch(model_id: str, fetch: Callable[[], str], attempts: int) -> Path:
             "or run `hf auth login`."
         ) from error
     except errors.RemoteEntryNotFoundError as error:
-        raise UsageError(f"{model_id} has no config.json on the hub; it is no model.") from error
+        file = error.response.url.path.rpartition("/")[2]
+        raise UsageError(f"{model_id} has no {file} on the hub; name another model.") from error
     except errors.HFValidationError as error:
         raise UsageError(f"No folder is called {model_id}, and no hub id can be.") from error
     except (OSError, httpx2.HTTPError) as error:
+        if isinstance(error, errors.HfHubHTTPError) and error.response.status_code in _REFUSED:
+            raise UsageError(
+                f"The hub refuses {model_id} ({_first_line(error)}); check the token in HF_TOKEN, "
+                "or run `hf auth login`."
+            ) from error
         raise MachineError(
             f"Cannot get {model_id} from the hub ({_first_line(error)}); check the network and the "
             "free disk space, or name a local folder."
