@@ -52,7 +52,7 @@ def check_figures(entry: dict[str, Any], steps: int = 2, tokens: int = 2 * 63) -
     assert [step["index"] for step in counted] == list(range(1, steps + 1))
     assert {step["phase"] for step in counted} == {"relaxed"}
     assert [step["index"] for step in tight] == list(range(1, len(tight) + 1))
-    assert 3 <= len(tight) <= 8
+    assert 4 <= len(tight) <= 10
     assert {step["tokens"] for step in entry["steps"]} == {tokens}
     assert all(math.isfinite(step["loss"]) for step in entry["steps"])
     assert len({step["loss"] for step in entry["steps"]}) > 1
