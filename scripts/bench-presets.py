@@ -94,10 +94,13 @@ def budget_12() -> BenchmarkRun:
 
 
 def around_needed(preset: str) -> list[BenchmarkRun]:
-    """Just above the needed memory passes, just below is over budget."""
+    """Just above the needed memory passes, just below is over budget.
+
+    By 3 %, since on CUDA one step in ten or so holds a buffer for longer and adds up to 2.6 %.
+    """
     needed = benchmark("--model", preset).results[0]["needed_memory_bytes"]
     runs = []
-    for factor in (1.02, 0.98):
+    for factor in (1.03, 0.97):
         run = benchmark("--model", preset, "--max-memory", f"{needed * factor / GB:.4f}")
         show(f"{preset}, budget of {factor} × needed memory", run)
         runs.append(run)

@@ -160,10 +160,10 @@ def measure(
 def lowered(limit: int, cut: int, overshoot: int, floor: int) -> tuple[int, int]:
     """The next limit to try and by how much it was cut; all bytes, never below ``floor``.
 
-    By the overshoot, and by at least twice the last cut: on an H200 limits of 11.8 to 12.0 GB all
+    By the overshoot, and by at least three times the last cut: on an H200 limits of 11.6 to 12.0 GB all
     peaked at 12.10, the same large tensor meeting the limit at the same moment.
     """
-    cut = max(overshoot, 2 * cut)
+    cut = max(overshoot, 3 * cut)
     return max(floor, limit - cut), cut
 
 

@@ -128,7 +128,7 @@ def test_an_adapter_that_diverged_in_the_last_step_is_no_evidence() -> None:
     ("limit", "cut", "overshoot", "floor", "expected"),
     [
         (1000, 0, 10, 100, (990, 10)),
-        (990, 10, 5, 100, (970, 20)),  # the same tensor again: cut more than the overshoot
+        (990, 10, 5, 100, (960, 30)),  # the same tensor again: cut more than the overshoot
         (970, 20, 90, 100, (880, 90)),
         (120, 20, 90, 100, (100, 90)),
     ],
