@@ -25,7 +25,7 @@ TIGHT_STEPS = 10
 a busy CPU it takes some until two threads have met at their worst."""
 
 SETTLED = 1.005
-"""The peak has settled when the last three steps together raised it by no more than this factor."""
+"""The peak has settled when the last three together raised it by no more than this factor."""
 
 RELAXED_ATTEMPTS = 5
 """How many limits are tried; the last is the tight phase's, which held."""
@@ -160,8 +160,8 @@ def measure(
 def lowered(limit: int, cut: int, overshoot: int, floor: int) -> tuple[int, int]:
     """The next limit to try and by how much it was cut; all bytes, never below ``floor``.
 
-    By the overshoot, and by at least three times the last cut: on an H200 limits of 11.6 to 12.0 GB all
-    peaked at 12.10, the same large tensor meeting the limit at the same moment.
+    By the overshoot, and by at least three times the last cut: on an H200 limits of 11.6 to 12.0 GB
+    all peaked at 12.10, the same large tensor meeting the limit at the same moment.
     """
     cut = max(overshoot, 3 * cut)
     return max(floor, limit - cut), cut

@@ -141,7 +141,7 @@ def test_a_limit_that_did_not_hold_is_lowered(
 
 @pytest.mark.parametrize(
     ("peaks", "settled"),
-    [([10], False), ([10] * 3, False), ([9, 10, 10, 10], False), ([10] * 4, True)],
+    [([10], False), ([10] * 3, False), ([9, 10, 10, 10], False), ([9, 10, 10, 10, 10], True)],
 )
 def test_a_peak_has_settled_when_three_steps_did_not_raise_it(
     peaks: list[int], settled: bool
