@@ -96,7 +96,7 @@ def budget_12() -> BenchmarkRun:
 def around_needed(preset: str) -> list[BenchmarkRun]:
     """Just above the needed memory passes, just below is over budget.
 
-    By 3 %, since on CUDA one step in ten or so holds a buffer for longer and adds up to 2.6 %.
+    By 3 %, since on CUDA a step now and then holds a buffer for longer.
     """
     needed = benchmark("--model", preset).results[0]["needed_memory_bytes"]
     runs = []
