@@ -86,9 +86,8 @@ def to_json(record: TrialRecord) -> dict[str, Any]:
 
 def _config(trial: Trial) -> dict[str, Any]:
     spec = trial.spec
-    bits = spec.quantization.bits if spec.quantization else trial.model.stored_bits
-    if spec.model.config.get("quantization") is None and spec.quantization is None:
-        bits = None
+    stored = spec.model.config.get("quantization")
+    bits = spec.quantization.bits if spec.quantization else stored and stored["bits"]
     return {
         "weights": spec.weights,
         "quantization_bits": bits,
