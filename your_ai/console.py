@@ -100,7 +100,8 @@ def _memory_line(machine: Machine, device: Device, budget_bytes: int) -> str:
 def _verdict(record: TrialRecord) -> str:
     passed = record.passed
     if passed is None:
-        return f"{_FAILURES[record.outcome.kind]} ({record.outcome.reason})"
+        failure = _FAILURES[record.outcome.kind]
+        return failure if record.interrupted else f"{failure} ({record.outcome.reason})"
     figures = [show_size(passed.peak_bytes), f"needs {show_size(passed.needed_bytes)}"]
     speed = record.tokens_per_second
     if speed is not None:

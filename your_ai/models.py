@@ -111,12 +111,16 @@ def _read_config(path: Path, name: str) -> dict[str, Any]:
     try:
         # Not orjson: configs in the wild hold Infinity, which is Python's own extension.
         config = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"Cannot read the config.json of {name}: {error}") from error
+    except OSError as error:
+        raise UsageError(f"Cannot read the config.json of {name}: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"The config.json of {name} is not valid JSON: {error}.") from error
     if not isinstance(config, dict) or "model_type" not in config:
         raise UsageError(f"The config.json of {name} names no model_type; it is not a model's.")
     if (_declared(config, "vocab_size") or 0) < 1:
-        raise UsageError(f"The config.json of {name} gives no vocab_size; it cannot be trained.")
+        raise UsageError(
+            f"The config.json of {name} gives no usable vocab_size; it cannot be trained."
+        )
     stored = config.get("quantization")
     if stored is not None and not (
         isinstance(stored, dict) and {"bits", "group_size"} <= stored.keys()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -40,6 +41,14 @@ def suite(name: str) -> Suite:
     document = orjson.loads(source.read_bytes())
     presets = tuple(Preset(key, **facts) for key, facts in document["presets"].items())
     return Suite(name, presets, document["training"])
+
+
+def training_of(names: Sequence[str]) -> dict[str, Any]:
+    """The training options of the suite that all these presets belong to; none if there is none."""
+    for each in map(suite, SUITES):
+        if names and set(names) <= {preset.name for preset in each.presets}:
+            return each.training
+    return {}
 
 
 def all_presets() -> dict[str, Preset]:

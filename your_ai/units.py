@@ -16,8 +16,8 @@ def to_gb(nbytes: int) -> float:
 
 
 def show_size(nbytes: int) -> str:
-    """``12.4 GB``; sizes that would read as 0.0 GB are shown in MB."""
-    return f"{nbytes / GB:.1f} GB" if nbytes >= 0.1 * GB else f"{nbytes / MB:.1f} MB"
+    """``12.4 GB``; sizes below one GB are shown in MB."""
+    return f"{nbytes / GB:.1f} GB" if nbytes >= GB else f"{nbytes / MB:.1f} MB"
 
 
 def parameter_label(parameters: int) -> str:

@@ -108,7 +108,7 @@ CASES: list[tuple[list[str], str]] = [
     (["--model", "{models}/missing"], "No preset, folder or hub model is called"),
     (["--model", "{models}/file"], "is a file; name the folder that holds"),
     (["--model", "{models}/empty"], "has no config.json; name a folder that holds a model"),
-    (["--model", "{models}/garbage"], "Cannot read the config.json of"),
+    (["--model", "{models}/garbage"], "is not valid JSON"),
     (["--model", "{models}/no-type"], "names no model_type; it is not a model's"),
     (["--model", "{models}/nonesuch"], "Model type nonesuch not supported"),
     (["--model", "{models}/own-code"], "asks to run code of its own"),

@@ -163,7 +163,7 @@ def test_a_budget_above_needed_memory_passes_and_one_below_does_not(
 
 def test_over_budget_while_training_tells_what_is_needed(tmp_path: Path) -> None:
     done = benchmark(
-        tmp_path, "--model", "smoke-tiny", "--max-memory", "0.002", "--quantize", "none"
+        tmp_path, "--model", "smoke-tiny", "--max-memory", "0.002", "--seq-length", "512"
     )
     entry = done.only
     assert (done.code, entry["outcome"], entry["success"]) == (1, "over-budget", False)

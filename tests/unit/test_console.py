@@ -137,7 +137,7 @@ def test_every_other_outcome_has_its_line(
     Console(quiet=False).trial_ended(ended(1, "a", "7B", Outcome(kind, "why")))
     first = capsys.readouterr().out.splitlines()[0]
     assert first[0] in "✗–"
-    assert first.endswith(" (why)")
+    assert first == "– Interrupted" if kind is OutcomeKind.INTERRUPTED else first.endswith(" (why)")
 
 
 def test_over_budget_says_what_is_needed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,3 +67,9 @@ def test_mlx_lm_builds_a_model_of_the_labels_size(name: str) -> None:
         assert preset.params in {f"{math.floor(billions)}B", f"{billions:.0f}B"}
     else:
         assert parameter_label(facts.parameters) == preset.params
+
+
+def test_presets_are_trained_as_their_suite_is() -> None:
+    assert presets.training_of(["smoke-tiny", "smoke-large"]) == suite("smoke").training
+    assert presets.training_of(["smoke-tiny", "hermes-70b"]) == {}
+    assert presets.training_of(["a-folder"]) == presets.training_of([]) == {}

@@ -65,8 +65,8 @@ def test_what_is_no_label_is_refused(label: str) -> None:
     [
         (0, "0.0 MB"),
         (2**20, "1.0 MB"),
-        (GB // 10, "102.4 MB"),
-        (GB // 10 + 1, "0.1 GB"),
+        (GB - 2**20, "1023.0 MB"),
+        (GB, "1.0 GB"),
         (36 * GB, "36.0 GB"),
         (150_754_820_096, "140.4 GB"),
     ],

@@ -39,7 +39,8 @@ from your_ai.supervisor import Limits
     "names",
     multiple=True,
     metavar="PRESET|ID|PATH",
-    help="A model to try instead of a suite; can be given several times.",
+    help="A model to try instead of a suite; can be given several times. Presets: "
+    f"{', '.join(presets.all_presets())}.",
 )
 @click.option(
     "--suite",
@@ -86,10 +87,10 @@ def command(
     host = machine.describe()
     chosen = [models.find(name) for name in dict.fromkeys(names)]
     device = from_probe(probe_device(), host)
-    suite = _suite(suite_name, device, console) if not chosen else None
-    if suite is not None:
+    if not chosen:
+        suite = _suite(suite_name, device, console)
         chosen = [models.from_preset(preset) for preset in suite.presets]
-    options = training(arguments, suite.training if suite else {})
+    options = training(arguments, presets.training_of([model.name for model in chosen]))
     if options.weights is Weights.REAL:
         _check_weights(chosen)
     budget = budget_bytes(device, max_memory)
@@ -104,7 +105,10 @@ def command(
 
 def _suite(name: str | None, device: Device, console: Console) -> presets.Suite:
     if name is None and device.backend == "cpu":
-        console.note("MLX has only a CPU here, so the smoke suite of tiny models is run.")
+        console.note(
+            "MLX has only a CPU here, so tiny models are tried (--suite smoke): they show that "
+            "training works. --suite default tries real ones, and takes hours."
+        )
         return presets.suite("smoke")
     return presets.suite(name or "default")
 
