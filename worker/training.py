@@ -86,7 +86,8 @@ class Trainer:
         mx.eval(self._state, loss, tokens)
         mx.clear_cache()
         seconds = time.perf_counter() - began
-        self.losses.append(float(loss.item()))  # type: ignore[arg-type]  # never complex
+        # MLX's stubs allow an item to be complex; a loss and a count never are.
+        self.losses.append(float(loss.item()))  # type: ignore[arg-type]
         return seconds, int(tokens.item()), self.losses[-1]  # type: ignore[arg-type]
 
     def check(self) -> None:

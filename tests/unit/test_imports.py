@@ -10,6 +10,7 @@ import pkgutil
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -30,8 +31,8 @@ finally:
 """
 
 
-def modules_of(package: object, name: str) -> list[str]:
-    paths = list(package.__path__)  # type: ignore[attr-defined]
+def modules_of(package: ModuleType, name: str) -> list[str]:
+    paths = list(package.__path__)
     return [found.name for found in pkgutil.walk_packages(paths, f"{name}.")]
 
 

@@ -75,7 +75,7 @@ def failed(message: str, error: str = "RuntimeError") -> Observation:
 
 def died(number: int, log: str = "", **changed: object) -> Observation:
     seen = observed(*began(Phase.TIGHT, 2.0), returncode=-number, log_tail=log)
-    return replace(seen, **changed)  # type: ignore[arg-type]
+    return replace(seen, **changed)  # type: ignore[arg-type]  # any field
 
 
 def test_a_worker_that_closed_its_pipe_and_was_slow_to_die_of_oom_is_an_oom() -> None:
@@ -106,7 +106,7 @@ def test_the_last_of_several_known_texts_is_the_cause() -> None:
 
 
 def passed(**changed: object) -> Observation:
-    return replace(observed(*passing_events(STEPS)), **changed)  # type: ignore[arg-type]
+    return replace(observed(*passing_events(STEPS)), **changed)  # type: ignore[arg-type]  # any field
 
 
 @pytest.mark.parametrize(("text", "kind", "certainty"), TEXTS)
