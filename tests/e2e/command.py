@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import your_ai
+from tests import tiny
 
 ROOT = Path(your_ai.__file__).resolve().parent.parent
 COMMAND = [sys.executable, "-m", "your_ai", "benchmark"]
@@ -22,18 +23,7 @@ TIMEOUT = 110
 SMALL = ["--seq-length", "64", "--lora-rank", "4", "--steps", "2"]
 PLAIN = [*SMALL, "--quantize", "none"]
 
-CONFIG: dict[str, Any] = {
-    "model_type": "llama",
-    "hidden_size": 64,
-    "num_hidden_layers": 2,
-    "intermediate_size": 128,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "rms_norm_eps": 1e-05,
-    "vocab_size": 512,
-    "max_position_embeddings": 256,
-    "tie_word_embeddings": False,
-}
+CONFIG = {**tiny.LLAMA, "max_position_embeddings": 256}
 
 
 def environment(home: Path, **changed: str) -> dict[str, str]:

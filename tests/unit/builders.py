@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests import tiny
 from worker.protocol import (
     Device,
     Event,
@@ -22,17 +23,7 @@ from your_ai.models import Model
 from your_ai.observation import Observation
 from your_ai.plan import Trial
 
-CONFIG: dict[str, Any] = {
-    "model_type": "llama",
-    "hidden_size": 64,
-    "num_hidden_layers": 2,
-    "intermediate_size": 128,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "rms_norm_eps": 1e-05,
-    "vocab_size": 512,
-    "max_position_embeddings": 2048,
-}
+CONFIG = {**tiny.LLAMA, "max_position_embeddings": 2048}
 
 CPU = Device(0.5, "cpu", {"device_name": "AMD EPYC", "architecture": "x86_64"}, {"mlx": "0.32.4"})
 METAL = Device(0.5, "metal", {"device_name": "Apple M3 Pro"}, {"mlx": "0.32.4"})

@@ -14,22 +14,13 @@ from mlx.utils import tree_flatten
 from mlx_lm.tuner.callbacks import TrainingCallback
 from mlx_lm.tuner.trainer import TrainingArgs, train
 
+from tests import tiny
 from worker import training, weights
 from worker.protocol import ModelSource, TrialSpec, Weights
 
-CONFIG = {
-    "model_type": "llama",
-    "hidden_size": 64,
-    "num_hidden_layers": 2,
-    "intermediate_size": 128,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 1,
-    "rms_norm_eps": 1e-5,
-    "vocab_size": 128,
-    "tie_word_embeddings": False,
-}
+VOCABULARY = tiny.LLAMA["vocab_size"]
 SPEC = TrialSpec(
-    model=ModelSource(CONFIG),
+    model=ModelSource(tiny.LLAMA),
     weights=Weights.SYNTHETIC,
     quantization=None,
     batch_size=2,
@@ -60,12 +51,12 @@ class Losses(TrainingCallback):  # type: ignore[misc]  # mlx-lm is untyped
 
 def test_the_steps_are_those_of_mlx_lm(tmp_path: Path) -> None:
     ours = prepared_model()
-    trainer = training.Trainer(ours, SPEC, CONFIG["vocab_size"])  # type: ignore[arg-type]
+    trainer = training.Trainer(ours, SPEC, VOCABULARY)
     for _ in range(SPEC.steps):
         trainer.step()
 
     def same_batches(**_: object) -> Iterator[tuple[mx.array, mx.array]]:
-        return training._full_batches(SPEC, 128)
+        return training._full_batches(SPEC, VOCABULARY)
 
     theirs, losses = prepared_model(), Losses()
     train(
@@ -89,14 +80,14 @@ def test_the_steps_are_those_of_mlx_lm(tmp_path: Path) -> None:
 
 
 def test_training_leaves_evidence() -> None:
-    trainer = training.Trainer(prepared_model(), SPEC, 128)
+    trainer = training.Trainer(prepared_model(), SPEC, VOCABULARY)
     for _ in range(2):
         trainer.step()
     trainer.check()
 
 
 def test_steps_that_trained_nothing_are_no_evidence() -> None:
-    trainer = training.Trainer(prepared_model(), SPEC, 128)
+    trainer = training.Trainer(prepared_model(), SPEC, VOCABULARY)
     trainer.losses = [4.0, 3.9]
     with pytest.raises(training.EvidenceError, match="no adapter weight changed"):
         trainer.check()
@@ -107,7 +98,7 @@ def test_steps_that_trained_nothing_are_no_evidence() -> None:
     [([4.0, float("nan")], "not finite"), ([4.0, 4.0], "never changed")],
 )
 def test_losses_that_are_no_evidence(losses: list[float], problem: str) -> None:
-    trainer = training.Trainer(prepared_model(), SPEC, 128)
+    trainer = training.Trainer(prepared_model(), SPEC, VOCABULARY)
     trainer.losses = losses
     with pytest.raises(training.EvidenceError, match=problem):
         trainer.check()
@@ -115,7 +106,7 @@ def test_losses_that_are_no_evidence(losses: list[float], problem: str) -> None:
 
 def test_an_adapter_that_diverged_in_the_last_step_is_no_evidence() -> None:
     model = prepared_model()
-    trainer = training.Trainer(model, SPEC, 128)
+    trainer = training.Trainer(model, SPEC, VOCABULARY)
     for _ in range(2):
         trainer.step()
     projection = model.layers[0].self_attn.q_proj
