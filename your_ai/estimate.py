@@ -1,0 +1,314 @@
+"""How much memory a trial will take, from the architecture alone: pure, and no MLX.
+
+The weights and adapters are counted exactly. What a step takes on top is counted in tensors of the
+model's own widths: what the layers keep for the backward pass, and two moments, the loss, when the
+logits and their gradients exist, and the backward pass through a checkpointed layer. How many such
+tensors are alive then depends on a backend's kernels and was fitted to measured needed memory.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, astuple, dataclass, replace
+from typing import Any
+
+from worker.protocol import TrialSpec
+from your_ai.errors import UsageError
+
+_ADAPTER_BYTES = 4
+"""A weight's: mlx-lm's LoRA layers draw them in float32, whatever the model's own type."""
+
+_UNTIED = frozenset({"mixtral", "phi3", "qwen2_moe", "internlm2", "internlm3", "gemma3_text"})
+"""Model types with a head of their own unless their config says otherwise, in mlx-lm's classes."""
+
+_TIED = frozenset({"gemma", "gemma2", "cohere", "cohere2"})
+"""Model types without one, whatever their config says."""
+
+_UNGATED = frozenset({"starcoder2", "nemotron", "phi"})
+"""Model types whose MLP is two matrices, not three."""
+
+_OTHER_FORMS = (
+    *("kv_lora_rank", "linear_num_value_heads", "conv_L_cache", "altup_num_inputs"),
+    *("mamba_d_ssm", "mamba_d_state", "mamba_num_heads"),
+    *("n_routed_experts", "interleave_moe_layer_step"),
+)
+"""Keys of models whose layers are not the attention and MLP that are counted here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a trial is expected to take, in bytes.
+
+    ``resident_bytes`` is what the weights and adapters take once they are loaded, ``needed_bytes``
+    the needed memory, ``run_ahead_bytes`` the peak that MLX reaches when no limit holds it back.
+    """
+
+    resident_bytes: int
+    needed_bytes: int
+    run_ahead_bytes: int
+
+
+def estimate(spec: TrialSpec, backend: str) -> Estimate:
+    """What ``spec`` will take on ``backend`` (``metal``, ``cuda`` or ``cpu``).
+
+    Metal is not measured yet: it is taken to be as CUDA, most of whose fused kernels it shares.
+
+    Raises:
+        UsageError: when the config does not say what the estimate needs.
+    """
+    shape = _Shape.of(spec.model.config)
+    kernels = _CPU if backend == "cpu" else _CUDA
+    weights = sum((rows + width) * spec.lora_rank for rows, width in shape.projections)
+    adapters = weights * spec.lora_layers * _ADAPTER_BYTES
+    resident = _weight_bytes(shape, spec, kernels.page_bytes) + adapters
+    one = _Tensors.of(shape, spec)
+    # AdamW keeps two moments of each adapter weight, in its own type.
+    needed = resident + 2 * adapters + _step_bytes(one, spec, kernels)
+    run_ahead = needed + min(kernels.queued.times(one), kernels.queued_bytes)
+    return Estimate(resident, round(needed), round(run_ahead))
+
+
+def parameters(config: Mapping[str, Any]) -> int:
+    """How many weights the unquantized model of ``config`` has.
+
+    Raises:
+        UsageError: when the config does not say.
+    """
+    shape = _Shape.of(config)
+    return shape.vectors + sum(count * rows * width for count, rows, width in shape.matrices)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """A decoder of equal layers, each an attention and an MLP; sizes are numbers of weights.
+
+    ``queries`` and ``keys`` are of all heads together, ``inner`` what of its MLPs a token passes
+    through. ``projections`` are rows and width of a layer's attention matrices, which are what LoRA
+    trains, ``matrices`` number, rows and width of all, ``vectors`` the norms and biases.
+    """
+
+    hidden: int
+    heads: int
+    queries: int
+    keys: int
+    inner: int
+    vocabulary: int
+    projections: tuple[tuple[int, int], ...]
+    matrices: tuple[tuple[int, int, int], ...]
+    vectors: int
+    weight_bytes: int
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> _Shape:
+        """The shape that ``config`` declares; raises UsageError when it does not."""
+        try:
+            text = {**config, **(config.get("text_config") or {})}
+            other = next((key for key in _OTHER_FORMS if text.get(key)), None)
+            if other is None:
+                return cls._read(text)
+            problem = f"describes layers of another form ({other})"
+        except KeyError as error:
+            problem = f"lacks {error.args[0]}"
+        except (TypeError, ValueError, ZeroDivisionError) as error:
+            problem = f"is not usable ({error})"
+        raise UsageError(
+            f"The model's config.json {problem}, so its memory cannot be estimated; "
+            "`your_ai benchmark --model …` measures it."
+        )
+
+    @classmethod
+    def _read(cls, text: Mapping[str, Any]) -> _Shape:
+        kind = str(text.get("model_type"))
+        hidden, heads, layers, vocabulary = (
+            int(text[key])
+            for key in ("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size")
+        )
+        head = int(text.get("head_dim") or hidden // heads)
+        queries, keys = heads * head, int(text.get("num_key_value_heads") or heads) * head
+        projections = [(queries, hidden), (keys, hidden), (keys, hidden), (hidden, queries)]
+        if kind in ("phi3", "internlm2"):  # one matrix for queries, keys and values
+            projections[:3] = [(queries + 2 * keys, hidden)]
+
+        experts = int(text.get("num_experts") or text.get("num_local_experts") or 0)
+        expert = experts and text.get("moe_intermediate_size")
+        inner = int(expert or text["intermediate_size"])
+        shared = int(text.get("shared_expert_intermediate_size") or 0)
+        gates = kind not in _UNGATED
+        tied = kind in _TIED or text.get("tie_word_embeddings", kind not in _UNTIED)
+        matrices = [
+            (1 if tied else 2, vocabulary, hidden),
+            *((layers, *projection) for projection in projections),
+            (layers * max(experts, 1) * (1 + gates), inner, hidden),
+            (layers * max(experts, 1), hidden, inner),
+            (layers * 2, shared, hidden),
+            (layers, hidden, shared),
+            (layers, experts + bool(shared), hidden),
+        ]
+        vectors = (4 if kind.startswith(("gemma2", "gemma3")) else 2) * hidden
+        if kind.startswith(("qwen3", "gemma3")):
+            vectors += 2 * head
+        if kind.startswith("qwen2") or text.get("attention_bias"):
+            vectors += queries + 2 * keys
+        return cls(
+            hidden=hidden,
+            heads=heads,
+            queries=queries,
+            keys=keys,
+            inner=inner * int(text.get("num_experts_per_tok") or 1) + shared,
+            vocabulary=vocabulary,
+            projections=tuple(projections),
+            matrices=tuple(matrices),
+            vectors=layers * vectors + hidden,
+            weight_bytes=4 if "float32" in (text.get("dtype"), text.get("torch_dtype")) else 2,
+        )
+
+
+def _weight_bytes(shape: _Shape, spec: TrialSpec, page: int) -> int:
+    """The weights as they are loaded, every matrix quantized whose width the groups divide."""
+    asked = spec.quantization
+    stored = spec.model.config.get("quantization") or (asdict(asked) if asked else {})
+    bits, group = stored.get("bits"), stored.get("group_size", 64)
+    # A group has a scale and a bias in the weights' type; in microscaling modes a byte for a scale.
+    affine = stored.get("mode", "affine") == "affine"
+    scales = [shape.weight_bytes] * 2 if affine else [1]
+
+    def tensors(rows: int, width: int) -> list[int]:
+        if not bits or width % group:
+            return [rows * width * shape.weight_bytes]
+        return [rows * width * bits // 8, *(rows * width // group * scale for scale in scales)]
+
+    matrices = sum(
+        count * (size if size < page else math.ceil(size / page) * page)
+        for count, rows, width in shape.matrices
+        for size in tensors(rows, width)
+    )
+    return matrices + shape.vectors * shape.weight_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Tensors:
+    """Tensors of a step by their kind: one of each in bytes, or how many of each.
+
+    ``stream`` is a layer's input, ``hidden`` as wide as that or as its queries (their mean),
+    ``keys`` as its keys, ``inner`` as its MLP, ``rank`` as an adapter; ``scores`` is the
+    attention's [heads, tokens, tokens].
+    """
+
+    stream: float = 0
+    hidden: float = 0
+    keys: float = 0
+    inner: float = 0
+    rank: float = 0
+    scores: float = 0
+    logits: float = 0
+
+    @classmethod
+    def of(cls, shape: _Shape, spec: TrialSpec) -> _Tensors:
+        """One of each, in bytes, for a whole batch."""
+        length = max(1, spec.seq_length - 1)  # mlx-lm's loss feeds all tokens but the last
+        row = spec.batch_size * length * shape.weight_bytes
+        return cls(
+            stream=row * shape.hidden,
+            hidden=row * (shape.hidden + shape.queries) / 2,
+            keys=row * shape.keys,
+            inner=row * shape.inner,
+            rank=row * spec.lora_rank,
+            scores=row * length * shape.heads,
+            logits=row * shape.vocabulary,
+        )
+
+    def times(self, one: _Tensors) -> float:
+        """Bytes of so many tensors, of the sizes in ``one``."""
+        counts, sizes = astuple(self), astuple(one)
+        return math.fsum(count * size for count, size in zip(counts, sizes, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class _Copies:
+    """Copies of one large tensor: ``most`` up to ``most_bytes`` in all, beyond that one less.
+
+    MLX writes a result over its input once the graph of kernels that reads it has run. A CUDA graph
+    ends when it has read 10^9 numbers, so larger tensors are sure to be written over.
+    """
+
+    most: int
+    most_bytes: float = math.inf
+
+    def of(self, size: float) -> float:
+        """Bytes of the copies of a tensor of ``size`` bytes."""
+        return min(self.most * size, max((self.most - 1) * size, self.most_bytes))
+
+
+@dataclass(frozen=True, slots=True)
+class _Kernels:
+    """What a backend holds, as numbers of tensors.
+
+    ``saved``: for a layer's backward pass, without checkpointing. ``backward`` and ``scores``: in a
+    checkpointed layer's backward pass. ``loss`` and ``logits``: at the loss. The two moments
+    overlap: together they take a norm of degree ``sharpness``. A graph of kernels also holds what
+    it is done with until it has run, of all that is ``allocated`` in a layer no more than
+    ``graph_bytes``. ``queued``, up to ``queued_bytes``, comes on top when no limit makes MLX wait.
+    Buffers from ``page_bytes`` on are whole pages.
+    """
+
+    saved: _Tensors
+    backward: _Tensors
+    scores: _Copies
+    loss: _Tensors
+    logits: _Copies
+    sharpness: float
+    queued: _Tensors
+    queued_bytes: float = math.inf
+    allocated: _Tensors = _Tensors(hidden=math.inf)
+    graph_bytes: float = 0
+    page_bytes: int = 1
+
+    def held(self, alive: float, allocated: float) -> float:
+        """Bytes at a moment with ``alive`` of them alive, of all that are ``allocated`` then."""
+        return 1 / math.hypot(1 / allocated, 1 / (alive + self.graph_bytes))
+
+
+# ``saved`` follows from mlx-lm's layers and their gradients, but for the MLP's, which MLX fuses.
+# The rest was fitted to needed memory, 2026-11-23, MLX 0.32.4.
+_CUDA = _Kernels(  # 54 trials on an H200: 0.5B to 70B, batch 1-12, rank 32-128, 512-4096 tokens
+    saved=_Tensors(hidden=7, keys=2, inner=3.5, rank=8),
+    backward=_Tensors(hidden=3, inner=4, rank=8),
+    scores=_Copies(3, most_bytes=4.8e9),
+    loss=_Tensors(),
+    logits=_Copies(2, most_bytes=2.9e9),
+    sharpness=8,
+    queued=_Tensors(hidden=325, inner=130, scores=18),
+    queued_bytes=10e9,
+    allocated=_Tensors(hidden=70, inner=28, rank=16, scores=4),
+    graph_bytes=0.85e9,
+    page_bytes=16384,
+)
+_CPU = _Kernels(  # 92 trials: 0.1M to 8M parameters, batch 1-8, rank 4-64, 32-256 tokens
+    saved=_Tensors(hidden=7, keys=2, inner=4.2, rank=8, scores=1),
+    backward=_Tensors(hidden=19, keys=7, inner=5, rank=37),
+    scores=_Copies(1),
+    loss=_Tensors(hidden=11),
+    logits=_Copies(3),
+    sharpness=2,
+    queued=_Tensors(hidden=24, inner=3, scores=1.4, logits=1),
+)
+
+
+def _step_bytes(one: _Tensors, spec: TrialSpec, kernels: _Kernels) -> float:
+    """What a step takes at its worst, on top of weights, adapters and the optimizer's state."""
+    saved = one.stream if spec.grad_checkpoint else kernels.saved.times(one)
+    layer = kernels.allocated.times(one)
+    # MLX is ahead of a small model's logits: 0.5B kept both copies at any batch, 3B to 14B did not.
+    is_small = 20 * one.hidden + 5 * one.inner < 0.65 * one.logits
+    copies = replace(kernels.logits, most_bytes=math.inf) if is_small else kernels.logits
+    logits = copies.of(one.logits)
+    loss = saved + kernels.held(logits + kernels.loss.times(one), layer + logits)
+    backward = 0.0
+    if spec.grad_checkpoint:  # else nothing is computed again, and the loss is the worst
+        # With a single layer none below waits for its gradients.
+        alive = kernels.backward.times(one) * (1 if spec.lora_layers > 1 else 0.5)
+        backward = kernels.held(alive + kernels.scores.of(one.scores), layer)
+    degree = kernels.sharpness
+    worst: float = (loss**degree + backward**degree) ** (1 / degree)
+    return (spec.lora_layers - 1) * saved + worst
