@@ -17,7 +17,7 @@ GB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkRun:
-    """One real ``your_ai benchmark``: its results document, exit status and wall time."""
+    """One real run of a command that measures: its results document, exit status, wall time."""
 
     document: dict[str, Any]
     exit_status: int
@@ -32,11 +32,16 @@ class BenchmarkRun:
 
 def benchmark(*options: str) -> BenchmarkRun:
     """Run ``your_ai benchmark`` with ``options`` in a process of its own, its output shown."""
+    return your_ai("benchmark", *options)
+
+
+def your_ai(*arguments: str) -> BenchmarkRun:
+    """Run a command that measures, in a process of its own, its output shown."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         run_dir = Path(folder) / "run"
-        command = [sys.executable, "-m", "your_ai", "benchmark", "--run-dir", str(run_dir)]
+        command = [sys.executable, "-m", "your_ai", *arguments, "--run-dir", str(run_dir)]
         began = time.perf_counter()
-        status = subprocess.run([*command, *options], check=False).returncode
+        status = subprocess.run(command, check=False).returncode
         seconds = time.perf_counter() - began
         document = json.loads((run_dir / "results.json").read_text())
     return BenchmarkRun(document, status, seconds)

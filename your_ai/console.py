@@ -10,15 +10,18 @@ import click
 
 from your_ai.device import Device
 from your_ai.machine import Machine
+from your_ai.optimization import Optimization
 from your_ai.outcome import OutcomeKind
 from your_ai.plan import Trial
 from your_ai.record import TrialRecord
 from your_ai.results import Run, recommended
+from your_ai.search import Objective
 from your_ai.units import GB, show_size
 
 WIDTH = 60
 _NAME_WIDTH = 18
 _INDENT = " " * 8
+_SEARCH_INDENT = " " * 4
 
 _FAILURES = {
     OutcomeKind.OOM: "✗ OOM",
@@ -28,6 +31,10 @@ _FAILURES = {
     OutcomeKind.ERROR: "✗ Error",
     OutcomeKind.SKIPPED: "– Skipped",
     OutcomeKind.INTERRUPTED: "– Interrupted",
+}
+_GOALS = {
+    Objective.CAPACITY: "largest batch × rank × layers that fits",
+    Objective.TOKENS: "fastest that fits",
 }
 _LOGGED = (OutcomeKind.CRASH, OutcomeKind.ERROR, OutcomeKind.TIMEOUT)
 
@@ -50,6 +57,41 @@ class Console:
         self._head("Hardware Benchmark")
         self._print(_memory_line(run.machine, run.device, run.budget_bytes))
         self._print("Testing models from smallest to largest...\n")
+
+    def begin_search(self, run: Run, trial: Trial, found: Optimization) -> None:
+        """The head of a search for one model's best configuration."""
+        grid = found.search.grid
+        self._head("Configuration Search")
+        self._print(_memory_line(run.machine, run.device, run.budget_bytes))
+        self._print(
+            f"Looking among {len(grid.configurations)} configurations of {trial.model.name} "
+            f"({trial.model.params}) for the {_GOALS[found.search.objective]}...\n"
+        )
+
+    def candidate_began(self, trial: Trial, number: int) -> None:
+        """The first half of a configuration's line, out at once."""
+        c = trial.configuration
+        shown = f"batch={c.batch_size:<3} rank={c.lora_rank:<4} layers={c.lora_layers:<3}"
+        self._print(f"[{number}] {shown} ... ", newline=False)
+
+    def end_search(self, found: Optimization, results_path: str) -> None:
+        """The foot of a search: the best configuration, what proves it, where the results are."""
+        self._print("")
+        self._head("Results")
+        self._print(f"Optimal: {_optimal(found)}")
+        for line in _proof(found):
+            self._print(line)
+        self._print(self._rule)
+        self._print(f"Results written to {results_path}")
+
+    def optimizing(self) -> None:
+        """The first half of the line on a model's search, out at once."""
+        self._print(f"{_SEARCH_INDENT}Optimizing configuration ... ", newline=False)
+
+    def optimized(self, found: Optimization) -> None:
+        """The second half: what the search found."""
+        mark = "✓" if found.best else "–"
+        self._print(f"{mark} ({_optimal(found)})")
 
     def trial_began(self, trial: Trial, total: int) -> None:
         """The first half of a trial's line, out at once."""
@@ -88,6 +130,36 @@ class Console:
             click.echo(text, nl=newline)
         except OSError:  # nobody reads any more; what is measured is still worth writing
             self._quiet = True
+
+
+def _optimal(found: Optimization) -> str:
+    used = f"{len(found.tried)} of {len(found.search.grid.configurations)} tried"
+    best = found.best
+    if best is None or best.passed is None:
+        return f"none passed, {used}"
+    c = best.trial.configuration
+    figures = [
+        f"batch={c.batch_size}, rank={c.lora_rank}, layers={c.lora_layers}",
+        f"needs {show_size(best.passed.needed_bytes)}",
+    ]
+    if best.tokens_per_second is not None:
+        figures.append(f"{best.tokens_per_second:,.0f} tokens/s")
+    return ", ".join([*figures, used if found.is_finished else f"{used}, not proven"])
+
+
+def _proof(found: Optimization) -> list[str]:
+    """Why nothing better fits, in words."""
+    if not found.is_finished:
+        left = len(found.certificate.unsettled)
+        return [f"Not proven: {left} configurations that may be better are neither tried nor out."]
+    if not found.speaking:
+        return ["Proven: there is none better in the grid."]
+    lines = ["Proven: every better one is at least as large on every axis as one that failed:"]
+    for record in found.speaking:
+        c = record.trial.configuration
+        shown = f"batch={c.batch_size} rank={c.lora_rank} layers={c.lora_layers}"
+        lines.append(f"    {shown}: {_verdict(record)}")
+    return lines
 
 
 def _memory_line(machine: Machine, device: Device, budget_bytes: int) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from worker.protocol import ModelSource, Quantization, TrialSpec, Weights
 from your_ai.errors import UsageError
+from your_ai.grid import Configuration
 from your_ai.models import Model
 from your_ai.units import parameters_of
 
@@ -38,6 +39,21 @@ class Trial:
     index: int
     model: Model
     spec: TrialSpec
+
+    @property
+    def configuration(self) -> Configuration:
+        """The part of it that a search varies."""
+        return Configuration(self.spec.batch_size, self.spec.lora_rank, self.spec.lora_layers)
+
+    def with_configuration(self, configuration: Configuration) -> Trial:
+        """The same trial with another configuration."""
+        spec = replace(
+            self.spec,
+            batch_size=configuration.batch_size,
+            lora_rank=configuration.lora_rank,
+            lora_layers=configuration.lora_layers,
+        )
+        return replace(self, spec=spec)
 
 
 def plan(models: Iterable[Model], options: TrainingOptions, budget_bytes: int) -> list[Trial]:

@@ -10,6 +10,7 @@ from your_ai.host.footprint import FOOTPRINT_SOURCE
 from your_ai.observation import Kill, Observation
 from your_ai.outcome import Outcome, OutcomeKind
 from your_ai.plan import Trial
+from your_ai.search import Tried
 from your_ai.units import to_gb
 
 TIMELINE_POINTS = 600
@@ -43,6 +44,16 @@ class TrialRecord:
         """Whether the user stopped the run here, even if this trial had just said its last word."""
         stopped = self.seen is not None and self.seen.killed is Kill.INTERRUPT
         return stopped or self.outcome.kind is OutcomeKind.INTERRUPTED
+
+    @property
+    def tried(self) -> Tried:
+        """What a search is told of it."""
+        return Tried(
+            self.trial.configuration,
+            fits=self.passed is not None,
+            needed_bytes=self.needed_bytes,
+            tokens_per_second=self.tokens_per_second,
+        )
 
     @property
     def tokens_per_second(self) -> float | None:

@@ -1,4 +1,4 @@
-"""The loop over a run's trials: skip what need not run, supervise, classify, record."""
+"""The loops over a run's trials: skip what need not run, supervise, classify, record."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from worker.protocol import TrialSpec, Weights, encode_request
 from your_ai import hub, safetensors
 from your_ai.errors import YourAIError
 from your_ai.log import TrialLog
+from your_ai.optimization import Optimization
 from your_ai.outcome import Outcome, OutcomeKind, classify
 from your_ai.plan import Trial, reason_to_skip
 from your_ai.record import TrialRecord
@@ -40,6 +41,24 @@ def run_trials(
             out_of_memory.append(trial)
 
 
+def run_search(
+    trial: Trial, found: Optimization, run_dir: Path, limits: Limits
+) -> Iterator[Trial | Optimization]:
+    """Try configurations of ``trial`` until the best is proven.
+
+    Each is yielded when it begins, and what was found so far when it ended. Stops after a trial
+    that was interrupted, or for which no worker could be started: none of the others could either.
+    """
+    while (configuration := found.search.propose(found.tried)) is not None:
+        candidate = trial.with_configuration(configuration)
+        yield candidate
+        record = _run(candidate, run_dir, limits)
+        found = Optimization(found.search, (*found.records, record), now())
+        yield found
+        if record.interrupted or record.seen is None:
+            return
+
+
 def now() -> str:
     """The present time as the results write it: UTC, to the second."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -49,7 +68,9 @@ def _run(trial: Trial, run_dir: Path, limits: Limits) -> TrialRecord:
     started_at = now()
     # A name can hold anything, a path among it; what is left of it here cannot leave the folder.
     safe = re.sub(r"[^\w.-]+", "-", trial.model.name, flags=re.ASCII)
-    log = TrialLog(run_dir / "logs" / f"{trial.index:02d}-{safe}.log")
+    c = trial.configuration
+    name = f"{trial.index:02d}-{safe}-{c.batch_size}x{c.lora_rank}x{c.lora_layers}.log"
+    log = TrialLog(run_dir / "logs" / name)
     try:
         spec = _with_weights(trial)
     except YourAIError as error:

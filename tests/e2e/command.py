@@ -15,7 +15,8 @@ import your_ai
 from tests import tiny
 
 ROOT = Path(your_ai.__file__).resolve().parent.parent
-COMMAND = [sys.executable, "-m", "your_ai", "benchmark"]
+YOUR_AI = [sys.executable, "-m", "your_ai"]
+COMMAND = [*YOUR_AI, "benchmark"]
 # The first use of a graph on a CPU compiles it with g++: up to 20 s, then it is cached.
 TIMEOUT = 110
 
@@ -72,8 +73,15 @@ def benchmark(
 
 def command(folder: Path, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Finished:
     """Run ``your_ai benchmark`` with these arguments and no others."""
+    return your_ai_command(folder, "benchmark", *arguments, env=env)
+
+
+def your_ai_command(
+    folder: Path, *arguments: str | Path, env: Mapping[str, str] | None = None
+) -> Finished:
+    """Run ``your_ai`` with these arguments in ``folder``."""
     done = subprocess.run(
-        [*COMMAND, *map(str, arguments)],
+        [*YOUR_AI, *map(str, arguments)],
         cwd=folder,
         env={**environment(folder.parent / f"{folder.name}-home"), **(env or {})},
         stdin=subprocess.DEVNULL,

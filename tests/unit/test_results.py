@@ -18,7 +18,7 @@ from your_ai.machine import Machine
 from your_ai.outcome import Outcome, OutcomeKind, classify
 from your_ai.plan import Trial
 from your_ai.record import TrialRecord
-from your_ai.results import Run, document, recommended
+from your_ai.results import Entry, Run, document, recommended
 from your_ai.rundir import make_run_dir
 
 BUDGET = int(28.8 * 2**30)
@@ -45,7 +45,9 @@ def run(*records: TrialRecord, planned: int | None = None) -> Run:
 
 
 def written(*records: TrialRecord, planned: int | None = None) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(document(run(*records, planned=planned), records))
+    content: dict[str, Any] = json.loads(
+        document(run(*records, planned=planned), [Entry(record) for record in records])
+    )
     return content
 
 

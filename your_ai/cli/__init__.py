@@ -13,6 +13,8 @@ from your_ai.errors import ExitCode, YourAIError
 
 _COMMANDS = {
     "benchmark": "Measure which models this machine can fine-tune, and how fast.",
+    "optimize": "Find the largest training configuration of one model that fits, with proof.",
+    "recommend": "Say at once which models should fit, from estimates and earlier measurements.",
 }
 
 

@@ -8,32 +8,30 @@ from typing import Any
 
 import click
 
-from worker.protocol import Weights
-from your_ai import machine, models, presets, safetensors
-from your_ai.cli.options import Gigabytes, Seconds, training, training_options
+from your_ai import machine, models, presets
+from your_ai.cli.options import (
+    run_options,
+    search_arguments_given,
+    search_options,
+    searching,
+    training,
+    training_options,
+)
+from your_ai.cli.running import OpenRun, open_run, plan_trials
 from your_ai.console import Console
-from your_ai.device import Device, budget_bytes, from_probe
-from your_ai.errors import ExitCode, MachineError, UsageError
-from your_ai.files import check_writable, write_atomically
-from your_ai.models import Model
-from your_ai.plan import Trial, plan
-from your_ai.probe import probe_device, probe_models
+from your_ai.device import Device, from_probe
+from your_ai.errors import ExitCode, UsageError
+from your_ai.files import check_writable
+from your_ai.optimization import Optimization, SearchOptions, search_for
+from your_ai.plan import Trial
+from your_ai.probe import probe_device
 from your_ai.record import TrialRecord
-from your_ai.results import Run, document
-from your_ai.rundir import RESULTS, make_run_dir
-from your_ai.session import now, run_trials
+from your_ai.results import Entry
+from your_ai.session import now, run_search, run_trials
 from your_ai.supervisor import Limits
 
 
 @click.command(name="benchmark")
-@click.option(
-    "--max-memory",
-    type=Gigabytes(),
-    help="The budget: the most GB that training may use. [80 %, less where that is not free]",
-)
-@click.option(
-    "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to write the results."
-)
 @click.option(
     "--model",
     "names",
@@ -49,25 +47,19 @@ from your_ai.supervisor import Limits
     help="The models to try. [default; smoke where MLX has only a CPU]",
 )
 @training_options
+@click.option(
+    "--optimize", is_flag=True, help="Find the best configuration of each model that passes."
+)
+@search_options
 @click.option("--keep-going", is_flag=True, help="Try larger models even after an OOM.")
-@click.option(
-    "--timeout",
-    type=Seconds(),
-    default=Limits().deadline,
-    show_default=True,
-    metavar="S",
-    help="Seconds that one trial may take.",
-)
-@click.option(
-    "--run-dir", type=click.Path(path_type=Path), help="Where to keep logs and results. [a new one]"
-)
-@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@run_options
 def command(
     *,
     max_memory: float | None,
     output: Path | None,
     names: Sequence[str],
     suite_name: str | None,
+    optimize: bool,
     keep_going: bool,
     timeout: float,
     run_dir: Path | None,
@@ -81,6 +73,8 @@ def command(
     """
     if names and suite_name:
         raise UsageError("--model and --suite exclude each other; give one of them.")
+    if not optimize and (unused := search_arguments_given(arguments)):
+        raise UsageError(f"{unused[0]} is about a search; add --optimize.")
     if output is not None:
         check_writable(output)
     console = Console(quiet=quiet)
@@ -90,17 +84,11 @@ def command(
     if not chosen:
         suite = _suite(suite_name, device, console)
         chosen = [models.from_preset(preset) for preset in suite.presets]
-    options = training(arguments, presets.training_of([model.name for model in chosen]))
-    if options.weights is Weights.REAL:
-        _check_weights(chosen)
-    budget = budget_bytes(device, max_memory)
-    facts = probe_models({m.model_name: m.config for m in chosen if not m.is_preset})
-    known = [models.with_facts(model, facts) for model in chosen]
-    trials = tuple(plan(known, options, budget))
-    run_path = make_run_dir(run_dir)
-    run = Run(host, device, budget, trials, now(), str(run_path))
-    targets = [run_path / RESULTS, *([output] if output else [])]
-    return _run(run, run_path, targets, Limits(deadline=timeout), console, keep_going=keep_going)
+    trained = training(arguments, presets.training_of([model.name for model in chosen]))
+    trials = plan_trials(chosen, trained, device, max_memory)
+    opened = open_run(host, device, trials, run_dir, output)
+    search = searching(arguments) if optimize else None
+    return _run(opened, search, Limits(deadline=timeout), console, keep_going=keep_going)
 
 
 def _suite(name: str | None, device: Device, console: Console) -> presets.Suite:
@@ -113,51 +101,49 @@ def _suite(name: str | None, device: Device, console: Console) -> presets.Suite:
     return presets.suite(name or "default")
 
 
-def _check_weights(chosen: Sequence[Model]) -> None:
-    """Refuse, before the first trial, real weights that are known not to be there or whole."""
-    for model in chosen:
-        if model.path is not None:
-            safetensors.check_folder(Path(model.path))
-        elif model.model_name.startswith("your_ai/"):
-            raise UsageError(
-                f"{model.name} exists only as synthesized weights; leave out --weights."
-            )
-
-
 def _run(
-    run: Run,
-    run_path: Path,
-    targets: Sequence[Path],
+    opened: OpenRun,
+    search: SearchOptions | None,
     limits: Limits,
     console: Console,
     *,
     keep_going: bool,
 ) -> ExitCode:
     """Run the trials, print and write each as it ends, and tell how the command should end."""
-    records: list[TrialRecord] = []
-    unwritten = None
+    run = opened.run
     console.begin(run)
-    for progress in run_trials(run.trials, run_path, limits, keep_going=keep_going):
+    for progress in run_trials(run.trials, opened.path, limits, keep_going=keep_going):
         if isinstance(progress, Trial):
             console.trial_began(progress, len(run.trials))
             continue
-        records.append(progress)
-        unwritten = _write(targets, document(run, records))
+        opened.entries.append(_entry(progress, search, run.device))
+        opened.write()
         console.trial_ended(progress)
-    console.end(records, str(targets[-1]))
-    if unwritten:
-        raise MachineError(unwritten)
-    if records and records[-1].interrupted:
-        return ExitCode.INTERRUPTED
-    return ExitCode.OK if any(record.passed for record in records) else ExitCode.NONE_PASSED
+        _optimize(opened, limits, console)
+        if opened.entries[-1].was_interrupted:
+            break
+    console.end([entry.record for entry in opened.entries], str(opened.targets[-1]))
+    return opened.exit_code()
 
 
-def _write(targets: Sequence[Path], content: bytes) -> str | None:
-    """Write every target that can be; what is wrong with one that cannot. The run goes on."""
-    problem = None
-    for target in targets:
-        try:
-            write_atomically(target, content)
-        except OSError as error:
-            problem = f"Cannot write {target}: {error.strerror}; what was written before is intact."
-    return problem
+def _entry(record: TrialRecord, options: SearchOptions | None, device: Device) -> Entry:
+    """A model's entry; with the search that starts from its trial, where it passed."""
+    if options is None or not record.passed or record.interrupted:
+        return Entry(record)
+    search = search_for(record.trial, options, device.backend)
+    return Entry(record, Optimization(search, (record,), now()))
+
+
+def _optimize(opened: OpenRun, limits: Limits, console: Console) -> None:
+    """Run the search that the last entry asks for, if it does."""
+    entry = opened.entries[-1]
+    found = entry.optimization
+    if found is None:
+        return
+    console.optimizing()
+    for progress in run_search(entry.record.trial, found, opened.path, limits):
+        if isinstance(progress, Optimization):
+            found = progress
+            opened.entries[-1] = Entry(entry.record, found)
+            opened.write()
+    console.optimized(found)

@@ -1,0 +1,223 @@
+"""The search for the best configuration, end to end: real workers, real budgets."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.e2e.command import PLAIN, YOUR_AI, Finished, benchmark, environment, your_ai_command
+from tests.process.trials import wait_for
+
+GB = 2**30
+TRAINING = ["--seq-length", "64", "--steps", "2", "--quantize", "none"]
+GRID = ["--batch-sizes", "1,4", "--ranks", "4,16", "--layers", "1,4"]
+# Between what 4/4/4 and what 4/16/4 needs: measured 2.2 and 2.6 MB.
+BUDGET = ["--max-memory", f"{2.4 / 1024}"]
+
+
+def optimize(folder: Path, *arguments: str) -> Finished:
+    """Run ``your_ai optimize smoke-tiny`` over a small grid, its run directory ``run``."""
+    options = [*GRID, *TRAINING, "--run-dir", "run", *arguments]
+    return your_ai_command(folder, "optimize", "smoke-tiny", *options)
+
+
+def configuration(entry: dict[str, Any]) -> tuple[int, int, int]:
+    """Batch, rank and layers of a trial."""
+    config = entry["config"]
+    return config["batch_size"], config["lora_rank"], config["lora_layers"]
+
+
+def optimum(done: Finished) -> tuple[int | None, ...]:
+    """What the results name as the best."""
+    found = done.only["optimal_config"]
+    return tuple(found[f"optimal_{axis}"] for axis in ("batch_size", "lora_rank", "lora_layers"))
+
+
+def is_at_work(parent: int) -> bool:
+    """Whether a worker has computed for a while: it is past its start."""
+    try:
+        return any(c.cpu_times().user > 0.2 for c in psutil.Process(parent).children())
+    except psutil.NoSuchProcess:  # the one before, which ended just now
+        return False
+
+
+def check_certificate(done: Finished) -> None:
+    """Each better configuration of the grid failed, or covers one that failed."""
+    found = done.only["optimal_config"]
+    failed = [configuration(e) for e in found["all_results"] if not e["success"]]
+    score = found["throughput_score"] or 0
+    for better in product((1, 4), (4, 16), (1, 4)):
+        if better[0] * better[1] * better[2] > score:
+            assert any(all(b >= f for b, f in zip(better, fail, strict=True)) for fail in failed)
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    return optimize(tmp_path_factory.mktemp("searched"), *BUDGET)
+
+
+@pytest.fixture(scope="module")
+def whole_grid(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    return optimize(tmp_path_factory.mktemp("whole"), *BUDGET, "--exhaustive")
+
+
+def test_the_search_finds_what_the_whole_grid_shows(
+    searched: Finished, whole_grid: Finished
+) -> None:
+    assert searched.code == 0, searched.stdout + searched.stderr
+    assert whole_grid.code == 0, whole_grid.stdout + whole_grid.stderr
+    tried = [configuration(e) for e in whole_grid.only["optimal_config"]["all_results"]]
+    assert sorted(tried) == list(product((1, 4), (4, 16), (1, 4)))
+    assert optimum(searched) == optimum(whole_grid)
+    assert len(searched.only["optimal_config"]["all_results"]) < len(tried)
+
+
+def test_the_answer_is_proven(searched: Finished, whole_grid: Finished) -> None:
+    for done in (searched, whole_grid):
+        check_certificate(done)
+        found = done.only["optimal_config"]
+        assert found["complete"] is True
+        assert found["certificate"]["unsettled"] == []
+        assert {f["outcome"] for f in found["certificate"]["failures"]} == {"over-budget"}
+        assert done.document["complete"] is True
+
+
+def test_the_entry_is_the_best_configurations(searched: Finished) -> None:
+    found = searched.only["optimal_config"]
+    assert configuration(searched.only) == optimum(searched)
+    assert searched.document["recommended"] == "smoke-tiny"
+    assert searched.only["peak_memory_gb"] == found["peak_memory_gb"]
+    assert found["needed_memory_bytes"] <= searched.document["budget_bytes"]
+    batch, rank, layers = configuration(searched.only)
+    assert found["throughput_score"] == batch * rank * layers
+    assert (found["model"], found["objective"]) == ("your_ai/smoke-tiny", "capacity")
+    logs = {entry["log"] for entry in found["all_results"]}
+    assert len(logs) == len(found["all_results"])
+    assert all((searched.folder / log).is_file() for log in logs)
+
+
+def test_the_console_tells_each_trial_and_the_proof(searched: Finished) -> None:
+    lines = searched.stdout.splitlines()
+    trials = [line for line in lines if line.startswith("[")]
+    assert len(trials) == len(searched.only["optimal_config"]["all_results"])
+    batch, rank, layers = optimum(searched)
+    assert any(
+        line.startswith(f"Optimal: batch={batch}, rank={rank}, layers={layers}, needs ")
+        for line in lines
+    )
+    assert any(line.startswith("Proven: every better one is at least as large") for line in lines)
+    assert any("✗ Over budget" in line for line in lines if line.startswith("    batch="))
+    assert searched.stderr == ""
+
+
+def test_nothing_of_the_pareto_set_is_beaten(whole_grid: Finished) -> None:
+    found = whole_grid.only["optimal_config"]
+
+    def merits(c: dict[str, Any]) -> tuple[float, ...]:
+        return -c["needed_memory_bytes"], c["capacity"], c["tokens_per_second"]
+
+    def beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+        return one != other and all(a >= b for a, b in zip(one, other, strict=True))
+
+    passed = [
+        (
+            -e["needed_memory_bytes"],
+            configuration(e)[0] * configuration(e)[1] * configuration(e)[2],
+            e["tokens_per_second"],
+        )
+        for e in found["all_results"]
+        if e["success"]
+    ]
+    front = [merits(c) for c in found["pareto"]]
+    assert sorted(front) == sorted(m for m in passed if not any(beats(o, m) for o in passed))
+
+
+def test_the_fastest_configuration(tmp_path: Path) -> None:
+    done = optimize(tmp_path, "--objective", "tokens")
+    assert done.code == 0, done.stdout + done.stderr
+    tried = done.only["optimal_config"]["all_results"]
+    assert [configuration(e) for e in tried] == [(1, 4, 1), (4, 4, 1)]
+    fastest = max(tried, key=lambda e: e["tokens_per_second"])
+    assert optimum(done) == configuration(fastest)
+    assert done.document["complete"] is True
+
+
+def test_nothing_fits(tmp_path: Path) -> None:
+    done = optimize(tmp_path, "--max-memory", "0.0008")
+    assert done.code == 1, done.stdout + done.stderr
+    assert optimum(done) == (None, None, None)
+    assert done.only["success"] is False
+    assert [configuration(e) for e in done.only["optimal_config"]["all_results"]] == [(1, 4, 1)]
+    check_certificate(done)
+    assert "Optimal: none passed" in done.stdout
+
+
+def test_benchmark_optimizes_the_models_that_pass(tmp_path: Path) -> None:
+    models = ["--model", "smoke-tiny", "--model", "smoke-large"]
+    done = benchmark(tmp_path, *models, "--optimize", *GRID, *PLAIN, *BUDGET)
+    assert done.code == 0, done.stdout + done.stderr
+    small, large = done.document["results"]
+    assert large["outcome"] == "over-budget"
+    assert large["optimal_config"] is None
+    found = small["optimal_config"]
+    assert configuration(small) == (2, 4, 4)
+    assert configuration(found["all_results"][0]) == (2, 4, 4)
+    assert found["optimal_batch_size"] in (1, 4)
+    assert done.document["complete"] is True
+    line = next(x for x in done.stdout.splitlines() if "Optimizing" in x)
+    assert line.startswith("    Optimizing configuration ... ✓ (batch=")
+
+
+def test_ctrl_c_keeps_what_was_found(tmp_path: Path) -> None:
+    command = [*YOUR_AI, "optimize", "smoke-tiny", *GRID, *TRAINING, "--run-dir", "run"]
+    process = subprocess.Popen(
+        [*command, "--exhaustive"],
+        cwd=tmp_path,
+        env=environment(tmp_path / "home"),
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    assert process.stdout is not None
+    with process:
+        for line in process.stdout:
+            if line.startswith("[2]"):
+                break
+        wait_for(lambda: is_at_work(process.pid), "the third worker")
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+    done = Finished(process.returncode, rest, "", tmp_path)
+    assert done.code == 130
+    found = done.only["optimal_config"]
+    assert found["complete"] is False
+    assert optimum(done)[0] is not None
+    assert found["certificate"]["unsettled"]
+    assert done.document["complete"] is False
+    assert "Not proven: " in rest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["optimize", "smoke-tiny", "--ranks", "8,x"], "'8,x' is not a list of numbers"),
+        (["optimize", "smoke-tiny", "--ranks", "8,,4"], "'8,,4' is not a list of numbers"),
+        (["optimize", "smoke-tiny", "--batch-sizes", "0,2"], "has a number outside 1 to 1024"),
+        (["optimize", "smoke-tiny", "--objective", "joy"], "'joy' is not one of"),
+        (["optimize"], "Missing argument 'MODEL'"),
+        (["benchmark", "--model", "smoke-tiny", "--quick"], "--quick is about a search"),
+        (["benchmark", "--model", "smoke-tiny", "--layers", "2"], "--layers is about a search"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    done = your_ai_command(tmp_path, *arguments)
+    assert done.code == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,79 @@
+"""``your_ai optimize``: the best configuration of one model, proven by a handful of trials."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from your_ai import machine, models, presets
+from your_ai.cli.options import (
+    run_options,
+    search_options,
+    search_training_options,
+    searching,
+    training,
+)
+from your_ai.cli.running import OpenRun, open_run, plan_trials
+from your_ai.console import Console
+from your_ai.device import from_probe
+from your_ai.errors import ExitCode
+from your_ai.files import check_writable
+from your_ai.optimization import Optimization, search_for
+from your_ai.plan import Trial
+from your_ai.probe import probe_device
+from your_ai.results import Entry
+from your_ai.session import now, run_search
+from your_ai.supervisor import Limits
+
+
+@click.command(name="optimize")
+@click.argument("model")
+@search_options
+@search_training_options
+@run_options
+def command(
+    *,
+    model: str,
+    max_memory: float | None,
+    output: Path | None,
+    timeout: float,
+    run_dir: Path | None,
+    quiet: bool,
+    **arguments: Any,
+) -> ExitCode:
+    """Find the batch size, rank and layers of most capacity with which MODEL still fits.
+
+    MODEL is a preset, a folder, or ORG/NAME on the Hugging Face Hub. Every answer is proven: each
+    better configuration failed in a trial, or is at least as large on every axis as one that did.
+    """
+    if output is not None:
+        check_writable(output)
+    options = searching(arguments)
+    console = Console(quiet=quiet)
+    host = machine.describe()
+    chosen = [models.find(model)]
+    device = from_probe(probe_device(), host)
+    trained = training(arguments, presets.training_of([chosen[0].name]))
+    (trial,) = plan_trials(chosen, trained, device, max_memory)
+    opened = open_run(host, device, (trial,), run_dir, output)
+    found = Optimization(search_for(trial, options, device.backend), (), now())
+    return _run(opened, trial, found, Limits(deadline=timeout), console)
+
+
+def _run(
+    opened: OpenRun, trial: Trial, found: Optimization, limits: Limits, console: Console
+) -> ExitCode:
+    """Run the search, print and write each trial as it ends; how the command should end."""
+    console.begin_search(opened.run, trial, found)
+    for progress in run_search(trial, found, opened.path, limits):
+        if isinstance(progress, Trial):
+            console.candidate_began(progress, len(found.records) + 1)
+            continue
+        found = progress
+        opened.entries = [Entry(found.best or found.records[-1], found)]
+        opened.write()
+        console.trial_ended(found.records[-1])
+    console.end_search(found, str(opened.targets[-1]))
+    return opened.exit_code()
