@@ -110,7 +110,7 @@ class _Shape:
             problem = f"describes layers of another form ({other})"
         except KeyError as error:
             problem = f"lacks {error.args[0]}"
-        except (TypeError, ValueError, ZeroDivisionError) as error:
+        except (TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
             problem = f"is not usable ({error})"
         raise UsageError(
             f"The model's config.json {problem}, so its memory cannot be estimated; "
@@ -124,6 +124,8 @@ class _Shape:
             int(text[key])
             for key in ("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size")
         )
+        if not all(0 < size < 2**32 for size in (hidden, heads, layers, vocabulary)):
+            raise ValueError("it has a size that no model has")
         head = int(text.get("head_dim") or hidden // heads)
         queries, keys = heads * head, int(text.get("num_key_value_heads") or heads) * head
         projections = [(queries, hidden), (keys, hidden), (keys, hidden), (hidden, queries)]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.protocol import ModelFacts
-from your_ai import hub, presets
+from your_ai import estimate, hub, presets
 from your_ai.errors import UsageError
 from your_ai.units import parameter_label
 
@@ -97,6 +97,24 @@ def with_facts(model: Model, facts: Mapping[str, ModelFacts | str]) -> Model:
         raise UsageError(f"{model.name} has no attention projections that LoRA could train.")
     params = model.params or parameter_label(known.parameters)
     return replace(model, params=params, layers=known.layers)
+
+
+def with_declared_facts(model: Model) -> Model:
+    """The model with its size and layers as its config declares them, without a probe.
+
+    Raises:
+        UsageError: when the config does not.
+    """
+    if model.params and model.layers:
+        return model
+    try:
+        count = estimate.parameters(model.config)
+    except UsageError as error:
+        raise UsageError(f"{model.name}: {error}") from error
+    layers = _declared(model.config, "num_hidden_layers")
+    if layers is None:
+        raise UsageError(f"{model.name}: its config.json gives no usable num_hidden_layers.")
+    return replace(model, params=model.params or parameter_label(count), layers=layers)
 
 
 def _from_folder(name: str, folder: Path) -> Model:

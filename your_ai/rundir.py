@@ -32,8 +32,12 @@ def make_run_dir(asked: Path | None) -> Path:
     return path
 
 
-def _default() -> Path:
+def runs_dir() -> Path:
+    """The folder in the user's state that holds all runs for which they named no other."""
     import platformdirs
 
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
-    return platformdirs.user_state_path("your_ai", appauthor=False) / "runs" / name
+    return platformdirs.user_state_path("your_ai", appauthor=False) / "runs"
+
+
+def _default() -> Path:
+    return runs_dir() / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"

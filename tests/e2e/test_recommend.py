@@ -1,0 +1,253 @@
+"""``your_ai recommend`` as people run it, before and after a real benchmark."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.command import SMALL, TIMEOUT, Finished, environment, make_model
+
+MEASURED = ["--model", "smoke-tiny", *SMALL]
+HEAVY = {"mlx", "mlx_lm", "numpy", "transformers", "huggingface_hub"}
+
+
+def your_ai(folder: Path, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Finished:
+    """Run ``your_ai`` in ``folder``, where its home and its runs are too."""
+    done = subprocess.run(
+        [sys.executable, "-m", "your_ai", *map(str, arguments)],
+        cwd=folder,
+        env={**environment(folder), **(env or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=TIMEOUT,
+        check=False,
+    )
+    return Finished(done.returncode, done.stdout, done.stderr, folder)
+
+
+def recommend(folder: Path, *arguments: str | Path, **env: str) -> tuple[dict[str, Any], Finished]:
+    """Run ``your_ai recommend`` and return what it wrote, and what it printed."""
+    done = your_ai(folder, "recommend", "--output", "recommended.json", *arguments, env=env)
+    assert done.stderr == ""
+    return json.loads((folder / "recommended.json").read_bytes()), done
+
+
+def only(document: dict[str, Any]) -> dict[str, Any]:
+    (entry,) = document["results"]
+    assert isinstance(entry, dict)
+    return entry
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of a user who has benchmarked one preset and one folder."""
+    home = tmp_path_factory.mktemp("home")
+    make_model(home / "mine")
+    done = your_ai(home, "benchmark", *MEASURED, "--model", "mine", "--quantize", "none")
+    assert done.code == 0, done.stdout + done.stderr
+    return home
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """The home of a user who has never run anything."""
+    return tmp_path
+
+
+def results_file(home: Path) -> Path:
+    """What the benchmark wrote, wherever this system keeps a user's state."""
+    (path,) = home.rglob("your_ai/runs/*/results.json")
+    return path
+
+
+def results(home: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(results_file(home).read_bytes())
+    return content
+
+
+def benchmarked(home: Path, name: str) -> dict[str, Any]:
+    entries: list[dict[str, Any]] = results(home)["results"]
+    return next(entry for entry in entries if entry["preset"] == name)
+
+
+def with_history(home: Path, tmp_path: Path) -> Path:
+    """A copy of that home, to be spoilt."""
+    copy: Path = shutil.copytree(home, tmp_path / "copy")
+    return copy
+
+
+def test_what_was_measured_is_said_again(home: Path) -> None:
+    document, done = recommend(home, *MEASURED, "--quantize", "none")
+    truth = benchmarked(home, "smoke-tiny")
+    entry = only(document)
+    assert done.code == 0
+    assert (entry["source"], entry["verdict"]) == ("measured", "fits")
+    assert entry["needed_memory_bytes"] == truth["needed_memory_bytes"]
+    assert entry["peak_memory_bytes"] == truth["peak_memory_bytes"]
+    assert document["budget_bytes"] <= 0.8 * results(home)["device"]["memory_bytes"]
+    assert document["device"] == {**results(home)["device"], "free_bytes": None}
+    shown = f"{entry['needed_memory_bytes'] / 2**20:.1f} MB"
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("smoke-tiny ")]
+    assert shown in line
+    assert line.endswith("fits     measured")
+    assert "Recommended: smoke-tiny (largest model that fits)" in done.stdout
+    assert "found it)" in done.stdout
+    assert "may be off" not in done.stdout
+
+
+@pytest.mark.parametrize("steps", ["1", "50"])
+def test_the_number_of_steps_does_not_count(steps: str, home: Path) -> None:
+    asked = [*MEASURED, "--quantize", "none"]
+    asked[asked.index("--steps") + 1] = steps
+    assert only(recommend(home, *asked)[0])["source"] == "measured"
+
+
+def test_another_configuration_is_corrected(home: Path, bare: Path) -> None:
+    asked = [*MEASURED, "--quantize", "none", "--batch-size", "3"]
+    corrected, done = recommend(home, *asked)
+    estimated, _ = recommend(bare, *asked)
+    assert only(corrected)["source"] == "corrected"
+    assert only(estimated)["source"] == "estimated"
+    assert only(corrected)["needed_memory_bytes"] != only(estimated)["needed_memory_bytes"]
+    assert "may be off" in done.stdout
+
+
+def test_another_model_is_corrected_by_what_it_is_comparable_to(home: Path) -> None:
+    document, _ = recommend(home, "--model", "smoke-small", "--model", "hermes-70b")
+    assert [entry["source"] for entry in document["results"]] == ["corrected", "estimated"]
+
+
+def test_a_folder_is_recognized_until_its_model_is_another(home: Path, tmp_path: Path) -> None:
+    copy = with_history(home, tmp_path)
+    written = results_file(copy)
+    written.write_text(written.read_text().replace(str(home / "mine"), str(copy / "mine")))
+    asked = ["--model", "mine", *SMALL, "--quantize", "none"]
+    before = only(recommend(copy, *asked)[0])
+    assert (before["source"], before["params"]) == ("measured", benchmarked(home, "mine")["params"])
+    make_model(copy / "mine", intermediate_size=160)
+    assert only(recommend(copy, *asked)[0])["source"] != "measured"
+
+
+def test_without_history_it_is_estimated(bare: Path) -> None:
+    document, done = recommend(bare, "--max-memory", "2", "--suite", "smoke")
+    assert done.code == 0
+    assert {entry["source"] for entry in document["results"]} == {"estimated"}
+    assert document["recommended"] == "smoke-large"
+    # The suite's own training, as `benchmark` takes it.
+    trained = {(e["config"]["seq_length"], e["config"]["lora_rank"]) for e in document["results"]}
+    assert trained == {(96, 8)}
+    assert (document["max_memory_gb"], document["budget_bytes"]) == (2.0, 2 * 2**30)
+    # Nothing but what was asked for is left behind: no run, no cache.
+    assert [path.name for path in bare.iterdir()] == ["recommended.json"]
+
+
+def test_the_default_is_the_five_presets_even_without_a_gpu(bare: Path) -> None:
+    document, _ = recommend(bare, PATH="")
+    names = [entry["preset"] for entry in document["results"]]
+    assert names == ["hermes-mistral-7b", "dolphin-8b", "llama-8b", "r1-distill-14b", "hermes-70b"]
+
+
+def test_torn_and_foreign_results_are_passed_over(home: Path, tmp_path: Path) -> None:
+    copy = with_history(home, tmp_path)
+    runs = results_file(copy).parent.parent
+    whole = json.dumps(results(home))
+    another = json.dumps({**results(home), "machine": {"system": "Plan 9"}})
+    for number, content in enumerate(["", "{", whole[: len(whole) // 2], "[]", "null", another]):
+        (runs / f"99999999-{number}").mkdir()
+        (runs / f"99999999-{number}" / "results.json").write_text(content)
+    document, done = recommend(copy, *MEASURED, "--quantize", "none")
+    assert (done.code, only(document)["source"]) == (0, "measured")
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="a Mac is never asked for an NVIDIA GPU")
+def test_an_nvidia_gpu_is_asked_for_its_memory(bare: Path) -> None:
+    program = bare / "bin" / "nvidia-smi"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho 'NVIDIA H200, 143771'\n")
+    program.chmod(0o755)
+    document, done = recommend(bare, PATH=f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    assert done.code == 0
+    assert document["device"]["memory_bytes"] == 143771 * 2**20
+    assert document["recommended"] == "hermes-70b"
+    assert "Device: NVIDIA H200 (cuda), 140.40 GB (as nvidia-smi describes it)" in done.stdout
+    program.write_text("#!/bin/sh\nexit 9\n")
+    document, done = recommend(bare, PATH=f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+    assert document["device"]["backend"] == "cpu"
+    assert "(no GPU was found)" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--max-memory", "0.5"], 1, "Recommended: none (no model fits)"),
+        (["--max-memory", "1000000"], 2, "ask for at most that"),
+        (["--max-memory", "0"], 2, "give a number above 0"),
+        (["--model", "nothing-like-it"], 2, "No preset, folder or hub model"),
+        (["--model", "smoke-tiny", "--suite", "smoke"], 2, "give one of them"),
+        (["--model", "smoke-tiny", "--lora-layers", "5"], 2, "ask for at most 4"),
+        (["--output", "missing/out.json"], 2, "choose another file"),
+        (["--output", "/dev/full"], 3, "Cannot write /dev/full: No space left"),
+        (["--model", "unknown"], 2, "unknown: The model's config.json lacks hidden_size"),
+        (["--model", "absurd"], 2, "is not usable (it has a size that no model has)"),
+    ],
+)
+def test_how_it_ends(arguments: list[str], code: int, words: str, bare: Path) -> None:
+    make_model(bare / "unknown", hidden_size=None)
+    make_model(bare / "absurd", hidden_size=-64)
+    if "/dev/full" in arguments and not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    done = your_ai(bare, "recommend", *arguments)
+    assert (done.code, words in done.stdout + done.stderr) == (code, True), done
+    assert "Traceback" not in done.stderr
+
+
+def test_quiet_prints_nothing_but_the_document_where_asked(bare: Path) -> None:
+    done = your_ai(bare, "recommend", "--suite", "smoke", "--quiet", "--output", "/dev/stdout")
+    assert done.code == 0
+    assert len(json.loads(done.stdout)["results"]) == 4
+    assert your_ai(bare, "recommend", "--quiet").stdout == ""
+
+
+STATEMENT = """
+import json, sys
+started = []
+def heard(event, args):
+    if event == "subprocess.Popen":
+        started.append([str(word) for word in args[1]])
+sys.addaudithook(heard)
+sys.argv = ["your_ai", "recommend", *sys.argv[1:]]
+from your_ai.cli import main
+try:
+    main()
+finally:
+    print(json.dumps([started, sorted({name.partition(".")[0] for name in sys.modules})]))
+"""
+
+
+@pytest.mark.parametrize("arguments", [[], ["--model", "mine", *SMALL], MEASURED])
+def test_it_imports_nothing_heavy_and_starts_no_worker(arguments: list[str], home: Path) -> None:
+    for folder in (home, home / "mine"):  # with a history, and without
+        env = {**environment(folder), "PYTHONPATH": environment(home)["PYTHONPATH"]}
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", STATEMENT, *arguments],
+            cwd=home,
+            env=env,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=60,
+            check=False,
+        )
+        assert "Recommended: " in done.stdout, done.stderr
+        started, modules = json.loads(done.stdout.splitlines()[-1])
+        assert {"your_ai", "click"} <= set(modules)
+        assert set(modules) & HEAVY == set()
+        assert all(command[0] == "nvidia-smi" for command in started)

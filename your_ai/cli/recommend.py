@@ -1,0 +1,109 @@
+"""``your_ai recommend``: which models should fit, at once, without training any."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from your_ai import history, machine, models, presets, recommend, unprobed
+from your_ai.cli.options import Gigabytes, training, training_options
+from your_ai.device import budget_bytes
+from your_ai.errors import ExitCode, MachineError, UsageError
+from your_ai.files import check_writable, write_atomically
+from your_ai.models import Model
+from your_ai.plan import plan
+from your_ai.rundir import runs_dir
+from your_ai.tables import recommendation
+
+
+@click.command(name="recommend")
+@click.option(
+    "--max-memory",
+    type=Gigabytes(),
+    help="The budget: the most GB that training may use. [80 % of the device's]",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where to write the same as JSON.",
+)
+@click.option(
+    "--model",
+    "names",
+    multiple=True,
+    metavar="PRESET|ID|PATH",
+    help="A model to look at instead of a suite; can be given several times. Presets: "
+    f"{', '.join(presets.all_presets())}.",
+)
+@click.option(
+    "--suite",
+    "suite_name",
+    type=click.Choice(presets.SUITES),
+    help="The models to look at. [default]",
+)
+@training_options
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+def command(
+    *,
+    max_memory: float | None,
+    output: Path | None,
+    names: Sequence[str],
+    suite_name: str | None,
+    quiet: bool,
+    **arguments: Any,
+) -> ExitCode:
+    """Say at once which models should fit, from estimates and earlier measurements.
+
+    Nothing is trained. Each figure is one that this machine has measured before, or an estimate
+    from the model's architecture, corrected by what this machine has measured of others.
+    """
+    if names and suite_name:
+        raise UsageError("--model and --suite exclude each other; give one of them.")
+    if output is not None:
+        check_writable(output)
+    chosen = _chosen(names, suite_name)
+    options = training(arguments, presets.training_of([model.name for model in chosen]))
+    host = machine.describe()
+    past = history.read(runs_dir(), host)
+    device, device_source = unprobed.device(past, host)
+    trials = plan(chosen, options, budget_bytes(device, max_memory))
+    lines = recommend.lines(trials, past.measurements, device.backend)
+    if output is not None:
+        _write(output, recommend.document(lines, device, device_source, host))
+    if not quiet:
+        _print(recommendation(lines, device, device_source, _columns()))
+    return ExitCode.OK if recommend.recommended(lines) else ExitCode.NONE_PASSED
+
+
+def _chosen(names: Sequence[str], suite_name: str | None) -> list[Model]:
+    """The models asked for; the default suite also without a GPU: they would fit or not."""
+    if not names:
+        return [models.from_preset(each) for each in presets.suite(suite_name or "default").presets]
+    return [models.with_declared_facts(models.find(name)) for name in dict.fromkeys(names)]
+
+
+def _columns() -> int | None:
+    """The terminal's width; ``None`` where a file or a program takes the output."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+
+
+def _write(output: Path, content: bytes) -> None:
+    try:
+        write_atomically(output, content)
+    except OSError as error:
+        raise MachineError(f"Cannot write {output}: {error.strerror}.") from error
+
+
+def _print(text: str) -> None:
+    try:
+        click.echo(text)
+    except BrokenPipeError:  # nobody reads any more; the exit code still says it
+        pass
+    except OSError as error:
+        raise MachineError(f"Cannot print the table: {error.strerror}.") from error

@@ -1,0 +1,54 @@
+"""The device that training would run on, told at once: without a worker, and without MLX."""
+
+from __future__ import annotations
+
+import subprocess
+
+from your_ai.device import Device
+from your_ai.history import History
+from your_ai.machine import Machine
+from your_ai.units import MB
+
+_NVIDIA_SMI = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+# Where no program keeps the driver loaded, it takes a second or two to be.
+_TIMEOUT = 4.0
+
+
+def device(history: History, machine: Machine) -> tuple[Device, str]:
+    """The device, and where its facts come from, for people to read."""
+    if history.device is not None:
+        day = history.device_seen_at.partition("T")[0]
+        return history.device, f"as the run of {day} found it" if day else "as a run found it"
+    if machine.system == "macOS":
+        mac = _whole(machine, "metal", "this Mac")
+        return mac, "all of its memory; Metal may recommend less"
+    gpu = _nvidia_gpu(machine)
+    if gpu is not None:
+        return gpu, "as nvidia-smi describes it"
+    return _whole(machine, "cpu", "this machine's CPU"), "no GPU was found"
+
+
+def _whole(machine: Machine, backend: str, name: str) -> Device:
+    return Device(backend, name, machine.memory_bytes, None, None, {})
+
+
+def _nvidia_gpu(machine: Machine) -> Device | None:
+    """The first NVIDIA GPU, which is MLX's own choice; ``None`` if there is none to be asked."""
+    try:
+        done = subprocess.run(
+            _NVIDIA_SMI,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_TIMEOUT,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    name, _, memory = done.stdout.partition("\n")[0].strip().rpartition(", ")
+    if not name:
+        return None
+    # "[N/A]" where it has no memory of its own and shares the machine's.
+    own = int(memory) * MB if memory.isdecimal() else machine.memory_bytes
+    return Device("cuda", name, own, None, None, {})
