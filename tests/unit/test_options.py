@@ -6,7 +6,8 @@ import click
 import pytest
 
 from worker.protocol import Weights
-from your_ai.cli.options import Gigabytes, Seconds, training
+from your_ai.cli.options import training
+from your_ai.cli.types import Gigabytes, Seconds
 from your_ai.plan import TrainingOptions
 
 NOTHING = dict.fromkeys(TrainingOptions.__dataclass_fields__)

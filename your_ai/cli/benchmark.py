@@ -10,12 +10,15 @@ import click
 
 from your_ai import machine, models, presets
 from your_ai.cli.options import (
-    run_options,
-    search_arguments_given,
-    search_options,
+    CONFIGURATION,
+    RUN,
+    SEARCH,
+    STEPS,
+    TENSORS,
+    about_search,
+    options,
     searching,
     training,
-    training_options,
 )
 from your_ai.cli.running import OpenRun, open_run, plan_trials
 from your_ai.console import Console
@@ -46,13 +49,13 @@ from your_ai.supervisor import Limits
     type=click.Choice(presets.SUITES),
     help="The models to try. [default; smoke where MLX has only a CPU]",
 )
-@training_options
+@options(CONFIGURATION, TENSORS, STEPS)
 @click.option(
     "--optimize", is_flag=True, help="Find the best configuration of each model that passes."
 )
-@search_options
+@options(SEARCH)
 @click.option("--keep-going", is_flag=True, help="Try larger models even after an OOM.")
-@run_options
+@options(RUN)
 def command(
     *,
     max_memory: float | None,
@@ -73,7 +76,7 @@ def command(
     """
     if names and suite_name:
         raise UsageError("--model and --suite exclude each other; give one of them.")
-    if not optimize and (unused := search_arguments_given(arguments)):
+    if not optimize and (unused := about_search(arguments)):
         raise UsageError(f"{unused[0]} is about a search; add --optimize.")
     if output is not None:
         check_writable(output)

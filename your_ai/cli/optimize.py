@@ -8,13 +8,7 @@ from typing import Any
 import click
 
 from your_ai import machine, models, presets
-from your_ai.cli.options import (
-    run_options,
-    search_options,
-    search_training_options,
-    searching,
-    training,
-)
+from your_ai.cli.options import RUN, SEARCH, STEPS, TENSORS, options, searching, training
 from your_ai.cli.running import OpenRun, open_run, plan_trials
 from your_ai.console import Console
 from your_ai.device import from_probe
@@ -30,9 +24,7 @@ from your_ai.supervisor import Limits
 
 @click.command(name="optimize")
 @click.argument("model")
-@search_options
-@search_training_options
-@run_options
+@options(SEARCH, TENSORS, STEPS, RUN)
 def command(
     *,
     model: str,
@@ -50,7 +42,7 @@ def command(
     """
     if output is not None:
         check_writable(output)
-    options = searching(arguments)
+    search = searching(arguments)
     console = Console(quiet=quiet)
     host = machine.describe()
     chosen = [models.find(model)]
@@ -58,7 +50,7 @@ def command(
     trained = training(arguments, presets.training_of([chosen[0].name]))
     (trial,) = plan_trials(chosen, trained, device, max_memory)
     opened = open_run(host, device, (trial,), run_dir, output)
-    found = Optimization(search_for(trial, options, device.backend), (), now())
+    found = Optimization(search_for(trial, search, device.backend), (), now())
     return _run(opened, trial, found, Limits(deadline=timeout), console)
 
 

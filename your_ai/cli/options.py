@@ -1,8 +1,7 @@
-"""The options that describe a training, shared by the commands that train."""
+"""The options that commands share, in groups, and what the user asked for with them."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from worker.protocol import Weights
+from your_ai.cli.types import Gigabytes, Seconds, Sizes
 from your_ai.grid import FULL, QUICK, make_grid
 from your_ai.optimization import SearchOptions
 from your_ai.plan import DEFAULT_LORA_LAYERS, TrainingOptions
@@ -17,6 +17,7 @@ from your_ai.search import Objective
 from your_ai.supervisor import Limits
 
 F = TypeVar("F", bound=Callable[..., Any])
+Group = tuple[Callable[[Any], Any], ...]
 
 _QUANTIZE = {"4": 4, "8": 8, "none": 0}
 _OURS = TrainingOptions()
@@ -30,64 +31,7 @@ def _listed(sizes: Sequence[int]) -> str:
     return ",".join(map(str, sizes))
 
 
-class Gigabytes(click.ParamType[float]):
-    """A size in GB of 2^30 bytes: a positive number."""
-
-    name = "GB"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """The number; fails on what is none, and on 0, negatives, nan and infinity."""
-        try:
-            size = float(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a number of GB; give one such as 24.", param, ctx)
-        if not math.isfinite(size) or size <= 0:
-            self.fail(f"{value} GB is not a size; give a number above 0.", param, ctx)
-        return size
-
-
-class Sizes(click.ParamType[tuple[int, ...]]):
-    """Whole numbers above 0, with commas between them: one axis of a grid."""
-
-    name = "N,N,…"
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, ...]:
-        """The numbers; fails on anything else."""
-        parts = [part.strip() for part in str(value).split(",")]
-        if not all(part.isascii() and part.isdigit() for part in parts):
-            self.fail(f"{value!r} is not a list of numbers; give one such as 1,2,4.", param, ctx)
-        sizes = tuple(int(part) for part in parts)
-        if not all(1 <= size <= self._most for size in sizes):
-            self.fail(f"{value!r} has a number outside 1 to {self._most}.", param, ctx)
-        return sizes
-
-
-class Seconds(click.FloatRange):
-    """A time limit: above 0, and a number, which nan is not though it passes every comparison."""
-
-    name = "S"
-
-    def __init__(self) -> None:
-        super().__init__(min=0, min_open=True)
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """The number of seconds; infinity is none at all."""
-        seconds: float = super().convert(value, param, ctx)
-        if math.isnan(seconds):
-            self.fail("nan is not a time; give a number of seconds above 0.", param, ctx)
-        return seconds
-
-
-_CONFIGURATION_OPTIONS = (
+CONFIGURATION: Group = (
     click.option(
         "--batch-size",
         type=click.IntRange(1, MOST_BATCH),
@@ -104,12 +48,9 @@ _CONFIGURATION_OPTIONS = (
         help=f"Layers with adapters, from the last. [{DEFAULT_LORA_LAYERS}, or all that there are]",
     ),
 )
-_OTHER_OPTIONS = (
+TENSORS: Group = (
     click.option(
         "--seq-length", type=click.IntRange(8), help=f"Tokens a sequence. [{_OURS.seq_length}]"
-    ),
-    click.option(
-        "--steps", type=click.IntRange(1, 100_000), help=f"Counted training steps. [{_OURS.steps}]"
     ),
     click.option(
         "--quantize",
@@ -127,7 +68,12 @@ _OTHER_OPTIONS = (
         help="Recompute activations to save memory. [on]",
     ),
 )
-_SEARCH_OPTIONS = (
+STEPS: Group = (
+    click.option(
+        "--steps", type=click.IntRange(1, 100_000), help=f"Counted training steps. [{_OURS.steps}]"
+    ),
+)
+SEARCH: Group = (
     click.option(
         "--quick", is_flag=True, help=f"Search a coarser grid of {len(QUICK.configurations)}."
     ),
@@ -149,7 +95,7 @@ _SEARCH_OPTIONS = (
         help="What to maximize: batch × rank × layers, or measured tokens a second. [capacity]",
     ),
 )
-_RUN_OPTIONS = (
+RUN: Group = (
     click.option(
         "--max-memory",
         type=Gigabytes(),
@@ -179,24 +125,15 @@ _RUN_OPTIONS = (
 _NAMES = tuple(TrainingOptions.__dataclass_fields__)
 
 
-def training_options(command: F) -> F:
-    """Add the training options to a command; `training` reads them."""
-    return _with(command, (*_CONFIGURATION_OPTIONS, *_OTHER_OPTIONS))
+def options(*groups: Group) -> Callable[[F], F]:
+    """Add the options of these groups to a command, in this order."""
 
+    def add(command: F) -> F:
+        for option in reversed([option for group in groups for option in group]):
+            command = option(command)
+        return command
 
-def search_options(command: F) -> F:
-    """Add the options of a search to a command; `searching` reads them."""
-    return _with(command, _SEARCH_OPTIONS)
-
-
-def search_training_options(command: F) -> F:
-    """Add the training options that a search leaves alone; `training` reads them."""
-    return _with(command, _OTHER_OPTIONS)
-
-
-def run_options(command: F) -> F:
-    """Add the options that every run has."""
-    return _with(command, _RUN_OPTIONS)
+    return add
 
 
 def training(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> TrainingOptions:
@@ -221,13 +158,7 @@ def searching(arguments: Mapping[str, Any]) -> SearchOptions:
     )
 
 
-def search_arguments_given(arguments: Mapping[str, Any]) -> list[str]:
+def about_search(arguments: Mapping[str, Any]) -> list[str]:
     """The options of a search that the user gave, as they are written."""
     names = ("quick", "exhaustive", "batch_sizes", "ranks", "layers", "objective")
     return [f"--{name.replace('_', '-')}" for name in names if arguments[name]]
-
-
-def _with(command: F, options: Sequence[Callable[[F], F]]) -> F:
-    for option in reversed(options):
-        command = option(command)
-    return command

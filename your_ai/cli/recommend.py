@@ -11,7 +11,8 @@ from typing import Any
 import click
 
 from your_ai import history, machine, models, presets, recommend, unprobed
-from your_ai.cli.options import Gigabytes, training, training_options
+from your_ai.cli.options import CONFIGURATION, TENSORS, options, training
+from your_ai.cli.types import Gigabytes
 from your_ai.device import budget_bytes
 from your_ai.errors import ExitCode, MachineError, UsageError
 from your_ai.files import check_writable, write_atomically
@@ -47,7 +48,7 @@ from your_ai.tables import recommendation
     type=click.Choice(presets.SUITES),
     help="The models to look at. [default]",
 )
-@training_options
+@options(CONFIGURATION, TENSORS)
 @click.option("--quiet", is_flag=True, help="Print nothing but errors.")
 def command(
     *,
@@ -68,11 +69,11 @@ def command(
     if output is not None:
         check_writable(output)
     chosen = _chosen(names, suite_name)
-    options = training(arguments, presets.training_of([model.name for model in chosen]))
+    trained = training(arguments, presets.training_of([model.name for model in chosen]))
     host = machine.describe()
     past = history.read(runs_dir(), host)
     device, device_source = unprobed.device(past, host)
-    trials = plan(chosen, options, budget_bytes(device, max_memory))
+    trials = plan(chosen, trained, budget_bytes(device, max_memory))
     lines = recommend.lines(trials, past.measurements, device.backend)
     if output is not None:
         _write(output, recommend.document(lines, device, device_source, host))
