@@ -1,0 +1,236 @@
+"""What a search has found, and how the results and the console tell it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.unit import builders
+from worker.protocol import OverBudget, Phase, Step
+from your_ai.console import Console
+from your_ai.device import Device
+from your_ai.grid import Configuration, make_grid
+from your_ai.machine import Machine
+from your_ai.optimization import Optimization, SearchOptions, optimal_config, search_for
+from your_ai.outcome import Outcome, OutcomeKind, classify
+from your_ai.record import TrialRecord
+from your_ai.results import Entry, Run, document
+from your_ai.search import Objective, Search
+
+GB = 2**30
+GRID = make_grid((1, 2, 4), (8, 16), (1, 2))
+AT = "2026-11-23T10:00:00Z"
+
+
+def record(
+    batch: int, rank: int, layers: int, needed_gb: float | None, seconds: float = 1.0
+) -> TrialRecord:
+    """A pass that needs so much and whose counted steps take so long; over budget for ``None``."""
+    trial = builders.trial().with_configuration(Configuration(batch, rank, layers))
+    if needed_gb is None:
+        over = OverBudget(3.0, Phase.TIGHT, 9 * GB, False)
+        seen = builders.observed(*builders.began(Phase.TIGHT, 2.0), over)
+    else:
+        events = builders.passing_events(needed=int(needed_gb * GB), peak=int(needed_gb * GB))
+        slower = (replace(e, seconds=seconds) if isinstance(e, Step) else e for e in events)
+        seen = builders.observed(*slower)
+    return TrialRecord(trial, classify(seen, trial.spec.steps), AT, seen, "trial.log")
+
+
+def interrupted(batch: int, rank: int, layers: int) -> TrialRecord:
+    trial = builders.trial().with_configuration(Configuration(batch, rank, layers))
+    return TrialRecord(trial, Outcome(OutcomeKind.INTERRUPTED, "interrupted"), AT)
+
+
+def found(*records: TrialRecord, objective: Objective = Objective.CAPACITY) -> Optimization:
+    return Optimization(Search(GRID, 8 * GB, objective), records, AT)
+
+
+PROVEN = found(
+    record(1, 8, 1, 5.0),
+    record(4, 16, 2, None),
+    record(4, 8, 2, 7.5, seconds=0.5),
+    record(2, 16, 2, None),
+)
+"""4/8/2 is worth as much as 2/16/2, which is preferred for its rank and failed; and 4/16/1 as well
+is of that worth: it is not tried yet."""
+
+
+def test_the_best_is_the_pass_of_most_capacity() -> None:
+    assert PROVEN.best is PROVEN.records[2]
+    assert PROVEN.certificate.optimum == Configuration(4, 8, 2)
+
+
+def test_of_equal_capacities_the_one_with_more_rank_must_be_settled_too() -> None:
+    assert PROVEN.certificate.unsettled == (Configuration(4, 16, 1),)
+    assert not PROVEN.is_finished
+    done = found(*PROVEN.records, record(4, 16, 1, None))
+    assert done.is_finished
+    assert done.certificate.failures == (Configuration(2, 16, 2), Configuration(4, 16, 1))
+    assert [r.trial.configuration for r in done.speaking] == [
+        Configuration(2, 16, 2),
+        Configuration(4, 16, 1),
+    ]
+
+
+def test_an_interrupted_trial_proves_nothing() -> None:
+    stopped = found(record(1, 8, 1, 5.0), interrupted(1, 8, 2))
+    assert len(stopped.tried) == 1
+    assert not stopped.certificate.failures
+    assert not stopped.is_finished
+    entry = Entry(stopped.records[0], stopped)
+    assert entry.was_interrupted
+    assert not entry.is_complete
+
+
+def test_the_pareto_set_has_what_nothing_beats() -> None:
+    least = record(1, 8, 1, 5.0, seconds=1.0)
+    beaten = record(1, 8, 2, 5.5, seconds=2.0)
+    better_all_round = record(1, 16, 2, 5.2, seconds=1.5)
+    fastest = record(2, 8, 1, 6.0, seconds=0.5)
+    front = found(least, beaten, fastest, better_all_round, record(4, 16, 2, None)).pareto
+    assert [r.trial.configuration for r in front] == [
+        least.trial.configuration,
+        better_all_round.trial.configuration,
+        fastest.trial.configuration,
+    ]
+
+
+def test_two_trials_alike_are_both_in_the_pareto_set() -> None:
+    assert len(found(record(1, 16, 1, 5.0), record(2, 8, 1, 5.0)).pareto) == 2
+
+
+def test_the_optimal_config_has_the_seed_keys_first() -> None:
+    written = optimal_config(PROVEN)
+    assert list(written)[:8] == [
+        "model",
+        "optimal_batch_size",
+        "optimal_lora_rank",
+        "optimal_lora_layers",
+        "peak_memory_gb",
+        "throughput_score",
+        "created_at",
+        "needed_memory_gb",
+    ]
+    assert (written["model"], written["created_at"]) == ("org/tiny", AT)
+    best = [written[f"optimal_{axis}"] for axis in ("batch_size", "lora_rank", "lora_layers")]
+    assert best == [4, 8, 2]
+    assert (written["throughput_score"], written["peak_memory_gb"]) == (64, 7.5)
+    assert written["complete"] is False
+    assert [t["outcome"] for t in written["all_results"]] == [
+        "pass",
+        "over-budget",
+        "pass",
+        "over-budget",
+    ]
+    (failure,) = written["certificate"]["failures"]
+    assert (failure["batch_size"], failure["lora_rank"], failure["lora_layers"]) == (2, 16, 2)
+    assert (failure["outcome"], failure["certainty"]) == ("over-budget", "certain")
+
+
+def test_where_nothing_passed_the_trials_are_kept_all_the_same() -> None:
+    written = optimal_config(found(record(1, 8, 1, None)))
+    empty = {key for key, value in written.items() if value is None}
+    assert empty == {
+        "optimal_batch_size",
+        "optimal_lora_rank",
+        "optimal_lora_layers",
+        "peak_memory_gb",
+        "throughput_score",
+        "needed_memory_gb",
+        "needed_memory_bytes",
+        "tokens_per_second",
+    }
+    assert len(written["all_results"]) == 1
+    assert written["complete"] is True
+
+
+def run() -> Run:
+    return Run(
+        machine=Machine("macOS", "26.1", "arm64", 12, 36 * GB, "3.11.7"),
+        device=Device("metal", "Apple M3 Pro", 36 * GB, 27 * GB, None, {}),
+        budget_bytes=8 * GB,
+        trials=(PROVEN.records[0].trial,),
+        started_at=AT,
+        run_dir="/runs/1",
+    )
+
+
+@pytest.mark.parametrize("is_done", [False, True])
+def test_a_run_is_complete_when_its_search_is(is_done: bool) -> None:
+    extra = (record(4, 16, 1, None),) if is_done else ()
+    optimization = found(*PROVEN.records, *extra)
+    entries = [Entry(PROVEN.records[0], optimization)]
+    content: dict[str, Any] = json.loads(document(run(), entries))
+    assert content["complete"] is is_done
+    assert content["results"][0]["optimal_config"]["optimal_batch_size"] == 4
+
+
+def test_a_search_is_cut_to_the_models_layers_and_starts_from_its_estimate() -> None:
+    options = SearchOptions(make_grid((1, 2), (8,), (1, 8, 16)), Objective.CAPACITY, False)
+    search = search_for(builders.trial(), options, "cuda")
+    assert search.grid.lora_layers == (1, 2)
+    assert search.expected is not None
+    small, large = (search.expected(Configuration(b, 8, 2)) for b in (1, 2))
+    assert small.resident_bytes == large.resident_bytes
+    assert small.needed_bytes < large.needed_bytes
+
+
+def test_a_model_that_cannot_be_estimated_is_searched_all_the_same() -> None:
+    trial = builders.trial()
+    config = {**trial.spec.model.config, "mamba_d_state": 16}
+    unknown = replace(
+        trial, spec=replace(trial.spec, model=replace(trial.spec.model, config=config))
+    )
+    options = SearchOptions(GRID, Objective.CAPACITY, False)
+    search = search_for(unknown, options, "cuda")
+    assert search.expected is None
+    assert search.propose([]) is not None
+
+
+def test_what_the_console_says_of_a_search(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(quiet=False)
+    done = found(*PROVEN.records, record(4, 16, 1, None))
+    console.begin_search(run(), done.records[0].trial, done)
+    for number, each in enumerate(done.records, start=1):
+        console.candidate_began(each.trial, number)
+        console.trial_ended(each)
+    console.end_search(done, "out.json")
+    assert capsys.readouterr().out.splitlines()[3:] == [
+        "System Memory: 36.00 GB (budget 8.0 GB, training on Apple M3 Pro (metal))",
+        "Looking among 12 configurations of tiny (7B) for the largest batch × rank × layers "
+        "that fits...",
+        "",
+        "[1] batch=1   rank=8    layers=1   ... ✓ Pass (5.0 GB, needs 5.0 GB, 2,046 tokens/s)",
+        "[2] batch=4   rank=16   layers=2   ... ✗ Over budget (needs at least 9.0 GB)",
+        "[3] batch=4   rank=8    layers=2   ... ✓ Pass (7.5 GB, needs 7.5 GB, 4,092 tokens/s)",
+        "[4] batch=2   rank=16   layers=2   ... ✗ Over budget (needs at least 9.0 GB)",
+        "[5] batch=4   rank=16   layers=1   ... ✗ Over budget (needs at least 9.0 GB)",
+        "",
+        "━" * 60,
+        "Results",
+        "━" * 60,
+        "Optimal: batch=4, rank=8, layers=2, needs 7.5 GB, 4,092 tokens/s, 5 of 12 tried",
+        "Proven: every better one is at least as large on every axis as one that failed:",
+        "    batch=2 rank=16 layers=2: ✗ Over budget (needs at least 9.0 GB)",
+        "    batch=4 rank=16 layers=1: ✗ Over budget (needs at least 9.0 GB)",
+        "━" * 60,
+        "Results written to out.json",
+    ]
+
+
+def test_a_search_within_a_ladder_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console(quiet=False)
+    console.optimizing()
+    assert capsys.readouterr().out == "    Optimizing configuration ... "
+    console.optimized(found(*PROVEN.records, record(4, 16, 1, None)))
+    console.optimized(PROVEN)
+    console.optimized(found(record(1, 8, 1, None)))
+    assert capsys.readouterr().out.splitlines() == [
+        "✓ (batch=4, rank=8, layers=2, needs 7.5 GB, 4,092 tokens/s, 5 of 12 tried)",
+        "✓ (batch=4, rank=8, layers=2, needs 7.5 GB, 4,092 tokens/s, 4 of 12 tried, not proven)",
+        "– (none passed, 1 of 12 tried)",
+    ]
