@@ -65,13 +65,13 @@ class Console:
         self._print(_memory_line(run.machine, run.device, run.budget_bytes))
         self._print(
             f"Looking among {len(grid.configurations)} configurations of {trial.model.name} "
-            f"({trial.model.params}) for the {_GOALS[found.search.objective]}...\n"
+            f"({trial.model.params})\nfor the {_GOALS[found.search.objective]}...\n"
         )
 
     def candidate_began(self, trial: Trial, number: int) -> None:
         """The first half of a configuration's line, out at once."""
         c = trial.configuration
-        shown = f"batch={c.batch_size:<3} rank={c.lora_rank:<4} layers={c.lora_layers:<3}"
+        shown = f"batch={c.batch_size:<2} rank={c.lora_rank:<3} layers={c.lora_layers:<2}"
         self._print(f"[{number}] {shown} ... ", newline=False)
 
     def end_search(self, found: Optimization, results_path: str) -> None:
@@ -92,6 +92,8 @@ class Console:
         """The second half: what the search found."""
         mark = "✓" if found.best else "–"
         self._print(f"{mark} ({_optimal(found)})")
+        for record in found.records:
+            self._print_log(record)
 
     def trial_began(self, trial: Trial, total: int) -> None:
         """The first half of a trial's line, out at once."""
@@ -101,8 +103,7 @@ class Console:
     def trial_ended(self, record: TrialRecord) -> None:
         """The second half: how it ended, and for a failure where to read more."""
         self._print(_verdict(record))
-        if record.outcome.kind in _LOGGED and record.log_path is not None:
-            self._print(f"{_INDENT}log: {record.log_path}")
+        self._print_log(record)
 
     def end(self, records: Sequence[TrialRecord], results_path: str) -> None:
         """The foot: the recommendation, and where the results are."""
@@ -120,6 +121,10 @@ class Console:
         self._print(self._rule)
         self._print(f"Results written to {results_path}")
 
+    def _print_log(self, record: TrialRecord) -> None:
+        if record.outcome.kind in _LOGGED and record.log_path is not None:
+            self._print(f"{_INDENT}log: {record.log_path}")
+
     def _head(self, title: str) -> None:
         self._print(f"{self._rule}\n{title}\n{self._rule}")
 
@@ -133,10 +138,11 @@ class Console:
 
 
 def _optimal(found: Optimization) -> str:
-    used = f"{len(found.tried)} of {len(found.search.grid.configurations)} tried"
+    count = len(found.tried)
+    used = f"in {count} trial{'s' if count > 1 else ''}"
     best = found.best
     if best is None or best.passed is None:
-        return f"none passed, {used}"
+        return f"none passed {used}"
     c = best.trial.configuration
     figures = [
         f"batch={c.batch_size}, rank={c.lora_rank}, layers={c.lora_layers}",
@@ -152,6 +158,8 @@ def _proof(found: Optimization) -> list[str]:
     if not found.is_finished:
         left = len(found.certificate.unsettled)
         return [f"Not proven: {left} configurations that may be better are neither tried nor out."]
+    if found.search.objective is Objective.TOKENS and not found.search.exhaustive:
+        return ["Proven by every batch size that fits: more rank or layers is never faster."]
     if not found.speaking:
         return ["Proven: there is none better in the grid."]
     lines = ["Proven: every better one is at least as large on every axis as one that failed:"]

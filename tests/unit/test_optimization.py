@@ -201,19 +201,19 @@ def test_what_the_console_says_of_a_search(capsys: pytest.CaptureFixture[str]) -
     console.end_search(done, "out.json")
     assert capsys.readouterr().out.splitlines()[3:] == [
         "System Memory: 36.00 GB (budget 8.0 GB, training on Apple M3 Pro (metal))",
-        "Looking among 12 configurations of tiny (7B) for the largest batch × rank × layers "
-        "that fits...",
+        "Looking among 12 configurations of tiny (7B)",
+        "for the largest batch × rank × layers that fits...",
         "",
-        "[1] batch=1   rank=8    layers=1   ... ✓ Pass (5.0 GB, needs 5.0 GB, 2,046 tokens/s)",
-        "[2] batch=4   rank=16   layers=2   ... ✗ Over budget (needs at least 9.0 GB)",
-        "[3] batch=4   rank=8    layers=2   ... ✓ Pass (7.5 GB, needs 7.5 GB, 4,092 tokens/s)",
-        "[4] batch=2   rank=16   layers=2   ... ✗ Over budget (needs at least 9.0 GB)",
-        "[5] batch=4   rank=16   layers=1   ... ✗ Over budget (needs at least 9.0 GB)",
+        "[1] batch=1  rank=8   layers=1  ... ✓ Pass (5.0 GB, needs 5.0 GB, 2,046 tokens/s)",
+        "[2] batch=4  rank=16  layers=2  ... ✗ Over budget (needs at least 9.0 GB)",
+        "[3] batch=4  rank=8   layers=2  ... ✓ Pass (7.5 GB, needs 7.5 GB, 4,092 tokens/s)",
+        "[4] batch=2  rank=16  layers=2  ... ✗ Over budget (needs at least 9.0 GB)",
+        "[5] batch=4  rank=16  layers=1  ... ✗ Over budget (needs at least 9.0 GB)",
         "",
         "━" * 60,
         "Results",
         "━" * 60,
-        "Optimal: batch=4, rank=8, layers=2, needs 7.5 GB, 4,092 tokens/s, 5 of 12 tried",
+        "Optimal: batch=4, rank=8, layers=2, needs 7.5 GB, 4,092 tokens/s, in 5 trials",
         "Proven: every better one is at least as large on every axis as one that failed:",
         "    batch=2 rank=16 layers=2: ✗ Over budget (needs at least 9.0 GB)",
         "    batch=4 rank=16 layers=1: ✗ Over budget (needs at least 9.0 GB)",
@@ -230,7 +230,7 @@ def test_a_search_within_a_ladder_is_one_line(capsys: pytest.CaptureFixture[str]
     console.optimized(PROVEN)
     console.optimized(found(record(1, 8, 1, None)))
     assert capsys.readouterr().out.splitlines() == [
-        "✓ (batch=4, rank=8, layers=2, needs 7.5 GB, 4,092 tokens/s, 5 of 12 tried)",
-        "✓ (batch=4, rank=8, layers=2, needs 7.5 GB, 4,092 tokens/s, 4 of 12 tried, not proven)",
-        "– (none passed, 1 of 12 tried)",
+        "✓ (batch=4, rank=8, layers=2, needs 7.5 GB, 4,092 tokens/s, in 5 trials)",
+        "✓ (batch=4, rank=8, layers=2, needs 7.5 GB, 4,092 tokens/s, in 4 trials, not proven)",
+        "– (none passed in 1 trial)",
     ]
