@@ -64,7 +64,7 @@ class Console:
         self._head("Configuration Search")
         self._print(_memory_line(run.machine, run.device, run.budget_bytes))
         self._print(
-            f"Looking among {len(grid.configurations)} configurations of {trial.model.name} "
+            f"Looking among {grid.size} configurations of {trial.model.name} "
             f"({trial.model.params})\nfor the {_GOALS[found.search.objective]}...\n"
         )
 
@@ -138,36 +138,40 @@ class Console:
 
 
 def _optimal(found: Optimization) -> str:
-    count = len(found.tried)
-    used = f"in {count} trial{'s' if count > 1 else ''}"
+    used = f"in {_counted(len(found.tried), 'trial')}"
     best = found.best
     if best is None or best.passed is None:
-        return f"none passed {used}"
-    c = best.trial.configuration
-    figures = [
-        f"batch={c.batch_size}, rank={c.lora_rank}, layers={c.lora_layers}",
-        f"needs {show_size(best.passed.needed_bytes)}",
-    ]
+        return f"none of the grid passed {used}"
+    figures = [_shown(best), f"needs {show_size(best.passed.needed_bytes)}"]
     if best.tokens_per_second is not None:
         figures.append(f"{best.tokens_per_second:,.0f} tokens/s")
-    return ", ".join([*figures, used if found.is_finished else f"{used}, not proven"])
+    return ", ".join([*figures, used if found.is_proven else f"{used}, not proven"])
 
 
 def _proof(found: Optimization) -> list[str]:
     """Why nothing better fits, in words."""
-    if not found.is_finished:
-        left = len(found.certificate.unsettled)
-        return [f"Not proven: {left} configurations that may be better are neither tried nor out."]
-    if found.search.objective is Objective.TOKENS and not found.search.exhaustive:
-        return ["Proven by every batch size that fits: more rank or layers is never faster."]
-    if not found.speaking:
-        return ["Proven: there is none better in the grid."]
-    lines = ["Proven: every better one is at least as large on every axis as one that failed:"]
-    for record in found.speaking:
-        c = record.trial.configuration
-        shown = f"batch={c.batch_size} rank={c.lora_rank} layers={c.lora_layers}"
-        lines.append(f"    {shown}: {_verdict(record)}")
-    return lines
+    left = len(found.certificate.unsettled)
+    if left:
+        lines = [f"Not proven: {_counted(left, 'configuration')} that may be better left untried."]
+    elif not found.is_proven:
+        lines = ["Not proven: it rests on failures that say nothing of memory:"]
+    elif found.search.objective is Objective.TOKENS:
+        lines = ["Tried with the least rank and layers: more of them is not taken to be faster."]
+    elif not found.decisive:
+        lines = ["Proven: there is none better in the grid."]
+    else:
+        lines = ["Proven: every better one is at least as large on every axis as one that failed:"]
+    failures = [f"{_SEARCH_INDENT}{_shown(r)}: {_verdict(r)}" for r in found.decisive]
+    return [*lines, *failures]
+
+
+def _shown(record: TrialRecord) -> str:
+    c = record.trial.configuration
+    return f"batch={c.batch_size}, rank={c.lora_rank}, layers={c.lora_layers}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _memory_line(machine: Machine, device: Device, budget_bytes: int) -> str:

@@ -46,6 +46,11 @@ class Grid:
     lora_ranks: tuple[int, ...]
     lora_layers: tuple[int, ...]
 
+    @property
+    def size(self) -> int:
+        """How many configurations there are."""
+        return len(self.batch_sizes) * len(self.lora_ranks) * len(self.lora_layers)
+
     @cached_property
     def configurations(self) -> tuple[Configuration, ...]:
         """All of them, the best last."""

@@ -86,14 +86,12 @@ def training_of(trial: Trial) -> TrainingOptions:
     Needed memory does not depend on how often the same step is done.
     """
     spec = trial.spec
-    stored = spec.model.config.get("quantization")
-    bits = spec.quantization.bits if spec.quantization else stored and int(stored["bits"])
     return TrainingOptions(
         batch_size=spec.batch_size,
         lora_rank=spec.lora_rank,
         lora_layers=spec.lora_layers,
         seq_length=spec.seq_length,
-        quantize=bits or 0,
+        quantize=trial.bits or 0,
         weights=spec.weights,
         grad_checkpoint=spec.grad_checkpoint,
     )

@@ -36,16 +36,25 @@ class Optimization:
     created_at: str
 
     @property
+    def ended(self) -> list[TrialRecord]:
+        """The trials that say something: they were run, and ended by themselves."""
+        return [
+            record
+            for record in self.records
+            if record.seen is not None and record.outcome.kind is not OutcomeKind.INTERRUPTED
+        ]
+
+    @property
     def tried(self) -> list[Tried]:
-        """What the search has been told: an interrupted trial says nothing."""
-        ended = (r for r in self.records if r.outcome.kind is not OutcomeKind.INTERRUPTED)
-        return [record.tried for record in ended]
+        """What the search has been told."""
+        return [record.tried for record in self.ended]
 
     @property
     def best(self) -> TrialRecord | None:
         """The trial of the best configuration so far."""
         found = self.search.optimum(self.tried)
-        return next((r for r in self.records if found and r.tried == found), None)
+        same = (r for r in self.ended if found and r.trial.configuration == found.configuration)
+        return next(same, None)
 
     @property
     def certificate(self) -> Certificate:
@@ -55,10 +64,16 @@ class Optimization:
     @property
     def is_finished(self) -> bool:
         """Whether nothing is left to try."""
-        return self.search.propose(self.tried) is None
+        return self.search.is_settled(self.tried)
 
     @property
-    def speaking(self) -> list[TrialRecord]:
+    def is_proven(self) -> bool:
+        """Whether nothing better fits, without taking other failures for a lack of memory."""
+        sound = [tried for tried in self.tried if tried.fits or tried.too_large]
+        return not self.search.certificate(sound).unsettled
+
+    @property
+    def decisive(self) -> list[TrialRecord]:
         """The failed trials on which the certificate rests."""
         failures = self.certificate.failures
         return [r for r in self.records if not r.passed and r.trial.configuration in failures]
@@ -105,8 +120,9 @@ def optimal_config(optimization: Optimization) -> dict[str, Any]:
         "exhaustive": search.exhaustive,
         "grid": asdict(search.grid),
         "complete": optimization.is_finished,
+        "proven": optimization.is_proven,
         "certificate": {
-            "failures": [_failure(record) for record in optimization.speaking],
+            "failures": [_failure(record) for record in optimization.decisive],
             "unsettled": [asdict(configuration) for configuration in certificate.unsettled],
         },
         "pareto": [_merits(record) for record in optimization.pareto],

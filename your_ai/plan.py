@@ -41,6 +41,13 @@ class Trial:
     spec: TrialSpec
 
     @property
+    def bits(self) -> int | None:
+        """Bits a weight; ``None`` when the weights are not quantized."""
+        if self.spec.quantization is not None:
+            return self.spec.quantization.bits
+        return self.model.stored_bits if "quantization" in self.spec.model.config else None
+
+    @property
     def configuration(self) -> Configuration:
         """The part of it that a search varies."""
         return Configuration(self.spec.batch_size, self.spec.lora_rank, self.spec.lora_layers)

@@ -48,11 +48,13 @@ class TrialRecord:
     @property
     def tried(self) -> Tried:
         """What a search is told of it."""
+        too_large = self.proves_too_large or self.outcome.kind is OutcomeKind.OVER_BUDGET
         return Tried(
             self.trial.configuration,
             fits=self.passed is not None,
             needed_bytes=self.needed_bytes,
             tokens_per_second=self.tokens_per_second,
+            too_large=too_large,
         )
 
     @property
@@ -83,7 +85,7 @@ def to_json(record: TrialRecord) -> dict[str, Any]:
         "certainty": outcome.certainty,
         "evidence": outcome.evidence,
         "started_at": record.started_at,
-        "config": _config(trial),
+        "config": config_of(trial),
         "peak_memory_bytes": passed and passed.peak_bytes,
         "needed_memory_gb": record.needed_bytes and to_gb(record.needed_bytes),
         "needed_memory_bytes": record.needed_bytes,
@@ -95,13 +97,12 @@ def to_json(record: TrialRecord) -> dict[str, Any]:
     }
 
 
-def _config(trial: Trial) -> dict[str, Any]:
+def config_of(trial: Trial) -> dict[str, Any]:
+    """What a trial trains with, as the results write it."""
     spec = trial.spec
-    stored = spec.model.config.get("quantization")
-    bits = spec.quantization.bits if spec.quantization else stored and stored["bits"]
     return {
         "weights": spec.weights,
-        "quantization_bits": bits,
+        "quantization_bits": trial.bits,
         "batch_size": spec.batch_size,
         "lora_rank": spec.lora_rank,
         "lora_layers": spec.lora_layers,

@@ -15,7 +15,8 @@ from your_ai.grid import Configuration, Grid
 from your_ai.surface import Expected, Measured, chances
 
 CAUTION = 0.8
-"""How likely to fit by its estimate a configuration must be until one has: come from below."""
+"""How likely to fit by its estimate a configuration must be until one has; else the least of all
+is tried: come from below."""
 
 FLOOR = 0.2
 """What settling a configuration counts whose end is as good as known; 1 where it is open."""
@@ -35,22 +36,25 @@ class Objective(StrEnum):
 class Tried:
     """How the trial of a configuration ended: ``fits`` when it passed.
 
-    ``needed_bytes`` is ``None`` when it is not known, but that it is more than the budget.
+    One that did not was ``too_large``, or failed in a way that says nothing of its memory.
+    ``needed_bytes`` is known of a pass, and of a trial that failed later than when it measured it.
     """
 
     configuration: Configuration
     fits: bool
     needed_bytes: int | None = None
     tokens_per_second: float | None = None
+    too_large: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
     """Why nothing better fits.
 
-    ``failures`` are the least of the failed configurations that speak for others: each better
-    configuration covers one of them. ``unsettled`` are those that are neither tried nor spoken for;
-    when there are none, ``optimum`` is proven.
+    ``failures`` are the least of the failed configurations that speak for others. ``unsettled`` are
+    the configurations that may be better and are neither tried nor spoken for: by a failure that
+    they cover or, where speed is the objective, by a pass with the same batch and less to compute.
+    When there are none, nothing better is left.
     """
 
     optimum: Configuration | None
@@ -84,13 +88,19 @@ class Search:
         told = [c for c in likely if c not in unsettled and any(_speaks_for(t, c) for t in tried)]
         candidates = likely.keys() - told
         if self.expected is not None and not any(t.fits for t in tried):
-            least = min(CAUTION, max(likely[c] for c in candidates))
-            candidates = {c for c in candidates if likely[c] >= least}
+            safe = {c for c in candidates if likely[c] >= CAUTION}
+            candidates = safe or {self.grid.configurations[0]}
         return _most_promising(sorted(candidates), unsettled, likely)
+
+    def is_settled(self, tried: Sequence[Tried]) -> bool:
+        """Whether nothing is left to try."""
+        if self.exhaustive:
+            return {t.configuration for t in tried}.issuperset(self.grid.configurations)
+        return not self._unsettled(tried)
 
     def optimum(self, tried: Iterable[Tried]) -> Tried | None:
         """The best of the grid that passed; of equally fast ones the one of larger capacity."""
-        fitting = [t for t in tried if t.fits and t.configuration in self.grid.configurations]
+        fitting = [t for t in tried if t.fits and self._has(t.configuration)]
         if self.objective is Objective.TOKENS:
             return max(
                 fitting,
@@ -109,6 +119,9 @@ class Search:
         unsettled = tuple(sorted(self._unsettled(tried)))
         return Certificate(best.configuration if best else None, tuple(speaking), unsettled)
 
+    def _has(self, configuration: Configuration) -> bool:
+        return configuration in self.grid.configurations
+
     def _better(self, best: Tried | None) -> list[Configuration]:
         """The configurations that would be preferred if they fitted."""
         if best is None or self.objective is Objective.TOKENS:
@@ -120,13 +133,23 @@ class Search:
         failed = [t.configuration for t in tried if not t.fits]
         left = self._better(self.optimum(tried))
         if self.objective is Objective.TOKENS:
-            passed = [t.configuration for t in tried if t.fits]
+            passed = [t.configuration for t in tried if t.fits and self._has(t.configuration)]
             left = [c for c in left if not any(_no_faster(c, than) for than in passed)]
         return {c for c in left if not any(c.covers(other) for other in failed)}
 
     def _likely(self, tried: Sequence[Tried]) -> dict[Configuration, float]:
-        measured = [Measured(t.configuration, t.needed_bytes) for t in tried]
-        return chances(self.grid, measured, self.budget_bytes, self.expected)
+        measured = [
+            Measured(t.configuration, t.needed_bytes if t.fits else None)
+            for t in tried
+            if t.too_large or t.needed_bytes is not None
+        ]
+        return chances(self.grid, measured, self._limit(tried), self.expected)
+
+    def _limit(self, tried: Sequence[Tried]) -> int:
+        """What there is to train in: less than the budget when one failed that needs less."""
+        most = max((t.needed_bytes or 0 for t in tried if t.fits), default=0)
+        failed = [t.needed_bytes or 0 for t in tried if not t.fits]
+        return min([self.budget_bytes, *(needed for needed in failed if most < needed)])
 
 
 def _speaks_for(tried: Tried, configuration: Configuration) -> bool:

@@ -47,7 +47,10 @@ def run_search(
     """Try configurations of ``trial`` until the best is proven.
 
     Each is yielded when it begins, and what was found so far when it ended. Stops after a trial
-    that was interrupted, or for which no worker could be started: none of the others could either.
+    that was interrupted, or whose weights could not be had: the next would want the same ones.
+
+    Raises:
+        MachineError: when no worker can be started, or one cannot be killed.
     """
     while (configuration := found.search.propose(found.tried)) is not None:
         candidate = trial.with_configuration(configuration)

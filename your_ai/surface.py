@@ -42,6 +42,14 @@ ESTIMATE_ERRORS = (0.1, 0.4)
 AXIS_ERROR = 0.5
 RESIDENT_ERROR = 0.01
 
+DOUBT = 0.01
+"""How likely a belief without the estimate is, beside one with it: what trials that refute the
+estimate fall back on."""
+
+SURPRISE = -30.0
+"""The most standard deviations below a failure that anything is taken to be: further out, its
+probability is too small for a float."""
+
 _STANDARD = NormalDist()
 
 
@@ -87,13 +95,14 @@ def chances(
     ``expected`` is asked for those of the grid and of ``measured``; ``None`` where there is no
     estimate to start from.
     """
-    if expected is None:
-        beliefs = [_blind(grid, growth) for growth in BLIND_GROWTHS]
-    else:
-        beliefs = [_informed(grid, budget_bytes, expected, error) for error in ESTIMATE_ERRORS]
+    beliefs = [_blind(grid, growth) for growth in BLIND_GROWTHS]
+    before = [DOUBT] * len(beliefs)
+    if expected is not None:
+        beliefs += [_informed(grid, budget_bytes, expected, error) for error in ESTIMATE_ERRORS]
+        before += [1.0] * len(ESTIMATE_ERRORS)
     learnt = [_learnt(grid, belief, measured, budget_bytes) for belief in beliefs]
     best = max(weights.log_evidence for weights in learnt)
-    shares = [math.exp(weights.log_evidence - best) for weights in learnt]
+    shares = [b * math.exp(w.log_evidence - best) for b, w in zip(before, learnt, strict=True)]
     return {
         c: sum(
             s * w.chance(belief(c)) for s, w, belief in zip(shares, learnt, beliefs, strict=True)
@@ -183,8 +192,8 @@ class _Weights:
         others = 1 / variance - precision
         mean_without = ((mean - prior.mean) / variance - shift) / others + prior.mean
         spread = math.sqrt(1 / others + prior.misfit**2 + NOISE**2)
-        z = (mean_without - 1) / spread
-        chance = max(_STANDARD.cdf(z), 1e-12)
+        z = max((mean_without - 1) / spread, SURPRISE)
+        chance = math.erfc(-z / math.sqrt(2)) / 2  # exact where NormalDist.cdf rounds to nothing
         ratio = _STANDARD.pdf(z) / chance
         if first:
             self.log_evidence += math.log(chance)

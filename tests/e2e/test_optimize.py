@@ -155,7 +155,7 @@ def test_nothing_fits(tmp_path: Path) -> None:
     assert done.only["success"] is False
     assert [configuration(e) for e in done.only["optimal_config"]["all_results"]] == [(1, 4, 1)]
     check_certificate(done)
-    assert "Optimal: none passed" in done.stdout
+    assert "Optimal: none of the grid passed" in done.stdout
 
 
 def test_benchmark_optimizes_the_models_that_pass(tmp_path: Path) -> None:
@@ -207,6 +207,12 @@ def test_ctrl_c_keeps_what_was_found(tmp_path: Path) -> None:
         (["optimize", "smoke-tiny", "--ranks", "8,x"], "'8,x' is not a list of numbers"),
         (["optimize", "smoke-tiny", "--ranks", "8,,4"], "'8,,4' is not a list of numbers"),
         (["optimize", "smoke-tiny", "--batch-sizes", "0,2"], "has a number outside 1 to 1024"),
+        (["optimize", "smoke-tiny", "--ranks", "9" * 5000], "has a number outside 1 to 4096"),
+        (["optimize", "smoke-tiny", "--quick", "--ranks", "8"], "--quick and --ranks exclude"),
+        (
+            ["optimize", "smoke-tiny", "--batch-sizes", ",".join(map(str, range(1, 514)))],
+            "8208 configurations are too many",
+        ),
         (["optimize", "smoke-tiny", "--objective", "joy"], "'joy' is not one of"),
         (["optimize"], "Missing argument 'MODEL'"),
         (["benchmark", "--model", "smoke-tiny", "--quick"], "--quick is about a search"),

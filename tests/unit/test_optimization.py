@@ -49,7 +49,7 @@ def found(*records: TrialRecord, objective: Objective = Objective.CAPACITY) -> O
     return Optimization(Search(GRID, 8 * GB, objective), records, AT)
 
 
-PROVEN = found(
+NEARLY = found(
     record(1, 8, 1, 5.0),
     record(4, 16, 2, None),
     record(4, 8, 2, 7.5, seconds=0.5),
@@ -60,20 +60,70 @@ is of that worth: it is not tried yet."""
 
 
 def test_the_best_is_the_pass_of_most_capacity() -> None:
-    assert PROVEN.best is PROVEN.records[2]
-    assert PROVEN.certificate.optimum == Configuration(4, 8, 2)
+    assert NEARLY.best is NEARLY.records[2]
+    assert NEARLY.certificate.optimum == Configuration(4, 8, 2)
 
 
 def test_of_equal_capacities_the_one_with_more_rank_must_be_settled_too() -> None:
-    assert PROVEN.certificate.unsettled == (Configuration(4, 16, 1),)
-    assert not PROVEN.is_finished
-    done = found(*PROVEN.records, record(4, 16, 1, None))
+    assert NEARLY.certificate.unsettled == (Configuration(4, 16, 1),)
+    assert not NEARLY.is_finished
+    done = found(*NEARLY.records, record(4, 16, 1, None))
     assert done.is_finished
     assert done.certificate.failures == (Configuration(2, 16, 2), Configuration(4, 16, 1))
-    assert [r.trial.configuration for r in done.speaking] == [
+    assert [r.trial.configuration for r in done.decisive] == [
         Configuration(2, 16, 2),
         Configuration(4, 16, 1),
     ]
+
+
+def failed(batch: int, rank: int, layers: int, kind: OutcomeKind, *, ran: bool) -> TrialRecord:
+    """A trial that failed for another reason than memory; the worker ``ran``, or never did."""
+    trial = builders.trial().with_configuration(Configuration(batch, rank, layers))
+    seen = builders.observed(*builders.began(Phase.LOAD, 1.0), returncode=1) if ran else None
+    return TrialRecord(trial, Outcome(kind, "why"), AT, seen, "trial.log")
+
+
+@pytest.mark.parametrize("objective", Objective)
+def test_a_trial_without_a_worker_proves_nothing(objective: Objective) -> None:
+    """Its weights could not be had: the smallest one would otherwise rule out all others."""
+    never = found(failed(1, 8, 1, OutcomeKind.ERROR, ran=False), objective=objective)
+    assert (never.tried, never.is_finished, never.is_proven) == ([], False, False)
+    assert not Entry(never.records[0], never).is_complete
+
+
+def test_a_crash_ends_the_search_but_is_no_proof(capsys: pytest.CaptureFixture[str]) -> None:
+    """Larger ones are left alone, for the machine's sake; the answer says what it rests on."""
+    crash = failed(2, 8, 1, OutcomeKind.CRASH, ran=True)
+    done = found(record(1, 16, 2, 5.0), record(1, 8, 1, 4.0), crash)
+    assert done.is_finished
+    assert not done.is_proven
+    written = optimal_config(done)
+    assert (written["complete"], written["proven"]) == (True, False)
+    assert [f["outcome"] for f in written["certificate"]["failures"]] == ["crash"]
+    Console(quiet=False).end_search(done, "out.json")
+    assert capsys.readouterr().out.splitlines()[4:7] == [
+        "Optimal: batch=1, rank=16, layers=2, needs 5.0 GB, 2,046 tokens/s, in 3 trials, "
+        "not proven",
+        "Not proven: it rests on failures that say nothing of memory:",
+        "    batch=2, rank=8, layers=1: ✗ Crash (why)",
+    ]
+
+
+def test_a_crash_that_decides_nothing_spoils_no_proof() -> None:
+    done = found(
+        record(1, 16, 2, 5.0),
+        record(2, 8, 1, None),
+        failed(4, 16, 2, OutcomeKind.CRASH, ran=True),
+    )
+    assert done.is_proven
+
+
+def test_the_fastest_is_sought_within_the_grid_alone() -> None:
+    """A ladder's own trial may be of another rank: then it settles nothing."""
+    ladder = found(record(2, 4, 1, 5.0), objective=Objective.TOKENS)
+    assert ladder.search.propose(ladder.tried) == Configuration(1, 8, 1)
+    later = found(*ladder.records, record(1, 8, 1, 4.0), objective=Objective.TOKENS)
+    assert later.search.propose(later.tried) == Configuration(2, 8, 1)
 
 
 def test_an_interrupted_trial_proves_nothing() -> None:
@@ -104,7 +154,7 @@ def test_two_trials_alike_are_both_in_the_pareto_set() -> None:
 
 
 def test_the_optimal_config_has_the_seed_keys_first() -> None:
-    written = optimal_config(PROVEN)
+    written = optimal_config(NEARLY)
     assert list(written)[:8] == [
         "model",
         "optimal_batch_size",
@@ -153,7 +203,7 @@ def run() -> Run:
         machine=Machine("macOS", "26.1", "arm64", 12, 36 * GB, "3.11.7"),
         device=Device("metal", "Apple M3 Pro", 36 * GB, 27 * GB, None, {}),
         budget_bytes=8 * GB,
-        trials=(PROVEN.records[0].trial,),
+        trials=(NEARLY.records[0].trial,),
         started_at=AT,
         run_dir="/runs/1",
     )
@@ -162,8 +212,8 @@ def run() -> Run:
 @pytest.mark.parametrize("is_done", [False, True])
 def test_a_run_is_complete_when_its_search_is(is_done: bool) -> None:
     extra = (record(4, 16, 1, None),) if is_done else ()
-    optimization = found(*PROVEN.records, *extra)
-    entries = [Entry(PROVEN.records[0], optimization)]
+    optimization = found(*NEARLY.records, *extra)
+    entries = [Entry(NEARLY.records[0], optimization)]
     content: dict[str, Any] = json.loads(document(run(), entries))
     assert content["complete"] is is_done
     assert content["results"][0]["optimal_config"]["optimal_batch_size"] == 4
@@ -193,7 +243,7 @@ def test_a_model_that_cannot_be_estimated_is_searched_all_the_same() -> None:
 
 def test_what_the_console_says_of_a_search(capsys: pytest.CaptureFixture[str]) -> None:
     console = Console(quiet=False)
-    done = found(*PROVEN.records, record(4, 16, 1, None))
+    done = found(*NEARLY.records, record(4, 16, 1, None))
     console.begin_search(run(), done.records[0].trial, done)
     for number, each in enumerate(done.records, start=1):
         console.candidate_began(each.trial, number)
@@ -215,8 +265,8 @@ def test_what_the_console_says_of_a_search(capsys: pytest.CaptureFixture[str]) -
         "━" * 60,
         "Optimal: batch=4, rank=8, layers=2, needs 7.5 GB, 4,092 tokens/s, in 5 trials",
         "Proven: every better one is at least as large on every axis as one that failed:",
-        "    batch=2 rank=16 layers=2: ✗ Over budget (needs at least 9.0 GB)",
-        "    batch=4 rank=16 layers=1: ✗ Over budget (needs at least 9.0 GB)",
+        "    batch=2, rank=16, layers=2: ✗ Over budget (needs at least 9.0 GB)",
+        "    batch=4, rank=16, layers=1: ✗ Over budget (needs at least 9.0 GB)",
         "━" * 60,
         "Results written to out.json",
     ]
@@ -226,11 +276,15 @@ def test_a_search_within_a_ladder_is_one_line(capsys: pytest.CaptureFixture[str]
     console = Console(quiet=False)
     console.optimizing()
     assert capsys.readouterr().out == "    Optimizing configuration ... "
-    console.optimized(found(*PROVEN.records, record(4, 16, 1, None)))
-    console.optimized(PROVEN)
+    console.optimized(found(*NEARLY.records, record(4, 16, 1, None)))
+    console.optimized(NEARLY)
     console.optimized(found(record(1, 8, 1, None)))
+    console.optimized(found(interrupted(1, 8, 1)))
+    console.optimized(found(record(2, 4, 1, 5.0), record(1, 8, 1, None)))
     assert capsys.readouterr().out.splitlines() == [
         "✓ (batch=4, rank=8, layers=2, needs 7.5 GB, 4,092 tokens/s, in 5 trials)",
         "✓ (batch=4, rank=8, layers=2, needs 7.5 GB, 4,092 tokens/s, in 4 trials, not proven)",
-        "– (none passed in 1 trial)",
+        "– (none of the grid passed in 1 trial)",
+        "– (none of the grid passed in 0 trials)",
+        "– (none of the grid passed in 2 trials)",
     ]

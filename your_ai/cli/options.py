@@ -10,6 +10,7 @@ import click
 
 from worker.protocol import Weights
 from your_ai.cli.types import Gigabytes, Seconds, Sizes
+from your_ai.errors import UsageError
 from your_ai.grid import FULL, QUICK, make_grid
 from your_ai.optimization import SearchOptions
 from your_ai.plan import DEFAULT_LORA_LAYERS, TrainingOptions
@@ -22,9 +23,14 @@ Group = tuple[Callable[[Any], Any], ...]
 _QUANTIZE = {"4": 4, "8": 8, "none": 0}
 _OURS = TrainingOptions()
 
-MOST_BATCH = 1024
-MOST_RANK = 4096
-MOST_LAYERS = 1024
+_AXES = ("batch_sizes", "ranks", "layers")
+
+_MOST_BATCH = 1024
+_MOST_RANK = 4096
+_MOST_LAYERS = 1024
+
+MOST_CONFIGURATIONS = 1000
+"""Beyond that a proposal takes a second and more, and nobody means it."""
 
 
 def _listed(sizes: Sequence[int]) -> str:
@@ -34,12 +40,12 @@ def _listed(sizes: Sequence[int]) -> str:
 CONFIGURATION: Group = (
     click.option(
         "--batch-size",
-        type=click.IntRange(1, MOST_BATCH),
+        type=click.IntRange(1, _MOST_BATCH),
         help=f"Sequences a step. [{_OURS.batch_size}]",
     ),
     click.option(
         "--lora-rank",
-        type=click.IntRange(1, MOST_RANK),
+        type=click.IntRange(1, _MOST_RANK),
         help=f"Rank of the adapters. [{_OURS.lora_rank}]",
     ),
     click.option(
@@ -74,19 +80,17 @@ STEPS: Group = (
     ),
 )
 SEARCH: Group = (
-    click.option(
-        "--quick", is_flag=True, help=f"Search a coarser grid of {len(QUICK.configurations)}."
-    ),
+    click.option("--quick", is_flag=True, help=f"Search a coarser grid of {QUICK.size}."),
     click.option("--exhaustive", is_flag=True, help="Try the whole grid, to check the search."),
     click.option(
-        "--batch-sizes", type=Sizes(MOST_BATCH), help=f"The grid's. [{_listed(FULL.batch_sizes)}]"
+        "--batch-sizes", type=Sizes(_MOST_BATCH), help=f"The grid's. [{_listed(FULL.batch_sizes)}]"
     ),
     click.option(
-        "--ranks", type=Sizes(MOST_RANK), help=f"The grid's. [{_listed(FULL.lora_ranks)}]"
+        "--ranks", type=Sizes(_MOST_RANK), help=f"The grid's. [{_listed(FULL.lora_ranks)}]"
     ),
     click.option(
         "--layers",
-        type=Sizes(MOST_LAYERS),
+        type=Sizes(_MOST_LAYERS),
         help=f"The grid's, cut to what the model has. [{_listed(FULL.lora_layers)}]",
     ),
     click.option(
@@ -147,18 +151,34 @@ def training(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> Train
 
 
 def searching(arguments: Mapping[str, Any]) -> SearchOptions:
-    """The search that the user asked for."""
-    grid = QUICK if arguments["quick"] else FULL
-    axes = (arguments["batch_sizes"], arguments["ranks"], arguments["layers"])
-    ours = (grid.batch_sizes, grid.lora_ranks, grid.lora_layers)
-    return SearchOptions(
-        make_grid(*(given or default for given, default in zip(axes, ours, strict=True))),
-        Objective(arguments["objective"] or Objective.CAPACITY),
-        exhaustive=arguments["exhaustive"],
+    """The search that the user asked for.
+
+    Raises:
+        UsageError: when its options exclude each other, or the grid is too large to search.
+    """
+    given = [name for name in _AXES if arguments[name]]
+    if arguments["quick"] and given:
+        raise UsageError(f"--quick and {_written(given[0])} exclude each other; give one of them.")
+    defaults = QUICK if arguments["quick"] else FULL
+    grid = make_grid(
+        arguments["batch_sizes"] or defaults.batch_sizes,
+        arguments["ranks"] or defaults.lora_ranks,
+        arguments["layers"] or defaults.lora_layers,
     )
+    if grid.size > MOST_CONFIGURATIONS:
+        raise UsageError(
+            f"{grid.size} configurations are too many; give axes of at most "
+            f"{MOST_CONFIGURATIONS} in all."
+        )
+    objective = Objective(arguments["objective"] or Objective.CAPACITY)
+    return SearchOptions(grid, objective, exhaustive=arguments["exhaustive"])
 
 
 def about_search(arguments: Mapping[str, Any]) -> list[str]:
     """The options of a search that the user gave, as they are written."""
-    names = ("quick", "exhaustive", "batch_sizes", "ranks", "layers", "objective")
-    return [f"--{name.replace('_', '-')}" for name in names if arguments[name]]
+    names = ("quick", "exhaustive", *_AXES, "objective")
+    return [_written(name) for name in names if arguments[name]]
+
+
+def _written(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
