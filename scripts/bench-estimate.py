@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The estimate against what was measured: every trial of a preset in the results documents given.
 
-Prints the error of the estimated needed memory and peak, and the largest misses.
+Prints the error of the estimated needed memory, and the largest misses.
 """
 
 from __future__ import annotations
