@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ _MOST_BYTES = 64_000_000
 
 # A new kernel leaves a little more or less of the same memory.
 _SAME_MEMORY = 0.02
+
+_PACKAGES = ("mlx", "mlx-lm")
 
 _UNREADABLE = (KeyError, TypeError, ValueError, AttributeError)
 
@@ -62,10 +65,16 @@ class History:
     measurements: tuple[Measurement, ...] = ()
 
 
-def read(runs: Path, machine: Machine) -> History:
-    """What the newest runs in the folder ``runs`` measured on ``machine``.
+def installed_versions() -> dict[str, str]:
+    """The versions of the packages on which needed memory depends, without importing them."""
+    return {name: metadata.version(name) for name in _PACKAGES}
 
-    A file that is torn, foreign or another machine's says nothing, and is no error.
+
+def read(runs: Path, machine: Machine, versions: Mapping[str, str]) -> History:
+    """What the newest runs in the folder ``runs`` measured on ``machine`` with these ``versions``.
+
+    A file that is torn, foreign or another machine's says nothing, and is no error. With other
+    versions it still tells which device there is.
     """
     newest, seen_at = None, ""
     found: dict[tuple[object, ...], Measurement] = {}
@@ -75,6 +84,8 @@ def read(runs: Path, machine: Machine) -> History:
             continue
         if newest is None:
             newest, seen_at = device, str(document.get("started_at", ""))
+        if any(device.versions.get(name) != version for name, version in versions.items()):
+            continue
         for measurement in _measurements(document, device.backend):
             found.setdefault(measurement.key, measurement)
     return History(newest, seen_at, tuple(found.values()))

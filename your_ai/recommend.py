@@ -8,25 +8,25 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-import orjson
-
 from your_ai import __version__, models, presets
 from your_ai.device import Device
 from your_ai.errors import UsageError
-from your_ai.estimate import Estimate, estimate, parameters
+from your_ai.estimate import Estimate, error_share, estimate, parameters
+from your_ai.files import json_document
 from your_ai.history import Measurement, training_of
 from your_ai.machine import Machine
 from your_ai.models import Model
 from your_ai.plan import Trial, plan
+from your_ai.record import training_config
 from your_ai.units import parameters_of, to_gb
 
 TIGHT_SHARE = 0.1
 """Of the budget: what must be left for a model to fit comfortably. A step now and then holds a
 buffer for longer and adds up to 6 % to the needed memory (docs/measurements.md)."""
 
-ESTIMATE_ERROR = 0.15
-"""Of an estimate's needed memory: how far the measured one may be on either side of it. Corrected
-estimates are taken to be no better: what corrects them was another training."""
+CORRECTED_ERROR = 0.15
+"""How far the measured needed memory may be on either side of a corrected estimate, as a share. It
+is no less than an estimate's own: what corrects it was another training."""
 
 SAME_CONTENTS = 0.01
 """By how much a model's parameters may differ from those that were measured under its name. Counted
@@ -59,16 +59,27 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Expectation:
-    """What a trial will need, in bytes: the likely figure and the range in which it may be.
+    """What a trial will need, in bytes: the likely figure, and by what share it may be off.
 
-    ``run_ahead_bytes`` is the peak that it would reach if no budget held it back.
+    It is not below ``floor_bytes`` in any case. ``run_ahead_bytes`` is the peak that it would reach
+    if no budget held it back.
     """
 
     source: Source
     needed_bytes: int
-    least_bytes: int
-    most_bytes: int
+    error_share: float
+    floor_bytes: int
     run_ahead_bytes: int
+
+    @property
+    def least_bytes(self) -> int:
+        """The least that it may need."""
+        return max(self.floor_bytes, int(self.needed_bytes * (1 - self.error_share)))
+
+    @property
+    def most_bytes(self) -> int:
+        """The most that it may need."""
+        return int(self.needed_bytes * (1 + self.error_share))
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +153,7 @@ def document(found: Sequence[Line], device: Device, device_source: str, machine:
     budget = found[0].budget_bytes
     content = {
         "max_memory_gb": to_gb(budget),
-        "recommended": best and _text(best.trial.model.name),
+        "recommended": best and best.trial.model.name,
         "results": [_entry(line) for line in found],
         "your_ai_version": __version__,
         "budget_bytes": budget,
@@ -150,15 +161,15 @@ def document(found: Sequence[Line], device: Device, device_source: str, machine:
         "device": asdict(device),
         "device_source": device_source,
     }
-    return orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    return json_document(content)
 
 
 def _entry(line: Line) -> dict[str, Any]:
-    model, training = line.trial.model, training_of(line.trial)
+    model = line.trial.model
     needed, peak, headroom = line.expected.needed_bytes, line.peak_bytes, line.headroom_bytes
     return {
-        "preset": _text(model.name),
-        "model_name": _text(model.model_name),
+        "preset": model.name,
+        "model_name": model.model_name,
         "params": model.params,
         "verdict": line.verdict,
         "source": line.expected.source,
@@ -168,21 +179,8 @@ def _entry(line: Line) -> dict[str, Any]:
         "peak_memory_bytes": peak,
         "headroom_gb": to_gb(headroom),
         "headroom_bytes": headroom,
-        "config": {
-            "weights": training.weights,
-            "quantization_bits": training.quantize or None,
-            "batch_size": training.batch_size,
-            "lora_rank": training.lora_rank,
-            "lora_layers": training.lora_layers,
-            "seq_length": training.seq_length,
-            "grad_checkpoint": training.grad_checkpoint,
-        },
+        "config": training_config(line.trial),
     }
-
-
-def _text(name: str) -> str:
-    """``name`` as JSON can carry it: a folder's need not be UTF-8."""
-    return name.encode(errors="replace").decode()
 
 
 def _is_of(measurement: Measurement, known: Mapping[str, Model]) -> bool:
@@ -217,7 +215,8 @@ def _expect(
         if measurement.needed_bytes is not None:
             return _measured(measurement, measurement.needed_bytes, guess, trial)
     refused = max((m.budget_bytes for m in same), default=0)
-    return _estimated(guess, _correction(trial, ratios), refused)
+    error = error_share(trial.model.config, backend)
+    return _estimated(guess, error, _correction(trial, ratios), refused)
 
 
 def _measured(measurement: Measurement, needed: int, guess: Estimate, trial: Trial) -> Expectation:
@@ -225,10 +224,12 @@ def _measured(measurement: Measurement, needed: int, guess: Estimate, trial: Tri
     peak = measurement.peak_bytes or 0
     held_back = not peak or measurement.budget_bytes < trial.spec.budget_bytes
     run_ahead = max(needed, peak, guess.run_ahead_bytes if held_back else 0)
-    return Expectation(Source.MEASURED, needed, needed, needed, run_ahead)
+    return Expectation(Source.MEASURED, needed, 0.0, needed, run_ahead)
 
 
-def _estimated(guess: Estimate, correction: float | None, refused: int) -> Expectation:
+def _estimated(
+    guess: Estimate, error: float, correction: float | None, refused: int
+) -> Expectation:
     """``refused`` is the largest budget that the same training was over, 0 if it never was."""
     above = guess.needed_bytes - guess.resident_bytes
     likely = guess.resident_bytes + round(above * (1 if correction is None else correction))
@@ -238,8 +239,8 @@ def _estimated(guess: Estimate, correction: float | None, refused: int) -> Expec
     return Expectation(
         Source.CORRECTED if is_corrected else Source.ESTIMATED,
         needed_bytes=needed,
-        least_bytes=max(floor, int(needed * (1 - ESTIMATE_ERROR))),
-        most_bytes=int(needed * (1 + ESTIMATE_ERROR)),
+        error_share=error if correction is None else CORRECTED_ERROR,
+        floor_bytes=floor,
         # What MLX queues is not what the correction was measured on.
         run_ahead_bytes=needed + guess.run_ahead_bytes - guess.needed_bytes,
     )

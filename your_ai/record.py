@@ -85,7 +85,7 @@ def to_json(record: TrialRecord) -> dict[str, Any]:
         "certainty": outcome.certainty,
         "evidence": outcome.evidence,
         "started_at": record.started_at,
-        "config": config_of(trial),
+        "config": _config(trial),
         "peak_memory_bytes": passed and passed.peak_bytes,
         "needed_memory_gb": record.needed_bytes and to_gb(record.needed_bytes),
         "needed_memory_bytes": record.needed_bytes,
@@ -97,8 +97,8 @@ def to_json(record: TrialRecord) -> dict[str, Any]:
     }
 
 
-def config_of(trial: Trial) -> dict[str, Any]:
-    """What a trial trains with, as the results write it."""
+def training_config(trial: Trial) -> dict[str, Any]:
+    """What needed memory depends on, as the results write it."""
     spec = trial.spec
     return {
         "weights": spec.weights,
@@ -107,11 +107,14 @@ def config_of(trial: Trial) -> dict[str, Any]:
         "lora_rank": spec.lora_rank,
         "lora_layers": spec.lora_layers,
         "seq_length": spec.seq_length,
-        "steps": spec.steps,
         "grad_checkpoint": spec.grad_checkpoint,
-        "budget_bytes": spec.budget_bytes,
-        "seed": spec.seed,
     }
+
+
+def _config(trial: Trial) -> dict[str, Any]:
+    spec = trial.spec
+    rest = {"steps": spec.steps, "budget_bytes": spec.budget_bytes, "seed": spec.seed}
+    return training_config(trial) | rest
 
 
 def _measured(seen: Observation) -> dict[str, Any]:

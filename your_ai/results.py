@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import orjson
-
 from your_ai import __version__
 from your_ai.device import Device
+from your_ai.files import json_document
 from your_ai.machine import Machine
 from your_ai.optimization import Optimization, optimal_config
 from your_ai.plan import Trial
@@ -71,18 +70,9 @@ def document(run: Run, entries: Sequence[Entry]) -> bytes:
         "device": asdict(run.device),
         "run_dir": run.run_dir,
     }
-    return orjson.dumps(_encodable(content), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    return json_document(content)
 
 
 def _entry(entry: Entry) -> dict[str, Any]:
     found = entry.optimization
     return {**to_json(entry.record), "optimal_config": found and optimal_config(found)}
-
-
-def _encodable(value: Any) -> Any:
-    """``value`` as JSON can carry it: a path that is not UTF-8 must not cost the results."""
-    if isinstance(value, dict):
-        return {key: _encodable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_encodable(item) for item in value]
-    return value.encode(errors="replace").decode() if isinstance(value, str) else value

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from your_ai.device import Device
 from your_ai.history import training_of
 from your_ai.plan import Trial
-from your_ai.recommend import ESTIMATE_ERROR, Line, Source, Verdict, recommended
+from your_ai.recommend import Line, Source, Verdict, recommended
 from your_ai.units import GB, show_size
 
 _RULE_WIDTH = 60
@@ -87,9 +87,10 @@ def _paragraph(line: Line) -> Iterator[str]:
 def _foot(found: Sequence[Line]) -> Iterator[str]:
     yield f"Recommended: {_recommended(recommended(found))}"
     yield f"For {_training([line.trial for line in found])}."
-    if any(line.expected.source is not Source.MEASURED for line in found):
+    error = max(line.expected.error_share for line in found)
+    if error:
         yield (
-            f"What is not measured may be off by {ESTIMATE_ERROR:.0%}; "
+            f"What is not measured may be off by {error * 100:.0f} %; "
             "`your_ai benchmark` with the same options measures it."
         )
 

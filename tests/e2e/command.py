@@ -77,13 +77,17 @@ def command(folder: Path, *arguments: str | Path, env: Mapping[str, str] | None 
 
 
 def your_ai_command(
-    folder: Path, *arguments: str | Path, env: Mapping[str, str] | None = None
+    folder: Path,
+    *arguments: str | Path,
+    env: Mapping[str, str] | None = None,
+    home: Path | None = None,
 ) -> Finished:
-    """Run ``your_ai`` with these arguments in ``folder``."""
+    """Run ``your_ai`` with these arguments in ``folder``; by default its home is beside that."""
+    home = home or folder.parent / f"{folder.name}-home"
     done = subprocess.run(
         [*YOUR_AI, *map(str, arguments)],
         cwd=folder,
-        env={**environment(folder.parent / f"{folder.name}-home"), **(env or {})},
+        env={**environment(home), **(env or {})},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         encoding="utf-8",

@@ -16,7 +16,7 @@ from tests import tiny
 from tests.unit.builders import spec
 from worker.protocol import ModelSource, Quantization, TrialSpec, Weights
 from your_ai.errors import UsageError
-from your_ai.estimate import estimate, parameters
+from your_ai.estimate import error_share, estimate, parameters
 from your_ai.presets import all_presets
 from your_ai.units import parameter_label
 
@@ -240,3 +240,21 @@ def test_more_of_anything_never_needs_less(trial: TrialSpec, backend: str, more:
         assert estimate(larger, backend).needed_bytes >= needed.needed_bytes
     deeper = replace(trial, lora_layers=trial.lora_layers + 1)
     assert estimate(deeper, backend).needed_bytes >= needed.needed_bytes
+
+
+@pytest.mark.parametrize(
+    ("preset", "backend", "share"),
+    [
+        ("llama-8b", "cuda", 0.15),
+        ("hermes-70b", "cuda", 0.15),
+        ("smoke-tiny", "cuda", 0.3),
+        ("smoke-large", "cpu", 0.15),
+        ("llama-8b", "cpu", 0.3),
+        ("llama-8b", "metal", 0.3),
+        ("smoke-tiny", "metal", 0.3),
+    ],
+)
+def test_an_estimate_is_more_doubtful_where_nobody_has_looked(
+    preset: str, backend: str, share: float
+) -> None:
+    assert error_share(all_presets()[preset].config, backend) == share

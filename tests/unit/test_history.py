@@ -6,6 +6,7 @@ import copy
 import os
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from your_ai.record import TrialRecord, to_json
 GB = 2**30
 TRIAL = trial()
 MACHINE = Machine("Linux", "6.1", "x86_64", 16, 128 * GB, "3.11.7")
-DEVICE = Device("cuda", "NVIDIA H200", 140 * GB, None, 139 * GB, {"mlx": "0.32.4"})
+VERSIONS = {"mlx": "0.32.4", "mlx-lm": "0.32.2"}
+DEVICE = Device("cuda", "NVIDIA H200", 140 * GB, None, 139 * GB, VERSIONS)
 TRAINING = TrainingOptions(lora_layers=2, quantize=4)
 PASSED = Measurement("org/tiny", TRAINING, "cuda", 7_000_000_000, 4 * GB, 6 * GB, 7 * GB, 8 * GB)
 
@@ -61,7 +63,7 @@ def write(runs: Path, name: str, content: dict[str, Any] | bytes) -> None:
 
 def test_a_pass_is_read_whole(tmp_path: Path) -> None:
     write(tmp_path, "1", document(entry()))
-    found = history.read(tmp_path, MACHINE)
+    found = history.read(tmp_path, MACHINE, VERSIONS)
     assert found.measurements == (PASSED,)
     assert found.device == replace(DEVICE, free_bytes=None)
     assert found.device_seen_at == "2026-01-02T03:04:00Z"
@@ -69,15 +71,33 @@ def test_a_pass_is_read_whole(tmp_path: Path) -> None:
 
 def test_over_budget_tells_that_it_needs_more(tmp_path: Path) -> None:
     write(tmp_path, "1", document(entry(over_budget=True)))
-    (only,) = history.read(tmp_path, MACHINE).measurements
+    (only,) = history.read(tmp_path, MACHINE, VERSIONS).measurements
     assert only == replace(PASSED, needed_bytes=None, peak_bytes=None)
+
+
+@pytest.mark.parametrize("changed", [{"mlx": "0.33.0"}, {"mlx-lm": "0.1"}, {"mlx": None}])
+def test_with_other_versions_it_tells_the_device_alone(
+    changed: dict[str, str | None], tmp_path: Path
+) -> None:
+    versions = {name: v for name, v in {**VERSIONS, **changed}.items() if v is not None}
+    write(tmp_path, "1", document(entry(), device={**asdict(DEVICE), "versions": versions}))
+    found = history.read(tmp_path, MACHINE, VERSIONS)
+    assert found.device is not None
+    assert found.device.versions == versions
+    assert found.measurements == ()
+
+
+def test_the_installed_versions_are_those_that_a_worker_reports() -> None:
+    assert history.installed_versions() == {
+        name: metadata.version(name) for name in ("mlx", "mlx-lm")
+    }
 
 
 def test_the_trials_of_a_search_are_read_too(tmp_path: Path) -> None:
     configurations = [entry(replace(TRIAL, spec=spec(batch_size=n))) for n in (2, 4, 8)]
     searched = {**entry(), "optimal_config": {"all_results": configurations}}
     write(tmp_path, "1", document(searched))
-    found = history.read(tmp_path, MACHINE).measurements
+    found = history.read(tmp_path, MACHINE, VERSIONS).measurements
     assert [m.training.batch_size for m in found] == [2, 4, 8]
 
 
@@ -85,7 +105,7 @@ def test_the_newest_of_the_same_counts(tmp_path: Path) -> None:
     for name, needed in ("20260101-1", 1), ("20260103-1", 3), ("20260102-1", 2):
         started = f"{name}T"
         write(tmp_path, name, document(entry(needed=needed * GB), started_at=started))
-    found = history.read(tmp_path, MACHINE)
+    found = history.read(tmp_path, MACHINE, VERSIONS)
     assert [m.needed_bytes for m in found.measurements] == [3 * GB]
     assert found.device_seen_at == "20260103-1T"
 
@@ -99,7 +119,7 @@ def test_what_differs_is_kept_beside_it(tmp_path: Path) -> None:
     ]
     write(tmp_path, "2", document(entry(), *others))
     write(tmp_path, "1", document(entry(), device={**asdict(DEVICE), "backend": "cpu"}))
-    found = history.read(tmp_path, MACHINE).measurements
+    found = history.read(tmp_path, MACHINE, VERSIONS).measurements
     assert len(found) == 6
     assert [m.backend for m in found] == ["cuda"] * 5 + ["cpu"]
 
@@ -117,7 +137,7 @@ def test_what_differs_is_kept_beside_it(tmp_path: Path) -> None:
 )
 def test_another_machine_says_nothing(changed: dict[str, Any], tmp_path: Path) -> None:
     write(tmp_path, "1", document(entry(), machine={**asdict(MACHINE), **changed}))
-    assert history.read(tmp_path, MACHINE) == History()
+    assert history.read(tmp_path, MACHINE, VERSIONS) == History()
 
 
 @pytest.mark.parametrize(
@@ -125,7 +145,7 @@ def test_another_machine_says_nothing(changed: dict[str, Any], tmp_path: Path) -
 )
 def test_an_update_makes_no_other_machine(changed: dict[str, Any], tmp_path: Path) -> None:
     write(tmp_path, "1", document(entry(), machine={**asdict(MACHINE), **changed}))
-    assert history.read(tmp_path, MACHINE).measurements == (PASSED,)
+    assert history.read(tmp_path, MACHINE, VERSIONS).measurements == (PASSED,)
 
 
 WHOLE = orjson.dumps(document(entry()))
@@ -149,14 +169,14 @@ WHOLE = orjson.dumps(document(entry()))
 def test_a_bad_file_is_passed_over(content: bytes, tmp_path: Path) -> None:
     write(tmp_path, "2", content)
     write(tmp_path, "1", document(entry()))
-    found = history.read(tmp_path, MACHINE)
+    found = history.read(tmp_path, MACHINE, VERSIONS)
     assert (found.device, found.measurements) == (replace(DEVICE, free_bytes=None), (PASSED,))
 
 
 @pytest.mark.parametrize("results", [None, {}, 7, ["x", None, [], {}, {"optimal_config": 1}]])
 def test_a_run_without_usable_results_still_knows_the_device(results: Any, tmp_path: Path) -> None:
     write(tmp_path, "1", document(results=results))
-    found = history.read(tmp_path, MACHINE)
+    found = history.read(tmp_path, MACHINE, VERSIONS)
     assert (found.device, found.measurements) == (replace(DEVICE, free_bytes=None), ())
 
 
@@ -190,13 +210,13 @@ def test_an_unusable_entry_spoils_no_other(
     bad = entry(Trial(1, model("bad"), spec()))
     spoil(bad)
     write(tmp_path, "1", document(bad, entry()))
-    assert history.read(tmp_path, MACHINE).measurements == (PASSED,)
+    assert history.read(tmp_path, MACHINE, VERSIONS).measurements == (PASSED,)
 
 
 def test_no_folder_no_history(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert history.read(tmp_path / "missing", MACHINE) == History()
-    assert history.read(tmp_path / "file", MACHINE) == History()
+    assert history.read(tmp_path / "missing", MACHINE, VERSIONS) == History()
+    assert history.read(tmp_path / "file", MACHINE, VERSIONS) == History()
 
 
 def test_what_is_no_run_is_passed_over(tmp_path: Path) -> None:
@@ -207,14 +227,14 @@ def test_what_is_no_run_is_passed_over(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe" / "results.json")  # opening it would wait for ever
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     write(tmp_path, "1", document(entry()))
-    assert history.read(tmp_path, MACHINE).measurements == (PASSED,)
+    assert history.read(tmp_path, MACHINE, VERSIONS).measurements == (PASSED,)
 
 
 def test_only_the_newest_runs_are_read(tmp_path: Path) -> None:
     for number in range(101):
         batch = replace(TRIAL, spec=spec(batch_size=number + 1))
         write(tmp_path, f"{number:03d}", document(entry(batch)))
-    found = history.read(tmp_path, MACHINE).measurements
+    found = history.read(tmp_path, MACHINE, VERSIONS).measurements
     assert [m.training.batch_size for m in found] == list(range(101, 1, -1))
 
 
@@ -224,7 +244,7 @@ def test_only_so_many_bytes_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
         padding = {"padding": "x" * 1_000_000} if number == 2 else {}
         write(tmp_path, str(number), document(entry(batch), **padding))
     monkeypatch.setattr(history, "_MOST_BYTES", 500_000)
-    found = history.read(tmp_path, MACHINE).measurements
+    found = history.read(tmp_path, MACHINE, VERSIONS).measurements
     assert [m.training.batch_size for m in found] == [3, 1]
 
 
@@ -247,8 +267,9 @@ STORED = {**CONFIG, "quantization": {"bits": 8, "group_size": 32}}
 def test_what_a_trial_trains_with_is_what_its_results_say(
     asked: dict[str, Any], training: TrainingOptions, tmp_path: Path
 ) -> None:
-    asked_for = Trial(1, model(), spec(**asked))
+    wanted = spec(**asked)
+    asked_for = Trial(1, model(config=wanted.model.config), wanted)
     assert training_of(asked_for) == training
     write(tmp_path, "1", document(entry(asked_for)))
-    (only,) = history.read(tmp_path, MACHINE).measurements
+    (only,) = history.read(tmp_path, MACHINE, VERSIONS).measurements
     assert only.training == training

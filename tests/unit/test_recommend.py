@@ -18,7 +18,7 @@ from your_ai.history import Measurement
 from your_ai.machine import Machine
 from your_ai.models import from_preset, with_declared_facts
 from your_ai.plan import TrainingOptions, Trial
-from your_ai.recommend import ESTIMATE_ERROR, Expectation, Line, Source, Verdict
+from your_ai.recommend import Expectation, Line, Source, Verdict
 
 GB = 2**30
 MB = 2**20
@@ -37,6 +37,7 @@ def guess(monkeypatch: pytest.MonkeyPatch) -> None:
         return GUESS
 
     monkeypatch.setattr(recommend, "estimate", always)
+    monkeypatch.setattr(recommend, "error_share", lambda _config, _backend: 0.15)
 
 
 def trial(name: str = "tiny", params: str = "100K", budget: int = 16 * GB, **changed: Any) -> Trial:
@@ -68,12 +69,13 @@ def test_without_history_it_is_estimated() -> None:
     found = expected()
     assert found.source is Source.ESTIMATED
     assert (found.needed_bytes, found.run_ahead_bytes) == (6 * GB, 12 * GB)
+    assert (found.error_share, found.floor_bytes) == (0.15, 4 * GB)
     assert (found.least_bytes, found.most_bytes) == (int(5.1 * GB), int(6.9 * GB))
 
 
 def test_the_same_measured_before_is_taken_as_it_was() -> None:
     assert expected(measured()) == Expectation(
-        Source.MEASURED, 5 * GB, 5 * GB, 5 * GB, run_ahead_bytes=9 * GB
+        Source.MEASURED, 5 * GB, 0.0, 5 * GB, run_ahead_bytes=9 * GB
     )
 
 
@@ -100,6 +102,14 @@ def test_another_configuration_corrects(changed: dict[str, Any]) -> None:
     assert found.needed_bytes == 5 * GB  # 4 resident, and half of 2
     assert found.run_ahead_bytes == 11 * GB  # the 6 that MLX queues are another matter
     assert (found.least_bytes, found.most_bytes) == (int(4.25 * GB), int(5.75 * GB))
+
+
+def test_what_was_never_checked_is_more_doubtful_until_it_is_corrected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recommend, "error_share", lambda _config, _backend: 0.3)
+    assert expected().error_share == 0.3
+    assert expected(measured(training=replace(TRAINING, batch_size=1))).error_share == 0.15
 
 
 def test_what_other_backends_measured_says_nothing() -> None:
@@ -203,9 +213,9 @@ def test_weights_that_are_larger_than_the_budget_never_fit(
 
 def line(needed: float, budget: float = 100, source: Source = Source.MEASURED) -> Line:
     """A line about a figure in MB, in whose range only an estimate may lie elsewhere."""
-    error = 0 if source is Source.MEASURED else ESTIMATE_ERROR
-    least, likely, most = (int(needed * f * MB) for f in (1 - error, 1, 1 + error))
-    return Line(trial(budget=int(budget * MB)), Expectation(source, likely, least, most, 500 * MB))
+    error = 0.0 if source is Source.MEASURED else 0.15
+    expectation = Expectation(source, int(needed * MB), error, 0, 500 * MB)
+    return Line(trial(budget=int(budget * MB)), expectation)
 
 
 @pytest.mark.parametrize(
@@ -345,7 +355,7 @@ hermes-70b          70B  300.0 MB         –  -200.0 MB  does not fit  correcte
 Recommended: hermes-mistral-7b (largest model that fits)
 For 4-bit weights, batches of 2 × 1024 tokens, rank 64 in the last 2 layers,
     with gradient checkpointing.
-What is not measured may be off by 15%; `your_ai benchmark` with the same
+What is not measured may be off by 15 %; `your_ai benchmark` with the same
     options measures it.
 ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━"""
 
@@ -405,6 +415,14 @@ def foot(*found: Line) -> str:
 )
 def test_the_recommendation_in_words(only: Line, words: str) -> None:
     assert foot(only).startswith(f"Recommended: {words}\n")
+
+
+def test_the_largest_error_is_told() -> None:
+    doubtful = line(10, source=Source.ESTIMATED)
+    doubtful = replace(doubtful, expected=replace(doubtful.expected, error_share=0.3))
+    assert "may be off by 30 %;" in foot(line(10, source=Source.ESTIMATED), doubtful)
+    assert replace(doubtful, trial=trial(budget=int(12.9 * MB))).verdict is Verdict.TIGHT
+    assert replace(doubtful, trial=trial(budget=int(13.1 * MB))).verdict is Verdict.FITS
 
 
 def test_what_is_measured_needs_no_hint_to_measure_it() -> None:

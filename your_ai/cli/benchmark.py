@@ -11,15 +11,18 @@ import click
 from your_ai import machine, models, presets
 from your_ai.cli.options import (
     CONFIGURATION,
+    RESULTS,
     RUN,
     SEARCH,
     STEPS,
     TENSORS,
     about_search,
+    check_models,
     options,
     searching,
     training,
 )
+from your_ai.cli.options import models as model_options
 from your_ai.cli.running import OpenRun, open_run, plan_trials
 from your_ai.console import Console
 from your_ai.device import Device, from_probe
@@ -35,27 +38,13 @@ from your_ai.supervisor import Limits
 
 
 @click.command(name="benchmark")
-@click.option(
-    "--model",
-    "names",
-    multiple=True,
-    metavar="PRESET|ID|PATH",
-    help="A model to try instead of a suite; can be given several times. Presets: "
-    f"{', '.join(presets.all_presets())}.",
-)
-@click.option(
-    "--suite",
-    "suite_name",
-    type=click.Choice(presets.SUITES),
-    help="The models to try. [default; smoke where MLX has only a CPU]",
-)
-@options(CONFIGURATION, TENSORS, STEPS)
+@options(model_options("default; smoke where MLX has only a CPU"), CONFIGURATION, TENSORS, STEPS)
 @click.option(
     "--optimize", is_flag=True, help="Find the best configuration of each model that passes."
 )
 @options(SEARCH)
 @click.option("--keep-going", is_flag=True, help="Try larger models even after an OOM.")
-@options(RUN)
+@options(RESULTS, RUN)
 def command(
     *,
     max_memory: float | None,
@@ -74,8 +63,7 @@ def command(
     Each model is trained for a few real LoRA steps in a process of its own, smallest first. A model
     that runs out of memory ends that process alone.
     """
-    if names and suite_name:
-        raise UsageError("--model and --suite exclude each other; give one of them.")
+    check_models(names, suite_name)
     if not optimize and (unused := about_search(arguments)):
         raise UsageError(f"{unused[0]} is about a search; add --optimize.")
     if output is not None:

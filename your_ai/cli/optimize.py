@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from your_ai import machine, models, presets
-from your_ai.cli.options import RUN, SEARCH, STEPS, TENSORS, options, searching, training
+from your_ai.cli.options import RESULTS, RUN, SEARCH, STEPS, TENSORS, options, searching, training
 from your_ai.cli.running import OpenRun, open_run, plan_trials
 from your_ai.console import Console
 from your_ai.device import from_probe
@@ -24,7 +24,7 @@ from your_ai.supervisor import Limits
 
 @click.command(name="optimize")
 @click.argument("model")
-@options(SEARCH, TENSORS, STEPS, RUN)
+@options(SEARCH, TENSORS, STEPS, RESULTS, RUN)
 def command(
     *,
     model: str,

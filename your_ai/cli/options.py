@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from worker.protocol import Weights
+from your_ai import presets
 from your_ai.cli.types import Gigabytes, Seconds, Sizes
 from your_ai.errors import UsageError
 from your_ai.grid import FULL, QUICK, make_grid
@@ -35,6 +36,26 @@ MOST_CONFIGURATIONS = 1000
 
 def _listed(sizes: Sequence[int]) -> str:
     return ",".join(map(str, sizes))
+
+
+def models(default_suite: str) -> Group:
+    """The options that name models; ``default_suite`` is what is taken without them."""
+    return (
+        click.option(
+            "--model",
+            "names",
+            multiple=True,
+            metavar="PRESET|ID|PATH",
+            help="A model instead of a suite; can be given several times. Presets: "
+            f"{', '.join(presets.all_presets())}.",
+        ),
+        click.option(
+            "--suite",
+            "suite_name",
+            type=click.Choice(presets.SUITES),
+            help=f"The models. [{default_suite}]",
+        ),
+    )
 
 
 CONFIGURATION: Group = (
@@ -99,7 +120,7 @@ SEARCH: Group = (
         help="What to maximize: batch × rank × layers, or measured tokens a second. [capacity]",
     ),
 )
-RUN: Group = (
+RESULTS: Group = (
     click.option(
         "--max-memory",
         type=Gigabytes(),
@@ -109,8 +130,11 @@ RUN: Group = (
         "--output",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Where to write the results.",
+        help="Where to write the results as JSON.",
     ),
+    click.option("--quiet", is_flag=True, help="Print nothing but errors."),
+)
+RUN: Group = (
     click.option(
         "--timeout",
         type=Seconds(),
@@ -124,7 +148,6 @@ RUN: Group = (
         type=click.Path(path_type=Path),
         help="Where to keep logs and results. [a new one]",
     ),
-    click.option("--quiet", is_flag=True, help="Print nothing but errors."),
 )
 _NAMES = tuple(TrainingOptions.__dataclass_fields__)
 
@@ -138,6 +161,12 @@ def options(*groups: Group) -> Callable[[F], F]:
         return command
 
     return add
+
+
+def check_models(names: Sequence[str], suite_name: str | None) -> None:
+    """Raise UsageError when both name the models."""
+    if names and suite_name:
+        raise UsageError("--model and --suite exclude each other; give one of them.")
 
 
 def training(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> TrainingOptions:

@@ -11,10 +11,10 @@ from typing import Any
 import click
 
 from your_ai import history, machine, models, presets, recommend, unprobed
-from your_ai.cli.options import CONFIGURATION, TENSORS, options, training
-from your_ai.cli.types import Gigabytes
+from your_ai.cli.options import CONFIGURATION, RESULTS, TENSORS, check_models, options, training
+from your_ai.cli.options import models as model_options
 from your_ai.device import budget_bytes
-from your_ai.errors import ExitCode, MachineError, UsageError
+from your_ai.errors import ExitCode, MachineError
 from your_ai.files import check_writable, write_atomically
 from your_ai.models import Model
 from your_ai.plan import plan
@@ -23,33 +23,7 @@ from your_ai.tables import recommendation
 
 
 @click.command(name="recommend")
-@click.option(
-    "--max-memory",
-    type=Gigabytes(),
-    help="The budget: the most GB that training may use. [80 % of the device's]",
-)
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Where to write the same as JSON.",
-)
-@click.option(
-    "--model",
-    "names",
-    multiple=True,
-    metavar="PRESET|ID|PATH",
-    help="A model to look at instead of a suite; can be given several times. Presets: "
-    f"{', '.join(presets.all_presets())}.",
-)
-@click.option(
-    "--suite",
-    "suite_name",
-    type=click.Choice(presets.SUITES),
-    help="The models to look at. [default]",
-)
-@options(CONFIGURATION, TENSORS)
-@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+@options(model_options("default"), CONFIGURATION, TENSORS, RESULTS)
 def command(
     *,
     max_memory: float | None,
@@ -64,14 +38,13 @@ def command(
     Nothing is trained. Each figure is one that this machine has measured before, or an estimate
     from the model's architecture, corrected by what this machine has measured of others.
     """
-    if names and suite_name:
-        raise UsageError("--model and --suite exclude each other; give one of them.")
+    check_models(names, suite_name)
     if output is not None:
         check_writable(output)
     chosen = _chosen(names, suite_name)
     trained = training(arguments, presets.training_of([model.name for model in chosen]))
     host = machine.describe()
-    past = history.read(runs_dir(), host)
+    past = history.read(runs_dir(), host, history.installed_versions())
     device, device_source = unprobed.device(past, host)
     trials = plan(chosen, trained, budget_bytes(device, max_memory))
     lines = recommend.lines(trials, past.measurements, device.backend)
