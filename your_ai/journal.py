@@ -1,0 +1,251 @@
+"""A run's journal: append-only, and each record durable before what it announces happens.
+
+One JSON object a line, with the version of its form and a checksum over all before it. A last line
+without its end is torn: nobody was told of it, and it is dropped. Damage anywhere else is reported
+with its line, because what was written there is lost.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import sys
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+from your_ai.errors import MachineError, UsageError
+
+JOURNAL = "journal.jsonl"
+VERSION = 1
+"""Raised whenever a record changes its meaning."""
+
+_CHECKSUM = b',"crc32":"%08x"}'
+_CHECKSUM_BYTES = len(_CHECKSUM % 0)
+
+
+class DamagedError(UsageError):
+    """A line of the journal is not what was written; those before it are intact."""
+
+    def __init__(self, path: Path, line: int) -> None:
+        super().__init__(
+            f"Line {line} of {path} is damaged; what was measured before it is intact. Cut the "
+            f"file off there (head -n {line - 1}) to go on from that, or start a new run."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What one line says."""
+
+    kind: str
+    fields: dict[str, Any]
+
+
+class Journal:
+    """A run's journal, open in this process alone until it is closed."""
+
+    def __init__(self, path: Path, descriptor: int) -> None:
+        self._path = path
+        self._descriptor = descriptor
+        self._end = os.fstat(descriptor).st_size
+
+    @classmethod
+    def open(cls, folder: Path) -> Journal:
+        """Open the journal of the run in ``folder``, made where there is none; mend its end.
+
+        Raises:
+            UsageError: when another process has it open.
+            MachineError: when it cannot be opened or written.
+        """
+        path = folder / JOURNAL
+        with contextlib.ExitStack() as undo:
+            try:
+                flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+                descriptor = os.open(path, flags, 0o600)
+                undo.callback(os.close, descriptor)
+                # Gone with the process, however that ends; not inherited by workers.
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _mend(path, descriptor)
+                _sync_folder(folder)
+                journal = cls(path, descriptor)
+            except BlockingIOError as error:
+                raise UsageError(
+                    f"The run in {folder} is under way in process {_owner(path)}; wait for it to "
+                    "end, or choose another --run-dir."
+                ) from error
+            except OSError as error:
+                raise MachineError(f"Cannot open {path}: {error.strerror}.") from error
+            undo.pop_all()
+        return journal
+
+    def append(self, kind: str, fields: dict[str, Any]) -> tuple[int, int]:
+        """Write one record; it has reached the disk when this returns.
+
+        Returns:
+            Where its line begins in the file and how long it is, in bytes, for `read_at`.
+
+        Raises:
+            MachineError: when it cannot be written; the journal is then as it was before.
+        """
+        line = encode(Record(kind, fields))
+        try:
+            _write(self._descriptor, line)
+            _sync(self._descriptor)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, self._end)
+            raise MachineError(
+                f"Cannot write {self._path}: {error.strerror}. What was measured before is intact: "
+                "go on with --resume when that is mended."
+            ) from error
+        begin, self._end = self._end, self._end + len(line)
+        return begin, len(line)
+
+    def read_at(self, begin: int, length: int) -> Record:
+        """The record whose line begins there.
+
+        Raises:
+            MachineError: when it is no longer what was written.
+        """
+        record = decode(os.pread(self._descriptor, length, begin))
+        if record is None:
+            raise MachineError(f"{self._path} was changed while the run was under way.")
+        return record
+
+    def records(self) -> Iterator[tuple[Record, int, int]]:
+        """Every record with its place, as `append` returns it; raises DamagedError as `read`."""
+        with self._path.open("rb") as file:
+            yield from _records(self._path, file)
+
+    def close(self) -> None:
+        """Let others open it."""
+        os.close(self._descriptor)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def read(path: Path) -> Iterator[Record]:
+    """Every record of a journal that may be another process's; a torn last line is passed over.
+
+    Raises:
+        DamagedError: at the first line that is not what was written.
+        OSError: when the file cannot be read.
+    """
+    with path.open("rb") as file:
+        for record, _begin, _length in _records(path, file):
+            yield record
+
+
+def is_open(path: Path) -> bool:
+    """Whether some process has this journal open; raises OSError when it cannot be read."""
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def encode(record: Record) -> bytes:
+    """The record's line, newline included.
+
+    Not by orjson: configs in the wild hold Infinity, and paths bytes that are not UTF-8.
+    """
+    content = {"v": VERSION, "kind": record.kind, **record.fields}
+    body = json.dumps(content, separators=(",", ":")).encode()[:-1]
+    return body + _CHECKSUM % zlib.crc32(body) + b"\n"
+
+
+def decode(line: bytes) -> Record | None:
+    """The record on a line, with or without its newline; ``None`` when it is not what was written.
+
+    Raises:
+        UsageError: when another version of this program wrote it.
+    """
+    line = line.removesuffix(b"\n")
+    body, checksum = line[:-_CHECKSUM_BYTES], line[-_CHECKSUM_BYTES:]
+    if checksum != _CHECKSUM % zlib.crc32(body):
+        return None
+    fields = json.loads(body + b"}")
+    if fields.pop("v") != VERSION:
+        raise UsageError(
+            "The run was written by another version of your_ai; use that one, or start a new run."
+        )
+    return Record(fields.pop("kind"), fields)
+
+
+def _records(path: Path, file: BinaryIO) -> Iterator[tuple[Record, int, int]]:
+    begin = 0
+    for number, line in enumerate(file, start=1):
+        record = decode(line)
+        if record is None:
+            if not line.endswith(b"\n"):
+                return
+            raise DamagedError(path, number)
+        yield record, begin, len(line)
+        begin += len(line)
+
+
+def _mend(path: Path, descriptor: int) -> None:
+    """Complete a last line that lacks its newline alone, and drop one that lacks more."""
+    last, begin = b"", 0
+    with path.open("rb") as file:
+        for line in file:
+            last, begin = line, begin + len(last)
+    if last and not last.endswith(b"\n"):
+        if decode(last) is None:
+            os.ftruncate(descriptor, begin)
+        else:
+            _write(descriptor, b"\n")
+        _sync(descriptor)
+
+
+def _owner(path: Path) -> int | str:
+    """The process that opened the run last."""
+    owner: int | str = "unknown"
+    with contextlib.suppress(DamagedError, OSError):
+        for record in read(path):
+            owner = record.fields.get("pid", owner)
+    return owner
+
+
+def _write(descriptor: int, content: bytes) -> None:
+    left = memoryview(content)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
+def _sync(descriptor: int) -> None:
+    """Have the file on the disk itself, which on macOS fsync alone does not promise (fcntl(2))."""
+    if sys.platform == "darwin":
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        except OSError:  # a file system that refuses it
+            pass
+        else:
+            return
+    os.fsync(descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the journal's own name on the disk too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
