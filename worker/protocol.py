@@ -243,7 +243,7 @@ def decode_event(line: bytes) -> Event:
     event = _EVENTS.get(str(fields.pop("event", None)))
     if event is None:
         raise ProtocolError("not a known event")
-    built: Event = _build(event, fields)
+    built: Event = build(event, fields)
     return built
 
 
@@ -254,13 +254,13 @@ def encode_request(request: TrialSpec | ProbeRequest) -> bytes:
 
 def decode_spec(line: bytes) -> TrialSpec:
     """The trial on one line; raises ProtocolError as `decode_event` does."""
-    spec: TrialSpec = _build(TrialSpec, _fields(line))
+    spec: TrialSpec = build(TrialSpec, _fields(line))
     return spec
 
 
 def decode_probe_request(line: bytes) -> ProbeRequest:
     """The request on one line; raises ProtocolError as `decode_event` does."""
-    request: ProbeRequest = _build(ProbeRequest, _fields(line))
+    request: ProbeRequest = build(ProbeRequest, _fields(line))
     return request
 
 
@@ -279,7 +279,12 @@ def _fields(line: bytes) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name != "v"}
 
 
-def _build(cls: type[Any], fields: dict[str, Any]) -> Any:
+def build(cls: type[Any], fields: dict[str, Any]) -> Any:
+    """The dataclass whose `dataclasses.asdict` these ``fields`` are, after a way through JSON.
+
+    Raises:
+        ProtocolError: when they are not.
+    """
     hints = {f.name: hint for f, hint in _typed_fields(cls)}
     try:
         return cls(**{name: _value(hints[name], value) for name, value in fields.items()})
@@ -299,7 +304,9 @@ def _value(hint: Any, value: Any) -> Any:
             return None
         (hint,) = (arm for arm in get_args(hint) if arm is not type(None))
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return _build(hint, _typed(dict, value))
+        return build(hint, _typed(dict, value))
+    if get_origin(hint) is tuple:
+        return tuple(_value(get_args(hint)[0], v) for v in _typed(list, value))
     if get_origin(hint) is dict:
         return {key: _value(get_args(hint)[1], v) for key, v in _typed(dict, value).items()}
     if hint is Any:

@@ -14,8 +14,10 @@ from your_ai.optimization import Optimization
 from your_ai.outcome import OutcomeKind
 from your_ai.plan import Trial
 from your_ai.record import TrialRecord
-from your_ai.results import Run, recommended
+from your_ai.results import recommended
+from your_ai.run import Run
 from your_ai.search import Objective
+from your_ai.terminal import printable
 from your_ai.units import GB, show_size
 
 WIDTH = 60
@@ -52,17 +54,19 @@ class Console:
         """Something that the user should know before the first trial."""
         self._print(f"Note: {text}")
 
-    def begin(self, run: Run) -> None:
-        """The head: the machine and what is about to happen."""
+    def begin(self, run: Run, done_before: int) -> None:
+        """The head: the machine and what is about to happen; of a resumed run what is done."""
         self._head("Hardware Benchmark")
         self._print(_memory_line(run.machine, run.device, run.budget_bytes))
+        self._resuming(run, done_before)
         self._print("Testing models from smallest to largest...\n")
 
-    def begin_search(self, run: Run, trial: Trial, found: Optimization) -> None:
+    def begin_search(self, run: Run, trial: Trial, found: Optimization, done_before: int) -> None:
         """The head of a search for one model's best configuration."""
         grid = found.search.grid
         self._head("Configuration Search")
         self._print(_memory_line(run.machine, run.device, run.budget_bytes))
+        self._resuming(run, done_before)
         self._print(
             f"Looking among {grid.size} configurations of {trial.model.name} "
             f"({trial.model.params})\nfor the {_GOALS[found.search.objective]}...\n"
@@ -125,6 +129,11 @@ class Console:
         if record.outcome.kind in _LOGGED and record.log_path is not None:
             self._print(f"{_INDENT}log: {record.log_path}")
 
+    def _resuming(self, run: Run, done_before: int) -> None:
+        if done_before:
+            done = f"{_counted(done_before, 'trial')} of it {'is' if done_before == 1 else 'are'}"
+            self._print(f"Resuming the run of {run.started_at}: {done} done.")
+
     def _head(self, title: str) -> None:
         self._print(f"{self._rule}\n{title}\n{self._rule}")
 
@@ -132,7 +141,7 @@ class Console:
         if self._quiet:
             return
         try:
-            click.echo(text, nl=newline)
+            click.echo(printable(text), nl=newline)
         except OSError:  # nobody reads any more; what is measured is still worth writing
             self._quiet = True
 
@@ -140,9 +149,9 @@ class Console:
 def _optimal(found: Optimization) -> str:
     used = f"in {_counted(len(found.tried), 'trial')}"
     best = found.best
-    if best is None or best.passed is None:
+    if best is None or best.needed_bytes is None:
         return f"none of the grid passed {used}"
-    figures = [_shown(best), f"needs {show_size(best.passed.needed_bytes)}"]
+    figures = [_shown(best), f"needs {show_size(best.needed_bytes)}"]
     if best.tokens_per_second is not None:
         figures.append(f"{best.tokens_per_second:,.0f} tokens/s")
     return ", ".join([*figures, used if found.is_proven else f"{used}, not proven"])
@@ -182,11 +191,10 @@ def _memory_line(machine: Machine, device: Device, budget_bytes: int) -> str:
 
 
 def _verdict(record: TrialRecord) -> str:
-    passed = record.passed
-    if passed is None:
+    if record.peak_bytes is None or record.needed_bytes is None:
         failure = _FAILURES[record.outcome.kind]
         return failure if record.interrupted else f"{failure} ({record.outcome.reason})"
-    figures = [show_size(passed.peak_bytes), f"needs {show_size(passed.needed_bytes)}"]
+    figures = [show_size(record.peak_bytes), f"needs {show_size(record.needed_bytes)}"]
     speed = record.tokens_per_second
     if speed is not None:
         figures.append(f"{speed:,.0f} tokens/s")

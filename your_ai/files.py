@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def check_writable(path: Path) -> None:
         raise UsageError(f"Cannot write {path}: {reason}; choose another file.") from error
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: Iterable[bytes]) -> None:
     """Replace ``path`` by ``content``: a reader, or a crash, sees the old file or the new one.
 
     A device or pipe (``/dev/stdout``) is written to, never replaced, and neither is a symbolic
@@ -44,12 +45,13 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     path = _target(path)
     if _is_special(path):
-        path.write_bytes(content)
+        with path.open("wb") as file:
+            file.writelines(content)
         return
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".your_ai.")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            file.writelines(content)
             file.flush()
             os.fsync(file.fileno())
         # mkstemp's files are the user's alone; results are as readable as any other file.
@@ -62,9 +64,32 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
-def json_document(content: dict[str, Any]) -> bytes:
-    """``content`` as JSON for people too; a path that is not UTF-8 must not cost the rest of it."""
-    return orjson.dumps(_encodable(content), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+def json_pieces(content: dict[str, Any]) -> Iterator[bytes]:
+    """``content`` as JSON for people too, indented; what an iterator in it yields is never held.
+
+    A path that is not UTF-8 must not cost the rest of it.
+    """
+    yield from _pieces(content, b"\n")
+    yield b"\n"
+
+
+def _pieces(value: Any, line: bytes) -> Iterator[bytes]:
+    """``value`` piece by piece; ``line`` begins a line at its own depth."""
+    if isinstance(value, dict) and value:
+        for index, (key, item) in enumerate(value.items()):
+            yield (b"," if index else b"{") + line + b"  " + orjson.dumps(key) + b": "
+            yield from _pieces(item, line + b"  ")
+        yield line + b"}"
+    elif isinstance(value, Iterator):
+        beginning = b"["
+        for item in value:
+            yield beginning + line + b"  "
+            yield from _pieces(item, line + b"  ")
+            beginning = b","
+        yield b"[]" if beginning == b"[" else line + b"]"
+    else:
+        whole = orjson.dumps(_encodable(value), option=orjson.OPT_INDENT_2)
+        yield whole.replace(b"\n", line)
 
 
 def _encodable(value: Any) -> Any:

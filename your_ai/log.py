@@ -21,6 +21,10 @@ class TrialLog:
         """The file, to append to; created when it is not there."""
         return os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb")
 
+    def discard(self) -> None:
+        """Remove the file, if there is one."""
+        self.path.unlink(missing_ok=True)
+
     def tail(self) -> str:
         """The last 16 KiB, where the cause of a death is to be found."""
         return self._tail().decode(errors="replace")

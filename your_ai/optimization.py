@@ -10,9 +10,8 @@ from typing import Any
 from your_ai.errors import UsageError
 from your_ai.estimate import estimate
 from your_ai.grid import Configuration, Grid
-from your_ai.outcome import OutcomeKind
 from your_ai.plan import Trial
-from your_ai.record import TrialRecord, to_json
+from your_ai.record import ReadEntry, TrialRecord
 from your_ai.search import Certificate, Objective, Search, Tried
 from your_ai.surface import Expected
 from your_ai.units import to_gb
@@ -38,11 +37,7 @@ class Optimization:
     @property
     def ended(self) -> list[TrialRecord]:
         """The trials that say something: they were run, and ended by themselves."""
-        return [
-            record
-            for record in self.records
-            if record.seen is not None and record.outcome.kind is not OutcomeKind.INTERRUPTED
-        ]
+        return [record for record in self.records if record.is_done]
 
     @property
     def tried(self) -> list[Tried]:
@@ -100,7 +95,7 @@ def search_for(trial: Trial, options: SearchOptions, backend: str) -> Search:
     )
 
 
-def optimal_config(optimization: Optimization) -> dict[str, Any]:
+def optimal_config(optimization: Optimization, read: ReadEntry) -> dict[str, Any]:
     """The results' ``optimal_config``; what it says of the best is null where nothing passed."""
     search, best = optimization.search, optimization.best
     configuration = best.trial.configuration if best else None
@@ -110,7 +105,7 @@ def optimal_config(optimization: Optimization) -> dict[str, Any]:
         "optimal_batch_size": configuration and configuration.batch_size,
         "optimal_lora_rank": configuration and configuration.lora_rank,
         "optimal_lora_layers": configuration and configuration.lora_layers,
-        "peak_memory_gb": best and best.passed and to_gb(best.passed.peak_bytes),
+        "peak_memory_gb": best and best.peak_bytes and to_gb(best.peak_bytes),
         "throughput_score": configuration and configuration.capacity,
         "created_at": optimization.created_at,
         "needed_memory_gb": best and best.needed_bytes and to_gb(best.needed_bytes),
@@ -126,7 +121,7 @@ def optimal_config(optimization: Optimization) -> dict[str, Any]:
             "unsettled": [asdict(configuration) for configuration in certificate.unsettled],
         },
         "pareto": [_merits(record) for record in optimization.pareto],
-        "all_results": [to_json(record) for record in optimization.records],
+        "all_results": (read(record) for record in optimization.records),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -12,7 +12,7 @@ from your_ai import __version__, models, presets
 from your_ai.device import Device
 from your_ai.errors import UsageError
 from your_ai.estimate import Estimate, error_share, estimate, parameters
-from your_ai.files import json_document
+from your_ai.files import json_pieces
 from your_ai.history import Measurement, training_of
 from your_ai.machine import Machine
 from your_ai.models import Model
@@ -147,7 +147,9 @@ def recommended(found: Sequence[Line]) -> Line | None:
     return None
 
 
-def document(found: Sequence[Line], device: Device, device_source: str, machine: Machine) -> bytes:
+def document(
+    found: Sequence[Line], device: Device, device_source: str, machine: Machine
+) -> Iterator[bytes]:
     """The same as JSON, in the words of the results document; sizes are exact beside GB."""
     best = recommended(found)
     budget = found[0].budget_bytes
@@ -161,7 +163,7 @@ def document(found: Sequence[Line], device: Device, device_source: str, machine:
         "device": asdict(device),
         "device_source": device_source,
     }
-    return json_document(content)
+    return json_pieces(content)
 
 
 def _entry(line: Line) -> dict[str, Any]:

@@ -1,14 +1,15 @@
-"""One trial's record: what was asked, how it ended, and every figure that was measured."""
+"""How a trial ended: all of it as it is journaled, and the little that a run has to remember."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from worker.protocol import Loaded, Passed, Step
 from your_ai.host.footprint import FOOTPRINT_SOURCE
 from your_ai.observation import Kill, Observation
-from your_ai.outcome import Outcome, OutcomeKind
+from your_ai.outcome import Certainty, Outcome, OutcomeKind
 from your_ai.plan import Trial
 from your_ai.search import Tried
 from your_ai.units import to_gb
@@ -17,8 +18,8 @@ TIMELINE_POINTS = 600
 
 
 @dataclass(frozen=True, slots=True)
-class TrialRecord:
-    """A trial that has ended, or was skipped: then nothing was observed and there is no log."""
+class Ended:
+    """A trial that has just ended, or was skipped: then nothing was seen and there is no log."""
 
     trial: Trial
     outcome: Outcome
@@ -35,27 +36,10 @@ class TrialRecord:
         return final if isinstance(final, Passed) else None
 
     @property
-    def proves_too_large(self) -> bool:
-        """Whether it ran out of memory at its least need; one that only ran ahead did fit."""
-        return self.outcome.kind is OutcomeKind.OOM and self.needed_bytes is None
-
-    @property
     def interrupted(self) -> bool:
         """Whether the user stopped the run here, even if this trial had just said its last word."""
         stopped = self.seen is not None and self.seen.killed is Kill.INTERRUPT
         return stopped or self.outcome.kind is OutcomeKind.INTERRUPTED
-
-    @property
-    def tried(self) -> Tried:
-        """What a search is told of it."""
-        too_large = self.proves_too_large or self.outcome.kind is OutcomeKind.OVER_BUDGET
-        return Tried(
-            self.trial.configuration,
-            fits=self.passed is not None,
-            needed_bytes=self.needed_bytes,
-            tokens_per_second=self.tokens_per_second,
-            too_large=too_large,
-        )
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -70,8 +54,84 @@ class TrialRecord:
         return self.seen.needed_bytes if self.seen else None
 
 
-def to_json(record: TrialRecord) -> dict[str, Any]:
-    """The record as one entry of the results' list: the seed keys first, sizes exact beside GB."""
+@dataclass(frozen=True, slots=True)
+class TrialRecord:
+    """What a run remembers of a trial that has ended; the rest is in its journal, at ``place``.
+
+    ``is_done`` says that it has an outcome of its own, which is not to be had again.
+    ``interrupted`` that the user stopped the run here.
+    """
+
+    trial: Trial
+    outcome: Outcome
+    needed_bytes: int | None
+    peak_bytes: int | None
+    tokens_per_second: float | None
+    log_path: str | None
+    is_done: bool
+    place: tuple[int, int]
+    interrupted: bool = False
+
+    @property
+    def passed(self) -> bool:
+        """Whether every step ran inside the budget."""
+        return self.outcome.kind is OutcomeKind.PASS
+
+    @property
+    def proves_too_large(self) -> bool:
+        """Whether it ran out of memory at its least need; one that only ran ahead did fit."""
+        return self.outcome.kind is OutcomeKind.OOM and self.needed_bytes is None
+
+    @property
+    def tried(self) -> Tried:
+        """What a search is told of it."""
+        too_large = self.proves_too_large or self.outcome.kind is OutcomeKind.OVER_BUDGET
+        return Tried(
+            self.trial.configuration,
+            fits=self.passed,
+            needed_bytes=self.needed_bytes,
+            tokens_per_second=self.tokens_per_second,
+            too_large=too_large,
+        )
+
+
+ReadEntry = Callable[[TrialRecord], dict[str, Any]]
+"""Fetches the whole entry of a trial that a record only remembers."""
+
+
+def recall(trial: Trial, entry: Mapping[str, Any], place: tuple[int, int]) -> TrialRecord:
+    """The record of a trial from the entry that `to_json` made of its end, and its place."""
+    outcome = Outcome(
+        OutcomeKind(entry["outcome"]),
+        entry["error"] or "",
+        Certainty(entry["certainty"]),
+        entry["evidence"],
+    )
+    return TrialRecord(
+        trial,
+        outcome,
+        needed_bytes=entry["needed_memory_bytes"],
+        peak_bytes=entry["peak_memory_bytes"],
+        tokens_per_second=entry["tokens_per_second"],
+        log_path=entry["log"],
+        is_done=is_done(entry),
+        place=place,
+        interrupted=outcome.kind is OutcomeKind.INTERRUPTED,
+    )
+
+
+def is_done(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry's trial has an outcome of its own.
+
+    One that was stopped, or skipped, or whose weights could not be had, has none yet.
+    """
+    if entry["outcome"] in (OutcomeKind.INTERRUPTED, OutcomeKind.SKIPPED):
+        return False
+    return "exit_status" in entry or entry["outcome"] != OutcomeKind.ERROR
+
+
+def to_json(record: Ended) -> dict[str, Any]:
+    """One entry of the results' list: the seed keys first, sizes exact beside GB."""
     trial, outcome, passed = record.trial, record.outcome, record.passed
     return {
         "preset": trial.model.name,

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from your_ai.errors import UsageError
+from your_ai.journal import JOURNAL
 
 RESULTS = "results.json"
 
@@ -20,7 +21,10 @@ def make_run_dir(asked: Path | None) -> Path:
     path = asked if asked is not None else _default()
     # os.path, because Path raises where a name is too long; below that is said in one line.
     if os.path.exists(path / RESULTS):  # noqa: PTH110
-        raise UsageError(f"{path} holds the results of another run; choose another --run-dir.")
+        raise UsageError(
+            f"{path} holds the results of another run; add --resume to go on with it, or choose "
+            "another --run-dir."
+        )
     try:
         # The user's alone; a folder that was there already keeps the rights that they gave it.
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -30,6 +34,18 @@ def make_run_dir(asked: Path | None) -> Path:
             f"Cannot make the run directory {path}: {error.strerror}; choose another --run-dir."
         ) from error
     return path
+
+
+def last_run_dir() -> Path:
+    """The folder of the newest run for which the user named no other.
+
+    Raises:
+        UsageError: when there is none.
+    """
+    runs = sorted(runs_dir().glob(f"*/{JOURNAL}"))
+    if not runs:
+        raise UsageError(f"There is no run in {runs_dir()}; give the --run-dir of one.")
+    return runs[-1].parent
 
 
 def runs_dir() -> Path:

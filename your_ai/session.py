@@ -7,59 +7,118 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from worker.protocol import TrialSpec, Weights, encode_request
 from your_ai import hub, safetensors
 from your_ai.errors import YourAIError
+from your_ai.host.boot import boot_id
+from your_ai.interrupts import interrupts
+from your_ai.journal import Journal
 from your_ai.log import TrialLog
 from your_ai.optimization import Optimization
 from your_ai.outcome import Outcome, OutcomeKind, classify
+from your_ai.past import ENDED, STARTED, Past, key_of
 from your_ai.plan import Trial, reason_to_skip
-from your_ai.record import TrialRecord
+from your_ai.record import Ended, TrialRecord, recall, to_json
+from your_ai.run import Run
 from your_ai.supervisor import Limits, supervise
 
 
-def run_trials(
-    trials: tuple[Trial, ...], run_dir: Path, limits: Limits, *, keep_going: bool
-) -> Iterator[Trial | TrialRecord]:
-    """Run the trials one after another: each is yielded when it begins, its record when it ended.
+class Session:
+    """Runs the trials of a run, each that has an outcome in its past from there.
 
-    Stops after a trial that was interrupted.
+    Before a worker is started the journal says so, and before a record is handed out its end is in
+    the journal. Every method raises MachineError when the journal cannot be written, no worker can
+    be started, or one cannot be killed.
     """
-    out_of_memory: list[Trial] = []
-    for trial in trials:
-        yield trial
-        reason = None if keep_going else reason_to_skip(trial, out_of_memory)
-        if reason is None:
-            record = _run(trial, run_dir, limits)
-        else:
-            record = TrialRecord(trial, Outcome(OutcomeKind.SKIPPED, reason), now())
-        yield record
-        if record.interrupted:
-            return
-        if record.proves_too_large:
-            out_of_memory.append(trial)
 
+    def __init__(self, run: Run, journal: Journal, past: Past) -> None:
+        self._run = run
+        self._journal = journal
+        self._past = past
+        self._limits = Limits(deadline=run.deadline)
+        self._boot = boot_id()
 
-def run_search(
-    trial: Trial, found: Optimization, run_dir: Path, limits: Limits
-) -> Iterator[Trial | Optimization]:
-    """Try configurations of ``trial`` until the best is proven.
+    def trials(self) -> Iterator[Trial | TrialRecord]:
+        """Run the trials one after another: each is yielded when it begins, its record at its end.
 
-    Each is yielded when it begins, and what was found so far when it ended. Stops after a trial
-    that was interrupted, or whose weights could not be had: the next would want the same ones.
+        Stops after a trial that was interrupted.
+        """
+        out_of_memory: list[Trial] = []
+        for trial in self._run.trials:
+            if interrupts.requested:
+                return
+            yield trial
+            reason = None if self._run.keep_going else reason_to_skip(trial, out_of_memory)
+            if reason is None:
+                record = self._try(trial)
+            else:
+                record = self._record(Ended(trial, Outcome(OutcomeKind.SKIPPED, reason), now()))
+            yield record
+            if record.interrupted:
+                return
+            if record.proves_too_large:
+                out_of_memory.append(trial)
 
-    Raises:
-        MachineError: when no worker can be started, or one cannot be killed.
-    """
-    while (configuration := found.search.propose(found.tried)) is not None:
-        candidate = trial.with_configuration(configuration)
-        yield candidate
-        record = _run(candidate, run_dir, limits)
-        found = Optimization(found.search, (*found.records, record), now())
-        yield found
-        if record.interrupted or record.seen is None:
-            return
+    def search(self, trial: Trial, found: Optimization) -> Iterator[Trial | Optimization]:
+        """Try configurations of ``trial`` until the best is proven.
+
+        Each is yielded when it begins, and what was found so far when it ended. Stops after a trial
+        that was interrupted, or whose weights could not be had: the next would want the same ones.
+        """
+        while not interrupts.requested:
+            configuration = found.search.propose(found.tried)
+            if configuration is None:
+                return
+            candidate = trial.with_configuration(configuration)
+            yield candidate
+            record = self._try(candidate)
+            found = Optimization(found.search, (*found.records, record), now())
+            yield found
+            if record.interrupted or not record.is_done:
+                return
+
+    def entry(self, record: TrialRecord) -> dict[str, Any]:
+        """The whole entry of a trial."""
+        entry: dict[str, Any] = self._journal.read_at(*record.place).fields["entry"]
+        return entry
+
+    def _try(self, trial: Trial) -> TrialRecord:
+        key = key_of(trial)
+        place = self._past.ended.get(key)
+        if place is not None:
+            return recall(trial, self._journal.read_at(*place).fields["entry"], place)
+        quarantine = self._past.quarantine(key, self._boot)
+        if quarantine is not None:
+            return self._record(Ended(trial, quarantine, now()))
+        return self._record(self._supervise(trial, key))
+
+    def _supervise(self, trial: Trial, key: str) -> Ended:
+        started_at = now()
+        try:
+            spec = _with_weights(trial)
+        except YourAIError as error:
+            return Ended(trial, Outcome(OutcomeKind.ERROR, str(error)), started_at)
+        except KeyboardInterrupt:
+            outcome = Outcome(OutcomeKind.INTERRUPTED, "interrupted before it began")
+            return Ended(trial, outcome, started_at)
+        log = TrialLog(Path(self._run.run_dir) / "logs" / _log_name(trial, key))
+        log.discard()  # what an earlier attempt printed says nothing of this one
+        self._journal.append(STARTED, {"trial": key, "at": started_at, "boot": self._boot})
+        # A worker that cannot be started or killed ends the run: no other may run beside it.
+        seen = supervise(
+            encode_request(spec),
+            log=log,
+            limits=self._limits,
+            must_stop=lambda: interrupts.requested,
+        )
+        return Ended(trial, classify(seen, spec.steps), started_at, seen, str(log.path))
+
+    def _record(self, ended: Ended) -> TrialRecord:
+        entry = to_json(ended)
+        place = self._journal.append(ENDED, {"trial": key_of(ended.trial), "entry": entry})
+        return replace(recall(ended.trial, entry, place), interrupted=ended.interrupted)
 
 
 def now() -> str:
@@ -67,23 +126,11 @@ def now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _run(trial: Trial, run_dir: Path, limits: Limits) -> TrialRecord:
-    started_at = now()
+def _log_name(trial: Trial, key: str) -> str:
     # A name can hold anything, a path among it; what is left of it here cannot leave the folder.
+    index, _, configuration = key.partition("-")
     safe = re.sub(r"[^\w.-]+", "-", trial.model.name, flags=re.ASCII)
-    c = trial.configuration
-    name = f"{trial.index:02d}-{safe}-{c.batch_size}x{c.lora_rank}x{c.lora_layers}.log"
-    log = TrialLog(run_dir / "logs" / name)
-    try:
-        spec = _with_weights(trial)
-    except YourAIError as error:
-        return TrialRecord(trial, Outcome(OutcomeKind.ERROR, str(error)), started_at)
-    except KeyboardInterrupt:
-        outcome = Outcome(OutcomeKind.INTERRUPTED, "interrupted before it began")
-        return TrialRecord(trial, outcome, started_at)
-    # A worker that cannot be started or killed ends the run: no other may run beside it.
-    seen = supervise(encode_request(spec), log=log, limits=limits)
-    return TrialRecord(trial, classify(seen, spec.steps), started_at, seen, str(log.path))
+    return f"{index}-{safe[:100]}-{configuration}.log"
 
 
 def _with_weights(trial: Trial) -> TrialSpec:
@@ -91,10 +138,12 @@ def _with_weights(trial: Trial) -> TrialSpec:
 
     Raises:
         UsageError, MachineError: when they cannot be had; the run goes on without them.
+        KeyboardInterrupt: when the user stopped it.
     """
     source = trial.spec.model
     if trial.spec.weights is not Weights.REAL or source.path is not None:
         return trial.spec
-    folder = hub.download(trial.model.model_name)
-    safetensors.check_folder(folder)
+    with interrupts.immediate():
+        folder = hub.download(trial.model.model_name)
+        safetensors.check_folder(folder)
     return replace(trial.spec, model=replace(source, path=str(folder)))

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import tenacity
@@ -52,10 +52,12 @@ def supervise(
     limits: Limits,
     command: Sequence[str] = WORKER,
     arguments: Sequence[str] = (),
+    must_stop: Callable[[], bool] = lambda: False,
 ) -> Observation:
     """Start a worker, give it ``request``, and watch it until it and all it started are gone.
 
-    Ctrl-C ends the worker and is reported as `Kill.INTERRUPT`; a second one kills it at once.
+    ``must_stop`` and KeyboardInterrupt end the worker, which is reported as `Kill.INTERRUPT`; a
+    KeyboardInterrupt while it is given time to end kills it at once.
 
     Raises:
         MachineError: when no process can be started, or one cannot be killed.
@@ -69,7 +71,7 @@ def supervise(
             os.close(write_end)
         try:
             gauges = Gauges(process.pid, began)
-            killed = _attend(process, request, reader, log, gauges, limits)
+            killed = _attend(process, request, reader, log, gauges, limits, must_stop)
         finally:
             _end(process, limits.grace)
         reader.drain()
@@ -148,11 +150,12 @@ def _attend(
     log: TrialLog,
     gauges: Gauges,
     limits: Limits,
+    must_stop: Callable[[], bool],
 ) -> Kill | None:
     """Give the worker its request and watch it; why it must be ended, if so."""
     try:
         _hand_over(process, request)
-        return _watch(process, reader, log, gauges, limits)
+        return _watch(process, reader, log, gauges, limits, must_stop)
     except KeyboardInterrupt:
         return Kill.INTERRUPT
 
@@ -163,6 +166,7 @@ def _watch(
     log: TrialLog,
     gauges: Gauges,
     limits: Limits,
+    must_stop: Callable[[], bool],
 ) -> Kill | None:
     """Read events until the worker has ended or must be; why it must, if so."""
     deadline = time.monotonic() + limits.deadline
@@ -171,6 +175,8 @@ def _watch(
         gauges.sample()
         log.trim()
         now = time.monotonic()
+        if must_stop():
+            return Kill.INTERRUPT
         if reader.corrupt is not None:
             return Kill.CORRUPT
         if now > deadline:

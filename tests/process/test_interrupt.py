@@ -1,4 +1,4 @@
-"""Ctrl-C in the middle of a real run: what was measured is on disk, and nothing runs on."""
+"""Signals in the middle of a real run: what was measured is on disk, and nothing runs on."""
 
 from __future__ import annotations
 
@@ -6,49 +6,99 @@ import json
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+import pytest
 
 from tests.process.trials import is_gone, wait_for
+from your_ai.supervisor import Limits
 
 # Short steps, many of them: some seconds a trial.
 OPTIONS = ["--suite", "smoke", "--seq-length", "8", "--batch-size", "1", "--steps", "300"]
 NEARLY = 0.85
 # As at a terminal; a job of a script's background would inherit SIGINT ignored.
-INTERRUPTIBLE = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+INTERRUPTIBLE = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); {}"
 INTERRUPTIBLE += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
 
 
-def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
-    run_dir = tmp_path / "run"
-    command = ["-m", "your_ai", "benchmark", *OPTIONS, "--run-dir", str(run_dir)]
+@contextmanager
+def benchmark(
+    tmp_path: Path, *options: str, ignoring: signal.Signals | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """A run in ``tmp_path / "run"``, as it is started at a terminal, or by nohup."""
+    ignored = f"signal.signal({int(ignoring)}, signal.SIG_IGN); " if ignoring else ""
+    command = ["-m", "your_ai", "benchmark", *OPTIONS, *options, "--run-dir", "run"]
     with subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTIBLE, *command],
+        [sys.executable, "-c", INTERRUPTIBLE.format(ignored), *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
     ) as parent:
         try:
-            worker = wait_for_second_training(parent.pid, run_dir / "results.json")
-            parent.send_signal(signal.SIGINT)
-            out, err = parent.communicate(timeout=30)
+            yield parent
         finally:
             parent.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_keeps_what_was_measured(number: signal.Signals, tmp_path: Path) -> None:
+    results_file = tmp_path / "run" / "results.json"
+    with benchmark(tmp_path) as parent:
+        worker = wait_for_second_training(parent.pid, results_file)
+        parent.send_signal(number)
+        out, err = parent.communicate(timeout=30)
     assert parent.returncode == 130, out + err
     assert is_gone(worker)
-    assert "Traceback" not in err
+    assert err == ""
     assert "– Interrupted" in out
-    results = json.loads((run_dir / "results.json").read_text())
-    assert results["recommended"] == "smoke-tiny"
+    assert out.endswith("Results written to run/results.json\n")
+    results = json.loads(results_file.read_text())
+    assert (results["recommended"], results["complete"]) == ("smoke-tiny", False)
     finished, interrupted = results["results"]
     counted = [step for step in finished["steps"] if step["phase"] == "relaxed"]
     assert (finished["outcome"], len(counted)) == ("pass", 300)
     assert (interrupted["outcome"], interrupted["success"]) == ("interrupted", False)
     assert interrupted["load"]["resident_bytes"] > 0
     assert 0 < len(interrupted["steps"]) < 303
+
+
+def test_a_second_signal_does_not_wait_for_a_worker_that_will_not_end(tmp_path: Path) -> None:
+    with benchmark(tmp_path) as parent:
+        worker = wait_for_second_training(parent.pid, tmp_path / "run" / "results.json")
+        # Stopped, it cannot act on SIGTERM, and is given time to: until the second signal.
+        psutil.Process(worker).suspend()
+        parent.send_signal(signal.SIGINT)
+        wait_for(lambda: was_asked_to_end(worker), "the worker to be asked to end")
+        asked = time.monotonic()
+        parent.send_signal(signal.SIGINT)
+        out, err = parent.communicate(timeout=30)
+    assert time.monotonic() - asked < Limits().grace
+    assert (parent.returncode, err) == (130, ""), out
+    assert is_gone(worker)
+    assert "Results written to run/results.json" in out
+
+
+def test_a_hangup_that_nohup_ignores_stops_nothing(tmp_path: Path) -> None:
+    with benchmark(tmp_path, "--steps", "2", ignoring=signal.SIGHUP) as parent:
+        wait_for((tmp_path / "run" / "results.json").exists, "the first results")
+        parent.send_signal(signal.SIGHUP)
+        out, err = parent.communicate(timeout=90)
+    assert (parent.returncode, err) == (0, ""), out
+    assert json.loads((tmp_path / "run" / "results.json").read_text())["complete"] is True
+
+
+def was_asked_to_end(pid: int) -> bool:
+    """Whether SIGTERM waits to be delivered (proc_pid_status(5): ShdPnd is a mask of them)."""
+    status = Path(f"/proc/{pid}/status")
+    if not status.exists():
+        pytest.skip("this system does not tell which signals are pending")
+    (mask,) = [line.split()[1] for line in status.read_text().splitlines() if "ShdPnd" in line]
+    return bool(int(mask, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def wait_for_second_training(parent: int, results: Path) -> int:

@@ -19,9 +19,13 @@ from worker.protocol import (
     Step,
     TrialSpec,
 )
+from your_ai import device, journal
+from your_ai.machine import Machine
 from your_ai.models import Model
 from your_ai.observation import Observation
 from your_ai.plan import Trial
+from your_ai.record import Ended, TrialRecord, recall, to_json
+from your_ai.run import Run
 
 CONFIG = {**tiny.LLAMA, "max_position_embeddings": 2048}
 
@@ -92,3 +96,45 @@ def passing_events(
 def observed(*events: Event, returncode: int = 0, **changed: Any) -> Observation:
     """An observation of a worker that reported these events and then ended."""
     return Observation(events, returncode, 31.0, **changed)
+
+
+_LINES: dict[tuple[int, int], bytes] = {}
+
+
+def kept(ended: Ended) -> TrialRecord:
+    """What a run remembers of it; `read` has the rest, by way of a line of a journal."""
+    entry = to_json(ended)
+    line = journal.encode(journal.Record("ended", {"entry": entry}))
+    place = (len(_LINES), len(line))
+    _LINES[place] = line
+    return recall(ended.trial, entry, place)
+
+
+def read(record: TrialRecord) -> dict[str, Any]:
+    """The whole entry of a record that `kept` returned."""
+    line = journal.decode(_LINES[record.place])
+    assert line is not None
+    entry: dict[str, Any] = line.fields["entry"]
+    return entry
+
+
+def run(*trials: Trial, **changed: Any) -> Run:
+    """A run of these trials on a Mac."""
+    facts: dict[str, Any] = {
+        "command": "benchmark",
+        "arguments": {},
+        "machine": Machine("macOS", "26.1", "arm64", 12, 36 * 2**30, "3.11.7"),
+        "device": device.Device(
+            "metal", "Apple M3 Pro", 36 * 2**30, 27 * 2**30, None, {"mlx": "0.32.4"}
+        ),
+        "trials": trials or (trial(),),
+        "search": None,
+        "deadline": 3600.0,
+        "keep_going": False,
+        "started_at": "2026-01-02T03:04:00Z",
+        "run_dir": "/runs/1",
+        "output": None,
+        "version": "1.0",
+        **changed,
+    }
+    return Run(**facts)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from tests.unit.builders import model, observed, passing_events, spec
+from tests.unit import builders
+from tests.unit.builders import kept, model, observed, passing_events, spec
 from worker.protocol import OverBudget, Phase
 from your_ai.console import Console
 from your_ai.device import Device
@@ -12,8 +15,8 @@ from your_ai.machine import Machine
 from your_ai.observation import Observation
 from your_ai.outcome import Outcome, OutcomeKind, classify
 from your_ai.plan import Trial
-from your_ai.record import TrialRecord
-from your_ai.results import Run
+from your_ai.record import Ended, TrialRecord
+from your_ai.run import Run
 from your_ai.units import GB
 
 PASSING = observed(*passing_events(needed=6 * GB, peak=int(12.4 * GB)))
@@ -47,11 +50,11 @@ Results written to out.json
 def ended(
     index: int, name: str, params: str, outcome: Outcome | None = None, seen: Observation = PASSING
 ) -> TrialRecord:
-    trial = Trial(index, model(name, params), spec())
+    trial = Trial(index, model(name, params), spec(budget_bytes=int(28.8 * GB)))
     log = f"/runs/1/logs/{index}.log"
     if outcome is not None and outcome.kind is OutcomeKind.SKIPPED:
-        return TrialRecord(trial, outcome, "2026-01-02T03:04:05Z")
-    return TrialRecord(trial, outcome or classify(seen, 5), "2026-01-02T03:04:05Z", seen, log)
+        return kept(Ended(trial, outcome, "2026-01-02T03:04:05Z"))
+    return kept(Ended(trial, outcome or classify(seen, 5), "2026-01-02T03:04:05Z", seen, log))
 
 
 LADDER = [
@@ -69,19 +72,14 @@ LADDER = [
 
 
 def run(machine_gb: int = 36, device: Device | None = None) -> Run:
-    return Run(
-        machine=Machine("macOS", "26.1", "arm64", 12, machine_gb * GB, "3.11.7"),
-        device=device or Device("metal", "Apple M3 Pro", 36 * GB, 27 * GB, None, {}),
-        budget_bytes=int(28.8 * GB),
-        trials=tuple(record.trial for record in LADDER),
-        started_at="2026-01-02T03:04:00Z",
-        run_dir="/runs/1",
-    )
+    changed: dict[str, Any] = {} if device is None else {"device": device}
+    machine = Machine("macOS", "26.1", "arm64", 12, machine_gb * GB, "3.11.7")
+    return builders.run(*(record.trial for record in LADDER), machine=machine, **changed)
 
 
 def print_all(console: Console, records: list[TrialRecord]) -> None:
     console.note("something to know")
-    console.begin(run())
+    console.begin(run(), 0)
     for record in records:
         console.trial_began(record.trial, len(records))
         console.trial_ended(record)
@@ -107,7 +105,7 @@ def test_a_gpus_own_memory_is_named_where_it_is_not_the_machines(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     device = Device("cuda", "NVIDIA H200", 150_754_820_096, None, None, {})
-    Console(quiet=False).begin(run(128, device))
+    Console(quiet=False).begin(run(128, device), 0)
     assert (
         "System Memory: 128.00 GB (budget 28.8 GB, training on NVIDIA H200 (cuda), "
         "140.40 GB of its own)\n"
@@ -143,3 +141,11 @@ def test_every_other_outcome_has_its_line(
 def test_over_budget_says_what_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
     Console(quiet=False).trial_ended(ended(1, "a", "7B", seen=OVER))
     assert capsys.readouterr().out == "✗ Over budget (needs at least 30.0 GB)\n"
+
+
+@pytest.mark.parametrize(("done", "words"), [(1, "1 trial of it is"), (3, "3 trials of it are")])
+def test_a_resumed_run_says_what_is_done(
+    done: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Console(quiet=False).begin(run(), done)
+    assert f"\nResuming the run of 2026-01-02T03:04:00Z: {words} done.\n" in capsys.readouterr().out

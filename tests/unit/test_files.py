@@ -6,12 +6,17 @@ import os
 import stat
 import subprocess
 import sys
+import weakref
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from your_ai.errors import UsageError
-from your_ai.files import check_writable, write_atomically
+from your_ai.files import check_writable, json_pieces, write_atomically
 
 # Writes until it is killed in the middle of the content, as by a full disk: RLIMIT_FSIZE sends
 # SIGXFSZ, which ends the process at once when it is not ignored, as Python does.
@@ -21,7 +26,7 @@ from pathlib import Path
 from your_ai.files import write_atomically
 signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-write_atomically(Path(sys.argv[1]), b"new" * 10_000)
+write_atomically(Path(sys.argv[1]), [b"new" * 10_000])
 """
 
 
@@ -30,7 +35,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_new_file(tmp_path: Path) -> None:
-    write_atomically(tmp_path / "out.json", b"content")
+    write_atomically(tmp_path / "out.json", [b"content"])
     assert (tmp_path / "out.json").read_bytes() == b"content"
     assert names(tmp_path) == ["out.json"]
 
@@ -39,7 +44,7 @@ def test_an_old_file_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     path.write_bytes(b"old and longer")
     with path.open("rb") as reader:
-        write_atomically(path, b"new")
+        write_atomically(path, [b"new"])
         assert reader.read() == b"old and longer"  # a reader keeps the file that it opened
     assert path.read_bytes() == b"new"
 
@@ -68,7 +73,7 @@ def test_a_failure_in_the_middle_leaves_the_old_file_and_nothing_else(tmp_path: 
 def test_a_file_is_as_readable_as_any_other(tmp_path: Path, umask: int, mode: int) -> None:
     before = os.umask(umask)
     try:
-        write_atomically(tmp_path / "out.json", b"x")
+        write_atomically(tmp_path / "out.json", [b"x"])
         assert os.umask(umask) == umask  # and the umask is as it was
     finally:
         os.umask(before)
@@ -85,7 +90,7 @@ def test_a_symbolic_link_stays_and_its_target_is_written(tmp_path: Path) -> None
         link.unlink(missing_ok=True)
         link.symlink_to("there/real.json")
         check_writable(link)
-        write_atomically(link, b"new")
+        write_atomically(link, [b"new"])
         assert link.is_symlink()
         assert target.read_bytes() == b"new"
     assert names(tmp_path / "there") == ["real.json"]
@@ -93,7 +98,7 @@ def test_a_symbolic_link_stays_and_its_target_is_written(tmp_path: Path) -> None
 
 def test_a_device_is_written_to_not_replaced() -> None:
     check_writable(Path("/dev/null"))
-    write_atomically(Path("/dev/null"), b"x")
+    write_atomically(Path("/dev/null"), [b"x"])
     assert Path("/dev/null").is_char_device()
 
 
@@ -102,7 +107,7 @@ def test_a_full_device_fails_when_it_is_written() -> None:
         pytest.skip("no /dev/full here")
     check_writable(Path("/dev/full"))
     with pytest.raises(OSError, match="No space left"):
-        write_atomically(Path("/dev/full"), b"x")
+        write_atomically(Path("/dev/full"), [b"x"])
     assert Path("/dev/full").is_char_device()
 
 
@@ -111,7 +116,7 @@ def test_standard_output_is_written_to_where_it_is_a_pipe_and_where_it_is_a_file
 ) -> None:
     program = (
         "from pathlib import Path; from your_ai.files import *\n"
-        "out = Path('/dev/stdout'); check_writable(out); write_atomically(out, b'content')"
+        "out = Path('/dev/stdout'); check_writable(out); write_atomically(out, [b'content'])"
     )
     command = [sys.executable, "-c", program]
     link = Path("/dev/stdout").readlink()
@@ -127,7 +132,7 @@ def test_standard_output_is_written_to_where_it_is_a_pipe_and_where_it_is_a_file
 def test_a_name_of_the_greatest_length_can_be_written(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 255)
     check_writable(path)
-    write_atomically(path, b"x")
+    write_atomically(path, [b"x"])
     assert names(tmp_path) == [path.name]
 
 
@@ -167,3 +172,41 @@ def test_the_question_leaves_nothing_behind_and_changes_nothing(tmp_path: Path) 
     check_writable(path)
     assert path.read_bytes() == b"old"
     assert names(tmp_path) == ["out.json"]
+
+
+JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
+
+
+def streamed(value: Any) -> Any:
+    """The same, each list in a dictionary as an iterator that can be read once."""
+    if isinstance(value, dict):
+        return {key: streamed(item) for key, item in value.items()}
+    return iter([streamed(item) for item in value]) if isinstance(value, list) else value
+
+
+@given(st.dictionaries(st.text(), JSON))
+def test_json_in_pieces_is_the_json_of_the_whole(content: dict[str, Any]) -> None:
+    whole = orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    assert b"".join(json_pieces(content)) == whole
+    assert b"".join(json_pieces(streamed(content))) == whole
+
+
+def test_what_an_iterator_yields_is_never_held() -> None:
+    alive: weakref.WeakSet[Big] = weakref.WeakSet()
+    most = 0
+    for _ in json_pieces({"list": (Big({"x": n}, alive) for n in range(100))}):
+        most = max(most, len(alive))
+    assert most <= 2
+
+
+class Big(dict[str, int]):
+    """A dictionary that can be counted."""
+
+    __hash__ = object.__hash__  # type: ignore[assignment]  # to be in a set
+
+    def __init__(self, content: dict[str, int], alive: weakref.WeakSet[Big]) -> None:
+        super().__init__(content)
+        alive.add(self)

@@ -21,7 +21,7 @@ from your_ai.history import History, Measurement, training_of
 from your_ai.machine import Machine
 from your_ai.outcome import classify
 from your_ai.plan import TrainingOptions, Trial
-from your_ai.record import TrialRecord, to_json
+from your_ai.record import Ended, to_json
 
 GB = 2**30
 TRIAL = trial()
@@ -39,7 +39,7 @@ def entry(trial: Trial = TRIAL, *, over_budget: bool = False, **changed: Any) ->
         loaded = next(i for i, event in enumerate(events) if isinstance(event, Loaded))
         events = (*events[: loaded + 2], OverBudget(3.0, Phase.TIGHT, 9 * GB, planned=False))
     seen = observed(*events, returncode=int(over_budget))
-    record = TrialRecord(trial, classify(seen, 5), "2026-01-02T03:04:05Z", seen, "/log")
+    record = Ended(trial, classify(seen, 5), "2026-01-02T03:04:05Z", seen, "/log")
     content: dict[str, Any] = orjson.loads(orjson.dumps(to_json(record)))
     return {**content, "optimal_config": None}
 

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from tests.unit import builders
+from tests.unit.builders import read
 from worker.protocol import OverBudget, Phase, Step
 from your_ai.console import Console
-from your_ai.device import Device
 from your_ai.grid import Configuration, make_grid
-from your_ai.machine import Machine
 from your_ai.optimization import Optimization, SearchOptions, optimal_config, search_for
 from your_ai.outcome import Outcome, OutcomeKind, classify
-from your_ai.record import TrialRecord
-from your_ai.results import Entry, Run, document
+from your_ai.record import Ended, TrialRecord
+from your_ai.results import Entry, document
+from your_ai.run import Run
 from your_ai.search import Objective, Search
 
 GB = 2**30
@@ -37,12 +37,12 @@ def record(
         events = builders.passing_events(needed=int(needed_gb * GB), peak=int(needed_gb * GB))
         slower = (replace(e, seconds=seconds) if isinstance(e, Step) else e for e in events)
         seen = builders.observed(*slower)
-    return TrialRecord(trial, classify(seen, trial.spec.steps), AT, seen, "trial.log")
+    return builders.kept(Ended(trial, classify(seen, trial.spec.steps), AT, seen, "trial.log"))
 
 
 def interrupted(batch: int, rank: int, layers: int) -> TrialRecord:
     trial = builders.trial().with_configuration(Configuration(batch, rank, layers))
-    return TrialRecord(trial, Outcome(OutcomeKind.INTERRUPTED, "interrupted"), AT)
+    return builders.kept(Ended(trial, Outcome(OutcomeKind.INTERRUPTED, "interrupted"), AT))
 
 
 def found(*records: TrialRecord, objective: Objective = Objective.CAPACITY) -> Optimization:
@@ -80,7 +80,7 @@ def failed(batch: int, rank: int, layers: int, kind: OutcomeKind, *, ran: bool) 
     """A trial that failed for another reason than memory; the worker ``ran``, or never did."""
     trial = builders.trial().with_configuration(Configuration(batch, rank, layers))
     seen = builders.observed(*builders.began(Phase.LOAD, 1.0), returncode=1) if ran else None
-    return TrialRecord(trial, Outcome(kind, "why"), AT, seen, "trial.log")
+    return builders.kept(Ended(trial, Outcome(kind, "why"), AT, seen, "trial.log"))
 
 
 @pytest.mark.parametrize("objective", Objective)
@@ -97,7 +97,7 @@ def test_a_crash_ends_the_search_but_is_no_proof(capsys: pytest.CaptureFixture[s
     done = found(record(1, 16, 2, 5.0), record(1, 8, 1, 4.0), crash)
     assert done.is_finished
     assert not done.is_proven
-    written = optimal_config(done)
+    written = optimal_config(done, read)
     assert (written["complete"], written["proven"]) == (True, False)
     assert [f["outcome"] for f in written["certificate"]["failures"]] == ["crash"]
     Console(quiet=False).end_search(done, "out.json")
@@ -154,7 +154,7 @@ def test_two_trials_alike_are_both_in_the_pareto_set() -> None:
 
 
 def test_the_optimal_config_has_the_seed_keys_first() -> None:
-    written = optimal_config(NEARLY)
+    written = optimal_config(NEARLY, read)
     assert list(written)[:8] == [
         "model",
         "optimal_batch_size",
@@ -182,7 +182,7 @@ def test_the_optimal_config_has_the_seed_keys_first() -> None:
 
 
 def test_where_nothing_passed_the_trials_are_kept_all_the_same() -> None:
-    written = optimal_config(found(record(1, 8, 1, None)))
+    written = optimal_config(found(record(1, 8, 1, None)), read)
     empty = {key for key, value in written.items() if value is None}
     assert empty == {
         "optimal_batch_size",
@@ -194,19 +194,12 @@ def test_where_nothing_passed_the_trials_are_kept_all_the_same() -> None:
         "needed_memory_bytes",
         "tokens_per_second",
     }
-    assert len(written["all_results"]) == 1
+    assert len(list(written["all_results"])) == 1
     assert written["complete"] is True
 
 
 def run() -> Run:
-    return Run(
-        machine=Machine("macOS", "26.1", "arm64", 12, 36 * GB, "3.11.7"),
-        device=Device("metal", "Apple M3 Pro", 36 * GB, 27 * GB, None, {}),
-        budget_bytes=8 * GB,
-        trials=(NEARLY.records[0].trial,),
-        started_at=AT,
-        run_dir="/runs/1",
-    )
+    return builders.run(NEARLY.records[0].trial)
 
 
 @pytest.mark.parametrize("is_done", [False, True])
@@ -214,7 +207,7 @@ def test_a_run_is_complete_when_its_search_is(is_done: bool) -> None:
     extra = (record(4, 16, 1, None),) if is_done else ()
     optimization = found(*NEARLY.records, *extra)
     entries = [Entry(NEARLY.records[0], optimization)]
-    content: dict[str, Any] = json.loads(document(run(), entries))
+    content: dict[str, Any] = json.loads(b"".join(document(run(), entries, read)))
     assert content["complete"] is is_done
     assert content["results"][0]["optimal_config"]["optimal_batch_size"] == 4
 
@@ -244,7 +237,7 @@ def test_a_model_that_cannot_be_estimated_is_searched_all_the_same() -> None:
 def test_what_the_console_says_of_a_search(capsys: pytest.CaptureFixture[str]) -> None:
     console = Console(quiet=False)
     done = found(*NEARLY.records, record(4, 16, 1, None))
-    console.begin_search(run(), done.records[0].trial, done)
+    console.begin_search(run(), done.records[0].trial, done, 0)
     for number, each in enumerate(done.records, start=1):
         console.candidate_began(each.trial, number)
         console.trial_ended(each)

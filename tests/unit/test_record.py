@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.builders import CONFIG, began, model, observed, passing_events, spec
+from tests.unit.builders import CONFIG, began, kept, model, observed, passing_events, spec
 from worker.protocol import Failed, Loaded, Memory, ModelSource, Passed, Phase, Quantization
 from your_ai.observation import FootprintSample
 from your_ai.outcome import Outcome, OutcomeKind, classify
 from your_ai.plan import Trial
-from your_ai.record import TIMELINE_POINTS, TrialRecord, thin_out, to_json
+from your_ai.record import TIMELINE_POINTS, Ended, thin_out, to_json
 
 SAMPLE: st.SearchStrategy[list[float]] = st.builds(
     lambda at, size: [at, float(size)], st.floats(0, 1e6), st.integers(0, 2**40)
@@ -49,11 +49,11 @@ def test_a_short_timeline_is_left_as_it_is(samples: list[list[float]]) -> None:
     assert thin_out(samples, max(1, len(samples))) == samples
 
 
-def record_of_pass() -> TrialRecord:
+def record_of_pass() -> Ended:
     footprints = (FootprintSample(0.5, 100), FootprintSample(1.0, 300))
     seen = observed(*passing_events(), footprint_peak_bytes=400, footprints=footprints)
     trial = Trial(1, model(), spec())
-    return TrialRecord(trial, classify(seen, 5), "2026-01-02T03:04:05Z", seen, "logs/01-tiny.log")
+    return Ended(trial, classify(seen, 5), "2026-01-02T03:04:05Z", seen, "logs/01-tiny.log")
 
 
 def test_a_pass_has_all_its_figures() -> None:
@@ -131,7 +131,7 @@ def test_a_failure_keeps_what_was_measured_until_then() -> None:
     loaded = Loaded(1.5, 0.5, 1000, 2000, 10, 1)
     seen = observed(*began(Phase.TIGHT, 2.0), loaded, returncode=-signal.SIGKILL, oom_kills=1)
     trial = Trial(1, model(), spec())
-    entry = to_json(TrialRecord(trial, classify(seen, 5), "2026-01-02T03:04:05Z", seen, "x.log"))
+    entry = to_json(Ended(trial, classify(seen, 5), "2026-01-02T03:04:05Z", seen, "x.log"))
     assert (entry["success"], entry["outcome"]) == (False, "oom")
     assert entry["error"] == "the kernel killed the worker for memory"
     assert "OOM counter rose by 1" in entry["evidence"]
@@ -142,7 +142,7 @@ def test_a_failure_keeps_what_was_measured_until_then() -> None:
 
 def test_a_skipped_trial_has_its_reason_and_no_figures() -> None:
     skipped = Outcome(OutcomeKind.SKIPPED, "larger than mid, which ran out of memory")
-    entry = to_json(TrialRecord(Trial(1, model(), spec()), skipped, "2026-01-02T03:04:05Z"))
+    entry = to_json(Ended(Trial(1, model(), spec()), skipped, "2026-01-02T03:04:05Z"))
     assert (entry["success"], entry["outcome"]) == (False, "skipped")
     assert entry["error"] == "larger than mid, which ran out of memory"
     assert "steps" not in entry
@@ -166,14 +166,16 @@ def test_an_oom_proves_a_model_too_large_only_before_mlx_ran_ahead() -> None:
         (ahead, Phase.RELAXED, False),
     ):
         seen = observed(*events, Failed(9.0, phase, "RuntimeError", text), returncode=1)
-        record = TrialRecord(Trial(1, model(), spec()), classify(seen, 5), "", seen)
+        ended = Ended(Trial(1, model(), spec()), classify(seen, 5), "", seen)
+        record = kept(ended)
         assert record.outcome.kind is OutcomeKind.OOM
         assert record.proves_too_large is too_large
-        assert (to_json(record)["needed_memory_bytes"] is None) is too_large
+        assert (to_json(ended)["needed_memory_bytes"] is None) is too_large
 
 
 def test_only_an_oom_proves_a_model_too_large() -> None:
-    assert not record_of_pass().proves_too_large
+    assert not kept(record_of_pass()).proves_too_large
     seen = observed(Failed(9.0, Phase.LOAD, "ValueError", "Missing 4 parameters"), returncode=1)
-    record = TrialRecord(Trial(1, model(), spec()), classify(seen, 5), "", seen)
+    ended = Ended(Trial(1, model(), spec()), classify(seen, 5), "", seen)
+    record = kept(ended)
     assert not record.proves_too_large

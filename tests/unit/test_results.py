@@ -10,44 +10,34 @@ from typing import Any
 
 import pytest
 
-from tests.unit.builders import model, observed, passing_events, spec
+from tests.unit.builders import kept, model, observed, passing_events, read, run, spec
 from worker.protocol import Step
-from your_ai import __version__
-from your_ai.device import Device
-from your_ai.machine import Machine
 from your_ai.outcome import Outcome, OutcomeKind, classify
 from your_ai.plan import Trial
-from your_ai.record import TrialRecord
-from your_ai.results import Entry, Run, document, recommended
+from your_ai.record import Ended, TrialRecord
+from your_ai.results import Entry, document, recommended
 from your_ai.rundir import make_run_dir
 
 BUDGET = int(28.8 * 2**30)
 
 
-def record(name: str, params: str, kind: OutcomeKind = OutcomeKind.PASS) -> TrialRecord:
-    trial = Trial(1, model(name, params), spec())
+def ended(name: str, params: str, kind: OutcomeKind = OutcomeKind.PASS) -> Ended:
+    trial = Trial(1, model(name, params), spec(budget_bytes=BUDGET))
     seen = observed(*passing_events())
     if kind is OutcomeKind.PASS:
-        return TrialRecord(trial, classify(seen, 5), "2026-01-02T03:04:05Z", seen, "x.log")
-    return TrialRecord(trial, Outcome(kind, "some reason"), "2026-01-02T03:04:05Z")
+        return Ended(trial, classify(seen, 5), "2026-01-02T03:04:05Z", seen, "x.log")
+    return Ended(trial, Outcome(kind, "some reason"), "2026-01-02T03:04:05Z")
 
 
-def run(*records: TrialRecord, planned: int | None = None) -> Run:
-    trials = tuple(r.trial for r in records) or (Trial(1, model(), spec()),)
-    return Run(
-        machine=Machine("macOS", "26.1", "arm64", 12, 36 * 2**30, "3.11.7"),
-        device=Device("metal", "Apple M3 Pro", 36 * 2**30, 27 * 2**30, None, {"mlx": "0.32.4"}),
-        budget_bytes=BUDGET,
-        trials=trials * (planned or 1),
-        started_at="2026-01-02T03:04:00Z",
-        run_dir="/runs/1",
-    )
+def record(name: str, params: str, kind: OutcomeKind = OutcomeKind.PASS) -> TrialRecord:
+    return kept(ended(name, params, kind))
 
 
-def written(*records: TrialRecord, planned: int | None = None) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads(
-        document(run(*records, planned=planned), [Entry(record) for record in records])
-    )
+def written(*records: TrialRecord, planned: int = 1) -> dict[str, Any]:
+    trials = [record.trial for record in records]
+    entries = [Entry(record) for record in records]
+    pieces = document(run(*(trials * planned)), entries, read)
+    content: dict[str, Any] = json.loads(b"".join(pieces))
     return content
 
 
@@ -91,7 +81,7 @@ def test_the_seed_keys_are_all_there_first_and_as_they_were() -> None:
 
 def test_the_runs_own_facts() -> None:
     content = written(record("a", "7B"))
-    assert content["your_ai_version"] == __version__
+    assert content["your_ai_version"] == "1.0"
     assert content["budget_bytes"] == BUDGET
     assert content["machine"]["memory_bytes"] == 36 * 2**30
     assert content["device"]["name"] == "Apple M3 Pro"
@@ -130,12 +120,12 @@ def test_nothing_is_recommended_when_nothing_passed(kind: OutcomeKind) -> None:
 
 
 def test_a_loss_that_is_no_number_is_null_in_json() -> None:
-    ended = record("a", "7B")
-    assert ended.seen is not None
+    passed = ended("a", "7B")
+    assert passed.seen is not None
     events = tuple(
-        replace(e, loss=math.nan) if isinstance(e, Step) else e for e in ended.seen.events
+        replace(e, loss=math.nan) if isinstance(e, Step) else e for e in passed.seen.events
     )
-    content = written(replace(ended, seen=replace(ended.seen, events=events)))
+    content = written(kept(replace(passed, seen=replace(passed.seen, events=events))))
     assert {step["loss"] for step in content["results"][0]["steps"]} == {None}
 
 

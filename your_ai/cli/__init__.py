@@ -10,10 +10,13 @@ import click
 
 from your_ai import __version__
 from your_ai.errors import ExitCode, YourAIError
+from your_ai.interrupts import interrupts
+from your_ai.terminal import printable
 
 _COMMANDS = {
     "benchmark": "Measure which models this machine can fine-tune, and how fast.",
     "optimize": "Find the largest training configuration of one model that fits, with proof.",
+    "runs": "List the runs kept on this machine, and which can be resumed.",
     "recommend": "Say at once which models should fit, from estimates and earlier measurements.",
 }
 
@@ -47,13 +50,14 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         # Where the locale has no ✓, show something else rather than end a night's run.
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    interrupts.install()
     try:
         result = cli.main(prog_name="your_ai", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         code = error.exit_code
     except YourAIError as error:
-        click.echo(f"Error: {error}", err=True)
+        click.echo(printable(f"Error: {error}"), err=True)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)

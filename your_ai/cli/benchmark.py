@@ -23,18 +23,18 @@ from your_ai.cli.options import (
     training,
 )
 from your_ai.cli.options import models as model_options
-from your_ai.cli.running import OpenRun, open_run, plan_trials
+from your_ai.cli.running import OpenRun, begun, new_run, plan_trials, resumed
 from your_ai.console import Console
 from your_ai.device import Device, from_probe
 from your_ai.errors import ExitCode, UsageError
 from your_ai.files import check_writable
-from your_ai.optimization import Optimization, SearchOptions, search_for
+from your_ai.optimization import Optimization, search_for
 from your_ai.plan import Trial
 from your_ai.probe import probe_device
 from your_ai.record import TrialRecord
 from your_ai.results import Entry
-from your_ai.session import now, run_search, run_trials
-from your_ai.supervisor import Limits
+from your_ai.run import Run
+from your_ai.session import now
 
 
 @click.command(name="benchmark")
@@ -52,9 +52,7 @@ def command(
     names: Sequence[str],
     suite_name: str | None,
     optimize: bool,
-    keep_going: bool,
-    timeout: float,
-    run_dir: Path | None,
+    resume: bool,
     quiet: bool,
     **arguments: Any,
 ) -> ExitCode:
@@ -63,6 +61,10 @@ def command(
     Each model is trained for a few real LoRA steps in a process of its own, smallest first. A model
     that runs out of memory ends that process alone.
     """
+    context = click.get_current_context()
+    if resume:
+        with resumed(context) as opened:
+            return _go(opened, Console(quiet=quiet))
     check_models(names, suite_name)
     if not optimize and (unused := about_search(arguments)):
         raise UsageError(f"{unused[0]} is about a search; add --optimize.")
@@ -77,9 +79,9 @@ def command(
         chosen = [models.from_preset(preset) for preset in suite.presets]
     trained = training(arguments, presets.training_of([model.name for model in chosen]))
     trials = plan_trials(chosen, trained, device, max_memory)
-    opened = open_run(host, device, trials, run_dir, output)
-    search = searching(arguments) if optimize else None
-    return _run(opened, search, Limits(deadline=timeout), console, keep_going=keep_going)
+    run = new_run(context, host, device, trials, searching(arguments) if optimize else None)
+    with begun(run) as opened:
+        return _go(opened, console)
 
 
 def _suite(name: str | None, device: Device, console: Console) -> presets.Suite:
@@ -92,47 +94,41 @@ def _suite(name: str | None, device: Device, console: Console) -> presets.Suite:
     return presets.suite(name or "default")
 
 
-def _run(
-    opened: OpenRun,
-    search: SearchOptions | None,
-    limits: Limits,
-    console: Console,
-    *,
-    keep_going: bool,
-) -> ExitCode:
-    """Run the trials, print and write each as it ends, and tell how the command should end."""
+def _go(opened: OpenRun, console: Console) -> ExitCode:
+    """Run the trials, print and write each as it ends; how the command should end."""
     run = opened.run
-    console.begin(run)
-    for progress in run_trials(run.trials, opened.path, limits, keep_going=keep_going):
+    console.begin(run, opened.done_before)
+    for progress in opened.session.trials():
         if isinstance(progress, Trial):
             console.trial_began(progress, len(run.trials))
             continue
-        opened.entries.append(_entry(progress, search, run.device))
+        opened.entries.append(_entry(progress, run))
         opened.write()
         console.trial_ended(progress)
-        _optimize(opened, limits, console)
+        _optimize(opened, console)
         if opened.entries[-1].was_interrupted:
             break
+    opened.write_now()
     console.end([entry.record for entry in opened.entries], str(opened.targets[-1]))
     return opened.exit_code()
 
 
-def _entry(record: TrialRecord, options: SearchOptions | None, device: Device) -> Entry:
+def _entry(record: TrialRecord, run: Run) -> Entry:
     """A model's entry; with the search that starts from its trial, where it passed."""
-    if options is None or not record.passed or record.interrupted:
+    if run.search is None or not record.passed or record.interrupted:
         return Entry(record)
-    search = search_for(record.trial, options, device.backend)
+    search = search_for(record.trial, run.search, run.device.backend)
     return Entry(record, Optimization(search, (record,), now()))
 
 
-def _optimize(opened: OpenRun, limits: Limits, console: Console) -> None:
+def _optimize(opened: OpenRun, console: Console) -> None:
     """Run the search that the last entry asks for, if it does."""
     entry = opened.entries[-1]
     found = entry.optimization
     if found is None:
         return
     console.optimizing()
-    for progress in run_search(entry.record.trial, found, opened.path, limits):
+    for progress in opened.session.search(entry.record.trial, found):
         if isinstance(progress, Optimization):
             found = progress
             opened.entries[-1] = Entry(entry.record, found)

@@ -9,7 +9,7 @@ import click
 
 from your_ai import machine, models, presets
 from your_ai.cli.options import RESULTS, RUN, SEARCH, STEPS, TENSORS, options, searching, training
-from your_ai.cli.running import OpenRun, open_run, plan_trials
+from your_ai.cli.running import OpenRun, begun, new_run, plan_trials, resumed
 from your_ai.console import Console
 from your_ai.device import from_probe
 from your_ai.errors import ExitCode
@@ -18,20 +18,18 @@ from your_ai.optimization import Optimization, search_for
 from your_ai.plan import Trial
 from your_ai.probe import probe_device
 from your_ai.results import Entry
-from your_ai.session import now, run_search
-from your_ai.supervisor import Limits
+from your_ai.session import now
 
 
 @click.command(name="optimize")
-@click.argument("model")
+@click.argument("model", required=False)
 @options(SEARCH, TENSORS, STEPS, RESULTS, RUN)
 def command(
     *,
-    model: str,
+    model: str | None,
     max_memory: float | None,
     output: Path | None,
-    timeout: float,
-    run_dir: Path | None,
+    resume: bool,
     quiet: bool,
     **arguments: Any,
 ) -> ExitCode:
@@ -40,26 +38,33 @@ def command(
     MODEL is a preset, a folder, or ORG/NAME on the Hugging Face Hub. Every answer is proven: each
     better configuration failed in a trial, or is at least as large on every axis as one that did.
     """
+    context = click.get_current_context()
+    if resume:
+        with resumed(context) as opened:
+            return _go(opened, Console(quiet=quiet))
+    if model is None:
+        raise click.MissingParameter(ctx=context, param_type="argument", param_hint="MODEL")
     if output is not None:
         check_writable(output)
     search = searching(arguments)
-    console = Console(quiet=quiet)
     host = machine.describe()
     chosen = [models.find(model)]
     device = from_probe(probe_device(), host)
     trained = training(arguments, presets.training_of([chosen[0].name]))
-    (trial,) = plan_trials(chosen, trained, device, max_memory)
-    opened = open_run(host, device, (trial,), run_dir, output)
-    found = Optimization(search_for(trial, search, device.backend), (), now())
-    return _run(opened, trial, found, Limits(deadline=timeout), console)
+    trials = plan_trials(chosen, trained, device, max_memory)
+    run = new_run(context, host, device, trials, search)
+    with begun(run) as opened:
+        return _go(opened, Console(quiet=quiet))
 
 
-def _run(
-    opened: OpenRun, trial: Trial, found: Optimization, limits: Limits, console: Console
-) -> ExitCode:
+def _go(opened: OpenRun, console: Console) -> ExitCode:
     """Run the search, print and write each trial as it ends; how the command should end."""
-    console.begin_search(opened.run, trial, found)
-    for progress in run_search(trial, found, opened.path, limits):
+    run = opened.run
+    (trial,) = run.trials
+    assert run.search is not None
+    found = Optimization(search_for(trial, run.search, run.device.backend), (), now())
+    console.begin_search(run, trial, found, opened.done_before)
+    for progress in opened.session.search(trial, found):
         if isinstance(progress, Trial):
             console.candidate_began(progress, len(found.records) + 1)
             continue
@@ -67,5 +72,6 @@ def _run(
         opened.entries = [Entry(found.best or found.records[-1], found)]
         opened.write()
         console.trial_ended(found.records[-1])
+    opened.write_now()
     console.end_search(found, str(opened.targets[-1]))
     return opened.exit_code()

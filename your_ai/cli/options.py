@@ -146,7 +146,12 @@ RUN: Group = (
     click.option(
         "--run-dir",
         type=click.Path(path_type=Path),
-        help="Where to keep logs and results. [a new one]",
+        help="Where to keep journal, logs and results. [a new one]",
+    ),
+    click.option(
+        "--resume",
+        is_flag=True,
+        help="Go on with the last run, or the one in --run-dir: what it has done is not repeated.",
     ),
 )
 _NAMES = tuple(TrainingOptions.__dataclass_fields__)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from your_ai.models import Model
 from your_ai.plan import plan
 from your_ai.rundir import runs_dir
 from your_ai.tables import recommendation
+from your_ai.terminal import printable
 
 
 @click.command(name="recommend")
@@ -67,7 +68,7 @@ def _columns() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def _write(output: Path, content: bytes) -> None:
+def _write(output: Path, content: Iterable[bytes]) -> None:
     try:
         write_atomically(output, content)
     except OSError as error:
@@ -76,7 +77,7 @@ def _write(output: Path, content: bytes) -> None:
 
 def _print(text: str) -> None:
     try:
-        click.echo(text)
+        click.echo(printable(text))
     except BrokenPipeError:  # nobody reads any more; the exit code still says it
         pass
     except OSError as error:

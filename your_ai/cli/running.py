@@ -2,41 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import contextlib
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
 
 from worker.protocol import Weights
-from your_ai import models, safetensors
-from your_ai.device import Device, budget_bytes
+from your_ai import __version__, models, safetensors
+from your_ai.device import Device, budget_bytes, from_probe
 from your_ai.errors import ExitCode, MachineError, UsageError
 from your_ai.files import write_atomically
-from your_ai.machine import Machine
+from your_ai.host.boot import boot_id
+from your_ai.interrupts import interrupts
+from your_ai.journal import JOURNAL, Journal
+from your_ai.machine import Machine, describe
 from your_ai.models import Model
+from your_ai.optimization import SearchOptions
+from your_ai.past import BEGAN, CLOSED, NOTHING, RESUMED, Past, past_of
 from your_ai.plan import TrainingOptions, Trial, plan
-from your_ai.probe import probe_models
-from your_ai.results import Entry, Run, document
-from your_ai.rundir import RESULTS, make_run_dir
-from your_ai.session import now
+from your_ai.probe import probe_device, probe_models
+from your_ai.results import Entry, document
+from your_ai.run import Run, check_same, from_fields, to_fields
+from your_ai.rundir import RESULTS, last_run_dir, make_run_dir
+from your_ai.session import Session, now
+
+_WITHOUT_EFFECT = frozenset({"resume", "run_dir", "output", "quiet"})
+"""Options that change nothing of what is measured, so that a resumed run may have others."""
+
+_WRITING_SHARE = 0.02
+"""Of a run's time, for its results: a thousand trials' take a while to write, and are safe in the
+journal anyway."""
 
 
 @dataclass
 class OpenRun:
-    """A run under way: where it is kept, what it has found, and what could not be written."""
+    """A run under way: what it has found, and where its results could not be written."""
 
     run: Run
-    path: Path
+    session: Session
+    done_before: int
     targets: Sequence[Path]
     entries: list[Entry] = field(default_factory=list)
     unwritten: str | None = None
+    _next_write: float = 0.0
 
     def write(self) -> None:
+        """Write the results, unless that was just done and took long."""
+        began = time.monotonic()
+        if began < self._next_write:
+            return
+        self.write_now()
+        ended = time.monotonic()
+        self._next_write = ended + (ended - began) / _WRITING_SHARE
+
+    def write_now(self) -> None:
         """Write every target that can be; the run goes on without one that cannot."""
-        content = document(self.run, self.entries)
         self.unwritten = None
         for target in self.targets:
             try:
-                write_atomically(target, content)
+                write_atomically(target, document(self.run, self.entries, self.session.entry))
             except OSError as error:
                 self.unwritten = (
                     f"Cannot write {target}: {error.strerror}; what was written before is intact."
@@ -50,10 +80,20 @@ class OpenRun:
         """
         if self.unwritten:
             raise MachineError(self.unwritten)
-        if any(entry.was_interrupted for entry in self.entries):
+        if interrupts.requested or any(entry.was_interrupted for entry in self.entries):
             return ExitCode.INTERRUPTED
         passed = any(entry.record.passed for entry in self.entries)
         return ExitCode.OK if passed else ExitCode.NONE_PASSED
+
+
+def given(context: click.Context) -> dict[str, str]:
+    """The options that the user gave and that change what is measured, as they would write them."""
+    return {
+        _name(parameter): _text(context.params[parameter.name])
+        for parameter in context.command.params
+        if parameter.name not in _WITHOUT_EFFECT
+        and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    }
 
 
 def plan_trials(
@@ -72,21 +112,102 @@ def plan_trials(
     return tuple(plan(known, options, budget))
 
 
-def open_run(
+def new_run(
+    context: click.Context,
     host: Machine,
     device: Device,
     trials: tuple[Trial, ...],
-    run_dir: Path | None,
-    output: Path | None,
-) -> OpenRun:
-    """Make the run's folder.
+    search: SearchOptions | None,
+) -> Run:
+    """The run that the command's options ask for; its folder is made.
 
     Raises:
-        UsageError: when it cannot be made, or holds another run.
+        UsageError: when the folder cannot be made, or holds another run.
     """
-    path = make_run_dir(run_dir)
-    run = Run(host, device, trials[0].spec.budget_bytes, trials, now(), str(path))
-    return OpenRun(run, path, [path / RESULTS, *([output] if output else [])])
+    asked = context.params
+    output: Path | None = asked["output"]
+    return Run(
+        command=str(context.command.name),
+        arguments=given(context),
+        machine=host,
+        device=device,
+        trials=trials,
+        search=search,
+        deadline=asked["timeout"],
+        keep_going=asked.get("keep_going", False),
+        started_at=now(),
+        run_dir=str(make_run_dir(asked["run_dir"])),
+        output=None if output is None else str(output),
+        version=__version__,
+    )
+
+
+@contextlib.contextmanager
+def begun(run: Run) -> Iterator[OpenRun]:
+    """A new run, whose folder is there; it is this process's until the end.
+
+    Raises:
+        UsageError: when the folder holds a run already.
+        MachineError: when its journal cannot be written.
+    """
+    with Journal.open(Path(run.run_dir)) as journal:
+        if any(True for _ in journal.records()):
+            raise UsageError(
+                f"{run.run_dir} holds another run; add --resume to go on with it, or choose "
+                "another --run-dir."
+            )
+        journal.append(BEGAN, {**_here(), "run": to_fields(run)})
+        yield from _under_way(run, journal, NOTHING, run.output)
+
+
+@contextlib.contextmanager
+def resumed(context: click.Context) -> Iterator[OpenRun]:
+    """The run in ``--run-dir``, or the last one, to go on with what it has not done yet.
+
+    Raises:
+        UsageError: when there is none, it is under way or damaged, or it was begun otherwise.
+        MachineError: when its journal cannot be written, or MLX does not work.
+    """
+    folder = context.params["run_dir"] or last_run_dir()
+    if not os.path.isfile(folder / JOURNAL):  # noqa: PTH113 - Path raises where a name is too long
+        raise UsageError(f"{folder} holds no run to resume; `your_ai runs` lists those kept.")
+    with Journal.open(folder) as journal:
+        records = journal.records()
+        first = next(records, None)
+        if first is None:
+            raise UsageError(f"The run in {folder} never began; start it without --resume.")
+        run = replace(from_fields(first[0].fields["run"]), run_dir=str(folder))
+        past = past_of(records)
+        if run.command != context.command.name:
+            raise UsageError(f"The run in {folder} is one of `your_ai {run.command} --resume`.")
+        check_same(run, given(context), from_probe(probe_device(), describe()), __version__)
+        journal.append(RESUMED, _here())
+        yield from _under_way(run, journal, past, context.params["output"] or run.output)
+
+
+def _under_way(
+    run: Run, journal: Journal, past: Past, output: Path | str | None
+) -> Iterator[OpenRun]:
+    targets = [Path(run.run_dir) / RESULTS, *([Path(output)] if output else [])]
+    opened = OpenRun(run, Session(run, journal, past), len(past.ended), targets)
+    with interrupts.deferred():
+        yield opened
+    complete = len(opened.entries) == len(run.trials) and all(e.is_complete for e in opened.entries)
+    journal.append(CLOSED, {"at": now(), "complete": complete})
+
+
+def _here() -> dict[str, Any]:
+    return {"at": now(), "pid": os.getpid(), "boot": boot_id()}
+
+
+def _name(parameter: click.Parameter) -> str:
+    return max(parameter.opts, key=len) if isinstance(parameter, click.Option) else "MODEL"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return {True: "on", False: "off"}.get(value, str(value)) if type(value) is bool else str(value)
 
 
 def _check_weights(chosen: Sequence[Model]) -> None:

@@ -28,6 +28,8 @@ _PHYS_FOOTPRINT_OFFSET = _UUID_BYTES + 7 * _FIELD_BYTES
 _LIFETIME_MAX_OFFSET = _UUID_BYTES + 28 * _FIELD_BYTES
 
 _PRESSURE_SYSCTL = b"kern.memorystatus_vm_pressure_level"
+_BOOT_SYSCTL = b"kern.bootsessionuuid"
+_MAX_TEXT_BYTES = 256
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,11 @@ def memory_pressure() -> PressureLevel | None:
     return None if value is None else parse_pressure_level(value)
 
 
+def boot_session() -> str | None:
+    """Ask the kernel for the UUID of this boot; None where it does not say."""
+    return _sysctl_text(_BOOT_SYSCTL)
+
+
 @functools.cache
 def _load_library(path: str) -> ctypes.CDLL | None:
     # Imported here, not above: only a Mac needs it, and the command has to start quickly.
@@ -132,6 +139,19 @@ def _proc_pid_rusage_v4(pid: int) -> bytes | None:
 
 
 def _sysctl_int(name: bytes) -> int | None:
+    import ctypes
+
+    raw = _sysctl(name, ctypes.sizeof(ctypes.c_int))
+    return None if raw is None else ctypes.c_int.from_buffer_copy(raw).value
+
+
+def _sysctl_text(name: bytes) -> str | None:
+    raw = _sysctl(name, None)
+    return None if raw is None else raw.partition(b"\0")[0].decode(errors="replace")
+
+
+def _sysctl(name: bytes, nbytes: int | None) -> bytes | None:
+    """The value of that name; None where there is none, or not one of so many bytes."""
     library = _load_library(_LIBSYSTEM)
     if library is None:
         return None
@@ -145,7 +165,9 @@ def _sysctl_int(name: bytes) -> int | None:
         ctypes.c_size_t,
     ]
     library.sysctlbyname.restype = ctypes.c_int
-    value = ctypes.c_int()
-    size = ctypes.c_size_t(ctypes.sizeof(value))
-    failed = library.sysctlbyname(name, ctypes.byref(value), ctypes.byref(size), None, 0)
-    return None if failed or size.value != ctypes.sizeof(value) else value.value
+    buffer = ctypes.create_string_buffer(nbytes or _MAX_TEXT_BYTES)
+    size = ctypes.c_size_t(len(buffer))
+    failed = library.sysctlbyname(name, buffer, ctypes.byref(size), None, 0)
+    if failed or (nbytes is not None and size.value != nbytes):
+        return None
+    return buffer.raw[: size.value]

@@ -1,0 +1,226 @@
+"""A run whose parent dies, or whose machine does, and what comes of it with ``--resume``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.command import YOUR_AI, Finished, environment, your_ai_command
+from tests.process.trials import wait_for
+from your_ai import journal
+from your_ai.journal import JOURNAL, Journal, Record
+from your_ai.past import ENDED, STARTED
+
+OPTIONS = ["--seq-length", "16", "--lora-rank", "4", "--batch-size", "1", "--steps", "2"]
+MODELS = ["--model", "smoke-tiny", "--model", "smoke-small", *OPTIONS]
+FIRST, SECOND = "01-1x4x4", "02-1x4x4"
+
+
+def records(run: Path) -> list[Record]:
+    path = run / JOURNAL
+    return list(journal.read(path)) if path.exists() else []
+
+
+def keys(run: Path, kind: str) -> list[str]:
+    return [record.fields["trial"] for record in records(run) if record.kind == kind]
+
+
+@contextmanager
+def running(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(
+        [*YOUR_AI, *arguments],
+        cwd=folder,
+        env=environment(folder),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as parent:
+        try:
+            yield parent
+        finally:
+            parent.kill()
+
+
+def killed_in(folder: Path, key: str, *arguments: str) -> None:
+    """Run, and be killed outright while that trial is under way."""
+    run = folder / "run"
+    before = keys(run, STARTED).count(key)
+    with running(folder, *arguments, "--run-dir", "run") as parent:
+        wait_for(lambda: keys(run, STARTED).count(key) > before, f"the start of trial {key}")
+        parent.kill()
+
+
+def resume(folder: Path, command: str = "benchmark", *arguments: str) -> Finished:
+    return your_ai_command(folder, command, "--resume", "--run-dir", "run", *arguments, home=folder)
+
+
+def plain(document: Any) -> Any:
+    """A results document without what two runs of the same trials differ in."""
+    if isinstance(document, list):
+        return [plain(item) for item in document]
+    if isinstance(document, dict):
+        measured = r".*(_at|seconds|per_second.*|_bytes|_gb|timeline|steps|phases|run_dir|log|at)"
+        return {k: plain(v) for k, v in document.items() if not re.fullmatch(measured, k)}
+    return document
+
+
+def test_what_was_done_is_not_repeated_and_the_rest_is_as_if_nothing_had_been(
+    tmp_path: Path,
+) -> None:
+    killed_in(tmp_path, SECOND, "benchmark", *MODELS)
+    run = tmp_path / "run"
+    (before,) = [record for record in records(run) if record.kind == ENDED]
+    done = resume(tmp_path)
+    assert (done.code, done.stderr) == (0, "")
+    assert "1 trial of it is done." in done.stdout
+    assert keys(run, STARTED) == [FIRST, SECOND, SECOND]
+    assert keys(run, ENDED) == [FIRST, SECOND]
+
+    (tmp_path / "whole").mkdir()
+    whole = your_ai_command(tmp_path / "whole", "benchmark", *MODELS, "--run-dir", "run")
+    assert plain(done.document) == plain(whole.document)
+    assert done.document["results"][0] == before.fields["entry"]
+    assert next(line for line in done.stdout.splitlines() if line.startswith("[")).startswith(
+        "[1/2] smoke-tiny         (263K) ... ✓ Pass ("
+    )
+
+    again = resume(tmp_path, "benchmark", *MODELS)
+    assert again.code == 0
+    assert keys(run, STARTED) == [FIRST, SECOND, SECOND]
+    assert again.document["results"] == done.document["results"]
+
+
+def test_a_search_goes_on_where_it_was(tmp_path: Path) -> None:
+    axes = ["--batch-sizes", "1,2", "--ranks", "4", "--layers", "1,2", "--exhaustive"]
+    asked = ["optimize", "smoke-tiny", *axes, "--seq-length", "16", "--steps", "1"]
+    killed_in(tmp_path, "01-1x4x2", *asked)
+    done = resume(tmp_path, "optimize")
+    assert done.code == 0, done.stdout + done.stderr
+    run = tmp_path / "run"
+    assert keys(run, ENDED) == ["01-1x4x1", "01-2x4x1", "01-1x4x2", "01-2x4x2"]
+    assert keys(run, STARTED).count("01-1x4x1") == 1
+    best = done.document["results"][0]["optimal_config"]
+    assert (best["optimal_batch_size"], best["optimal_lora_layers"]) == (2, 2)
+    assert (len(best["all_results"]), best["complete"]) == (4, True)
+
+
+def test_a_trial_in_which_the_machine_went_down_is_not_run_again(tmp_path: Path) -> None:
+    killed_in(tmp_path, SECOND, "benchmark", *MODELS)
+    run = tmp_path / "run"
+    rewrite(run, lambda record: {"boot": "before"} if record.kind == STARTED else {})
+    done = resume(tmp_path)
+    assert done.code == 0, done.stdout + done.stderr  # the first one has passed
+    assert keys(run, STARTED) == [FIRST, SECOND]
+    first, second = done.document["results"]
+    assert (first["outcome"], second["outcome"], second["certainty"]) == ("pass", "crash", "low")
+    assert second["error"].startswith("the machine restarted while it ran: suspected")
+    assert "✗ Crash (the machine restarted while it ran" in done.stdout
+    assert plain(resume(tmp_path).document) == plain(done.document)
+
+
+def test_a_trial_in_which_its_parent_died_twice_is_not_run_again(tmp_path: Path) -> None:
+    killed_in(tmp_path, FIRST, "benchmark", *MODELS)
+    killed_in(tmp_path, FIRST, "benchmark", "--resume")
+    done = resume(tmp_path)
+    assert done.code == 0, done.stdout + done.stderr
+    assert keys(tmp_path / "run", STARTED) == [FIRST, FIRST, SECOND]
+    assert [entry["outcome"] for entry in done.document["results"]] == ["crash", "pass"]
+    assert "your_ai itself was ended 2 times while it ran" in done.stdout
+
+
+def rewrite(run: Path, change: Any) -> None:
+    old = records(run)
+    (run / JOURNAL).unlink()
+    with Journal.open(run) as opened:
+        for record in old:
+            opened.append(record.kind, {**record.fields, **change(record)})
+
+
+def test_one_run_has_one_parent(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with running(tmp_path, "benchmark", *MODELS, "--run-dir", "run") as parent:
+        wait_for(lambda: keys(run, STARTED), "the first trial")
+        for asked in (["--resume"], MODELS):
+            done = your_ai_command(tmp_path, "benchmark", *asked, "--run-dir", "run", home=tmp_path)
+            assert (done.code, done.stdout) == (2, "")
+            assert f"is under way in process {parent.pid}; wait for it" in done.stderr
+        listed = your_ai_command(tmp_path, "runs", home=tmp_path)
+        assert listed.stdout.startswith("There is no run in ")  # one in a --run-dir is the user's
+
+
+def test_the_last_run_is_resumed_and_listed(tmp_path: Path) -> None:
+    none = your_ai_command(tmp_path, "benchmark", "--resume", home=tmp_path)
+    assert (none.code, "There is no run in " in none.stderr) == (2, True)
+    with running(tmp_path, "benchmark", *MODELS) as parent:
+        (path,) = wait_for(lambda: [*tmp_path.rglob(JOURNAL)], "the journal")
+        wait_for(lambda: keys(path.parent, ENDED), "the first trial's end")
+        listed = your_ai_command(tmp_path, "runs", home=tmp_path).stdout
+        assert ": under way (1 done, 1 passed)" in listed
+        parent.kill()
+    listed = your_ai_command(tmp_path, "runs", home=tmp_path).stdout
+    assert ": ended unexpectedly, can be resumed (1 done, 1 passed)" in listed
+    assert "  benchmark --model smoke-tiny,smoke-small --batch-size 1 --lora-rank 4" in listed
+    done = your_ai_command(tmp_path, "benchmark", "--resume", home=tmp_path)
+    assert done.code == 0, done.stdout + done.stderr
+    listed = your_ai_command(tmp_path, "runs", home=tmp_path).stdout
+    assert ": complete (2 done, 2 passed)" in listed
+    assert str(path.parent) in listed
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that is complete."""
+    folder = tmp_path_factory.mktemp("finished")
+    asked = ["--model", "smoke-tiny", *OPTIONS, "--max-memory", "1"]
+    done = your_ai_command(folder, "benchmark", *asked, "--run-dir", "run", home=folder)
+    assert done.code == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("asked", "complaint"),
+    [
+        (["benchmark", "--resume", "--max-memory", "2"], "--max-memory 2.0 (it was 1.0)"),
+        (["benchmark", "--resume", "--keep-going"], "--keep-going on (it was not given)"),
+        (["benchmark", "--resume", "--model", "smoke-small"], "smoke-small (it was smoke-tiny)"),
+        (["optimize", "--resume"], "is one of `your_ai benchmark --resume`"),
+        (["benchmark", *MODELS], "holds the results of another run; add --resume"),
+        (["benchmark", "--resume", "--run-dir", "nowhere"], "nowhere holds no run to resume"),
+    ],
+)
+def test_what_is_refused(asked: list[str], complaint: str, finished: Path) -> None:
+    before = (finished / "run" / JOURNAL).read_bytes()
+    where = [] if "--run-dir" in asked else ["--run-dir", "run"]
+    done = your_ai_command(finished, *asked, *where, home=finished)
+    assert (done.code, done.stdout) == (2, "")
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (finished / "run" / JOURNAL).read_bytes() == before
+
+
+def test_a_damaged_journal_is_refused_with_its_line(finished: Path, tmp_path: Path) -> None:
+    content = (finished / "run" / JOURNAL).read_bytes()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / JOURNAL).write_bytes(content.replace(b'"started"', b'"stopped"', 1))
+    done = resume(tmp_path)
+    assert (done.code, done.stdout) == (2, "")
+    assert "Error: Line 2 of run/journal.jsonl is damaged" in done.stderr
+
+
+def test_all_of_a_run_is_the_users_alone(finished: Path) -> None:
+    run = finished / "run"
+    assert {p.stat().st_mode & 0o077 for p in (run, run / "logs", run / JOURNAL)} == {0}
+    assert {p.stat().st_mode & 0o077 for p in (run / "logs").iterdir()} == {0}
+    assert os.listdir(run / "logs") == ["01-smoke-tiny-1x4x4.log"]  # noqa: PTH208 - names are compared
+
+
+def test_results_are_json_that_others_can_read(finished: Path) -> None:
+    path = finished / "run" / "results.json"
+    assert json.loads(path.read_bytes())["complete"] is True

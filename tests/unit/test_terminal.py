@@ -1,0 +1,29 @@
+"""Nothing that commands a terminal reaches it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from your_ai.terminal import printable
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        ("\x1b[2J\x1b]0;title\x07", r"\x1b[2J\x1b]0;title\x07"),
+        ("\x9b31m", r"\x9b31m"),
+        ("a\rb\x08", r"a\rb\x08"),
+        ("gpj\u202e.exe", r"gpj\u202e.exe"),
+        ("✓ Pass – café 模型\n\tnext", "✓ Pass – café 模型\n\tnext"),
+    ],
+)
+def test_escapes_are_shown_and_not_obeyed(raw: str, shown: str) -> None:
+    assert printable(raw) == shown
+
+
+@given(st.text())
+def test_whatever_comes_no_control_is_left(text: str) -> None:
+    left = {c for c in printable(text) if ord(c) < 32 or 127 <= ord(c) < 160}
+    assert left <= {"\n", "\t"}

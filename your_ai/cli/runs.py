@@ -1,0 +1,25 @@
+"""``your_ai runs``: what was run on this machine, newest first, and what can be resumed."""
+
+from __future__ import annotations
+
+import click
+
+from your_ai.errors import ExitCode
+from your_ai.rundir import runs_dir
+from your_ai.runs import summaries, summary_text
+from your_ai.terminal import printable
+
+
+@click.command(name="runs")
+def command() -> ExitCode:
+    """List the runs kept on this machine, newest first.
+
+    `your_ai benchmark --resume` goes on with the newest; add --run-dir to name another.
+    """
+    found = False
+    for summary in summaries(runs_dir()):
+        found = True
+        click.echo(printable(summary_text(summary)))
+    if not found:
+        click.echo(f"There is no run in {runs_dir()}.")
+    return ExitCode.OK

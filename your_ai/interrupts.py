@@ -1,0 +1,55 @@
+"""Ctrl-C, SIGTERM and SIGHUP: the first asks the run to stop, a second one stops it at once."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupts:
+    """Turns signals into a request where a run can act on one, else into KeyboardInterrupt."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._is_deferring = False
+
+    def install(self) -> None:
+        """Handle the signals, except those that are ignored: nohup's, or a background job's."""
+        for number in _SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._handle)
+
+    @contextlib.contextmanager
+    def deferred(self) -> Iterator[None]:
+        """While this lasts, the first signal only sets ``requested``."""
+        with self._set(deferring=True):
+            yield
+
+    @contextlib.contextmanager
+    def immediate(self) -> Iterator[None]:
+        """Within `deferred`: for what can be stopped anywhere, such as a download."""
+        if self.requested:
+            raise KeyboardInterrupt
+        with self._set(deferring=False):
+            yield
+
+    @contextlib.contextmanager
+    def _set(self, *, deferring: bool) -> Iterator[None]:
+        before, self._is_deferring = self._is_deferring, deferring
+        try:
+            yield
+        finally:
+            self._is_deferring = before
+
+    def _handle(self, _number: int, _frame: FrameType | None) -> None:
+        is_first, self.requested = not self.requested, True
+        if not (is_first and self._is_deferring):
+            raise KeyboardInterrupt
+
+
+interrupts = Interrupts()
+"""The process's own: a signal reaches the whole of it."""

@@ -1,0 +1,66 @@
+"""The runs kept on this machine: what their journals say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from your_ai import journal
+from your_ai.errors import UsageError
+from your_ai.journal import JOURNAL
+from your_ai.outcome import OutcomeKind
+from your_ai.past import BEGAN, CLOSED, ENDED
+from your_ai.run import Run, from_fields
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One run. ``state`` is for people to read; ``run`` is ``None`` where it cannot be read.
+
+    ``done`` counts the trials that ended, ``passed`` those of them that passed.
+    """
+
+    folder: Path
+    state: str
+    run: Run | None
+    done: int
+    passed: int
+
+
+def summaries(runs: Path) -> Iterator[Summary]:
+    """Every run in the folder ``runs``, newest first: a run's folder is named for when it began."""
+    for path in sorted(runs.glob(f"*/{JOURNAL}"), reverse=True):
+        yield _summary(path)
+
+
+def summary_text(summary: Summary) -> str:
+    """Two lines for people to read."""
+    if summary.run is None:
+        return f"{summary.folder.name}: {summary.state}\n    {summary.folder}"
+    run = summary.run
+    asked = " ".join([run.command, *(f"{name} {value}" for name, value in run.arguments.items())])
+    figures = f"{summary.done} done, {summary.passed} passed"
+    return f"{run.started_at}  {asked}: {summary.state} ({figures})\n    {summary.folder}"
+
+
+def _summary(path: Path) -> Summary:
+    run: Run | None = None
+    kinds: dict[str, str] = {}
+    state = "never began"
+    try:
+        for record in journal.read(path):
+            state = "ended unexpectedly, can be resumed"
+            if record.kind == BEGAN:
+                run = from_fields(record.fields["run"])
+            elif record.kind == ENDED:
+                kinds[record.fields["trial"]] = record.fields["entry"]["outcome"]
+            elif record.kind == CLOSED:
+                state = "complete" if record.fields["complete"] else "interrupted, can be resumed"
+        if journal.is_open(path):
+            state = "under way"
+    except (UsageError, OSError) as error:
+        state = str(error)
+    passed = sum(kind == OutcomeKind.PASS for kind in kinds.values())
+    done = len(kinds) - sum(kind == OutcomeKind.INTERRUPTED for kind in kinds.values())
+    return Summary(path.parent, state, run, done, passed)
