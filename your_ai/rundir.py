@@ -21,9 +21,9 @@ def make_run_dir(asked: Path | None) -> Path:
     path = asked if asked is not None else _default()
     # os.path, because Path raises where a name is too long; below that is said in one line.
     if os.path.exists(path / RESULTS):  # noqa: PTH110
+        resume = "add --resume to go on with it, or " if (path / JOURNAL).exists() else ""
         raise UsageError(
-            f"{path} holds the results of another run; add --resume to go on with it, or choose "
-            "another --run-dir."
+            f"{path} holds the results of another run; {resume}choose another --run-dir."
         )
     try:
         # The user's alone; a folder that was there already keeps the rights that they gave it.

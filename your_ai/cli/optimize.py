@@ -43,7 +43,7 @@ def command(
         with resumed(context) as opened:
             return _go(opened, Console(quiet=quiet))
     if model is None:
-        raise click.MissingParameter(ctx=context, param_type="argument", param_hint="MODEL")
+        raise click.MissingParameter(ctx=context, param_type="argument", param_hint="'MODEL'")
     if output is not None:
         check_writable(output)
     search = searching(arguments)
