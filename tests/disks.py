@@ -13,13 +13,13 @@ import pytest
 
 
 @contextmanager
-def small_disk(folder: Path, kib: int) -> Iterator[Path]:
-    """A new file system of so many KiB at ``folder``; skips the test where none can be made."""
+def small_disk(folder: Path, options: str) -> Iterator[Path]:
+    """A new file system at ``folder``, such as ``size=64k``; skips where none can be made."""
     if sys.platform != "linux" or os.geteuid() != 0:
         pytest.skip("only root on Linux can mount a small file system")
     folder.mkdir()
-    options = ["-t", "tmpfs", "-o", f"size={kib}k", "tmpfs"]
-    done = subprocess.run(["mount", *options, folder], capture_output=True, text=True, check=False)
+    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         pytest.skip(f"cannot mount here: {done.stderr.strip()}")
     try:

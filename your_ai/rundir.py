@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from pathlib import Path
 
-from your_ai.errors import UsageError
+from your_ai.errors import MachineError, UsageError
 from your_ai.journal import JOURNAL
 
 RESULTS = "results.json"
@@ -17,6 +18,7 @@ def make_run_dir(asked: Path | None) -> Path:
 
     Raises:
         UsageError: when it holds a run already, or cannot be made.
+        MachineError: when the disk is full.
     """
     path = asked if asked is not None else _default()
     # os.path, because Path raises where a name is too long; below that is said in one line.
@@ -30,9 +32,9 @@ def make_run_dir(asked: Path | None) -> Path:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         (path / "logs").mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
-        raise UsageError(
-            f"Cannot make the run directory {path}: {error.strerror}; choose another --run-dir."
-        ) from error
+        problem = f"Cannot make the run directory {path}: {error.strerror}; choose another"
+        kind = MachineError if error.errno in (errno.ENOSPC, errno.EDQUOT) else UsageError
+        raise kind(f"{problem} --run-dir.") from error
     return path
 
 

@@ -106,7 +106,11 @@ def supervise(
 )
 def _spawn(command: list[str], events: int, log: TrialLog) -> subprocess.Popen[bytes]:
     try:
-        with log.open() as file:
+        file = log.open()
+    except OSError as error:
+        raise MachineError(f"Cannot write {log.path}: {error.strerror}.") from error
+    try:
+        with file:
             return subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,

@@ -9,6 +9,7 @@ import sys
 import traceback
 
 from tests.fakes.reporting import Reporter, play
+from worker.protocol import Failed, Phase
 
 METAL_OOM = (
     "libc++abi: terminating due to uncaught exception of type std::runtime_error: [METAL] Command "
@@ -25,6 +26,21 @@ def abort_with_metals_text(reporter: Reporter) -> None:
     reporter.train(1)
     os.write(2, f"{METAL_OOM}\n".encode())
     os.abort()
+
+
+def fail_with_cudas_text(reporter: Reporter) -> None:
+    _fail(reporter, "cudaMallocAsync(&data, size, stream) failed: out of memory")
+
+
+def fail_with_mallocs_text(reporter: Reporter) -> None:
+    _fail(reporter, "[malloc] Unable to allocate 1234567 bytes.")
+
+
+def _fail(reporter: Reporter, message: str) -> None:
+    """As the real worker reports an exception of MLX."""
+    reporter.start()
+    reporter.send(Failed(reporter.now(), Phase.TIGHT, "RuntimeError", message))
+    sys.exit(1)
 
 
 def abort_without_text(reporter: Reporter) -> None:
@@ -70,6 +86,8 @@ def die_before_reading(reporter: Reporter) -> None:
 if __name__ == "__main__":
     play(
         abort_with_metals_text,
+        fail_with_cudas_text,
+        fail_with_mallocs_text,
         abort_without_text,
         fault,
         pass_and_fault,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.chaos.runs import plain
 from tests.e2e.command import YOUR_AI, Finished, environment, your_ai_command
 from tests.process.trials import wait_for
 from your_ai import journal
@@ -59,16 +59,6 @@ def killed_in(folder: Path, key: str, *arguments: str) -> None:
 
 def resume(folder: Path, command: str = "benchmark", *arguments: str) -> Finished:
     return your_ai_command(folder, command, "--resume", "--run-dir", "run", *arguments, home=folder)
-
-
-def plain(document: Any) -> Any:
-    """A results document without what two runs of the same trials differ in."""
-    if isinstance(document, list):
-        return [plain(item) for item in document]
-    if isinstance(document, dict):
-        measured = r".*(_at|seconds|per_second.*|_bytes|_gb|timeline|steps|phases|run_dir|log|at)"
-        return {k: plain(v) for k, v in document.items() if not re.fullmatch(measured, k)}
-    return document
 
 
 def test_what_was_done_is_not_repeated_and_the_rest_is_as_if_nothing_had_been(

@@ -181,7 +181,7 @@ def test_where_it_cannot_be_made_that_is_said(tmp_path: Path) -> None:
 
 
 def test_on_a_full_disk_what_was_written_stays_as_it_was(tmp_path: Path) -> None:
-    with small_disk(tmp_path / "disk", 64) as disk, Journal.open(disk) as opened:
+    with small_disk(tmp_path / "disk", "size=64k") as disk, Journal.open(disk) as opened:
         written = 0
         with contextlib.suppress(MachineError):
             for written in range(100):

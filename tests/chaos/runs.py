@@ -1,0 +1,110 @@
+"""Real runs of the command in folders of their own, and what they leave behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.e2e.command import YOUR_AI, Finished, environment, your_ai_command
+from your_ai import journal
+from your_ai.journal import JOURNAL, Record
+from your_ai.past import ENDED, STARTED
+
+MARK = "YOUR_AI_CHAOS"
+"""An environment variable by which all that a run has started is found again."""
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Where one run lives; its run directory is ``run`` there."""
+
+    path: Path
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def run(self) -> Path:
+        return self.path / "run"
+
+    @property
+    def document(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((self.run / "results.json").read_bytes())
+        return content
+
+    def records(self) -> list[Record]:
+        """All records of its journal; raises DamagedError where it is not readable."""
+        path = self.run / JOURNAL
+        return list(journal.read(path)) if path.exists() else []
+
+    def keys(self, kind: str) -> list[str]:
+        return [record.fields["trial"] for record in self.records() if record.kind == kind]
+
+    def ended(self) -> dict[str, Any]:
+        """The entries of the trials that are done, by their keys."""
+        return {r.fields["trial"]: r.fields["entry"] for r in self.records() if r.kind == ENDED}
+
+    def starts(self, key: str) -> int:
+        return self.keys(STARTED).count(key)
+
+    @contextmanager
+    def running(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+        """The command, killed at the end of the block if it still runs."""
+        with subprocess.Popen(
+            [*YOUR_AI, *arguments, "--run-dir", "run"],
+            cwd=self.path,
+            env=environment(self.path, **{MARK: self.mark}),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        ) as parent:
+            try:
+                yield parent
+            finally:
+                parent.kill()
+
+    def finish(self, *arguments: str) -> Finished:
+        """Run the command to its end."""
+        env = {MARK: self.mark}
+        run = ["--run-dir", "run"]
+        return your_ai_command(self.path, *arguments, *run, env=env, home=self.path)
+
+    def survivors(self, within: float) -> list[int]:
+        """The processes of the run that are still there after so many seconds, then killed."""
+        deadline = time.monotonic() + within
+        while (alive := self._alive()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        for pid in alive:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return alive
+
+    def _alive(self) -> list[int]:
+        return [process.pid for process in psutil.process_iter() if self._is_ours(process)]
+
+    def _is_ours(self, process: psutil.Process) -> bool:
+        try:
+            marked = process.environ().get(MARK) == self.mark
+            return marked and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return False
+
+
+def plain(document: Any) -> Any:
+    """A results document without what two runs of the same trials differ in."""
+    if isinstance(document, list):
+        return [plain(item) for item in document]
+    if isinstance(document, dict):
+        measured = r".*(_at|seconds|per_second.*|_bytes|_gb|timeline|steps|phases|run_dir|log|at)"
+        return {k: plain(v) for k, v in document.items() if not re.fullmatch(measured, k)}
+    return document

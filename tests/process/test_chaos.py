@@ -1,0 +1,23 @@
+"""The short form of ``scripts/chaos``: each of its parts, a few times."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.chaos.damage import damage
+from tests.chaos.deaths import deaths
+from tests.chaos.disk import disk
+from tests.chaos.kills import kills
+from tests.chaos.report import Report
+from tests.chaos.soak import soak
+
+
+@pytest.mark.parametrize(
+    ("part", "number"), [(kills, 4), (damage, 20), (deaths, 1), (disk, 12), (soak, 28)]
+)
+def test_nothing_breaks(part: Callable[[int], Report], number: int) -> None:
+    report = part(number)
+    assert report.failures == []
+    assert report.figures
