@@ -6,10 +6,12 @@ import contextlib
 import resource
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from your_ai.host import linux, macos
+from your_ai.host import linux, macos, memory
 from your_ai.host.footprint import footprint
+from your_ai.host.memory import MachineMemory
 from your_ai.observation import FootprintSample
 
 SAMPLE_SECONDS = 0.25
@@ -24,14 +26,25 @@ class Readings:
     machine_oom_kills: int | None
     memory_limited: bool
     pressure: str | None
+    alarm: str | None
+    machine_lost_bytes: int
     footprint_peak_bytes: int | None
     footprints: tuple[FootprintSample, ...]
 
 
-class Gauges:
-    """Reads a worker's gauges: the counters before it could die, the rest while it runs."""
+Alarm = Callable[[MachineMemory, MachineMemory], str | None]
+"""Tells from the machine's memory at the worker's start and now why the worker must be ended."""
 
-    def __init__(self, pid: int, began: float) -> None:
+
+class Gauges:
+    """Reads a worker's gauges: the counters before it could die, the rest while it runs.
+
+    ``alarm`` is set once the machine itself is in danger.
+    """
+
+    alarm: str | None = None
+
+    def __init__(self, pid: int, began: float, raise_alarm: Alarm) -> None:
         self._pid = pid
         self._began = began
         self._next = began
@@ -42,6 +55,8 @@ class Gauges:
         self._pressure: macos.PressureLevel | None = None
         self._peak: int | None = None
         self._footprints: list[FootprintSample] = []
+        self._raise_alarm = raise_alarm
+        self._memory_before = self._memory = memory.read()
 
     def sample(self) -> None:
         """Read footprint, limit and pressure, unless that was just done."""
@@ -50,7 +65,9 @@ class Gauges:
             return
         self._next = now + SAMPLE_SECONDS
         self._memory_limited = self._memory_limited or _address_space_limited(self._pid)
-        self._pressure = max(self._pressure, macos.memory_pressure(), key=_SEVERITY.index)
+        self._memory = memory.read()
+        self._pressure = max(self._pressure, self._memory.pressure, key=_SEVERITY.index)
+        self.alarm = self.alarm or self._raise_alarm(self._memory_before, self._memory)
         seen = footprint(self._pid)
         if seen is not None:
             self._peak = max(self._peak or 0, seen.lifetime_max_bytes)
@@ -63,6 +80,8 @@ class Gauges:
             machine_oom_kills=_rise(self._machine_oom_kills, linux.machine_oom_kills()),
             memory_limited=self._memory_limited,
             pressure=self._pressure,
+            alarm=self.alarm,
+            machine_lost_bytes=_lost(self._memory_before, self._memory),
             footprint_peak_bytes=self._peak,
             footprints=tuple(self._footprints),
         )
@@ -78,6 +97,12 @@ def _address_space_limited(pid: int) -> bool:
         with contextlib.suppress(OSError):  # gone, or not ours to ask
             limit, _ = resource.prlimit(pid, resource.RLIMIT_AS)
     return limit != resource.RLIM_INFINITY
+
+
+def _lost(before: MachineMemory, now: MachineMemory) -> int:
+    """By how much less memory the machine has left, with what it moved to swap to have that."""
+    swapped = now.swap_used_bytes - before.swap_used_bytes
+    return max(0, before.available_bytes - now.available_bytes + swapped)
 
 
 def _rise(before: int | None, after: int | None) -> int | None:

@@ -31,6 +31,7 @@ class Kill(StrEnum):
     SILENCE = "silence"
     INTERRUPT = "interrupt"
     CORRUPT = "corrupt"
+    MEMORY = "memory"
     CLOSED = "closed"
 
 
@@ -49,7 +50,9 @@ class Observation:
     ``returncode`` is as `subprocess` has it: negative for a signal. ``oom_kills`` is by how much
     the kernel's count of OOM kills in the worker's own cgroup rose, ``machine_oom_kills`` by how
     much the whole machine's did; ``None`` where there is no such count. ``memory_limited`` says
-    that the worker's address space was limited (RLIMIT_AS). ``corrupt`` is the first line on the
+    that the worker's address space was limited (RLIMIT_AS). ``alarm`` is why the supervisor feared
+    for the machine, ``machine_lost_bytes`` by how much less memory that then had than at the
+    worker's start. ``corrupt`` is the first line on the
     event pipe that was no event. ``wall_seconds`` runs from the spawn until the worker was reaped,
     ``start_seconds`` until its first event: by so much its clock is behind the parent's.
     """
@@ -66,6 +69,8 @@ class Observation:
     machine_oom_kills: int | None = None
     memory_limited: bool = False
     pressure: str | None = None
+    alarm: str | None = None
+    machine_lost_bytes: int = 0
     footprint_peak_bytes: int | None = None
     footprints: tuple[FootprintSample, ...] = ()
 

@@ -133,6 +133,8 @@ def _classify(seen: Observation, steps: int) -> Outcome:
         return _by_last_word(seen, steps)
     if seen.killed is Kill.INTERRUPT:
         return Outcome(OutcomeKind.INTERRUPTED, "interrupted", evidence="stopped by the user")
+    if seen.killed is Kill.MEMORY:
+        return _ended_for_the_machine(seen)
     # One that had closed its pipe was dying already, and not of our signals.
     if seen.killed in (None, Kill.CLOSED) and seen.returncode == -signal.SIGKILL and seen.oom_kills:
         return _killed_for_memory(seen)
@@ -194,6 +196,20 @@ def _killed_for_memory(seen: Observation) -> Outcome:
         f"killed by SIGKILL, {_where(seen)}; the kernel's OOM counter rose by {seen.oom_kills}"
     )
     return Outcome(OutcomeKind.OOM, _KILLED_FOR_MEMORY, Certainty.CERTAIN, evidence)
+
+
+def _ended_for_the_machine(seen: Observation) -> Outcome:
+    """The watchdog ended it: by its fault only if it had much of what the machine had lost."""
+    own, lost = seen.footprint_peak_bytes or 0, seen.machine_lost_bytes
+    evidence = (
+        f"{seen.alarm}, {_where(seen)}; the worker had {show_size(own)}, "
+        f"the machine {show_size(lost)} less than when it was started"
+    )
+    if 2 * own < lost:
+        reason = f"other programs took the machine's memory ({seen.alarm}); close them, try again"
+        return Outcome(OutcomeKind.ERROR, reason, Certainty.MEDIUM, evidence)
+    reason = f"the machine ran short of memory ({seen.alarm}); the worker was ended first"
+    return Outcome(OutcomeKind.OOM, reason, Certainty.HIGH, evidence)
 
 
 def _by_signal(seen: Observation) -> Outcome:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from worker.protocol import TrialSpec, Weights, encode_request
-from your_ai import hub, safetensors
+from your_ai import guard, hub, safetensors
 from your_ai.errors import YourAIError
+from your_ai.host import memory
 from your_ai.host.boot import boot_id
 from your_ai.interrupts import interrupts
 from your_ai.journal import Journal
@@ -29,8 +30,8 @@ class Session:
     """Runs the trials of a run, each that has an outcome in its past from there.
 
     Before a worker is started the journal says so, and before a record is handed out its end is in
-    the journal. Every method raises MachineError when the journal cannot be written, no worker can
-    be started, or one cannot be killed.
+    the journal. Both loops raise MachineError when the journal cannot be written, the machine is
+    short of memory, no worker can be started, or one cannot be killed.
     """
 
     def __init__(self, run: Run, journal: Journal, past: Past) -> None:
@@ -39,6 +40,7 @@ class Session:
         self._past = past
         self._limits = Limits(deadline=run.deadline)
         self._boot = boot_id()
+        self._memory = memory.read()
 
     def trials(self) -> Iterator[Trial | TrialRecord]:
         """Run the trials one after another: each is yielded when it begins, its record at its end.
@@ -103,6 +105,8 @@ class Session:
         except KeyboardInterrupt:
             outcome = Outcome(OutcomeKind.INTERRUPTED, "interrupted before it began")
             return Ended(trial, outcome, started_at)
+        # Beside what is left of the last worker the next one could be one too many.
+        self._memory = guard.wait_for_memory(self._memory, lambda: interrupts.requested)
         log = TrialLog(Path(self._run.run_dir) / "logs" / _log_name(trial, key))
         log.discard()  # what an earlier attempt printed says nothing of this one
         self._journal.append(STARTED, {"trial": key, "at": started_at, "boot": self._boot})

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import tenacity
 
 from worker.protocol import EVENTS_FD_FLAG, Event, ProtocolError, decode_event
+from your_ai import guard
 from your_ai.errors import MachineError
-from your_ai.gauges import Gauges
+from your_ai.gauges import Alarm, Gauges
 from your_ai.log import TrialLog
 from your_ai.observation import Kill, Observation
 
@@ -53,11 +54,13 @@ def supervise(
     command: Sequence[str] = WORKER,
     arguments: Sequence[str] = (),
     must_stop: Callable[[], bool] = lambda: False,
+    alarm: Alarm = guard.alarm,
 ) -> Observation:
     """Start a worker, give it ``request``, and watch it until it and all it started are gone.
 
     ``must_stop`` and KeyboardInterrupt end the worker, which is reported as `Kill.INTERRUPT`; a
-    KeyboardInterrupt while it is given time to end kills it at once.
+    KeyboardInterrupt while it is given time to end kills it at once. When ``alarm`` says that the
+    machine itself is in danger, the worker is killed without being asked.
 
     Raises:
         MachineError: when no process can be started, or one cannot be killed.
@@ -70,7 +73,7 @@ def supervise(
         finally:
             os.close(write_end)
         try:
-            gauges = Gauges(process.pid, began)
+            gauges = Gauges(process.pid, began, alarm)
             killed = _attend(process, request, reader, log, gauges, limits, must_stop)
         finally:
             _end(process, limits.grace)
@@ -91,6 +94,8 @@ def supervise(
         machine_oom_kills=readings.machine_oom_kills,
         memory_limited=readings.memory_limited,
         pressure=readings.pressure,
+        alarm=readings.alarm,
+        machine_lost_bytes=readings.machine_lost_bytes,
         footprint_peak_bytes=readings.footprint_peak_bytes,
         footprints=readings.footprints,
     )
@@ -181,6 +186,9 @@ def _watch(
         now = time.monotonic()
         if must_stop():
             return Kill.INTERRUPT
+        if gauges.alarm:
+            _signal_group(process.pid, signal.SIGKILL)
+            return Kill.MEMORY
         if reader.corrupt is not None:
             return Kill.CORRUPT
         if now > deadline:

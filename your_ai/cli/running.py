@@ -15,6 +15,7 @@ from click.core import ParameterSource
 
 from worker.protocol import Weights
 from your_ai import __version__, models, safetensors
+from your_ai.awake import kept_awake
 from your_ai.device import Device, budget_bytes, from_probe
 from your_ai.errors import ExitCode, MachineError, UsageError
 from your_ai.files import write_atomically
@@ -190,7 +191,7 @@ def _under_way(
 ) -> Iterator[OpenRun]:
     targets = [Path(run.run_dir) / RESULTS, *([Path(output)] if output else [])]
     opened = OpenRun(run, Session(run, journal, past), len(past.ended), targets)
-    with interrupts.deferred():
+    with kept_awake(), interrupts.deferred():
         yield opened
     complete = len(opened.entries) == len(run.trials) and all(e.is_complete for e in opened.entries)
     journal.append(CLOSED, {"at": now(), "complete": complete})

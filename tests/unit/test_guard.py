@@ -1,0 +1,104 @@
+"""When the machine is in danger, and the wait until it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from your_ai import guard
+from your_ai.errors import MachineError
+from your_ai.host import memory
+from your_ai.host.macos import PressureLevel
+from your_ai.host.memory import MachineMemory
+
+GB, MB = 2**30, 2**20
+LINUX = MachineMemory(32 * GB, 24 * GB, 0, None)
+MAC = MachineMemory(36 * GB, 20 * GB, 1 * GB, PressureLevel.NORMAL)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        (LINUX, {}, None),
+        (LINUX, {"available_bytes": 700 * MB}, None),
+        (LINUX, {"available_bytes": 600 * MB}, "600.0 MB of memory left"),
+        (LINUX, {"swap_used_bytes": 3 * GB}, None),
+        (LINUX, {"swap_used_bytes": 4 * GB}, "4.0 GB more in swap"),
+        (MAC, {"available_bytes": 100 * MB}, None),  # free and inactive: that may well be so
+        (MAC, {"pressure": PressureLevel.WARNING}, None),
+        (MAC, {"pressure": PressureLevel.CRITICAL}, "macOS reports critical memory pressure"),
+        (MAC, {"swap_used_bytes": 4 * GB}, None),  # 3 GB more
+        (MAC, {"swap_used_bytes": 5 * GB}, "4.0 GB more in swap"),
+    ],
+)
+def test_what_raises_the_alarm(
+    before: MachineMemory, now: dict[str, object], said: str | None
+) -> None:
+    assert guard.alarm(before, replace(before, **now)) == said  # type: ignore[arg-type]  # by name
+
+
+@pytest.mark.parametrize(
+    ("total_gb", "floor_mb"), [(4, 256), (8, 256), (24, 491), (64, 1310), (128, 2048), (512, 2048)]
+)
+def test_so_much_must_be_left(total_gb: int, floor_mb: int) -> None:
+    enough = MachineMemory(total_gb * GB, (floor_mb + 1) * MB, 0, None)
+    assert guard.alarm(enough, enough) is None
+    short = replace(enough, available_bytes=(floor_mb - 1) * MB)
+    assert guard.alarm(short, short) is not None
+
+
+@pytest.mark.parametrize("total_gb", [2, 4, 8, 16, 24, 64, 512])
+def test_where_a_trial_may_begin_the_alarm_is_some_way_off(total_gb: int) -> None:
+    for available in range(0, total_gb * 1024, 64):
+        now = MachineMemory(total_gb * GB, available * MB, 0, None)
+        if guard.shortage(now) is None:
+            less = replace(now, available_bytes=now.available_bytes - 200 * MB)
+            assert guard.alarm(now, less) is None
+
+
+def reader(*available: int) -> Callable[[], MachineMemory]:
+    readings: Iterator[int] = iter(available)
+    return lambda: replace(LINUX, available_bytes=next(readings))
+
+
+def never() -> bool:
+    return False
+
+
+def test_it_waits_until_the_memory_is_back() -> None:
+    read = reader(10 * GB, 15 * GB, int(23.5 * GB), 0)
+    assert guard.wait_for_memory(LINUX, never, read) == LINUX
+    assert read().available_bytes == 0  # it asked three times and no more
+
+
+def test_what_never_comes_back_is_waited_for_once() -> None:
+    gone = guard.wait_for_memory(LINUX, never, reader(10 * GB), most_seconds=-1)
+    assert gone.available_bytes == 10 * GB
+    assert guard.wait_for_memory(gone, never, reader(10 * GB)) == gone
+
+
+def test_a_machine_that_is_short_is_not_made_shorter() -> None:
+    with pytest.raises(MachineError) as refused:
+        guard.wait_for_memory(LINUX, never, reader(1 * GB), most_seconds=-1)
+    assert str(refused.value) == (
+        "This machine is short of memory: only 1.0 GB of memory is available, and 1.6 GB should "
+        "be. Close other programs, then go on with --resume."
+    )
+
+
+def test_a_mac_under_pressure_is_not_put_under_more() -> None:
+    critical = replace(MAC, pressure=PressureLevel.CRITICAL)
+    with pytest.raises(MachineError, match="macOS reports critical memory pressure"):
+        guard.wait_for_memory(MAC, never, lambda: critical, most_seconds=-1)
+
+
+def test_a_stop_ends_the_wait() -> None:
+    assert guard.wait_for_memory(LINUX, lambda: True, reader(1 * GB)) == LINUX
+
+
+def test_a_real_reading() -> None:
+    now = memory.read()
+    assert 0 < now.available_bytes <= now.total_bytes
+    assert now.swap_used_bytes >= 0
