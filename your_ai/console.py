@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import click
 
 from your_ai.device import Device
 from your_ai.machine import Machine
+from your_ai.models import Model
 from your_ai.optimization import Optimization
 from your_ai.outcome import OutcomeKind
 from your_ai.plan import Trial
@@ -53,6 +54,12 @@ class Console:
     def note(self, text: str) -> None:
         """Something that the user should know before the first trial."""
         self._print(f"Note: {text}")
+
+    def notes(self, models: Iterable[Model]) -> None:
+        """What the user should know of these models before they are tried."""
+        for model in models:
+            if model.note is not None:
+                self.note(model.note)
 
     def begin(self, run: Run, done_before: int) -> None:
         """The head: the machine and what is about to happen; of a resumed run what is done."""

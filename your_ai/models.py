@@ -24,7 +24,8 @@ class Model:
     """A model as the plan needs it.
 
     ``name`` is what the user called it and ``model_name`` its id or path; ``params`` its size
-    label, empty until a probe has counted it; ``path`` the local folder with its files, if any.
+    label, empty until a probe has counted it; ``path`` the local folder with its files, if any;
+    ``revision`` the hub's commit that it is of, and ``note`` what the user should know of that.
     """
 
     name: str
@@ -34,6 +35,8 @@ class Model:
     layers: int = 0
     path: str | None = None
     is_preset: bool = False
+    revision: str | None = None
+    note: str | None = None
 
     @property
     def max_seq_length(self) -> int | None:
@@ -75,7 +78,9 @@ def find(name: str) -> Model:
     if os.path.exists(path):  # noqa: PTH110
         raise UsageError(f"{name} is a file; name the folder that holds the model's config.json.")
     if _HUB_ID.fullmatch(name):
-        return Model(name, name, "", _read_config(hub.config_file(name), name))
+        found = hub.revision(name)
+        config = _read_config(hub.config_file(name, found.sha), name)
+        return Model(name, name, "", config, revision=found.sha, note=found.note)
     raise UsageError(_unknown(name, list(known)))
 
 

@@ -153,6 +153,7 @@ def to_json(record: Ended) -> dict[str, Any]:
         "memory_limit_bytes": passed and passed.limit_bytes,
         "tokens_per_second": record.tokens_per_second,
         "log": record.log_path,
+        "revision": trial.model.revision,
         **(_measured(record.seen) if record.seen else {}),
     }
 

@@ -148,6 +148,6 @@ def _with_weights(trial: Trial) -> TrialSpec:
     if trial.spec.weights is not Weights.REAL or source.path is not None:
         return trial.spec
     with interrupts.immediate():
-        folder = hub.download(trial.model.model_name)
+        folder = hub.download(trial.model.model_name, str(trial.model.revision))
         safetensors.check_folder(folder)
     return replace(trial.spec, model=replace(source, path=str(folder)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -62,6 +63,19 @@ class Finished:
         (entry,) = self.document["results"]
         assert isinstance(entry, dict)
         return entry
+
+
+def at_a_terminal(*arguments: str, ignoring: signal.Signals | None = None) -> list[str]:
+    """The command ``your_ai`` as a terminal starts it, where Ctrl-C is not ignored.
+
+    A job that a script starts in its background inherits SIGINT ignored. ``ignoring`` is a signal
+    that is, as by nohup.
+    """
+    code = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    if ignoring is not None:
+        code += f"signal.signal({int(ignoring)}, signal.SIG_IGN); "
+    code += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    return [sys.executable, "-c", code, "-m", "your_ai", *arguments]
 
 
 def benchmark(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.disks import small_disk
 from tests.e2e.command import CONFIG, PLAIN, ROOT, Finished, add_weights, benchmark
 from tests.e2e.test_bad_input import check_refused
 from tests.e2e.test_benchmark import check_figures
@@ -100,7 +102,10 @@ def test_real_weights_are_fetched_by_the_command_and_by_no_worker(hub: Hub, fold
         of_cdn = request.path.startswith("/cdn/")
         assert request.authorization == (None if of_cdn else f"Bearer {TOKEN}"), request
     fetched = [asked for asked in hub.asked if asked.startswith("GET") and "/api/" not in asked]
-    assert fetched == ["GET /org/tiny/resolve/main/config.json", f"GET /cdn/org/tiny/{WEIGHTS}"]
+    commit = hub.repositories["org/tiny"][0].commit
+    config, weights = f"/org/tiny/resolve/{commit}/config.json", f"/cdn/{commit}/org/tiny/{WEIGHTS}"
+    assert fetched == [f"GET {config}", f"GET {weights}"]
+    assert done.only["revision"] == commit
 
     told = [json.loads(file.read_bytes()) for file in tell_tales.iterdir()]
     workers = [one for one in told if "worker" in one["command"]]
@@ -111,13 +116,29 @@ def test_real_weights_are_fetched_by_the_command_and_by_no_worker(hub: Hub, fold
         assert not file.is_file() or TOKEN.encode() not in file.read_bytes(), file
     assert TOKEN not in done.stdout + done.stderr
 
-    # All of it is cached now, so that a hub that is gone is not missed.
-    again = folder.parent / "again"
-    again.mkdir()
+    # All of it is cached now: it is asked for no file again, and a hub that is gone is missed by
+    # nobody, but that is said.
+    before = len(hub.requests)
+    done = run_again(folder, hub.endpoint, *TINY, *REAL)
+    assert done.code == 0, done.stdout + done.stderr
+    assert {request.path for request in hub.requests[before:]} == {"/api/models/org/tiny"}
+    assert "Note:" not in done.stdout
     with refusing() as gone:
-        done = run(again, gone, *TINY, *REAL, HF_HOME=str(home(folder) / "hf"))
+        done = run_again(folder, gone, *TINY, *REAL)
     assert done.code == 0, done.stdout + done.stderr
     check_figures(done.only)
+    assert done.only["revision"] == commit
+    assert (
+        f"Note: org/tiny is taken from the cache, at revision {commit[:8]}, which may be outdated: "
+        "Cannot get org/tiny from the hub ("
+    ) in done.stdout
+
+
+def run_again(folder: Path, endpoint: str, *arguments: str, **changed: str) -> Finished:
+    """The command once more, elsewhere, with what is cached."""
+    again = folder.parent / f"again-{len(list(folder.parent.iterdir()))}"
+    again.mkdir()
+    return run(again, endpoint, *arguments, HF_HOME=str(home(folder) / "hf"), **changed)
 
 
 def test_synthesized_weights_need_the_config_alone_and_that_once(hub: Hub, folder: Path) -> None:
@@ -125,21 +146,100 @@ def test_synthesized_weights_need_the_config_alone_and_that_once(hub: Hub, folde
     assert done.code == 0, done.stdout + done.stderr
     check_figures(done.only)
     assert done.only["config"]["weights"] == "synthetic"
-    assert {request.path for request in hub.requests} == {"/org/tiny/resolve/main/config.json"}
+    commit = hub.repositories["org/tiny"][0].commit
+    paths = {request.path for request in hub.requests}
+    assert paths == {"/api/models/org/tiny", f"/org/tiny/resolve/{commit}/config.json"}
+    assert done.only["revision"] == commit
 
-    again = folder.parent / "again"
-    again.mkdir()
+    offline = run_again(folder, hub.endpoint, *TINY, HF_HUB_OFFLINE="1")
+    assert offline.code == 0, offline.stdout + offline.stderr
+    assert "Note: org/tiny is taken from the cache, at revision " in offline.stdout
+
+
+def test_what_was_never_cached_cannot_be_had_offline(folder: Path) -> None:
     with refusing() as gone:
-        done = run(again, gone, *TINY, HF_HOME=str(home(folder) / "hf"))
+        done = run(folder, gone, *TINY, HF_HUB_OFFLINE="1")
+    check_refused(done, "Cannot get org/tiny from the hub (", [], code=3)
+
+
+def other(files: dict[str, bytes]) -> Repository:
+    """A later commit of the same model: nothing of it can be trained."""
+    return Repository({**files, "config.json": b"{}", WEIGHTS: b"later"})
+
+
+def test_a_branch_that_moves_in_the_middle_is_not_followed(
+    hub: Hub, folder: Path, files: dict[str, bytes]
+) -> None:
+    (first,) = hub.repositories["org/tiny"]
+    hub.moves["org/tiny"] = [other(files)]
+    done = run(folder, hub.endpoint, *TINY, *REAL)
     assert done.code == 0, done.stdout + done.stderr
+    assert len(hub.repositories["org/tiny"]) == 2
+    assert done.only["revision"] == first.commit
     check_figures(done.only)
+
+
+def test_a_cache_that_is_outdated_is_not_used(
+    hub: Hub, folder: Path, files: dict[str, bytes]
+) -> None:
+    assert run(folder, hub.endpoint, *TINY).code == 0
+    hub.repositories["org/tiny"].append(other(files))
+    done = run_again(folder, hub.endpoint, *TINY)
+    check_refused(done, "The config.json of org/tiny names no model_type", [])
+
+
+def test_a_disk_that_is_too_small_is_told_of_before_a_byte_is_fetched(
+    folder: Path, files: dict[str, bytes]
+) -> None:
+    large = {**files, "model-2.safetensors": b"x" * 2**20}
+    with (
+        serve(tiny=Repository(large)) as hub,
+        small_disk(folder.parent / "disk", "size=512k") as disk,
+    ):
+        done = run(folder, hub.endpoint, *TINY, *REAL, HF_HOME=str(disk))
+    assert done.code == 1, done.stdout + done.stderr
+    assert re.search(
+        r"org/tiny takes 1\.\d MB of disk, and 0\.\d MB is free in .*disk/hub; free some, or set ",
+        done.only["error"],
+    )
+    assert not any("/cdn/" in asked for asked in hub.asked)
+
+
+def test_a_disk_that_is_full_in_the_middle_is_told_of(
+    folder: Path, files: dict[str, bytes]
+) -> None:
+    """The hub says less than it sends."""
+    with (
+        serve(tiny=Repository(files, understated=frozenset({WEIGHTS}))) as hub,
+        small_disk(folder.parent / "disk", "size=192k") as disk,
+    ):
+        done = run(folder, hub.endpoint, *TINY, *REAL, HF_HOME=str(disk))
+    assert done.code == 1, done.stdout + done.stderr
+    check_failed(done.only, "No space left on device")
+    assert hub.asked.count(next(a for a in hub.asked if a.startswith("GET /cdn/"))) == 1
+
+
+def test_a_hub_that_asks_to_wait_is_given_that_time(hub: Hub, folder: Path) -> None:
+    hub.faults["GET", "/api/"] = [429]
+    hub.with_faults["Retry-After"] = "4"
+    began = time.monotonic()
+    done = run(folder, hub.endpoint, *TINY)
+    assert done.code == 0, done.stdout + done.stderr
+    assert time.monotonic() - began > 4
+    assert hub.asked.count("GET /api/models/org/tiny") == 2
+
+
+def test_a_hub_that_asks_to_wait_for_an_hour_is_told_of(hub: Hub, folder: Path) -> None:
+    hub.faults["GET", "/api/"] = [429]
+    hub.with_faults["Retry-After"] = "3600"
+    check_refused(run(folder, hub.endpoint, *TINY), "(429 Too Many Requests", [], code=3)
 
 
 def test_weights_that_the_hub_cannot_send_now_are_not_taken_from_half_a_cache(
     hub: Hub, folder: Path
 ) -> None:
     """With the config cached, huggingface_hub returns the folder that has only that."""
-    hub.faults["GET", "/api/"] = [503] * 3
+    hub.faults["GET", "/api/models/org/tiny/revision/"] = [503] * 3
     done = run(folder, hub.endpoint, *TINY, *REAL)
     assert done.code == 1, done.stdout + done.stderr
     check_failed(done.only, "Cannot get org/tiny from the hub (Server error '503")
@@ -149,14 +249,15 @@ def test_weights_that_the_hub_cannot_send_now_are_not_taken_from_half_a_cache(
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("HEAD", "/org/tiny/resolve/main/config.json"),
+        ("HEAD", "/org/tiny/resolve/{commit}/config.json"),
         ("GET", "/api/models/org/tiny"),
-        ("GET", f"/cdn/org/tiny/{WEIGHTS}"),
+        ("GET", f"/cdn/{{commit}}/org/tiny/{WEIGHTS}"),
     ],
 )
 def test_a_hub_that_fails_twice_is_asked_again(
     hub: Hub, folder: Path, method: str, path: str
 ) -> None:
+    path = path.format(commit=hub.repositories["org/tiny"][0].commit)
     hub.faults[method, path] = [500, 503]
     done = run(folder, hub.endpoint, *TINY, *REAL)
     assert done.code == 0, done.stdout + done.stderr
@@ -235,3 +336,13 @@ def test_weights_that_end_too_soon_are_not_trained(folder: Path, files: dict[str
     check_failed(done.only, "Cannot get org/tiny from the hub (peer closed connection")
     assert done.stderr == ""
     assert not [file for file in home(folder).rglob("*.incomplete") if file.is_file()]
+
+
+@pytest.mark.slow
+def test_a_hub_that_stalls_in_the_middle_does_not_hang_the_run(
+    folder: Path, files: dict[str, bytes]
+) -> None:
+    with serve(tiny=Repository(files, stalled=frozenset({WEIGHTS}))) as hub:
+        done = run(folder, hub.endpoint, *TINY, *REAL, HF_HUB_DOWNLOAD_TIMEOUT="1")
+    assert done.code == 1, done.stdout + done.stderr
+    check_failed(done.only, "Cannot get org/tiny from the hub (")

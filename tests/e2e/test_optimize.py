@@ -11,7 +11,14 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.e2e.command import PLAIN, YOUR_AI, Finished, benchmark, environment, your_ai_command
+from tests.e2e.command import (
+    PLAIN,
+    Finished,
+    at_a_terminal,
+    benchmark,
+    environment,
+    your_ai_command,
+)
 from tests.process.trials import wait_for
 
 GB = 2**30
@@ -175,9 +182,9 @@ def test_benchmark_optimizes_the_models_that_pass(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_keeps_what_was_found(tmp_path: Path) -> None:
-    command = [*YOUR_AI, "optimize", "smoke-tiny", *GRID, *TRAINING, "--run-dir", "run"]
+    asked = ["optimize", "smoke-tiny", *GRID, *TRAINING, "--exhaustive", "--run-dir", "run"]
     process = subprocess.Popen(
-        [*command, "--exhaustive"],
+        at_a_terminal(*asked),
         cwd=tmp_path,
         env=environment(tmp_path / "home"),
         stdout=subprocess.PIPE,

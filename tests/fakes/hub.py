@@ -20,9 +20,11 @@ from urllib.parse import unquote, urlsplit
 
 import psutil
 
-_FILE = re.compile(r"/(?P<model>[^/]+/[^/]+)/resolve/[^/]+/(?P<file>.+)")
-_API = re.compile(r"/api/models/(?P<model>[^/]+/[^/]+)(/revision/[^/]+|(?P<tree>/tree/[^/]+))?")
-_CDN = re.compile(r"/cdn/(?P<model>[^/]+/[^/]+)/(?P<file>.+)")
+_FILE = re.compile(r"/(?P<model>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
+_API = re.compile(
+    r"/api/models/(?P<model>[^/]+/[^/]+)(/(revision|(?P<tree>tree))/(?P<revision>[^/]+))?"
+)
+_CDN = re.compile(r"/cdn/(?P<revision>[^/]+)/(?P<model>[^/]+/[^/]+)/(?P<file>.+)")
 
 
 @dataclass(frozen=True)
@@ -39,27 +41,36 @@ class Request:
 class Repository:
     """A model: the files that it lists, of which those in ``lost`` cannot be had.
 
+    Of those in ``truncated`` and ``stalled`` half is sent, and then the end, or nothing more. Those
+    in ``understated`` are listed as empty.
     ``refused`` is the status and the error code that everything of it is answered with.
     """
 
     files: Mapping[str, bytes]
     lost: frozenset[str] = frozenset()
     truncated: frozenset[str] = frozenset()
+    stalled: frozenset[str] = frozenset()
+    understated: frozenset[str] = frozenset()
     refused: tuple[int, str] | None = None
 
     @property
     def commit(self) -> str:
-        return hashlib.sha1(json.dumps(sorted(self.files)).encode()).hexdigest()
+        content = [(name, _etag(content)) for name, content in sorted(self.files.items())]
+        return hashlib.sha1(json.dumps(content).encode()).hexdigest()
 
 
 @dataclass
 class Hub:
     """What is served, what was asked for, and the faults still to come.
 
-    ``faults`` are statuses, by method and beginning of the path: each is answered once, in turn.
+    ``faults`` are statuses, by method and beginning of the path: each is answered once, in turn,
+    with the headers in ``with_faults``. A model's main branch is at the last of its repositories;
+    ``moves`` are those that it moves to, one after each config that was sent.
     """
 
-    repositories: dict[str, Repository] = field(default_factory=dict)
+    repositories: dict[str, list[Repository]] = field(default_factory=dict)
+    moves: dict[str, list[Repository]] = field(default_factory=dict)
+    with_faults: dict[str, str] = field(default_factory=dict)
     faults: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     endpoint: str = ""
@@ -69,6 +80,12 @@ class Hub:
     def asked(self) -> list[str]:
         """Method and path of every request."""
         return [f"{request.method} {request.path}" for request in self.requests]
+
+    def find(self, model: str, revision: str | None) -> Repository | None:
+        """The model at that commit, or at its main branch."""
+        commits = self.repositories.get(model, [])
+        at = [one for one in commits if one.commit == revision]
+        return (at or commits)[-1] if at or (revision in (None, "main") and commits) else None
 
     def fault(self, method: str, path: str) -> int | None:
         for (of_method, start), statuses in self.faults.items():
@@ -80,7 +97,7 @@ class Hub:
 @contextlib.contextmanager
 def serve(**repositories: Repository) -> Iterator[Hub]:
     """Serve each repository as ``org/NAME`` until the context ends."""
-    hub = Hub({f"org/{name}": repository for name, repository in repositories.items()})
+    hub = Hub({f"org/{name}": [repository] for name, repository in repositories.items()})
     handler = type("Handler", (_Handler,), {"hub": hub})
     with _Server(("127.0.0.1", 0), handler) as server:
         hub.endpoint = f"http://127.0.0.1:{server.server_port}"
@@ -135,12 +152,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append(Request(self.command, path, authorization, client))
         status = self.hub.fault(self.command, path)
         if status is not None:
-            return self._send(status, b"out of order")
+            return self._send(status, b"out of order", self.hub.with_faults)
         for pattern, answer in ((_API, self._api), (_FILE, self._resolve), (_CDN, self._content)):
             match = pattern.fullmatch(path)
             if match is None:
                 continue
-            repository = self.hub.repositories.get(match["model"])
+            repository = self.hub.find(match["model"], match["revision"])
             if repository is None:
                 return self._refuse(404, "RepoNotFound", "Repository not found")
             if repository.refused is not None:
@@ -158,6 +175,14 @@ class _Handler(BaseHTTPRequestHandler):
             "sha": repository.commit,
             "private": False,
             "tags": [],
+            "siblings": [
+                {
+                    "rfilename": name,
+                    "size": 0 if name in repository.understated else len(content),
+                    "blobId": _etag(content),
+                }
+                for name, content in repository.files.items()
+            ],
         }
         content = json.dumps(info if match["tree"] is None else tree).encode()
         self._send(200, content, {"Content-Type": "application/json"})
@@ -167,18 +192,22 @@ class _Handler(BaseHTTPRequestHandler):
         content = repository.files.get(match["file"])
         if content is None or match["file"] in repository.lost:
             return self._refuse(404, "EntryNotFound", "Entry not found", commit)
+        if match["file"] == "config.json" and self.command == "GET":
+            moves = self.hub.moves.get(match["model"])
+            self.hub.repositories[match["model"]] += [moves.pop(0)] if moves else []
         if not match["file"].endswith(".safetensors"):
             return self._send(200, content, {**commit, "ETag": f'"{_etag(content)}"'})
         linked = {
-            "Location": f"{self.hub.cdn}/cdn/{match['model']}/{match['file']}",
+            "Location": f"{self.hub.cdn}/cdn/{repository.commit}/{match['model']}/{match['file']}",
             "X-Linked-Etag": f'"{_etag(content)}"',
             "X-Linked-Size": str(len(content)),
         }
         return self._send(302, b"", {**commit, **linked})
 
     def _content(self, match: re.Match[str], repository: Repository) -> None:
-        truncated = match["file"] in repository.truncated
-        self._send(200, repository.files[match["file"]], truncated=truncated)
+        name = match["file"]
+        ends = "closed" if name in repository.truncated else None
+        self._send(200, repository.files[name], ends="open" if name in repository.stalled else ends)
 
     def _refuse(
         self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
@@ -193,15 +222,19 @@ class _Handler(BaseHTTPRequestHandler):
         content: bytes,
         headers: Mapping[str, str] | None = None,
         *,
-        truncated: bool = False,
+        ends: str | None = None,
     ) -> None:
+        """An answer; with ``ends`` half of it only, and the connection is then as that says."""
         self.send_response(status)
         for name, value in {**(headers or {}), "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(content[: len(content) // 2] if truncated else content)
-        self.close_connection = truncated
+            self.wfile.write(content[: len(content) // 2] if ends else content)
+        if ends == "open":
+            self.wfile.flush()
+            self.rfile.read(1)  # until the client gives up
+        self.close_connection = ends is not None
 
 
 def _etag(content: bytes) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,15 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.e2e.command import at_a_terminal
 from tests.process.trials import is_gone, wait_for
 from your_ai.supervisor import Limits
 
 # Short steps, many of them: some seconds a trial.
 OPTIONS = ["--suite", "smoke", "--seq-length", "8", "--batch-size", "1", "--steps", "300"]
 NEARLY = 0.85
-# As at a terminal; a job of a script's background would inherit SIGINT ignored.
-INTERRUPTIBLE = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); {}"
-INTERRUPTIBLE += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
 
 
 @contextmanager
@@ -30,10 +27,9 @@ def benchmark(
     tmp_path: Path, *options: str, ignoring: signal.Signals | None = None
 ) -> Iterator[subprocess.Popen[str]]:
     """A run in ``tmp_path / "run"``, as it is started at a terminal, or by nohup."""
-    ignored = f"signal.signal({int(ignoring)}, signal.SIG_IGN); " if ignoring else ""
-    command = ["-m", "your_ai", "benchmark", *OPTIONS, *options, "--run-dir", "run"]
+    arguments = ["benchmark", *OPTIONS, *options, "--run-dir", "run"]
     with subprocess.Popen(
-        [sys.executable, "-c", INTERRUPTIBLE.format(ignored), *command],
+        at_a_terminal(*arguments, ignoring=ignoring),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

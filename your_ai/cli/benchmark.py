@@ -23,7 +23,7 @@ from your_ai.cli.options import (
     training,
 )
 from your_ai.cli.options import models as model_options
-from your_ai.cli.running import OpenRun, begun, new_run, plan_trials, resumed
+from your_ai.cli.running import OpenRun, begun, new_run, open_console, plan_trials, resumed
 from your_ai.console import Console
 from your_ai.device import Device, from_probe
 from your_ai.errors import ExitCode, UsageError
@@ -64,15 +64,16 @@ def command(
     context = click.get_current_context()
     if resume:
         with resumed(context) as opened:
-            return _go(opened, Console(quiet=quiet))
+            return _go(opened, open_console(quiet=quiet))
     check_models(names, suite_name)
     if not optimize and (unused := about_search(arguments)):
         raise UsageError(f"{unused[0]} is about a search; add --optimize.")
     if output is not None:
         check_writable(output)
-    console = Console(quiet=quiet)
+    console = open_console(quiet=quiet)
     host = machine.describe()
     chosen = [models.find(name) for name in dict.fromkeys(names)]
+    console.notes(chosen)
     device = from_probe(probe_device(), host)
     if not chosen:
         suite = _suite(suite_name, device, console)

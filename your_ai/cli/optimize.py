@@ -9,7 +9,7 @@ import click
 
 from your_ai import machine, models, presets
 from your_ai.cli.options import RESULTS, RUN, SEARCH, STEPS, TENSORS, options, searching, training
-from your_ai.cli.running import OpenRun, begun, new_run, plan_trials, resumed
+from your_ai.cli.running import OpenRun, begun, new_run, open_console, plan_trials, resumed
 from your_ai.console import Console
 from your_ai.device import from_probe
 from your_ai.errors import ExitCode
@@ -41,20 +41,22 @@ def command(
     context = click.get_current_context()
     if resume:
         with resumed(context) as opened:
-            return _go(opened, Console(quiet=quiet))
+            return _go(opened, open_console(quiet=quiet))
     if model is None:
         raise click.MissingParameter(ctx=context, param_type="argument", param_hint="'MODEL'")
     if output is not None:
         check_writable(output)
     search = searching(arguments)
+    console = open_console(quiet=quiet)
     host = machine.describe()
     chosen = [models.find(model)]
+    console.notes(chosen)
     device = from_probe(probe_device(), host)
     trained = training(arguments, presets.training_of([chosen[0].name]))
     trials = plan_trials(chosen, trained, device, max_memory)
     run = new_run(context, host, device, trials, search)
     with begun(run) as opened:
-        return _go(opened, Console(quiet=quiet))
+        return _go(opened, console)
 
 
 def _go(opened: OpenRun, console: Console) -> ExitCode:

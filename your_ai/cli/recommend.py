@@ -43,6 +43,9 @@ def command(
     if output is not None:
         check_writable(output)
     chosen = _chosen(names, suite_name)
+    for model in chosen:
+        if model.note is not None:
+            click.echo(printable(f"Note: {model.note}"), err=True)
     trained = training(arguments, presets.training_of([model.name for model in chosen]))
     host = machine.describe()
     past = history.read(runs_dir(), host, history.installed_versions())

@@ -14,8 +14,9 @@ import click
 from click.core import ParameterSource
 
 from worker.protocol import Weights
-from your_ai import __version__, models, safetensors
+from your_ai import __version__, hub, models, safetensors
 from your_ai.awake import kept_awake
+from your_ai.console import Console
 from your_ai.device import Device, budget_bytes, from_probe
 from your_ai.errors import ExitCode, MachineError, UsageError
 from your_ai.files import write_atomically
@@ -85,6 +86,13 @@ class OpenRun:
             return ExitCode.INTERRUPTED
         passed = any(entry.record.passed for entry in self.entries)
         return ExitCode.OK if passed else ExitCode.NONE_PASSED
+
+
+def open_console(*, quiet: bool) -> Console:
+    """What the run is told on; quiet, downloads are not told of either."""
+    if quiet:
+        hub.show_no_progress()
+    return Console(quiet=quiet)
 
 
 def given(context: click.Context) -> dict[str, str]:
