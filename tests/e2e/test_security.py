@@ -1,0 +1,96 @@
+"""What a hostile model, or a curious neighbour, gets: nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.command import PLAIN, Finished, add_weights, make_model, your_ai_command
+
+TOKEN = "hf_planted0123456789"
+ESCAPE = "\x1b]0;owned\x07\x1b[2Jevil"
+TRACE = "import pathlib; pathlib.Path({!r}).touch()\n"
+
+
+def everything(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def run(folder: Path, model: str | Path, *arguments: str, **env: str) -> Finished:
+    home = folder / "home"
+    return your_ai_command(
+        folder, "benchmark", "--model", model, *PLAIN, *arguments, env=env, home=home
+    )
+
+
+@pytest.mark.parametrize("weights", ["synthetic", "real"])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"model_file": "model.py"},
+        {"auto_map": {"AutoModelForCausalLM": "model.Model"}, "trust_remote_code": True},
+        {"model_type": "model", "auto_map": {"AutoModelForCausalLM": "model.Model"}},
+    ],
+)
+def test_no_code_of_a_models_folder_is_ever_run(
+    asked: dict[str, object], weights: str, tmp_path: Path
+) -> None:
+    """It runs without it, where mlx-lm has a class of its own, or is refused."""
+    folder = make_model(tmp_path / "hostile", **asked)
+    add_weights(folder)
+    trace = tmp_path / "trace"
+    for name in ("model", "modeling_model", "configuration_model", "tokenization_model", "mlx"):
+        (folder / f"{name}.py").write_text(TRACE.format(str(trace)))
+    (folder / "pytorch_model.bin").write_bytes(b"cposix\nsystem\n(S'touch %b'\ntR." % bytes(trace))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"auto_map": {"A": "model.A"}}))
+    done = run(tmp_path, folder, "--weights", weights, "--run-dir", "run")
+    own = "trust_remote_code" in asked
+    assert done.code == (0 if own else 2), done.stdout + done.stderr
+    assert own or done.stderr.startswith("Error: mlx-lm cannot train hostile: ")
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("changed", [{}, {"hidden_size": -1}])
+def test_a_name_that_commands_the_terminal_is_shown_and_not_obeyed(
+    changed: dict[str, int], tmp_path: Path
+) -> None:
+    make_model(tmp_path / ESCAPE, **changed)
+    done = run(tmp_path, ESCAPE)
+    assert done.code == (2 if changed else 0), done.stdout + done.stderr
+    assert r"\x1b]0;owned\x07\x1b[2Jevil" in done.stdout + done.stderr
+    for command in ("runs", "recommend"):
+        done = your_ai_command(
+            tmp_path, command, *(["--model", ESCAPE] if command == "recommend" else []),
+            home=tmp_path / "home",
+        )  # fmt: skip
+        assert "\x1b" not in done.stdout + done.stderr
+    for log in everything(tmp_path / "home"):
+        assert "\x1b" not in log.name
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "a/../../escaped", ".."])
+def test_a_models_name_cannot_leave_the_run_directory(name: str, tmp_path: Path) -> None:
+    inner = tmp_path / "x" / "y" / "z"
+    (inner / "a").mkdir(parents=True)
+    make_model((inner / name).resolve())
+    before = set(everything(tmp_path))
+    done = your_ai_command(
+        inner, "benchmark", "--model", name, *PLAIN, "--run-dir", "run", home=inner / "home"
+    )
+    assert done.code == 0, done.stdout + done.stderr
+    new = set(everything(tmp_path)) - before
+    assert new
+    assert all(path.is_relative_to(inner / "run") for path in new)
+
+
+def test_a_token_is_in_nothing_that_is_written_or_printed(tmp_path: Path) -> None:
+    make_model(tmp_path / "tiny")
+    tokens = {"HF_TOKEN": TOKEN, "HUGGING_FACE_HUB_TOKEN": TOKEN}
+    done = run(tmp_path, "tiny", "--output", "out.json", **tokens)
+    assert done.code == 0, done.stdout + done.stderr
+    assert TOKEN not in done.stdout + done.stderr
+    written = everything(tmp_path)
+    assert {path.name for path in written} >= {"journal.jsonl", "results.json", "out.json"}
+    assert not [path for path in written if TOKEN.encode() in path.read_bytes()]
