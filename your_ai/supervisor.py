@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
 import tenacity
 
@@ -69,7 +70,9 @@ def supervise(
     with contextlib.closing(_EventReader(read_end)) as reader:
         began = time.monotonic()
         try:
-            process = _spawn([*command, EVENTS_FD_FLAG, str(write_end), *arguments], write_end, log)
+            with _opened(log) as file:
+                words = [*command, EVENTS_FD_FLAG, str(write_end), *arguments]
+                process = _spawn(words, write_end, file)
         finally:
             os.close(write_end)
         try:
@@ -101,6 +104,13 @@ def supervise(
     )
 
 
+def _opened(log: TrialLog) -> BinaryIO:
+    try:
+        return log.open()
+    except OSError as error:
+        raise MachineError(f"Cannot write {log.path}: {error.strerror}.") from error
+
+
 # Starting a process can fail for a moment, on a machine that just gave memory back. A measured
 # outcome is never retried.
 @tenacity.retry(
@@ -109,22 +119,17 @@ def supervise(
     wait=tenacity.wait_exponential(max=5),
     reraise=True,
 )
-def _spawn(command: list[str], events: int, log: TrialLog) -> subprocess.Popen[bytes]:
+def _spawn(command: list[str], events: int, log: BinaryIO) -> subprocess.Popen[bytes]:
     try:
-        file = log.open()
-    except OSError as error:
-        raise MachineError(f"Cannot write {log.path}: {error.strerror}.") from error
-    try:
-        with file:
-            return subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=file,
-                stderr=file,
-                pass_fds=[events],
-                start_new_session=True,
-                env=_environment(),
-            )
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            pass_fds=[events],
+            start_new_session=True,
+            env=_environment(),
+        )
     except OSError as error:
         raise MachineError(f"Cannot start a worker process: {error}.") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import tempfile
 from pathlib import Path
@@ -22,7 +23,7 @@ ENOUGH_KIB = 200
 def disk(step: int = 1) -> Report:
     """Run with every ``step``-th number of free pages and of free inodes, until there is enough."""
     sizes = [f"size={kib}k" for kib in range(PAGE_KIB, ENOUGH_KIB, PAGE_KIB * step)]
-    inodes = [f"size=1m,nr_inodes={count}" for count in range(2, 10)]
+    inodes = [f"size=1m,nr_inodes={count}" for count in range(2, 10, min(step, 4))]
     failures, ends = [], []
     for options in [*sizes, *inodes]:
         end, wrong = _filled(options)
@@ -43,7 +44,8 @@ def _filled(options: str) -> tuple[str, list[str]]:
         small_disk(Path(name) / "disk", options) as path,
     ):
         home = Folder(path)
-        done = home.finish(*ASKED)
+        output = Path(name) / "out.json"
+        done = home.finish(*ASKED, "--output", str(output))
         wrong = []
         lines = done.stderr.splitlines()
         if done.code not in (0, 3):
@@ -51,6 +53,9 @@ def _filled(options: str) -> tuple[str, list[str]]:
         if done.code == 3 and not (len(lines) == 1 and "No space left on device" in lines[0]):
             wrong.append(f"unclear: {done.stderr}")
         before = home.ended()
+        written = json.loads(output.read_bytes())["results"] if output.exists() else []
+        if len(written) != len(before):
+            wrong.append(f"earlier records lost: {len(written)} of {len(before)} in the results")
         subprocess.run(["mount", "-o", "remount,size=10m,nr_inodes=1000", path], check=True)
         try:
             again = home.finish(*(["benchmark", "--resume"] if home.records() else ASKED))

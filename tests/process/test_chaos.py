@@ -15,7 +15,7 @@ from tests.chaos.soak import soak
 
 
 @pytest.mark.parametrize(
-    ("part", "number"), [(kills, 4), (damage, 20), (deaths, 1), (disk, 12), (soak, 28)]
+    ("part", "number"), [(kills, 4), (damage, 20), (deaths, 1), (disk, 24), (soak, 28)]
 )
 def test_nothing_breaks(part: Callable[[int], Report], number: int) -> None:
     report = part(number)

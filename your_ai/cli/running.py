@@ -19,7 +19,7 @@ from your_ai.awake import kept_awake
 from your_ai.console import Console
 from your_ai.device import Device, budget_bytes, from_probe
 from your_ai.errors import ExitCode, MachineError, UsageError
-from your_ai.files import write_atomically
+from your_ai.files import check_writable, write_atomically
 from your_ai.host.boot import boot_id
 from your_ai.interrupts import interrupts
 from your_ai.journal import JOURNAL, Journal
@@ -177,6 +177,8 @@ def resumed(context: click.Context) -> Iterator[OpenRun]:
         UsageError: when there is none, it is under way or damaged, or it was begun otherwise.
         MachineError: when its journal cannot be written, or MLX does not work.
     """
+    if context.params["output"] is not None:
+        check_writable(context.params["output"])
     folder = context.params["run_dir"] or last_run_dir()
     if not os.path.isfile(folder / JOURNAL):  # noqa: PTH113 - Path raises where a name is too long
         raise UsageError(f"{folder} holds no run to resume; `your_ai runs` lists those kept.")
@@ -200,7 +202,11 @@ def _under_way(
     targets = [Path(run.run_dir) / RESULTS, *([Path(output)] if output else [])]
     opened = OpenRun(run, Session(run, journal, past), len(past.ended), targets)
     with kept_awake(), interrupts.deferred():
-        yield opened
+        try:
+            yield opened
+        except MachineError:
+            opened.write_now()  # what the user finds has all that the journal has
+            raise
     complete = len(opened.entries) == len(run.trials) and all(e.is_complete for e in opened.entries)
     journal.append(CLOSED, {"at": now(), "complete": complete})
 
