@@ -81,7 +81,7 @@ def command(
     trained = training(arguments, presets.training_of([model.name for model in chosen]))
     trials = plan_trials(chosen, trained, device, max_memory)
     run = new_run(context, host, device, trials, searching(arguments) if optimize else None)
-    with begun(run) as opened:
+    with begun(context, run) as opened:
         return _go(opened, console)
 
 

@@ -55,7 +55,7 @@ def command(
     trained = training(arguments, presets.training_of([chosen[0].name]))
     trials = plan_trials(chosen, trained, device, max_memory)
     run = new_run(context, host, device, trials, search)
-    with begun(run) as opened:
+    with begun(context, run) as opened:
         return _go(opened, console)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from worker.protocol import Weights
 from your_ai import presets
@@ -154,6 +155,9 @@ RUN: Group = (
         help="Go on with the last run, or the one in --run-dir: what it has done is not repeated.",
     ),
 )
+
+_WITHOUT_EFFECT = frozenset({"resume", "run_dir", "output", "quiet"})
+"""Options that change nothing of what is measured, so that a resumed run may have others."""
 _NAMES = tuple(TrainingOptions.__dataclass_fields__)
 
 
@@ -214,5 +218,25 @@ def about_search(arguments: Mapping[str, Any]) -> list[str]:
     return [_written(name) for name in names if arguments[name]]
 
 
+def given(context: click.Context) -> dict[str, str]:
+    """The options that the user gave and that change what is measured, as they would write them."""
+    return {
+        _name(parameter): _text(context.params[parameter.name])
+        for parameter in context.command.params
+        if parameter.name not in _WITHOUT_EFFECT
+        and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
+    }
+
+
 def _written(name: str) -> str:
     return f"--{name.replace('_', '-')}"
+
+
+def _name(parameter: click.Parameter) -> str:
+    return max(parameter.opts, key=len) if isinstance(parameter, click.Option) else "MODEL"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return {True: "on", False: "off"}.get(value, str(value)) if type(value) is bool else str(value)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from worker.protocol import Weights
 from your_ai import __version__, hub, models, safetensors
 from your_ai.awake import kept_awake
+from your_ai.cli.options import given
 from your_ai.console import Console
 from your_ai.device import Device, budget_bytes, from_probe
 from your_ai.errors import ExitCode, MachineError, UsageError
@@ -33,9 +33,6 @@ from your_ai.results import Entry, document
 from your_ai.run import Run, check_same, from_fields, to_fields
 from your_ai.rundir import RESULTS, last_run_dir, make_run_dir
 from your_ai.session import Session, now
-
-_WITHOUT_EFFECT = frozenset({"resume", "run_dir", "output", "quiet"})
-"""Options that change nothing of what is measured, so that a resumed run may have others."""
 
 _WRITING_SHARE = 0.02
 """Of a run's time, for its results: a thousand trials' take a while to write, and are safe in the
@@ -95,16 +92,6 @@ def open_console(*, quiet: bool) -> Console:
     return Console(quiet=quiet)
 
 
-def given(context: click.Context) -> dict[str, str]:
-    """The options that the user gave and that change what is measured, as they would write them."""
-    return {
-        _name(parameter): _text(context.params[parameter.name])
-        for parameter in context.command.params
-        if parameter.name not in _WITHOUT_EFFECT
-        and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
-    }
-
-
 def plan_trials(
     chosen: Sequence[Model], options: TrainingOptions, device: Device, max_memory: float | None
 ) -> tuple[Trial, ...]:
@@ -146,13 +133,13 @@ def new_run(
         keep_going=asked.get("keep_going", False),
         started_at=now(),
         run_dir=str(make_run_dir(asked["run_dir"])),
-        output=None if output is None else str(output),
+        output=None if output is None else str(output.absolute()),
         version=__version__,
     )
 
 
 @contextlib.contextmanager
-def begun(run: Run) -> Iterator[OpenRun]:
+def begun(context: click.Context, run: Run) -> Iterator[OpenRun]:
     """A new run, whose folder is there; it is this process's until the end.
 
     Raises:
@@ -166,7 +153,7 @@ def begun(run: Run) -> Iterator[OpenRun]:
                 "another --run-dir."
             )
         journal.append(BEGAN, {**_here(), "run": to_fields(run)})
-        yield from _under_way(run, journal, NOTHING, run.output)
+        yield from _under_way(run, journal, NOTHING, context.params["output"])
 
 
 @contextlib.contextmanager
@@ -213,16 +200,6 @@ def _under_way(
 
 def _here() -> dict[str, Any]:
     return {"at": now(), "pid": os.getpid(), "boot": boot_id()}
-
-
-def _name(parameter: click.Parameter) -> str:
-    return max(parameter.opts, key=len) if isinstance(parameter, click.Option) else "MODEL"
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return {True: "on", False: "off"}.get(value, str(value)) if type(value) is bool else str(value)
 
 
 def _check_weights(chosen: Sequence[Model]) -> None:
