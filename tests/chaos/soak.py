@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from statistics import median, median_low
 
 import psutil
 
@@ -19,6 +21,17 @@ WARM_UP = 20
 
 MOST_GROWTH = 5 * 2**20
 POLL_SECONDS = 0.2
+WINDOW = 4
+"""Trials at the beginning and at the end that are compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The parent after so many trials."""
+
+    trials: int
+    resident_bytes: int
+    descriptors: int
 
 
 def soak(times: int) -> Report:
@@ -34,13 +47,16 @@ def soak(times: int) -> Report:
         samples = _watched(home, asked)
         trials = len(home.ended())
         passed = sum(entry["success"] for entry in home.ended().values())
-    warm = [sample for sample in samples if sample[0] >= WARM_UP]
-    (_, memory, descriptors), last = warm[0], warm[-1]
-    growth = max(sample[1] for sample in warm) - memory
+    first = [sample for sample in samples if WARM_UP <= sample.trials < WARM_UP + WINDOW]
+    last = [sample for sample in samples if sample.trials >= trials - WINDOW]
+    memory = median(sample.resident_bytes for sample in first)
+    growth = max(sample.resident_bytes for sample in samples if sample.trials >= WARM_UP) - memory
+    # The middle one: a worker's pipes come and go, and so does the results file.
+    descriptors = [median_low(sample.descriptors for sample in part) for part in (first, last)]
     failures = []
     if growth >= MOST_GROWTH:
         failures.append(f"grew by {growth / 2**20:.1f} MB")
-    if max(sample[2] for sample in warm) > descriptors:
+    if descriptors[1] > descriptors[0]:
         failures.append("descriptors grew")
     if trials < len(batches) * len(ranks) * len(layers):
         failures.append(f"only {trials} trials")
@@ -48,35 +64,30 @@ def soak(times: int) -> Report:
         "trials": trials,
         "passed": passed,
         f"resident after {WARM_UP} trials": f"{memory / 2**20:.1f} MB",
-        "resident at the end": f"{last[1] / 2**20:.1f} MB",
-        "most that it grew in between": f"{growth / 2**20:.1f} MB",
-        f"file descriptors after {WARM_UP} trials, at the end, at most": (
-            f"{descriptors}, {last[2]}, {max(sample[2] for sample in warm)}"
+        "most that it grew": f"{growth / 2**20:.1f} MB",
+        f"file descriptors after {WARM_UP} trials, at the end": (
+            f"{descriptors[0]}, {descriptors[1]}"
         ),
     }
     return Report("One run of many trials", figures, failures)
 
 
-def _watched(home: Folder, asked: list[str]) -> list[tuple[int, int, int]]:
-    """Trials done, the parent's resident bytes and open descriptors, whenever a trial has ended."""
-    samples: list[tuple[int, int, int]] = []
+def _watched(home: Folder, asked: list[str]) -> list[Sample]:
+    """The parent all along, five times a second."""
+    samples: list[Sample] = []
     path, read, done = home.run / JOURNAL, 0, 0
     with home.running(*asked) as parent:
         process = psutil.Process(parent.pid)
         while parent.poll() is None:
             time.sleep(POLL_SECONDS)
-            if not path.exists() or path.stat().st_size == read:
-                continue
-            with path.open("rb") as file:
-                file.seek(read)
-                new = file.read()
-            read += len(new)
-            done += new.count(b'"kind":"ended"')
+            if path.exists() and path.stat().st_size > read:
+                with path.open("rb") as file:
+                    file.seek(read)
+                    new = file.read()
+                read, done = read + len(new), done + new.count(b'"kind":"ended"')
             with contextlib.suppress(psutil.Error):  # it has just ended
-                sample = (done, process.memory_info().rss, process.num_fds())
-                samples += [sample] if sample[1] else []
-            if done % 100 == 0 and b'"kind":"ended"' in new:
-                print(f"{samples[-1]}", flush=True)
+                sample = Sample(done, process.memory_info().rss, process.num_fds())
+                samples += [sample] if sample.resident_bytes else []
     return samples
 
 
