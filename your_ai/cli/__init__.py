@@ -16,6 +16,7 @@ from your_ai.terminal import printable
 _COMMANDS = {
     "benchmark": "Measure which models this machine can fine-tune, and how fast.",
     "optimize": "Find the largest training configuration of one model that fits, with proof.",
+    "compare": "Tell what became worse between two results files.",
     "runs": "List the runs kept on this machine, and which can be resumed.",
     "recommend": "Say at once which models should fit, from estimates and earlier measurements.",
 }

@@ -1,0 +1,60 @@
+"""``your_ai compare`` on the results of real runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.command import PLAIN, your_ai_command
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the results of two runs of the same, and of one that needs more."""
+    folder = tmp_path_factory.mktemp("compare")
+    for name in ("base", "new", "worse"):
+        asked = ["--model", "smoke-tiny", *PLAIN, "--quiet", "--output", f"{name}.json"]
+        done = your_ai_command(folder, "benchmark", *asked)
+        assert done.code == 0, done.stderr
+    worse = json.loads((folder / "worse.json").read_bytes())
+    worse["results"][0]["needed_memory_bytes"] *= 2
+    (folder / "worse.json").write_text(json.dumps(worse))
+    (folder / "torn.json").write_text('{"results": [')
+    (folder / "other.json").write_text("{}")
+    return folder
+
+
+def test_two_runs_of_the_same_are_no_regression(results: Path) -> None:
+    # Its speed is not asked: other tests run beside this one.
+    done = your_ai_command(results, "compare", "base.json", "new.json", "--fail-above", "1000")
+    assert (done.code, done.stderr) == (0, "")
+    assert done.stdout.startswith("✓ smoke-tiny (batch=2, rank=4, layers=4, 64 tokens")
+    assert done.stdout.endswith("(1 trial compared).\n")
+
+
+@pytest.mark.parametrize("form", ["text", "json", "markdown"])
+def test_a_regression_ends_with_1(form: str, results: Path) -> None:
+    done = your_ai_command(results, "compare", "base.json", "worse.json", "--format", form)
+    assert (done.code, done.stderr) == (1, "")
+    if form == "json":
+        assert "needed_memory_bytes" in json.loads(done.stdout)["trials"][0]["regressions"]
+    else:
+        assert "became worse beyond 5%" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("missing.json", "Cannot read missing.json: No such file"),
+        ("torn.json", "torn.json is not JSON"),
+        ("other.json", "other.json is no results file"),
+        (".", "Cannot read .: Is a directory"),
+    ],
+)
+def test_what_is_no_results_file_is_refused(name: str, complaint: str, results: Path) -> None:
+    done = your_ai_command(results, "compare", "base.json", name)
+    assert (done.code, done.stdout) == (2, "")
+    assert complaint in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,57 @@
+"""``your_ai compare``: what became worse between two results files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+
+from your_ai.compare import compare
+from your_ai.comparison import FORMATS
+from your_ai.errors import ExitCode, UsageError
+from your_ai.terminal import printable
+
+
+@click.command(name="compare")
+@click.argument("base", type=click.Path(path_type=Path))
+@click.argument("new", type=click.Path(path_type=Path))
+@click.option(
+    "--fail-above",
+    type=click.FloatRange(min=0),
+    default=5.0,
+    show_default=True,
+    metavar="PCT",
+    help="Percent by which a figure may become worse.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(list(FORMATS)),
+    default="text",
+    show_default=True,
+    help="How to print it; markdown is for a pull request's comment.",
+)
+def command(base: Path, new: Path, fail_above: float, form: str) -> ExitCode:
+    """Compare the results file NEW with BASE: memory, speed, outcomes.
+
+    Ends with 1 where a trial no longer passes, or a figure became worse by more than --fail-above
+    and by more than the steps that were measured differ among themselves.
+    """
+    comparison = compare(_read(base), _read(new))
+    click.echo(printable(FORMATS[form](comparison, fail_above / 100)))
+    worse = comparison.has_regression(fail_above / 100)
+    return ExitCode.NONE_PASSED if worse else ExitCode.OK
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        document = orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"Cannot read {path}: {error.strerror}.") from error
+    except orjson.JSONDecodeError as error:
+        raise UsageError(f"{path} is not JSON: {error}.") from error
+    if not isinstance(document, dict) or "results" not in document:
+        raise UsageError(f"{path} is no results file of `your_ai benchmark` or `optimize`.")
+    return document
