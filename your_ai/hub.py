@@ -6,29 +6,25 @@ need it.
 
 from __future__ import annotations
 
-import logging
-import math
 import os
 import shutil
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-
-import tenacity
+from typing import TYPE_CHECKING
 
 from your_ai import safetensors
 from your_ai.errors import MachineError, UsageError
+from your_ai.hub_transport import configure, retried
 from your_ai.units import show_size
+
+if TYPE_CHECKING:
+    from huggingface_hub.hf_api import RepoSibling
 
 # As mlx-lm's own loader takes them, less the code: nothing of a model's is ever run.
 _FILES = ["*.json", "model*.safetensors"]
-_RETRIED_STATUS = frozenset({408, 429, 500, 502, 503, 504})
-_REFUSED = frozenset({401, 403})
-_BACKOFF = tenacity.wait_exponential_jitter(initial=1, max=10)
-_LONGEST_WAIT = 60.0
-# After a fault that took longer than this, whoever waits for a config is told of it.
+# What somebody at a terminal waits: after a fault that took longer than this they are told of it.
 _PATIENCE_SECONDS = 8.0
 
 
@@ -51,15 +47,14 @@ def revision(model_id: str) -> Revision:
     """
     from huggingface_hub import HfApi, constants
 
-    _configure()
+    configure(longest_wait=_PATIENCE_SECONDS)
 
     def ask() -> str:
         sha = HfApi().model_info(model_id, timeout=constants.HF_HUB_ETAG_TIMEOUT).sha
         return str(sha)
 
     try:
-        # Somebody waits at the terminal.
-        return Revision(_retried(model_id, ask, patience=_PATIENCE_SECONDS))
+        return Revision(retried(model_id, ask, patience=_PATIENCE_SECONDS))
     except MachineError as error:
         cached = _cached_revision(model_id)
         if cached is None:
@@ -80,7 +75,7 @@ def config_file(model_id: str, sha: str) -> Path:
     """
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
-    _configure()
+    configure(longest_wait=_PATIENCE_SECONDS)
     cached = try_to_load_from_cache(model_id, "config.json", revision=sha)
     if isinstance(cached, str):
         return Path(cached)
@@ -88,7 +83,7 @@ def config_file(model_id: str, sha: str) -> Path:
     def fetch() -> str:
         return hf_hub_download(model_id, "config.json", revision=sha)
 
-    return Path(_retried(model_id, fetch, patience=_PATIENCE_SECONDS))
+    return Path(retried(model_id, fetch, patience=_PATIENCE_SECONDS))
 
 
 def download(model_id: str, sha: str) -> Path:
@@ -100,20 +95,36 @@ def download(model_id: str, sha: str) -> Path:
     """
     from huggingface_hub import HfApi, constants, snapshot_download
 
-    _configure()
+    configure()
 
     def fetch() -> str:
-        # snapshot_download takes a hub that is down for one that has nothing new, and returns what
-        # is cached, be it the config alone: so this is asked first.
         info = HfApi().model_info(
             model_id, revision=sha, files_metadata=True, timeout=constants.HF_HUB_ETAG_TIMEOUT
         )
-        sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-        _check_disk(model_id, sha, sizes)
-        return str(snapshot_download(model_id, revision=sha, allow_patterns=_FILES))
+        files = [file for file in info.siblings or () if _is_wanted(file)]
+        _check_disk(model_id, sha, files)
+        folder = Path(snapshot_download(model_id, revision=sha, allow_patterns=_FILES))
+        # It takes a hub that will not list its files for one that has nothing new, and returns what
+        # is cached, be it the config alone.
+        if not all((folder / file.rfilename).exists() for file in files):
+            raise ConnectionError("it did not list its files")
+        return str(folder)
 
     whole = _cached_whole(model_id, sha)
-    return whole if whole is not None else Path(_retried(model_id, fetch))
+    return whole if whole is not None else Path(retried(model_id, fetch))
+
+
+def is_cached(model_id: str) -> bool:
+    """Whether all weights of some commit of the model are here."""
+    sha = _cached_revision(model_id)
+    return sha is not None and _cached_whole(model_id, sha) is not None
+
+
+def cache_dir() -> Path:
+    """Where models are kept."""
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE)
 
 
 def show_no_progress() -> None:
@@ -121,31 +132,24 @@ def show_no_progress() -> None:
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 
-def _configure() -> None:
-    from huggingface_hub import constants
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-
-    # Nothing is wanted of the hub but the model; with telemetry it is asked for a list of agents.
-    constants.HF_HUB_DISABLE_TELEMETRY = True
-    # Its own retries are a line each, before our one line.
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    # In a file or a pipe one of its bars is a line for every update; the user's own setting stays.
-    if constants.HF_HUB_DISABLE_PROGRESS_BARS is None and not sys.stderr.isatty():
-        disable_progress_bars()
-
-
 def _cached_revision(model_id: str) -> str | None:
-    """The commit of the main branch when its config was last fetched."""
-    from huggingface_hub import constants, try_to_load_from_cache
-    from huggingface_hub.file_download import repo_folder_name
+    """The newest commit whose config is cached, so far as the cache tells; ``None`` without one.
 
-    cached = try_to_load_from_cache(model_id, "config.json")
-    if isinstance(cached, str):
-        return Path(cached).parent.name
-    # Fetched by its commit alone, it is on no branch: then it is the newest commit with a config.
-    folder = repo_folder_name(repo_id=model_id, repo_type="model")
-    configs = Path(constants.HF_HUB_CACHE, folder, "snapshots").glob("*/config.json")
-    newest = max(configs, key=lambda path: path.lstat().st_mtime, default=None)
+    A branch's place is written when other tools fetch by its name. What is fetched by the commit
+    alone, as here, leaves that as it is: so a config that came later is newer.
+    """
+    cache = _cache_of(model_id)
+    branch = cache / "refs" / "main"
+    at_branch = branch.read_text() if branch.is_file() else None
+
+    def age(config: Path) -> tuple[float, bool]:
+        is_branch = config.parent.name == at_branch
+        fetched = config.lstat().st_mtime
+        return max(fetched, branch.stat().st_mtime) if is_branch else fetched, is_branch
+
+    # A link into nothing, where the content is gone, is no config.
+    configs = [path for path in cache.glob("snapshots/*/config.json") if path.is_file()]
+    newest = max(configs, key=age, default=None)
     return None if newest is None else newest.parent.name
 
 
@@ -164,17 +168,10 @@ def _cached_whole(model_id: str, sha: str) -> Path | None:
     return Path(folder)
 
 
-def _check_disk(model_id: str, sha: str, sizes: Mapping[str, int]) -> None:
-    """Raise MachineError unless there is room for what of these, in bytes, is not cached yet."""
-    from huggingface_hub import constants, try_to_load_from_cache
-
-    wanted = sum(
-        size
-        for name, size in sizes.items()
-        if any(fnmatch(name, pattern) for pattern in _FILES)
-        and not isinstance(try_to_load_from_cache(model_id, name, revision=sha), str)
-    )
-    cache = Path(constants.HF_HUB_CACHE)
+def _check_disk(model_id: str, sha: str, files: Iterable[RepoSibling]) -> None:
+    """Raise MachineError unless there is room for what of these files is not cached yet."""
+    wanted = sum(file.size or 0 for file in files if not _is_here(model_id, sha, file))
+    cache = cache_dir()
     there = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())
     free = shutil.disk_usage(there).free
     if wanted > free:
@@ -184,68 +181,22 @@ def _check_disk(model_id: str, sha: str, sizes: Mapping[str, int]) -> None:
         )
 
 
-def _retried(model_id: str, fetch: Callable[[], str], patience: float = math.inf) -> str:
-    """What ``fetch`` returns; tried again after a transient fault, but not after ``patience``."""
-    import httpx2  # huggingface_hub's own transport, whose faults it passes on
-    from huggingface_hub import errors
-
-    retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(_is_transient),
-        stop=tenacity.stop_after_attempt(3) | tenacity.stop_before_delay(patience),
-        wait=_wait,
-        reraise=True,
-    )
-    try:
-        return retrying(fetch)
-    except errors.GatedRepoError as error:
-        raise UsageError(
-            f"{model_id} is gated: accept its terms on the hub, then run `hf auth login`."
-        ) from error
-    except (errors.RepositoryNotFoundError, errors.RevisionNotFoundError) as error:
-        raise UsageError(
-            f"The hub has no model {model_id}, or it is private; check the name, "
-            "or run `hf auth login`."
-        ) from error
-    except errors.RemoteEntryNotFoundError as error:
-        file = error.response.url.path.rpartition("/")[2]
-        raise UsageError(f"{model_id} has no {file} on the hub; name another model.") from error
-    except errors.HFValidationError as error:
-        raise UsageError(f"No folder is called {model_id}, and no hub id can be.") from error
-    except (OSError, httpx2.HTTPError, RuntimeError) as error:  # Xet wraps ENOSPC in the last one
-        if isinstance(error, errors.HfHubHTTPError) and error.response.status_code in _REFUSED:
-            raise UsageError(
-                f"The hub refuses {model_id} ({_first_line(error)}); check the token in HF_TOKEN, "
-                "or run `hf auth login`."
-            ) from error
-        raise MachineError(
-            f"Cannot get {model_id} from the hub ({_first_line(error)}); check the network and the "
-            "free disk space, or name a local folder."
-        ) from error
+def _is_wanted(file: RepoSibling) -> bool:
+    return any(fnmatch(file.rfilename, pattern) for pattern in _FILES)
 
 
-def _wait(state: tenacity.RetryCallState) -> float:
-    """Seconds until the next attempt: a second or two, or what the hub asks for, up to a minute."""
-    error = state.outcome.exception() if state.outcome else None
-    asked = getattr(getattr(error, "response", None), "headers", {}).get("Retry-After", "")
-    seconds = float(asked) if asked.isdecimal() else 0.0
-    return min(max(seconds, _BACKOFF(state)), _LONGEST_WAIT)
+def _is_here(model_id: str, sha: str, file: RepoSibling) -> bool:
+    """Whether the file is on disk, be it as part of another commit: the cache goes by content."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if isinstance(try_to_load_from_cache(model_id, file.rfilename, revision=sha), str):
+        return True
+    content = file.lfs.sha256 if file.lfs else file.blob_id
+    return content is not None and (_cache_of(model_id) / "blobs" / content).exists()
 
 
-def _is_transient(error: BaseException) -> bool:
-    """Whether trying again can help: a transport fault, or a status that says so.
+def _cache_of(model_id: str) -> Path:
+    """The model's folder in the cache, with its ``blobs``, ``refs`` and ``snapshots``."""
+    from huggingface_hub.file_download import repo_folder_name
 
-    Not by ``OSError``: that is also what "gated" and "no such model" are, and offline mode is a
-    ``ConnectionError`` (huggingface_hub 2).
-    """
-    import httpx2
-    from huggingface_hub import errors
-
-    if isinstance(error, errors.OfflineModeIsEnabled):
-        return False
-    if isinstance(error, errors.HfHubHTTPError):
-        return error.response.status_code in _RETRIED_STATUS
-    return isinstance(error, httpx2.TransportError | ConnectionError | TimeoutError)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return cache_dir() / repo_folder_name(repo_id=model_id, repo_type="model")

@@ -13,7 +13,7 @@ from typing import Any
 
 from worker.protocol import ModelFacts
 from your_ai import estimate, hub, presets
-from your_ai.errors import UsageError
+from your_ai.errors import UsageError, YourAIError
 from your_ai.units import parameter_label
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -80,8 +80,24 @@ def find(name: str) -> Model:
     if _HUB_ID.fullmatch(name):
         found = hub.revision(name)
         config = _read_config(hub.config_file(name, found.sha), name)
+        _refuse_own_code(config, name)
         return Model(name, name, "", config, revision=found.sha, note=found.note)
     raise UsageError(_unknown(name, list(known)))
+
+
+def pinned(model: Model) -> Model:
+    """The model at the hub's commit of now, where its files are to come from there.
+
+    A preset names none, so that it needs no network. One that cannot be had stays as it is: whether
+    that matters is seen when its weights are wanted.
+    """
+    if model.path is not None or model.revision is not None:
+        return model
+    try:
+        found = hub.revision(model.model_name)
+    except YourAIError:
+        return model
+    return replace(model, revision=found.sha, note=found.note)
 
 
 def with_facts(model: Model, facts: Mapping[str, ModelFacts | str]) -> Model:
@@ -97,7 +113,8 @@ def with_facts(model: Model, facts: Mapping[str, ModelFacts | str]) -> Model:
         return model
     if isinstance(known, str):
         problem = known.partition("\n")[0]
-        raise UsageError(f"mlx-lm cannot train {model.name}: {problem}")
+        code = " Code of its own (auto_map) is never run." if "auto_map" in model.config else ""
+        raise UsageError(f"mlx-lm cannot train {model.name}: {problem}{code}")
     if known.lora_targets == 0:
         raise UsageError(f"{model.name} has no attention projections that LoRA could train.")
     params = model.params or parameter_label(known.parameters)
@@ -126,8 +143,10 @@ def _from_folder(name: str, folder: Path) -> Model:
     config_file = folder / "config.json"
     if not config_file.is_file():
         raise UsageError(f"{name} has no config.json; name a folder that holds a model.")
-    path = str(folder.resolve())
-    return Model(folder.resolve().name, path, "", _read_config(config_file, name), path=path)
+    path = folder.resolve()
+    config = _read_config(config_file, name)
+    _refuse_own_code(config, path.name)
+    return Model(path.name, str(path), "", config, path=str(path))
 
 
 def _read_config(path: Path, name: str) -> dict[str, Any]:
@@ -150,6 +169,19 @@ def _read_config(path: Path, name: str) -> dict[str, Any]:
     ):
         raise UsageError(f"The config.json of {name} has a quantization without bits, group_size.")
     return config
+
+
+def _refuse_own_code(config: Mapping[str, Any], name: str) -> None:
+    """Refuse a model that is built by a file of its own, as mlx-lm would with ``model_file``.
+
+    Transformers' ``auto_map`` is none: mlx-lm reads over it, and many that it has classes for have
+    it. Where it has none, the probe says so.
+    """
+    if config.get("model_file") is not None:
+        raise UsageError(
+            f"mlx-lm cannot train {name}: its config asks to run code of its own (model_file), "
+            "which is never run; name another model."
+        )
 
 
 def _declared(config: Mapping[str, Any], key: str) -> int | None:

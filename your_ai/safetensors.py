@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import struct
+from collections.abc import Iterable
 from pathlib import Path
 
 import orjson
@@ -11,6 +13,8 @@ from your_ai.errors import UsageError
 
 _LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+_MAX_SHARDS = 10_000  # more is a name that only looks like one
+_SHARD = re.compile(r"(.*-)(\d+)-of-(\d+)\.safetensors")
 
 
 def check_folder(folder: Path) -> None:
@@ -21,7 +25,8 @@ def check_folder(folder: Path) -> None:
             f"{folder} holds no model*.safetensors; name a folder with weights, "
             "or leave out --weights real."
         )
-    missing = _shards(folder) - {file.name for file in files}
+    names = {file.name for file in files}
+    missing = (_shards(folder) | _siblings(names)) - names
     if missing:
         raise UsageError(f"{folder} lacks {', '.join(sorted(missing))}; download the model again.")
     for file in files:
@@ -42,6 +47,17 @@ def _shards(folder: Path) -> set[str]:
         return set()
     except (orjson.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
         raise UsageError(f"Cannot read {folder}'s model.safetensors.index.json: {error}") from error
+
+
+def _siblings(names: Iterable[str]) -> set[str]:
+    """The files that the names of the shards themselves speak of: the index may be missing too."""
+    shards = [match for name in names if (match := _SHARD.fullmatch(name))]
+    counts = {(match[1], match[3]) for match in shards if int(match[3]) <= _MAX_SHARDS}
+    return {
+        f"{start}{number:0{len(count)}}-of-{count}.safetensors"
+        for start, count in counts
+        for number in range(1, int(count) + 1)
+    }
 
 
 def _expected_size(file: Path) -> int | None:

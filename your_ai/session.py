@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from worker.protocol import TrialSpec, Weights, encode_request
+from worker.protocol import Weights, encode_request
 from your_ai import guard, hub, safetensors
 from your_ai.errors import YourAIError
 from your_ai.host import memory
@@ -99,7 +99,7 @@ class Session:
     def _supervise(self, trial: Trial, key: str) -> Ended:
         started_at = now()
         try:
-            spec = _with_weights(trial)
+            trial = _with_weights(trial)
         except YourAIError as error:
             return Ended(trial, Outcome(OutcomeKind.ERROR, str(error)), started_at)
         except KeyboardInterrupt:
@@ -112,12 +112,12 @@ class Session:
         self._journal.append(STARTED, {"trial": key, "at": started_at, "boot": self._boot})
         # A worker that cannot be started or killed ends the run: no other may run beside it.
         seen = supervise(
-            encode_request(spec),
+            encode_request(trial.spec),
             log=log,
             limits=self._limits,
             must_stop=lambda: interrupts.requested,
         )
-        return Ended(trial, classify(seen, spec.steps), started_at, seen, str(log.path))
+        return Ended(trial, classify(seen, trial.spec.steps), started_at, seen, str(log.path))
 
     def _record(self, ended: Ended) -> TrialRecord:
         entry = to_json(ended)
@@ -137,8 +137,8 @@ def _log_name(trial: Trial, key: str) -> str:
     return f"{index}-{safe[:100]}-{configuration}.log"
 
 
-def _with_weights(trial: Trial) -> TrialSpec:
-    """The trial's spec, its real weights in a local folder: only now, just before they are needed.
+def _with_weights(trial: Trial) -> Trial:
+    """The trial, its real weights in a local folder: only now, just before they are needed.
 
     Raises:
         UsageError, MachineError: when they cannot be had; the run goes on without them.
@@ -146,8 +146,12 @@ def _with_weights(trial: Trial) -> TrialSpec:
     """
     source = trial.spec.model
     if trial.spec.weights is not Weights.REAL or source.path is not None:
-        return trial.spec
+        return trial
+    model = trial.model
     with interrupts.immediate():
-        folder = hub.download(trial.model.model_name, str(trial.model.revision))
+        # What a preset is at was asked when the run was planned, and may not have been answered.
+        revision = model.revision or hub.revision(model.model_name).sha
+        folder = hub.download(model.model_name, revision)
         safetensors.check_folder(folder)
-    return replace(trial.spec, model=replace(source, path=str(folder)))
+    spec = replace(trial.spec, model=replace(source, path=str(folder)))
+    return replace(trial, model=replace(model, revision=revision), spec=spec)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import re
+import subprocess
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,15 +17,27 @@ from typing import Any
 import pytest
 
 from tests.disks import small_disk
-from tests.e2e.command import CONFIG, PLAIN, ROOT, Finished, add_weights, benchmark
+from tests.e2e.command import (
+    CONFIG,
+    PLAIN,
+    ROOT,
+    YOUR_AI,
+    Finished,
+    add_weights,
+    benchmark,
+    environment,
+    your_ai_command,
+)
 from tests.e2e.test_bad_input import check_refused
 from tests.e2e.test_benchmark import check_figures
-from tests.fakes.hub import Hub, Repository, refusing, serve, silent
+from tests.fakes.hub import RESET, Hub, Repository, refusing, serve, silent
+from your_ai import presets
 
 TOKEN = "hf_planted0123456789"
 TINY = ["--model", "org/tiny"]
 REAL = ["--weights", "real"]
 WEIGHTS = "model.safetensors"
+SHORT = ["--seq-length", "64"]
 
 # Python runs this when it starts, whatever it is started for.
 TELL_TALE = """
@@ -56,16 +73,26 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-def run(folder: Path, endpoint: str, *arguments: str, **changed: str) -> Finished:
-    """The command with that hub, and a token for it."""
-    env = {
+def settings(endpoint: str, **changed: str) -> dict[str, str]:
+    """That hub, and a token for it."""
+    return {
         "HF_ENDPOINT": endpoint,
         "HF_TOKEN": TOKEN,
         "HF_HUB_OFFLINE": "0",
         "NO_PROXY": "127.0.0.1,localhost",
         **changed,
     }
-    return benchmark(folder, *arguments, *PLAIN, env=env)
+
+
+def run(folder: Path, endpoint: str, *arguments: str, **changed: str) -> Finished:
+    """The command with that hub."""
+    return benchmark(folder, *arguments, *PLAIN, env=settings(endpoint, **changed))
+
+
+def recommend(folder: Path, endpoint: str, *arguments: str, **changed: str) -> Finished:
+    """The command that wants a model's config and nothing else."""
+    options = [*TINY, *SHORT, *arguments]
+    return your_ai_command(folder, "recommend", *options, env=settings(endpoint, **changed))
 
 
 def home(folder: Path) -> Path:
@@ -151,9 +178,14 @@ def test_synthesized_weights_need_the_config_alone_and_that_once(hub: Hub, folde
     assert paths == {"/api/models/org/tiny", f"/org/tiny/resolve/{commit}/config.json"}
     assert done.only["revision"] == commit
 
-    offline = run_again(folder, hub.endpoint, *TINY, HF_HUB_OFFLINE="1")
+    offline = recommend(folder, hub.endpoint, HF_HUB_OFFLINE="1")
     assert offline.code == 0, offline.stdout + offline.stderr
-    assert "Note: org/tiny is taken from the cache, at revision " in offline.stdout
+    note = (
+        f"Note: org/tiny is taken from the cache, at revision {commit[:8]}, which may be outdated"
+    )
+    assert offline.stderr.startswith(note)
+    assert offline.stderr.count("\n") == 1
+    assert {request.path for request in hub.requests} == paths
 
 
 def test_what_was_never_cached_cannot_be_had_offline(folder: Path) -> None:
@@ -182,10 +214,37 @@ def test_a_branch_that_moves_in_the_middle_is_not_followed(
 def test_a_cache_that_is_outdated_is_not_used(
     hub: Hub, folder: Path, files: dict[str, bytes]
 ) -> None:
-    assert run(folder, hub.endpoint, *TINY).code == 0
+    assert recommend(folder, hub.endpoint).code == 0
     hub.repositories["org/tiny"].append(other(files))
-    done = run_again(folder, hub.endpoint, *TINY)
+    done = recommend(folder, hub.endpoint)
     check_refused(done, "The config.json of org/tiny names no model_type", [])
+
+
+def test_a_presets_real_weights_are_of_one_commit_too(
+    folder: Path, files: dict[str, bytes]
+) -> None:
+    preset = presets.all_presets()["llama-8b"]
+    preset_only = ["--model", "llama-8b", *REAL]
+    repository = Repository({"config.json": files["config.json"]})
+    with serve() as hub:
+        hub.repositories[preset.model_name] = [repository]
+        done = run(folder, hub.endpoint, *preset_only)
+        assert done.code == 1, done.stdout + done.stderr
+        check_failed(done.only, "holds no model*.safetensors")
+        assert done.only["revision"] == repository.commit
+        asked = f"GET /api/models/{preset.model_name}"
+        assert hub.asked[:2] == [asked, f"{asked}/revision/{repository.commit}"]
+    offline = run_again(folder, "http://127.0.0.1:9", *preset_only, HF_HUB_OFFLINE="1")
+    assert f"Note: {preset.model_name} is taken from the cache, at revision " in offline.stdout
+    check_failed(offline.only, f"Cannot get {preset.model_name} from the hub (HF_HUB_OFFLINE is s")
+    assert offline.only["revision"] == repository.commit
+
+
+def test_a_preset_that_cannot_be_had_stops_no_run(folder: Path) -> None:
+    done = run(folder, "http://127.0.0.1:9", "--model", "llama-8b", *REAL, HF_HUB_OFFLINE="1")
+    assert done.code == 1, done.stdout + done.stderr
+    check_failed(done.only, "from the hub (HF_HUB_OFFLINE is set); unset it, or name a local fold")
+    assert done.only["revision"] is None
 
 
 def test_a_disk_that_is_too_small_is_told_of_before_a_byte_is_fetched(
@@ -219,50 +278,14 @@ def test_a_disk_that_is_full_in_the_middle_is_told_of(
     assert hub.asked.count(next(a for a in hub.asked if a.startswith("GET /cdn/"))) == 1
 
 
-def test_a_hub_that_asks_to_wait_is_given_that_time(hub: Hub, folder: Path) -> None:
-    hub.faults["GET", "/api/"] = [429]
-    hub.with_faults["Retry-After"] = "4"
-    began = time.monotonic()
-    done = run(folder, hub.endpoint, *TINY)
-    assert done.code == 0, done.stdout + done.stderr
-    assert time.monotonic() - began > 4
-    assert hub.asked.count("GET /api/models/org/tiny") == 2
-
-
-def test_a_hub_that_asks_to_wait_for_an_hour_is_told_of(hub: Hub, folder: Path) -> None:
-    hub.faults["GET", "/api/"] = [429]
-    hub.with_faults["Retry-After"] = "3600"
-    check_refused(run(folder, hub.endpoint, *TINY), "(429 Too Many Requests", [], code=3)
-
-
-def test_weights_that_the_hub_cannot_send_now_are_not_taken_from_half_a_cache(
+def test_a_hub_that_fails_now_and_then_is_asked_again_without_a_word(
     hub: Hub, folder: Path
 ) -> None:
-    """With the config cached, huggingface_hub returns the folder that has only that."""
-    hub.faults["GET", "/api/models/org/tiny/revision/"] = [503] * 3
-    done = run(folder, hub.endpoint, *TINY, *REAL)
-    assert done.code == 1, done.stdout + done.stderr
-    check_failed(done.only, "Cannot get org/tiny from the hub (Server error '503")
-    assert not any("/cdn/" in asked for asked in hub.asked)
-
-
-@pytest.mark.parametrize(
-    ("method", "path"),
-    [
-        ("HEAD", "/org/tiny/resolve/{commit}/config.json"),
-        ("GET", "/api/models/org/tiny"),
-        ("GET", f"/cdn/{{commit}}/org/tiny/{WEIGHTS}"),
-    ],
-)
-def test_a_hub_that_fails_twice_is_asked_again(
-    hub: Hub, folder: Path, method: str, path: str
-) -> None:
-    path = path.format(commit=hub.repositories["org/tiny"][0].commit)
-    hub.faults[method, path] = [500, 503]
+    hub.faults["HEAD", "/org/tiny/resolve/"] = [503]
+    hub.faults["GET", "/cdn/"] = [RESET]
     done = run(folder, hub.endpoint, *TINY, *REAL)
     assert done.code == 0, done.stdout + done.stderr
-    assert hub.faults[method, path] == []
-    assert hub.asked.count(f"{method} {path}") >= 3
+    assert not any(hub.faults.values())
     assert done.stderr == ""
     check_figures(done.only)
 
@@ -282,20 +305,20 @@ def test_a_model_that_cannot_be_had_is_refused(
 ) -> None:
     status, code, complaint = REFUSED[kind]
     with serve(tiny=Repository(files, refused=(status, code))) as hub:
-        check_refused(run(folder, hub.endpoint, *TINY, *REAL), complaint, [])
+        check_refused(recommend(folder, hub.endpoint), complaint, [])
         assert len(hub.requests) == 1  # asking again would not help
 
 
 def test_a_repository_without_a_config_is_refused(folder: Path) -> None:
     with serve(tiny=Repository({"README.md": b"# data"})) as hub:
-        done = run(folder, hub.endpoint, *TINY)
+        done = recommend(folder, hub.endpoint)
     check_refused(done, "org/tiny has no config.json on the hub; name another model", [])
 
 
 def test_a_hub_that_refuses_connections_is_told_of_soon(folder: Path) -> None:
     began = time.monotonic()
     with refusing() as endpoint:
-        done = run(folder, endpoint, *TINY)
+        done = recommend(folder, endpoint)
     assert time.monotonic() - began < 10
     check_refused(done, "Connection refused); check the network", [], code=3)
 
@@ -303,7 +326,7 @@ def test_a_hub_that_refuses_connections_is_told_of_soon(folder: Path) -> None:
 def test_a_hub_that_does_not_answer_is_told_of_once_the_time_is_up(folder: Path) -> None:
     began = time.monotonic()
     with silent() as endpoint:
-        done = run(folder, endpoint, *TINY, HF_HUB_ETAG_TIMEOUT="1")
+        done = recommend(folder, endpoint, HF_HUB_ETAG_TIMEOUT="1")
     assert time.monotonic() - began < 12
     check_refused(done, "Cannot get org/tiny from the hub (timed out); check the net", [], code=3)
 
@@ -327,22 +350,44 @@ def test_a_ladder_goes_on_after_models_whose_weights_the_hub_lacks(
     assert "OOM" not in done.stdout
 
 
-@pytest.mark.slow
-def test_weights_that_end_too_soon_are_not_trained(folder: Path, files: dict[str, bytes]) -> None:
-    """Half the bytes, then the end of the connection, each time: slow, as it is tried 18 times."""
-    with serve(tiny=Repository(files, truncated=frozenset({WEIGHTS}))) as hub:
-        done = run(folder, hub.endpoint, *TINY, *REAL)
-    assert done.code == 1, done.stdout + done.stderr
-    check_failed(done.only, "Cannot get org/tiny from the hub (peer closed connection")
-    assert done.stderr == ""
-    assert not [file for file in home(folder).rglob("*.incomplete") if file.is_file()]
+def at_a_terminal(folder: Path, endpoint: str, *arguments: str) -> tuple[str, str]:
+    """What a command writes to its output, and what to a terminal that is its error output."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(ours, (24, 200))  # in none there is no room for a bar
+    with subprocess.Popen(
+        [*YOUR_AI, *arguments],
+        cwd=folder,
+        env=environment(home(folder), **settings(endpoint)),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        with contextlib.suppress(OSError):  # how the end of a terminal is told (Linux)
+            while more := os.read(ours, 4096):
+                shown += more
+        os.close(ours)
+        assert process.stdout is not None
+        return process.stdout.read(), shown.decode()
 
 
-@pytest.mark.slow
-def test_a_hub_that_stalls_in_the_middle_does_not_hang_the_run(
+def test_progress_is_shown_at_a_terminal_and_nowhere_else(
     folder: Path, files: dict[str, bytes]
 ) -> None:
-    with serve(tiny=Repository(files, stalled=frozenset({WEIGHTS}))) as hub:
-        done = run(folder, hub.endpoint, *TINY, *REAL, HF_HUB_DOWNLOAD_TIMEOUT="1")
-    assert done.code == 1, done.stdout + done.stderr
-    check_failed(done.only, "Cannot get org/tiny from the hub (")
+    """Of weights that no worker would get to see: they are damaged."""
+    command = ["benchmark", *TINY, *REAL, *PLAIN]
+    with serve(tiny=Repository({**files, WEIGHTS: b"damaged"})) as hub:
+        out, shown = at_a_terminal(folder, hub.endpoint, *command)
+        for bar in ("config.json: 100%", "Fetching 2 files: 100%", "7.00B"):
+            assert bar in shown, shown
+        assert "100%" not in out
+        assert "truncated or damaged" in out
+    for count, quiet in enumerate((command, ["recommend", *TINY, *SHORT]), start=1):
+        # Nothing that is cached already.
+        changed = {"config.json": files["config.json"] + b" " * count, WEIGHTS: bytes(count)}
+        with serve(tiny=Repository(changed)) as hub:
+            assert at_a_terminal(folder, hub.endpoint, *quiet, "--quiet") == ("", "")
+            fetched = [asked for asked in hub.asked if asked.startswith(("GET /org/", "GET /cdn/"))]
+            assert len(fetched) == (2 if quiet is command else 1)

@@ -11,14 +11,18 @@ import json
 import os
 import re
 import socket
+import struct
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
 import psutil
+
+TRUNCATED, RESET, STALLED = "truncated", "reset", "stalled"
 
 _FILE = re.compile(r"/(?P<model>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file>.+)")
 _API = re.compile(
@@ -29,27 +33,28 @@ _CDN = re.compile(r"/cdn/(?P<revision>[^/]+)/(?P<model>[^/]+/[^/]+)/(?P<file>.+)
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it arrived. ``client`` is the command line of the process that sent it."""
+    """One request as it arrived, at a time in seconds.
+
+    ``client`` is the command line of the process that sent it.
+    """
 
     method: str
     path: str
     authorization: str | None
     client: tuple[str, ...]
+    at: float
 
 
 @dataclass
 class Repository:
     """A model: the files that it lists, of which those in ``lost`` cannot be had.
 
-    Of those in ``truncated`` and ``stalled`` half is sent, and then the end, or nothing more. Those
-    in ``understated`` are listed as empty.
+    Those in ``understated`` are listed as empty.
     ``refused`` is the status and the error code that everything of it is answered with.
     """
 
     files: Mapping[str, bytes]
     lost: frozenset[str] = frozenset()
-    truncated: frozenset[str] = frozenset()
-    stalled: frozenset[str] = frozenset()
     understated: frozenset[str] = frozenset()
     refused: tuple[int, str] | None = None
 
@@ -64,14 +69,16 @@ class Hub:
     """What is served, what was asked for, and the faults still to come.
 
     ``faults`` are statuses, by method and beginning of the path: each is answered once, in turn,
-    with the headers in ``with_faults``. A model's main branch is at the last of its repositories;
-    ``moves`` are those that it moves to, one after each config that was sent.
+    with the headers in ``with_faults``. In place of a status is what comes after half of the right
+    answer: its end (`TRUNCATED`), the connection's (`RESET`), or nothing more (`STALLED`).
+    A model's main branch is at the last of its repositories; ``moves`` are those that it moves to,
+    one after each config that was sent.
     """
 
     repositories: dict[str, list[Repository]] = field(default_factory=dict)
     moves: dict[str, list[Repository]] = field(default_factory=dict)
     with_faults: dict[str, str] = field(default_factory=dict)
-    faults: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    faults: dict[tuple[str, str], list[int | str]] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     endpoint: str = ""
     cdn: str = ""
@@ -87,7 +94,7 @@ class Hub:
         at = [one for one in commits if one.commit == revision]
         return (at or commits)[-1] if at or (revision in (None, "main") and commits) else None
 
-    def fault(self, method: str, path: str) -> int | None:
+    def fault(self, method: str, path: str) -> int | str | None:
         for (of_method, start), statuses in self.faults.items():
             if method == of_method and path.startswith(start) and statuses:
                 return statuses.pop(0)
@@ -134,6 +141,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     hub: Hub
+    ends: str | None = None  # what comes after half of the answer
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
@@ -149,10 +157,13 @@ class _Handler(BaseHTTPRequestHandler):
         path = unquote(urlsplit(self.path).path)
         authorization = self.headers.get("Authorization")
         client = _client(self.client_address[1])
-        self.hub.requests.append(Request(self.command, path, authorization, client))
-        status = self.hub.fault(self.command, path)
-        if status is not None:
-            return self._send(status, b"out of order", self.hub.with_faults)
+        self.hub.requests.append(
+            Request(self.command, path, authorization, client, time.monotonic())
+        )
+        fault = self.hub.fault(self.command, path)
+        if isinstance(fault, int):
+            return self._send(fault, b"out of order", self.hub.with_faults)
+        self.ends = fault
         for pattern, answer in ((_API, self._api), (_FILE, self._resolve), (_CDN, self._content)):
             match = pattern.fullmatch(path)
             if match is None:
@@ -205,9 +216,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self._send(302, b"", {**commit, **linked})
 
     def _content(self, match: re.Match[str], repository: Repository) -> None:
-        name = match["file"]
-        ends = "closed" if name in repository.truncated else None
-        self._send(200, repository.files[name], ends="open" if name in repository.stalled else ends)
+        self._send(200, repository.files[match["file"]])
 
     def _refuse(
         self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
@@ -216,25 +225,21 @@ class _Handler(BaseHTTPRequestHandler):
         named = {name: value for name, value in said.items() if value}
         self._send(status, b"", {**(headers or {}), **named})
 
-    def _send(
-        self,
-        status: int,
-        content: bytes,
-        headers: Mapping[str, str] | None = None,
-        *,
-        ends: str | None = None,
-    ) -> None:
-        """An answer; with ``ends`` half of it only, and the connection is then as that says."""
+    def _send(self, status: int, content: bytes, headers: Mapping[str, str] | None = None) -> None:
         self.send_response(status)
         for name, value in {**(headers or {}), "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(content[: len(content) // 2] if ends else content)
-        if ends == "open":
-            self.wfile.flush()
+            self.wfile.write(content[: len(content) // 2] if self.ends else content)
+        if self.ends == STALLED:
             self.rfile.read(1)  # until the client gives up
-        self.close_connection = ends is not None
+        if self.ends == RESET:
+            # Closed at once, with what was not acknowledged thrown away (socket(7): SO_LINGER).
+            at_once = struct.pack("ii", 1, 0)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+            os.close(self.connection.detach())
+        self.close_connection = self.ends is not None
 
 
 def _etag(content: bytes) -> str:

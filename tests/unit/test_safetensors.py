@@ -169,3 +169,22 @@ def test_an_index_of_nonsense_is_refused(tmp_path: Path, index: str) -> None:
     (tmp_path / INDEX).write_text(index)
     with pytest.raises(UsageError):
         check_folder(tmp_path)
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_shard_that_others_are_numbered_with_is_missed_without_an_index(
+    tmp_path: Path, at: int
+) -> None:
+    names = [f"model-0000{number}-of-00003.safetensors" for number in (1, 2, 3)]
+    for name in names:
+        (tmp_path / name).write_bytes(SMALL)
+    check_folder(tmp_path)
+    (tmp_path / names[at - 1]).unlink()
+    with pytest.raises(UsageError, match=f"lacks {names[at - 1]}; download the model again"):
+        check_folder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["model-1-of-99999999999", "model-of-2", "model-a-of-b"])
+def test_a_name_that_only_looks_like_a_shards_is_one_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / f"{name}.safetensors").write_bytes(SMALL)
+    check_folder(tmp_path)

@@ -16,6 +16,8 @@ from your_ai.terminal import printable
 _COMMANDS = {
     "benchmark": "Measure which models this machine can fine-tune, and how fast.",
     "optimize": "Find the largest training configuration of one model that fits, with proof.",
+    "models": "List the presets, and which of their weights are here already.",
+    "doctor": "Look at all that a run depends on, with a real trial of a few seconds.",
     "compare": "Tell what became worse between two results files.",
     "runs": "List the runs kept on this machine, and which can be resumed.",
     "recommend": "Say at once which models should fit, from estimates and earlier measurements.",

@@ -80,6 +80,7 @@ def command(
         chosen = [models.from_preset(preset) for preset in suite.presets]
     trained = training(arguments, presets.training_of([model.name for model in chosen]))
     trials = plan_trials(chosen, trained, device, max_memory)
+    console.notes(trial.model for trial in trials if trial.model.is_preset)
     run = new_run(context, host, device, trials, searching(arguments) if optimize else None)
     with begun(context, run) as opened:
         return _go(opened, console)

@@ -54,6 +54,7 @@ def command(
     device = from_probe(probe_device(), host)
     trained = training(arguments, presets.training_of([chosen[0].name]))
     trials = plan_trials(chosen, trained, device, max_memory)
+    console.notes(trial.model for trial in trials if trial.model.is_preset)
     run = new_run(context, host, device, trials, search)
     with begun(context, run) as opened:
         return _go(opened, console)

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from your_ai import history, machine, models, presets, recommend, unprobed
+from your_ai import history, hub, machine, models, presets, recommend, unprobed
 from your_ai.cli.options import CONFIGURATION, RESULTS, TENSORS, check_models, options, training
 from your_ai.cli.options import models as model_options
 from your_ai.device import budget_bytes
@@ -42,6 +42,8 @@ def command(
     check_models(names, suite_name)
     if output is not None:
         check_writable(output)
+    if quiet:
+        hub.show_no_progress()
     chosen = _chosen(names, suite_name)
     for model in chosen:
         if model.note is not None:

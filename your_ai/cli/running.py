@@ -102,6 +102,7 @@ def plan_trials(
     """
     if options.weights is Weights.REAL:
         _check_weights(chosen)
+        chosen = [models.pinned(model) for model in chosen]
     budget = budget_bytes(device, max_memory)
     facts = probe_models({m.model_name: m.config for m in chosen if not m.is_preset})
     known = [models.with_facts(model, facts) for model in chosen]

@@ -1,0 +1,63 @@
+"""The GitHub action: its steps, run as a runner runs them, but for the installation."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]  # its stubs are another package
+
+from tests.e2e.command import ROOT, environment
+
+ACTION = ROOT / ".github/actions/smoke/action.yml"
+SMALL = "--model smoke-tiny --seq-length 16 --steps 2 --quiet"
+
+
+def run_steps(folder: Path, **given: str) -> tuple[int, str]:
+    """Run the steps with these inputs; the status of the last, and the job's summary."""
+    action: dict[str, Any] = yaml.safe_load(ACTION.read_text())
+    inputs = {name: facts["default"] for name, facts in action["inputs"].items()} | given
+    summary = folder / "summary.md"
+    summary.touch()
+    (folder / "bin").mkdir(exist_ok=True)
+    command = folder / "bin" / "your_ai"
+    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m your_ai "$@"\n')
+    command.chmod(0o755)
+    status = 0
+    for step in action["runs"]["steps"]:
+        is_wanted = step.get("if") is None or inputs["baseline"] != ""
+        if step["name"] == "Install" or not is_wanted or status:
+            continue
+        env = {
+            name: re.sub(r"\$\{\{ inputs\.([\w-]+) \}\}", lambda m: str(inputs[m[1]]), value)
+            for name, value in step["env"].items()
+        }
+        path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            ["bash", "--noprofile", "--norc", "-eo", "pipefail", "-c", step["run"]],
+            cwd=folder,
+            env={**environment(folder), **env, "PATH": path, "GITHUB_STEP_SUMMARY": str(summary)},
+            check=False,
+        )
+        status = done.returncode
+    return status, summary.read_text()
+
+
+def test_it_measures_and_compares_with_a_baseline(tmp_path: Path) -> None:
+    assert run_steps(tmp_path, arguments=SMALL, output="base.json") == (0, "")
+    same = {"arguments": SMALL, "baseline": "base.json", "fail-above": "1000"}
+    status, summary = run_steps(tmp_path, **same)
+    assert status == 0
+    assert summary.startswith("## your_ai\n\n**No regression beyond 1000% and noise (1 trial")
+
+    base = json.loads((tmp_path / "base.json").read_bytes())
+    base["results"][0]["needed_memory_bytes"] //= 2
+    (tmp_path / "better.json").write_text(json.dumps(base))
+    status, summary = run_steps(tmp_path, arguments=SMALL, baseline="better.json")
+    assert status == 1
+    assert "became worse beyond 5% and noise" in summary

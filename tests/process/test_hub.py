@@ -1,0 +1,287 @@
+"""What `your_ai.hub` makes of a hub that fails: a real server, a real client in its own process."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.disks import small_disk
+from tests.e2e.command import CONFIG, add_weights, environment
+from tests.fakes.hub import RESET, STALLED, TRUNCATED, Hub, Repository, serve
+
+WEIGHTS = "model.safetensors"
+API, TREE = "/api/models/org/tiny", "/api/models/org/tiny/tree/"
+CONFIG_FILE, CDN = "/org/tiny/resolve/", "/cdn/"
+
+FETCH = """
+import sys
+from your_ai import hub
+from your_ai.errors import YourAIError
+try:
+    found = hub.revision("org/tiny")
+    print(found.sha, found.note, sep="\\n")
+    hub.config_file("org/tiny", found.sha)
+    print(hub.download("org/tiny", found.sha))
+except YourAIError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What a client that wants all of ``org/tiny`` said, and left in its cache."""
+
+    code: int
+    lines: list[str]
+    cache: Path
+
+    @property
+    def folder(self) -> Path:
+        """The folder with the model, told last."""
+        assert self.code == 0, self.lines
+        return Path(self.lines[-1])
+
+    @property
+    def error(self) -> str:
+        """Why there is none."""
+        assert self.code != 0, self.lines
+        assert len(self.lines) in (1, 3), "the error is one line"
+        return self.lines[-1]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("tiny")
+    add_weights(folder)
+    return {"config.json": json.dumps(CONFIG).encode(), WEIGHTS: (folder / WEIGHTS).read_bytes()}
+
+
+@pytest.fixture
+def hub(files: dict[str, bytes]) -> Iterator[Hub]:
+    with serve(tiny=Repository(files)) as served:
+        yield served
+
+
+def fetch(home: Path, endpoint: str = "", **changed: str) -> Fetched:
+    """Everything of the model, by a process of its own: the client's settings are read once."""
+    changed = {
+        "HF_ENDPOINT": endpoint or "http://127.0.0.1:9",
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DOWNLOAD_TIMEOUT": "1",
+        "NO_PROXY": "127.0.0.1,localhost",
+        **changed,
+    }
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", FETCH],
+        env=environment(home, **changed),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stderr == ""
+    return Fetched(done.returncode, done.stdout.splitlines(), home / "hf")
+
+
+def check_whole(fetched: Fetched, files: dict[str, bytes]) -> None:
+    there = {file.name: file.read_bytes() for file in fetched.folder.iterdir()}
+    assert there == {name: files[name] for name in ("config.json", WEIGHTS)}
+    check_nothing_half(fetched)
+
+
+def check_nothing_half(fetched: Fetched) -> None:
+    assert not [*fetched.cache.rglob("*.incomplete")]
+
+
+FAILING: dict[str, tuple[str, str, int | str]] = {
+    "500 from the API": ("GET", API, 500),
+    "599, which only some proxy sends": ("GET", API, 599),
+    "503 for a file's head": ("HEAD", CONFIG_FILE, 503),
+    "500 for a file": ("GET", CDN, 500),
+    "a connection reset in a file": ("GET", CDN, RESET),
+    "a file cut short": ("GET", CDN, TRUNCATED),
+    "a file that stalls": ("GET", CDN, STALLED),
+    "a list of files that stalls": ("GET", TREE, STALLED),
+    "a list of files that is refused": ("GET", TREE, 403),
+}
+
+
+@pytest.mark.parametrize("kind", FAILING)
+def test_a_hub_that_fails_once_is_asked_again(
+    hub: Hub, files: dict[str, bytes], tmp_path: Path, kind: str
+) -> None:
+    method, path, fault = FAILING[kind]
+    hub.faults[method, path] = [fault]
+    check_whole(fetch(tmp_path, hub.endpoint), files)
+    assert hub.faults[method, path] == []
+
+
+def test_a_connection_that_is_reset_each_time_is_told_of(hub: Hub, tmp_path: Path) -> None:
+    hub.faults["GET", CDN] = [RESET] * 10
+    fetched = fetch(tmp_path, hub.endpoint)
+    assert re.search(r"Cannot get org/tiny from the hub \(.*reset by peer\); check", fetched.error)
+    assert fetched.code == 3
+    check_nothing_half(fetched)
+    assert sum(asked.startswith("GET /cdn/") for asked in hub.asked) == 3
+
+
+@pytest.mark.slow
+def test_a_file_that_stalls_each_time_is_told_of(hub: Hub, tmp_path: Path) -> None:
+    """The config: for weights it would be the same, three times as long."""
+    hub.faults["GET", CONFIG_FILE] = [STALLED] * 10
+    began = time.monotonic()
+    fetched = fetch(tmp_path, hub.endpoint)
+    assert time.monotonic() - began < 30
+    assert "Cannot get org/tiny from the hub (timed out)" in fetched.error
+    check_nothing_half(fetched)
+
+
+def test_weights_that_the_hub_cannot_send_are_not_taken_from_half_a_cache(
+    hub: Hub, tmp_path: Path
+) -> None:
+    """With the config cached, huggingface_hub returns the folder that has only that."""
+    hub.faults["GET", f"{API}/revision/"] = [503] * 3
+    fetched = fetch(tmp_path, hub.endpoint)
+    assert "Cannot get org/tiny from the hub (Server error '503" in fetched.error
+    assert [*fetched.cache.rglob("config.json")]
+    assert not any("/cdn/" in asked for asked in hub.asked)
+
+
+def test_a_hub_that_asks_to_wait_is_given_that_time(
+    hub: Hub, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    hub.with_faults["Retry-After"] = "2"
+    hub.faults["GET", API] = [429]
+    hub.faults["GET", CDN] = [429]
+    check_whole(fetch(tmp_path, hub.endpoint), files)
+    for start in (API, CDN):
+        first, second = [r.at for r in hub.requests if f"{r.path}/".startswith(start)][:2]
+        assert second - first >= 2
+
+
+HOUR = {"Retry-After": "3600"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "seconds"),
+    [
+        ("GET", API, HOUR, 3600),
+        ("GET", API, {"RateLimit": '"api";r=0;t=20'}, 20),  # somebody waits
+        ("HEAD", CONFIG_FILE, HOUR, 3600),
+        ("GET", TREE, {"RateLimit": '"api";r=0;t=301', "Retry-After": "1"}, 301),
+        ("GET", CDN, HOUR, 3600),
+    ],
+)
+def test_a_hub_that_asks_for_more_time_than_there_is_is_told_of(
+    hub: Hub, tmp_path: Path, method: str, path: str, headers: dict[str, str], seconds: int
+) -> None:
+    hub.with_faults.update(headers)
+    hub.faults[method, path] = [429]
+    fetched = fetch(tmp_path, hub.endpoint)
+    assert f"(429 Too Many Requests: it asks to wait for {seconds} s)" in fetched.error
+    assert hub.faults[method, path] == []
+
+
+def test_an_answer_that_is_no_hubs_is_told_of(hub: Hub, tmp_path: Path) -> None:
+    """As a hotel's network gives: its own page, in place of whatever was asked for."""
+    hub.faults["GET", API] = [200]
+    fetched = fetch(tmp_path, hub.endpoint)
+    assert fetched.error.startswith("Cannot get org/tiny from the hub (")
+    assert fetched.code == 3
+
+
+def test_no_telemetry_is_sent_not_even_by_xet() -> None:
+    """Whose library is in Rust: it sees the environment alone."""
+    code = (
+        "import os; from your_ai.hub_transport import configure; configure(); "
+        "from huggingface_hub import constants; "
+        "print(os.environ['HF_HUB_DISABLE_TELEMETRY'], constants.HF_HUB_DISABLE_TELEMETRY)"
+    )
+    environment = {k: v for k, v in os.environ.items() if "TELEMETRY" not in k}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "1 True\n"
+
+
+def test_what_is_cached_of_another_commit_needs_no_room(
+    hub: Hub, files: dict[str, bytes], tmp_path: Path
+) -> None:
+    first = fetch(tmp_path, hub.endpoint)
+    hub.repositories["org/tiny"].append(Repository({**files, "generation_config.json": b"{}"}))
+    with small_disk(tmp_path / "disk", "size=512k") as disk:
+        subprocess.run(["cp", "-a", first.cache, disk], check=True)
+        assert os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize < len(files[WEIGHTS])
+        second = fetch(tmp_path, hub.endpoint, HF_HOME=str(disk / "hf"))
+        assert second.folder.name == hub.repositories["org/tiny"][1].commit
+        assert (second.folder / WEIGHTS).read_bytes() == files[WEIGHTS]
+    assert sum(asked.startswith("GET /cdn/") for asked in hub.asked) == 1
+
+
+def cached(home: Path, sha: str, at: float) -> Path:
+    """A commit's folder in the cache, as it is when its config was fetched at that time."""
+    folder = home / "hf" / "hub" / "models--org--tiny" / "snapshots" / sha
+    folder.mkdir(parents=True)
+    content = folder.parents[1] / "blobs" / "0"
+    content.parent.mkdir(exist_ok=True)
+    content.write_text(json.dumps(CONFIG))
+    (folder / "config.json").symlink_to("../../blobs/0")
+    os.utime(folder / "config.json", (at, at), follow_symlinks=False)
+    return folder
+
+
+def cached_branch(home: Path, sha: str, at: float) -> None:
+    ref = home / "hf" / "hub" / "models--org--tiny" / "refs" / "main"
+    ref.parent.mkdir(parents=True)
+    ref.write_text(sha)
+    os.utime(ref, (at, at))
+
+
+A, B = "a" * 40, "b" * 40
+
+
+@pytest.mark.parametrize(
+    ("branch_at", "expected"), [(None, B), (1000, B), (2000, A), (3000, A)], ids=str
+)
+def test_offline_the_newest_commit_in_the_cache_is_meant(
+    tmp_path: Path, branch_at: int | None, expected: str
+) -> None:
+    """The branch is at A as of then; B was fetched at 2000, by its commit."""
+    cached(tmp_path, A, 1000)
+    cached(tmp_path, B, 2000)
+    if branch_at is not None:
+        cached_branch(tmp_path, A, branch_at)
+    gone = cached(tmp_path, "c" * 40, 4000) / "config.json"
+    gone.unlink()
+    gone.symlink_to("../../blobs/none")
+    fetched = fetch(tmp_path, HF_HUB_OFFLINE="1")
+    assert fetched.lines[0] == expected
+    assert fetched.lines[1].startswith(
+        f"org/tiny is taken from the cache, at revision {expected[:8]}, which may be outdated: "
+        "Cannot get org/tiny from the hub (HF_HUB_OFFLINE is set)."
+    )
+
+
+def test_offline_a_folder_that_lacks_its_weights_is_not_taken(tmp_path: Path) -> None:
+    cached(tmp_path, A, 1000)
+    fetched = fetch(tmp_path, HF_HUB_OFFLINE="1")
+    assert fetched.error.startswith("Cannot get org/tiny from the hub (")
+    assert "HF_HUB_OFFLINE is set" in fetched.error
+
+
+def test_offline_half_of_the_weights_are_not_taken(files: dict[str, bytes], tmp_path: Path) -> None:
+    """With no index to say so: the name of the shard says that there is another."""
+    folder = cached(tmp_path, A, 1000)
+    (folder / "model-00001-of-00002.safetensors").write_bytes(files[WEIGHTS])
+    assert "HF_HUB_OFFLINE is set" in fetch(tmp_path, HF_HUB_OFFLINE="1").error
+    (folder / "model-00002-of-00002.safetensors").write_bytes(files[WEIGHTS])
+    assert fetch(tmp_path, HF_HUB_OFFLINE="1").folder == folder
