@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from your_ai import safetensors
 from your_ai.errors import MachineError, UsageError
-from your_ai.hub_transport import configure, retried
+from your_ai.hub_transport import configure, retried, stoppable
 from your_ai.units import show_size
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def download(model_id: str, sha: str) -> Path:
     Raises:
         UsageError: when there is no such model, or it is not open to this user.
         MachineError: when the hub cannot be reached, or the disk is too small or full.
+        KeyboardInterrupt: when the user stopped it.
     """
     from huggingface_hub import HfApi, constants, snapshot_download
 
@@ -111,7 +112,7 @@ def download(model_id: str, sha: str) -> Path:
         return str(folder)
 
     whole = _cached_whole(model_id, sha)
-    return whole if whole is not None else Path(retried(model_id, fetch))
+    return whole or Path(stoppable(lambda: retried(model_id, fetch)))
 
 
 def is_cached(model_id: str) -> bool:

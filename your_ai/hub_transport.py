@@ -10,7 +10,9 @@ import logging
 import math
 import os
 import sys
+import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -29,6 +31,14 @@ _ATTEMPTS = 3
 _BACKOFF = tenacity.wait_exponential_jitter(initial=1, max=10)
 _RETRIED_STATUS = frozenset({408, 429, *range(500, 600)})
 _REFUSED = frozenset({401, 403})
+
+
+_stopped = threading.Event()
+"""The user wants no more of the hub: the process is about to end."""
+
+
+class _StoppedError(Exception):
+    """Nothing more is asked."""
 
 
 class _TooLongAWaitError(Exception):
@@ -107,6 +117,22 @@ def retried(model_id: str, fetch: Callable[[], str], patience: float = math.inf)
         ) from error
 
 
+def stoppable(fetch: Callable[[], str]) -> str:
+    """What ``fetch`` returns; a KeyboardInterrupt stops it, and is not kept waiting for that.
+
+    huggingface_hub downloads in threads of its own, and lets no exception pass before they have
+    ended: with the file, or with a silent hub's last time-out.
+    """
+    thread = ThreadPoolExecutor(1, "download")
+    try:
+        return thread.submit(fetch).result()
+    except KeyboardInterrupt:
+        _stop()
+        raise
+    finally:
+        thread.shutdown(wait=False)
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether trying again can help: a transport fault, or a status that says so.
 
@@ -138,6 +164,21 @@ def asked_seconds(headers: Mapping[str, str]) -> float:
     return float(after) if after.isdecimal() else 0.0
 
 
+def _stop() -> None:
+    """Let every download fail: at its next bytes, or when it has been silent for long enough."""
+    from huggingface_hub import close_session
+    from huggingface_hub.utils._xet import abort_xet_session
+
+    _stopped.set()
+    close_session()
+    abort_xet_session()  # type: ignore[no-untyped-call]
+
+
+def _check_stopped(_request: httpx2.Request) -> None:
+    if _stopped.is_set():
+        raise _StoppedError
+
+
 def _client(longest_wait: float) -> httpx2.Client:
     """A client as huggingface_hub's own, but one that waits for nothing for ever."""
     from huggingface_hub.utils._http import default_client_factory
@@ -145,7 +186,7 @@ def _client(longest_wait: float) -> httpx2.Client:
     client = default_client_factory()
     hooks = client.event_hooks
     client.event_hooks = {
-        "request": [*hooks["request"], _limit_silence],
+        "request": [*hooks["request"], _check_stopped, _limit_silence],
         "response": [*hooks["response"], partial(_check_wait, longest_wait)],
     }
     return client

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -15,8 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.disks import small_disk
-from tests.e2e.command import CONFIG, add_weights, environment
+from tests.e2e.command import CONFIG, PLAIN, add_weights, at_a_terminal, environment
 from tests.fakes.hub import RESET, STALLED, TRUNCATED, Hub, Repository, serve
+from tests.process.trials import wait_for
 
 WEIGHTS = "model.safetensors"
 API, TREE = "/api/models/org/tiny", "/api/models/org/tiny/tree/"
@@ -72,15 +74,20 @@ def hub(files: dict[str, bytes]) -> Iterator[Hub]:
         yield served
 
 
-def fetch(home: Path, endpoint: str = "", **changed: str) -> Fetched:
-    """Everything of the model, by a process of its own: the client's settings are read once."""
-    changed = {
-        "HF_ENDPOINT": endpoint or "http://127.0.0.1:9",
+def settings(endpoint: str, **changed: str) -> dict[str, str]:
+    """That hub, of which silence is not borne for long."""
+    return {
+        "HF_ENDPOINT": endpoint,
         "HF_HUB_OFFLINE": "0",
         "HF_HUB_DOWNLOAD_TIMEOUT": "1",
         "NO_PROXY": "127.0.0.1,localhost",
         **changed,
     }
+
+
+def fetch(home: Path, endpoint: str = "", **changed: str) -> Fetched:
+    """Everything of the model, by a process of its own: the client's settings are read once."""
+    changed = settings(endpoint or "http://127.0.0.1:9", **changed)
     done = subprocess.run(
         [sys.executable, "-P", "-c", FETCH],
         env=environment(home, **changed),
@@ -285,3 +292,24 @@ def test_offline_half_of_the_weights_are_not_taken(files: dict[str, bytes], tmp_
     assert "HF_HUB_OFFLINE is set" in fetch(tmp_path, HF_HUB_OFFLINE="1").error
     (folder / "model-00002-of-00002.safetensors").write_bytes(files[WEIGHTS])
     assert fetch(tmp_path, HF_HUB_OFFLINE="1").folder == folder
+
+
+def test_a_signal_does_not_wait_for_a_download(hub: Hub, tmp_path: Path) -> None:
+    """Of a silent hub, for its last time-out: it would be asked five times more."""
+    hub.faults["GET", CDN] = [STALLED] * 10
+    arguments = ["benchmark", "--model", "org/tiny", "--weights", "real", *PLAIN]
+    with subprocess.Popen(
+        at_a_terminal(*arguments, "--run-dir", str(tmp_path / "run")),
+        env=environment(tmp_path, **settings(hub.endpoint, HF_HUB_DOWNLOAD_TIMEOUT="3")),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as parent:
+        wait_for(lambda: any("/cdn/" in asked for asked in hub.asked), "the download")
+        began = time.monotonic()
+        parent.send_signal(signal.SIGINT)
+        out, err = parent.communicate(timeout=60)
+    assert time.monotonic() - began < 8
+    assert (parent.returncode, err) == (130, "")
+    assert "– Interrupted" in out
+    assert sum("/cdn/" in asked for asked in hub.asked) == 1
