@@ -175,6 +175,8 @@ def _proof(found: Optimization) -> list[str]:
         lines = ["Tried with the least rank and layers: more of them is not taken to be faster."]
     elif not found.decisive:
         lines = ["Proven: there is none better in the grid."]
+    elif found.best is None:
+        lines = ["Proven: every one is at least as large on every axis as one that failed:"]
     else:
         lines = ["Proven: every better one is at least as large on every axis as one that failed:"]
     failures = [f"{_SEARCH_INDENT}{_shown(r)}: {_verdict(r)}" for r in found.decisive]

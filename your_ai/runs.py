@@ -39,7 +39,10 @@ def summary_text(summary: Summary) -> str:
     if summary.run is None:
         return f"{summary.folder.name}: {summary.state}\n    {summary.folder}"
     run = summary.run
-    asked = " ".join([run.command, *(f"{name} {value}" for name, value in run.arguments.items())])
+    named = (
+        value if name == "MODEL" else f"{name} {value}" for name, value in run.arguments.items()
+    )
+    asked = " ".join([run.command, *named])
     figures = f"{summary.done} done, {summary.passed} passed"
     return f"{run.started_at}  {asked}: {summary.state} ({figures})\n    {summary.folder}"
 

@@ -281,3 +281,14 @@ def test_a_search_within_a_ladder_is_one_line(capsys: pytest.CaptureFixture[str]
         "– (none of the grid passed in 0 trials)",
         "– (none of the grid passed in 2 trials)",
     ]
+
+
+def test_where_nothing_passed_the_console_speaks_of_no_better_one(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Console(quiet=False).end_search(found(record(1, 8, 1, None)), "out.json")
+    assert capsys.readouterr().out.splitlines()[4:7] == [
+        "Optimal: none of the grid passed in 1 trial",
+        "Proven: every one is at least as large on every axis as one that failed:",
+        "    batch=1, rank=8, layers=1: ✗ Over budget (needs at least 9.0 GB)",
+    ]

@@ -1,0 +1,83 @@
+"""The list of runs: what each journal says of its run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit import builders
+from your_ai.journal import JOURNAL, Journal
+from your_ai.past import BEGAN, CLOSED, ENDED, RESUMED, STARTED
+from your_ai.run import to_fields
+from your_ai.runs import Summary, summaries, summary_text
+
+RUN = builders.run(command="optimize", arguments={"MODEL": "llama-8b", "--max-memory": "24.0"})
+BEGUN = (BEGAN, {"run": to_fields(RUN)})
+PASSED = (ENDED, {"trial": "a", "entry": {"outcome": "pass"}})
+STOPPED = (ENDED, {"trial": "b", "entry": {"outcome": "interrupted"}})
+
+
+def summary(runs: Path, *records: tuple[str, dict[str, Any]]) -> Summary:
+    folder = runs / "20260102-1"
+    folder.mkdir(parents=True)
+    with Journal.open(folder) as opened:
+        for kind, fields in records:
+            opened.append(kind, fields)
+    (only,) = summaries(runs)
+    return only
+
+
+@pytest.mark.parametrize(
+    ("records", "state", "done", "passed"),
+    [
+        ([], "never began", 0, 0),
+        ([BEGUN], "ended unexpectedly, can be resumed", 0, 0),
+        ([BEGUN, PASSED, (CLOSED, {"complete": True})], "complete", 1, 1),
+        ([BEGUN, STOPPED, (CLOSED, {"complete": False})], "interrupted, can be resumed", 0, 0),
+        (
+            [BEGUN, PASSED, (CLOSED, {"complete": False}), (RESUMED, {}), (STARTED, {})],
+            "ended unexpectedly, can be resumed",
+            1,
+            1,
+        ),
+    ],
+)
+def test_the_state_is_what_the_last_record_leaves(
+    records: list[tuple[str, dict[str, Any]]], state: str, done: int, passed: int, tmp_path: Path
+) -> None:
+    found = summary(tmp_path, *records)
+    assert (found.state, found.done, found.passed) == (state, done, passed)
+
+
+def test_one_under_way_says_so(tmp_path: Path) -> None:
+    assert summary(tmp_path, BEGUN, PASSED).state != "under way"
+    with Journal.open(tmp_path / "20260102-1"):
+        (only,) = summaries(tmp_path)
+    assert only.state == "under way"
+
+
+def test_a_damaged_one_is_listed_with_its_line(tmp_path: Path) -> None:
+    summary(tmp_path, BEGUN, PASSED)
+    path = tmp_path / "20260102-1" / JOURNAL
+    path.write_bytes(path.read_bytes().replace(b'"pass"', b'"past"'))
+    (only,) = summaries(tmp_path)
+    assert only.state.startswith(f"Line 2 of {path} is damaged")
+
+
+def test_the_newest_is_first(tmp_path: Path) -> None:
+    for name in ("20260102-1", "20260104-1", "20260103-1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / JOURNAL).touch()
+    names = [each.folder.name for each in summaries(tmp_path)]
+    assert names == ["20260104-1", "20260103-1", "20260102-1"]
+    assert list(summaries(tmp_path / "missing")) == []
+
+
+def test_it_is_told_as_it_was_asked(tmp_path: Path) -> None:
+    assert summary_text(summary(tmp_path, BEGUN, PASSED)).splitlines() == [
+        "2026-01-02T03:04:00Z  optimize llama-8b --max-memory 24.0: "
+        "ended unexpectedly, can be resumed (1 done, 1 passed)",
+        f"    {tmp_path / '20260102-1'}",
+    ]
