@@ -18,20 +18,26 @@ def kept_awake() -> Iterator[None]:
     The display may. What keeps it awake ends with this process, however that ends: macOS's
     caffeinate watches it, and systemd's inhibitor lasts as long as ``cat`` has an open stdin.
     """
-    helper = _start()
+    helpers = [_start(command) for command in _commands()]
     try:
         yield
     finally:
-        if helper is not None:
-            _end(helper)
+        for helper in helpers:
+            if helper is not None:
+                _end(helper)
 
 
-def _start() -> subprocess.Popen[bytes] | None:
+def _commands() -> list[list[str]]:
     if sys.platform == "darwin":
-        command = ["caffeinate", "-i", "-w", str(os.getpid())]
-    else:
-        inhibit = ["--what=idle:sleep", "--who=your_ai", "--why=measuring", "--mode=block"]
-        command = ["systemd-inhibit", *inhibit, "cat"]
+        return [["caffeinate", "-i", "-w", str(os.getpid())]]
+    # One for each: over ssh and in a cron job logind allows everyone to block idle, and nobody to
+    # block sleep (inhibit-block-* in its org.freedesktop.login1.policy); who asks for both at once
+    # there gets neither.
+    inhibit = ["--who=your_ai", "--why=measuring", "--mode=block", "cat"]
+    return [["systemd-inhibit", f"--what={what}", *inhibit] for what in ("idle", "sleep")]
+
+
+def _start(command: list[str]) -> subprocess.Popen[bytes] | None:
     try:
         # In a session of its own, or the terminal's Ctrl-C would end it before the run.
         return subprocess.Popen(

@@ -6,15 +6,20 @@ import contextlib
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from your_ai import guard
 from your_ai.host import linux, macos, memory
 from your_ai.host.footprint import footprint
 from your_ai.host.memory import MachineMemory
 from your_ai.observation import FootprintSample
 
 SAMPLE_SECONDS = 0.25
+MEMORY_SECONDS = 0.1
+"""Between two looks at the machine's memory, of some 0.1 ms: more than 1 GB/s of it can be filled,
+and the alarm may be raised with 256 MB left."""
 _SEVERITY = [None, *macos.PressureLevel]
 
 
@@ -32,8 +37,9 @@ class Readings:
     footprints: tuple[FootprintSample, ...]
 
 
-Alarm = Callable[[MachineMemory, MachineMemory], str | None]
-"""Tells from the machine's memory at the worker's start and now why the worker must be ended."""
+Alarm = Callable[[MachineMemory, Sequence[MachineMemory]], str | None]
+"""Tells from the machine's memory at the worker's start and its latest readings, the newest last,
+why the worker must be ended."""
 
 
 class Gauges:
@@ -47,7 +53,7 @@ class Gauges:
     def __init__(self, pid: int, began: float, raise_alarm: Alarm) -> None:
         self._pid = pid
         self._began = began
-        self._next = began
+        self._next = self._next_memory = began
         self._counter = linux.oom_counter_path(pid)
         self._oom_kills = self._count()
         self._machine_oom_kills = linux.machine_oom_kills()
@@ -56,18 +62,27 @@ class Gauges:
         self._peak: int | None = None
         self._footprints: list[FootprintSample] = []
         self._raise_alarm = raise_alarm
-        self._memory_before = self._memory = memory.read()
+        self._memory_before = memory.read()
+        self._memory = deque([self._memory_before], maxlen=guard.HELD_READINGS)
 
     def sample(self) -> None:
-        """Read footprint, limit and pressure, unless that was just done."""
+        """Look at the machine and at the worker, each unless that was just done."""
         now = time.monotonic()
-        if now < self._next:
-            return
-        self._next = now + SAMPLE_SECONDS
+        if now >= self._next_memory:
+            self._next_memory = now + MEMORY_SECONDS
+            self._sample_machine()
+        if now >= self._next or self.alarm:  # the footprint then is evidence
+            self._next = now + SAMPLE_SECONDS
+            self._sample_worker(now)
+
+    def _sample_machine(self) -> None:
+        now = memory.read()
+        self._memory.append(now)
+        self._pressure = max(self._pressure, now.pressure, key=_SEVERITY.index)
+        self.alarm = self.alarm or self._raise_alarm(self._memory_before, tuple(self._memory))
+
+    def _sample_worker(self, now: float) -> None:
         self._memory_limited = self._memory_limited or _address_space_limited(self._pid)
-        self._memory = memory.read()
-        self._pressure = max(self._pressure, self._memory.pressure, key=_SEVERITY.index)
-        self.alarm = self.alarm or self._raise_alarm(self._memory_before, self._memory)
         seen = footprint(self._pid)
         if seen is not None:
             self._peak = max(self._peak or 0, seen.lifetime_max_bytes)
@@ -81,7 +96,7 @@ class Gauges:
             memory_limited=self._memory_limited,
             pressure=self._pressure,
             alarm=self.alarm,
-            machine_lost_bytes=_lost(self._memory_before, self._memory),
+            machine_lost_bytes=_lost(self._memory_before, self._memory[-1]),
             footprint_peak_bytes=self._peak,
             footprints=tuple(self._footprints),
         )

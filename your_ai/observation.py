@@ -52,9 +52,9 @@ class Observation:
     much the whole machine's did; ``None`` where there is no such count. ``memory_limited`` says
     that the worker's address space was limited (RLIMIT_AS). ``alarm`` is why the supervisor feared
     for the machine, ``machine_lost_bytes`` by how much less memory that then had than at the
-    worker's start. ``corrupt`` is the first line on the
-    event pipe that was no event. ``wall_seconds`` runs from the spawn until the worker was reaped,
-    ``start_seconds`` until its first event: by so much its clock is behind the parent's.
+    worker's start. ``corrupt`` is the first line on the event pipe that was no event.
+    ``wall_seconds`` runs from the spawn until the worker was reaped, ``start_seconds`` until its
+    first event: by so much its clock is behind the parent's.
     """
 
     events: tuple[Event, ...]

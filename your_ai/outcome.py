@@ -200,16 +200,22 @@ def _killed_for_memory(seen: Observation) -> Outcome:
 
 def _ended_for_the_machine(seen: Observation) -> Outcome:
     """The watchdog ended it: by its fault only if it had much of what the machine had lost."""
-    own, lost = seen.footprint_peak_bytes or 0, seen.machine_lost_bytes
+    own, lost = seen.footprint_peak_bytes, seen.machine_lost_bytes
+    had = "what the worker had is not known" if own is None else f"the worker had {show_size(own)}"
     evidence = (
-        f"{seen.alarm}, {_where(seen)}; the worker had {show_size(own)}, "
+        f"{seen.alarm}, {_where(seen)}; {had}, "
         f"the machine {show_size(lost)} less than when it was started"
     )
-    if 2 * own < lost:
+    short = f"the machine ran short of memory ({seen.alarm})"
+    if own is not None and 2 * own < lost:
         reason = f"other programs took the machine's memory ({seen.alarm}); close them, try again"
         return Outcome(OutcomeKind.ERROR, reason, Certainty.MEDIUM, evidence)
-    reason = f"the machine ran short of memory ({seen.alarm}); the worker was ended first"
-    return Outcome(OutcomeKind.OOM, reason, Certainty.HIGH, evidence)
+    if not own or not lost or _phase(seen) is Phase.IMPORT:  # of which no model is too large
+        reason = f"{short}, and nothing shows that the model took it; close other programs"
+        return Outcome(OutcomeKind.ERROR, reason, Certainty.LOW, evidence)
+    return Outcome(
+        OutcomeKind.OOM, f"{short}; the worker was ended first", Certainty.HIGH, evidence
+    )
 
 
 def _by_signal(seen: Observation) -> Outcome:
@@ -262,8 +268,11 @@ def _known_text(text: str) -> Outcome | None:
 
 
 def _where(seen: Observation) -> str:
-    phase = seen.phases[-1].phase if seen.phases else Phase.IMPORT
-    return f"in phase {phase}"
+    return f"in phase {_phase(seen)}"
+
+
+def _phase(seen: Observation) -> Phase:
+    return seen.phases[-1].phase if seen.phases else Phase.IMPORT
 
 
 def _on_cpu(seen: Observation) -> bool:

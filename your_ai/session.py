@@ -14,6 +14,7 @@ from your_ai import guard, hub, safetensors
 from your_ai.errors import YourAIError
 from your_ai.host import memory
 from your_ai.host.boot import boot_id
+from your_ai.host.memory import MachineMemory
 from your_ai.interrupts import interrupts
 from your_ai.journal import Journal
 from your_ai.log import TrialLog
@@ -40,7 +41,7 @@ class Session:
         self._past = past
         self._limits = Limits(deadline=run.deadline)
         self._boot = boot_id()
-        self._memory = memory.read()
+        self._memory = self._read_memory()
 
     def trials(self) -> Iterator[Trial | TrialRecord]:
         """Run the trials one after another: each is yielded when it begins, its record at its end.
@@ -106,7 +107,9 @@ class Session:
             outcome = Outcome(OutcomeKind.INTERRUPTED, "interrupted before it began")
             return Ended(trial, outcome, started_at)
         # Beside what is left of the last worker the next one could be one too many.
-        self._memory = guard.wait_for_memory(self._memory, lambda: interrupts.requested)
+        self._memory = guard.wait_for_memory(
+            self._memory, lambda: interrupts.requested, self._read_memory
+        )
         log = TrialLog(Path(self._run.run_dir) / "logs" / _log_name(trial, key))
         log.discard()  # what an earlier attempt printed says nothing of this one
         self._journal.append(STARTED, {"trial": key, "at": started_at, "boot": self._boot})
@@ -118,6 +121,9 @@ class Session:
             must_stop=lambda: interrupts.requested,
         )
         return Ended(trial, classify(seen, trial.spec.steps), started_at, seen, str(log.path))
+
+    def _read_memory(self) -> MachineMemory:
+        return memory.for_trials(self._run.device.backend)
 
     def _record(self, ended: Ended) -> TrialRecord:
         entry = to_json(ended)

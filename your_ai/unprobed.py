@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-
 from your_ai.device import Device
 from your_ai.history import History
+from your_ai.host import nvidia
 from your_ai.machine import Machine
 from your_ai.units import MB
 
-_NVIDIA_SMI = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-# Where no program keeps the driver loaded, it takes a second or two to be.
-_TIMEOUT = 4.0
+_TIMEOUT = nvidia.TIMEOUT_SECONDS
 
 
 def device(history: History, machine: Machine) -> tuple[Device, str]:
@@ -34,19 +31,10 @@ def _whole(machine: Machine, backend: str, name: str) -> Device:
 
 def _nvidia_gpu(machine: Machine) -> Device | None:
     """The first NVIDIA GPU, which is MLX's own choice; ``None`` if there is none to be asked."""
-    try:
-        done = subprocess.run(
-            _NVIDIA_SMI,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_TIMEOUT,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
+    lines = nvidia.query("name,memory.total", timeout=_TIMEOUT)
+    if not lines:
         return None
-    name, _, memory = done.stdout.partition("\n")[0].strip().rpartition(", ")
+    name, _, memory = lines[0].strip().rpartition(", ")
     if not name:
         return None
     # "[N/A]" where it has no memory of its own and shares the machine's.

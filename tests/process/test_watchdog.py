@@ -5,10 +5,19 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 
+import pytest
+
+from tests.cgroups import MIB, memory_cgroup
 from tests.process.trials import FOREVER, PATIENT, giant_spec, is_gone, tiny_spec
 from worker.protocol import Started, TrialSpec, encode_request
+from your_ai import guard
+from your_ai.host import memory
+from your_ai.host.footprint import footprint
+from your_ai.host.macos import PressureLevel
 from your_ai.host.memory import MachineMemory
 from your_ai.log import TrialLog
 from your_ai.observation import Kill, Observation
@@ -27,11 +36,29 @@ sys.stdin.read()
 """
 
 
-def lost(nbytes: int) -> Callable[[MachineMemory, MachineMemory], str | None]:
+@contextmanager
+def hog(nbytes: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Another program that holds so much."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOG, str(nbytes)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def await_taken(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"taken\n"
+
+
+def lost(nbytes: int) -> Callable[[MachineMemory, Sequence[MachineMemory]], str | None]:
     """An alarm that is raised as soon as so much less is available: this machine has plenty."""
 
-    def alarm(before: MachineMemory, now: MachineMemory) -> str | None:
-        return "too little left" if now.available_bytes < before.available_bytes - nbytes else None
+    def alarm(before: MachineMemory, recent: Sequence[MachineMemory]) -> str | None:
+        gone = before.available_bytes - recent[-1].available_bytes
+        return "too little left" if gone > nbytes else None
 
     return alarm
 
@@ -58,13 +85,108 @@ def test_a_worker_that_takes_too_much_is_ended_first(log: TrialLog) -> None:
 
 
 def test_a_worker_is_not_blamed_for_what_others_take(log: TrialLog) -> None:
-    """It needs some 300 MB itself, most of it Python and MLX; the other takes 2 GB."""
-    with subprocess.Popen(
-        [sys.executable, "-c", HOG, str(2048 * MB)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as hog:
-        try:
-            _, outcome = watched(tiny_spec(FOREVER), log, 1500 * MB)
-        finally:
-            hog.kill()
+    """It needs some 100 MB itself, most of it Python and MLX; the other takes 2 GB."""
+    with hog(2048 * MB):
+        _, outcome = watched(tiny_spec(FOREVER), log, 1500 * MB)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.ERROR, Certainty.MEDIUM)
     assert outcome.reason.startswith("other programs took the machine's memory (too little left)")
+
+
+class Scripted:
+    """Reads from a Mac of which the first pressure levels are given; the last one stays."""
+
+    def __init__(self, *levels: PressureLevel) -> None:
+        self._levels = [*levels]
+        self.asked = 0
+
+    def __call__(self) -> MachineMemory:
+        self.asked += 1
+        level = self._levels.pop(0) if len(self._levels) > 1 else self._levels[0]
+        return replace(READ(), pressure=level)
+
+
+READ = memory.read
+NORMAL, CRITICAL = PressureLevel.NORMAL, PressureLevel.CRITICAL
+
+
+def under_pressure(
+    levels: Scripted, spec: TrialSpec, log: TrialLog, monkeypatch: pytest.MonkeyPatch
+) -> Observation:
+    monkeypatch.setattr(memory, "read", levels)
+    return supervise(encode_request(spec), log=log, limits=PATIENT)
+
+
+def test_lasting_critical_pressure_ends_a_worker(
+    log: TrialLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = under_pressure(Scripted(NORMAL, CRITICAL), tiny_spec(FOREVER), log, monkeypatch)
+    assert (seen.killed, seen.returncode) == (Kill.MEMORY, -signal.SIGKILL)
+    assert seen.alarm == "macOS reports critical memory pressure"
+    assert seen.pressure == "critical"
+
+
+def test_a_moment_of_critical_pressure_ends_nothing(
+    log: TrialLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blip = Scripted(NORMAL, *[CRITICAL] * (guard.HELD_READINGS - 1), NORMAL)
+    spec = tiny_spec()
+    seen = under_pressure(blip, spec, log, monkeypatch)
+    assert blip.asked > guard.HELD_READINGS + 1
+    assert (seen.killed, seen.alarm, seen.pressure) == (None, None, "critical")
+    assert classify(seen, spec.steps).kind is OutcomeKind.PASS, log.tail()
+
+
+def test_a_dead_programs_memory_is_waited_for() -> None:
+    """On a machine of 8 GB, of which only that program takes some."""
+    free = MachineMemory(8192 * MB, 6144 * MB, 0, None)
+    with hog(1024 * MB) as last:
+        await_taken(last)
+        readings: list[MachineMemory] = []
+
+        def read() -> MachineMemory:
+            held = footprint(last.pid)
+            left = free.available_bytes - (held.current_bytes if held else 0)
+            readings.append(replace(free, available_bytes=left))
+            if len(readings) == 3:
+                last.kill()
+            return readings[-1]
+
+        assert guard.wait_for_memory(free, lambda: False, read) == free
+    *before, after = readings
+    assert len(before) >= 3
+    assert not any(guard.is_back(free, reading) for reading in before)
+    assert after == free
+
+
+IN_A_BOX = """
+import sys
+from your_ai import guard
+from your_ai.errors import MachineError
+from your_ai.host import memory
+
+ballast = b"x" * int(sys.argv[1])
+now = memory.for_trials("cpu")
+print(now.total_bytes, now.available_bytes, memory.read().total_bytes)
+guard.wait_for_memory(now, lambda: False, lambda: memory.for_trials("cpu"), most_seconds=0)
+"""
+
+
+def in_a_box(ballast: int) -> subprocess.CompletedProcess[str]:
+    with memory_cgroup(1024 * MIB) as box:
+        command = box.command([sys.executable, "-c", IN_A_BOX, str(ballast)])
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_in_a_container_that_is_full_no_trial_is_started() -> None:
+    full = in_a_box(700 * MIB)
+    total, available, machine = map(int, full.stdout.split())
+    assert total == 1024 * MIB < machine
+    assert available < 324 * MIB
+    assert "MachineError: This machine is short of memory: only " in full.stderr
+
+
+def test_in_a_container_with_room_one_is() -> None:
+    roomy = in_a_box(MIB)
+    assert roomy.returncode == 0, roomy.stderr
+    _, available, _ = map(int, roomy.stdout.split())
+    assert 800 * MIB < available < 1024 * MIB

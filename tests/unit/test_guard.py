@@ -9,13 +9,15 @@ import pytest
 
 from your_ai import guard
 from your_ai.errors import MachineError
-from your_ai.host import memory
 from your_ai.host.macos import PressureLevel
 from your_ai.host.memory import MachineMemory
+from your_ai.host.nvidia import GpuMemory
 
 GB, MB = 2**30, 2**20
 LINUX = MachineMemory(32 * GB, 24 * GB, 0, None)
 MAC = MachineMemory(36 * GB, 20 * GB, 1 * GB, PressureLevel.NORMAL)
+CRITICAL = replace(MAC, pressure=PressureLevel.CRITICAL)
+CUDA = replace(LINUX, gpu=GpuMemory(140 * GB, 139 * GB))
 
 
 @pytest.mark.parametrize(
@@ -28,7 +30,6 @@ MAC = MachineMemory(36 * GB, 20 * GB, 1 * GB, PressureLevel.NORMAL)
         (LINUX, {"swap_used_bytes": 4 * GB}, "4.0 GB more in swap"),
         (MAC, {"available_bytes": 100 * MB}, None),  # free and inactive: that may well be so
         (MAC, {"pressure": PressureLevel.WARNING}, None),
-        (MAC, {"pressure": PressureLevel.CRITICAL}, "macOS reports critical memory pressure"),
         (MAC, {"swap_used_bytes": 4 * GB}, None),  # 3 GB more
         (MAC, {"swap_used_bytes": 5 * GB}, "4.0 GB more in swap"),
     ],
@@ -36,7 +37,24 @@ MAC = MachineMemory(36 * GB, 20 * GB, 1 * GB, PressureLevel.NORMAL)
 def test_what_raises_the_alarm(
     before: MachineMemory, now: dict[str, object], said: str | None
 ) -> None:
-    assert guard.alarm(before, replace(before, **now)) == said  # type: ignore[arg-type]  # by name
+    recent = (before, before, before, replace(before, **now))  # type: ignore[arg-type]  # by name
+    assert guard.alarm(before, recent) == said
+
+
+@pytest.mark.parametrize(
+    ("recent", "raised"),
+    [
+        ((CRITICAL,), False),
+        ((CRITICAL, CRITICAL, CRITICAL), False),
+        ((CRITICAL, CRITICAL, CRITICAL, CRITICAL), True),
+        ((MAC, CRITICAL, CRITICAL, CRITICAL, CRITICAL), True),
+        ((CRITICAL, CRITICAL, CRITICAL, MAC), False),
+        ((CRITICAL, MAC, CRITICAL, CRITICAL), False),
+    ],
+)
+def test_critical_pressure_must_last(recent: tuple[MachineMemory, ...], raised: bool) -> None:
+    said = "macOS reports critical memory pressure" if raised else None
+    assert guard.alarm(MAC, recent) == said
 
 
 @pytest.mark.parametrize(
@@ -44,9 +62,9 @@ def test_what_raises_the_alarm(
 )
 def test_so_much_must_be_left(total_gb: int, floor_mb: int) -> None:
     enough = MachineMemory(total_gb * GB, (floor_mb + 1) * MB, 0, None)
-    assert guard.alarm(enough, enough) is None
+    assert guard.alarm(enough, [enough]) is None
     short = replace(enough, available_bytes=(floor_mb - 1) * MB)
-    assert guard.alarm(short, short) is not None
+    assert guard.alarm(short, [short]) is not None
 
 
 @pytest.mark.parametrize("total_gb", [2, 4, 8, 16, 24, 64, 512])
@@ -55,7 +73,24 @@ def test_where_a_trial_may_begin_the_alarm_is_some_way_off(total_gb: int) -> Non
         now = MachineMemory(total_gb * GB, available * MB, 0, None)
         if guard.shortage(now) is None:
             less = replace(now, available_bytes=now.available_bytes - 200 * MB)
-            assert guard.alarm(now, less) is None
+            assert guard.alarm(now, [less]) is None
+
+
+@pytest.mark.parametrize(
+    ("baseline", "now", "back"),
+    [
+        (LINUX, {"available_bytes": 24 * GB - 980 * MB}, True),
+        (LINUX, {"available_bytes": 24 * GB - 990 * MB}, False),
+        (CUDA, {}, True),
+        (CUDA, {"gpu": GpuMemory(140 * GB, 135 * GB)}, True),
+        (CUDA, {"gpu": GpuMemory(140 * GB, 134 * GB)}, False),
+        (CUDA, {"gpu": GpuMemory(140 * GB, 139 * GB), "available_bytes": 20 * GB}, False),
+        (CUDA, {"gpu": None}, True),  # it could not be asked this time
+        (LINUX, {"gpu": GpuMemory(140 * GB, 0)}, True),
+    ],
+)
+def test_what_is_back(baseline: MachineMemory, now: dict[str, object], back: bool) -> None:
+    assert guard.is_back(baseline, replace(baseline, **now)) is back  # type: ignore[arg-type]
 
 
 def reader(*available: int) -> Callable[[], MachineMemory]:
@@ -88,17 +123,16 @@ def test_a_machine_that_is_short_is_not_made_shorter() -> None:
     )
 
 
+def test_a_gpu_that_others_fill_is_not_trained_on() -> None:
+    full = replace(CUDA, gpu=GpuMemory(140 * GB, 3 * GB))
+    with pytest.raises(MachineError, match=r"only 3\.0 GB of the GPU's is free, and 4\.0 GB"):
+        guard.wait_for_memory(CUDA, never, lambda: full, most_seconds=-1)
+
+
 def test_a_mac_under_pressure_is_not_put_under_more() -> None:
-    critical = replace(MAC, pressure=PressureLevel.CRITICAL)
     with pytest.raises(MachineError, match="macOS reports critical memory pressure"):
-        guard.wait_for_memory(MAC, never, lambda: critical, most_seconds=-1)
+        guard.wait_for_memory(MAC, never, lambda: CRITICAL, most_seconds=-1)
 
 
 def test_a_stop_ends_the_wait() -> None:
     assert guard.wait_for_memory(LINUX, lambda: True, reader(1 * GB)) == LINUX
-
-
-def test_a_real_reading() -> None:
-    now = memory.read()
-    assert 0 < now.available_bytes <= now.total_bytes
-    assert now.swap_used_bytes >= 0

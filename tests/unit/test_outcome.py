@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.unit.builders import CPU, METAL, began, observed, passing_events
+from tests.unit.builders import CPU, METAL, began, kept, observed, passing_events, trial
 from worker.protocol import Event, Failed, OverBudget, Passed, Phase, PhaseBegan, Step
 from your_ai.observation import Kill, Observation
 from your_ai.outcome import Certainty, Outcome, OutcomeKind, classify
+from your_ai.record import Ended
 
 STEPS = 5
 
@@ -289,6 +290,67 @@ def test_a_timeout_is_neither_a_pass_nor_an_oom(kill: Kill, words: str) -> None:
     assert "after 31 s, in phase tight" in outcome.evidence
 
 
+GB = 2**30
+SHORT = "0.3 GB of memory left"
+
+
+def ended(own: int | None, lost: int, phase: Phase = Phase.TIGHT) -> Observation:
+    """A worker that the watchdog ended."""
+    seen = observed(*began(phase, 2.0), returncode=-signal.SIGKILL)
+    return replace(
+        seen,
+        killed=Kill.MEMORY,
+        alarm=SHORT,
+        footprint_peak_bytes=own,
+        machine_lost_bytes=lost,
+    )
+
+
+@pytest.mark.parametrize("own", [3 * GB, 6 * GB, 30 * GB])
+def test_a_worker_that_took_the_machines_memory_ran_out_of_it(own: int) -> None:
+    outcome = classify(ended(own, 6 * GB), STEPS)
+    assert (outcome.kind, outcome.certainty) == (OutcomeKind.OOM, Certainty.HIGH)
+    assert (
+        outcome.reason == f"the machine ran short of memory ({SHORT}); the worker was ended first"
+    )
+    assert outcome.evidence == (
+        f"{SHORT}, in phase tight; the worker had {own / GB:.1f} GB, "
+        "the machine 6.0 GB less than when it was started"
+    )
+
+
+@pytest.mark.parametrize(
+    ("seen", "certainty", "words"),
+    [
+        pytest.param(ended(3 * GB - 1, 6 * GB), Certainty.MEDIUM, "other programs", id="less"),
+        pytest.param(ended(1, 6 * GB, Phase.IMPORT), Certainty.MEDIUM, "other", id="import-less"),
+        pytest.param(ended(None, 6 * GB), Certainty.LOW, "nothing shows", id="unknown"),
+        pytest.param(ended(6 * GB, 0), Certainty.LOW, "nothing shows", id="nothing-lost"),
+        pytest.param(ended(0, 0), Certainty.LOW, "nothing shows", id="nothing-at-all"),
+        pytest.param(ended(GB, GB, Phase.IMPORT), Certainty.LOW, "nothing shows", id="no-model"),
+    ],
+)
+def test_a_worker_is_not_blamed_for_more_than_is_shown(
+    seen: Observation, certainty: Certainty, words: str
+) -> None:
+    outcome = classify(seen, STEPS)
+    assert (outcome.kind, outcome.certainty) == (OutcomeKind.ERROR, certainty)
+    assert words in outcome.reason
+    assert SHORT in outcome.reason
+    assert not kept(Ended(trial(), outcome, "", seen)).proves_too_large
+
+
+def test_only_a_model_that_ran_out_at_its_least_need_is_too_large_for_the_machine() -> None:
+    seen = ended(6 * GB, 6 * GB)
+    assert kept(Ended(trial(), classify(seen, STEPS), "", seen)).proves_too_large
+    relaxed = tuple(e for e in passing_events(STEPS) if not isinstance(e, Passed))
+    ahead = replace(seen, events=relaxed)
+    outcome = classify(ahead, STEPS)
+    assert outcome.kind is OutcomeKind.OOM
+    assert outcome.reason.endswith("it needs only 6.0 GB, so give a smaller --max-memory")
+    assert not kept(Ended(trial(), outcome, "", ahead)).proves_too_large
+
+
 def test_an_interrupt() -> None:
     outcome = classify(died(signal.SIGTERM, killed=Kill.INTERRUPT), STEPS)
     assert outcome.kind is OutcomeKind.INTERRUPTED
@@ -306,6 +368,12 @@ def test_a_corrupt_pipe_is_a_crash_whatever_else_was_read_from_it() -> None:
     [
         pytest.param(passed(killed=Kill.DEADLINE), OutcomeKind.PASS, id="last-word-over-deadline"),
         pytest.param(passed(killed=Kill.SILENCE), OutcomeKind.PASS, id="last-word-over-silence"),
+        pytest.param(passed(killed=Kill.MEMORY), OutcomeKind.PASS, id="last-word-over-watchdog"),
+        pytest.param(
+            replace(ended(6 * GB, 6 * GB), log_tail=BUFFER_SIZE),
+            OutcomeKind.OOM,
+            id="watchdog-over-text",
+        ),
         pytest.param(
             died(signal.SIGTERM, METAL_OOM, killed=Kill.DEADLINE),
             OutcomeKind.TIMEOUT,
@@ -373,6 +441,7 @@ EVENT_TUPLES: st.SearchStrategy[tuple[Event, ...]] = st.sampled_from(
     ]
 )
 COUNTS = st.none() | st.integers(0, 2)
+SIZES = st.sampled_from([0, 1, 3 * GB, 6 * GB])
 OBSERVATIONS = st.builds(
     Observation,
     events=EVENT_TUPLES,
@@ -386,7 +455,9 @@ OBSERVATIONS = st.builds(
     machine_oom_kills=COUNTS,
     memory_limited=st.booleans(),
     pressure=st.none() | st.sampled_from(["normal", "warning", "critical"]),
-    footprint_peak_bytes=st.none(),
+    alarm=st.just(SHORT),
+    machine_lost_bytes=SIZES,
+    footprint_peak_bytes=st.none() | SIZES,
     footprints=st.just(()),
 )
 
@@ -407,4 +478,6 @@ def test_a_pass_or_an_oom_is_never_concluded_from_too_little(seen: Observation) 
         assert len(seen.counted_steps) == STEPS
     if kind is OutcomeKind.OOM:
         counted = seen.returncode == -signal.SIGKILL and (seen.oom_kills or seen.machine_oom_kills)
-        assert counted or METAL_OOM in seen.log_tail
+        own, lost = seen.footprint_peak_bytes, seen.machine_lost_bytes
+        took = seen.killed is Kill.MEMORY and own is not None and 2 * own >= lost > 0
+        assert counted or took or METAL_OOM in seen.log_tail

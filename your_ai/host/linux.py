@@ -19,6 +19,11 @@ from typing import Literal
 
 _PROC = Path("/proc")
 _COUNTER_FILES = {1: "memory.oom_control", 2: "memory.events"}
+# Beside each counter: the limit, what is used, and what counts of all below begin with in the stat.
+_LEVEL_FILES = {
+    "memory.oom_control": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
+    "memory.events": ("memory.max", "memory.current", ""),
+}
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,29 @@ def memory_limit(pid: int, *, proc: Path = _PROC) -> int | None:
         return _limit(_read(counter.parent / "memory.stat"), "hierarchical_memory_limit")
     limits = (_limit(_read(above / "memory.max")) for above in counter.parents)
     return min((limit for limit in limits if limit is not None), default=None)
+
+
+def memory_left(pid: int, *, proc: Path = _PROC) -> int | None:
+    """Read how much more memory a process's cgroup may use, page cache that can go given back.
+
+    None where there is no limit, or none that this process can see. Each cgroup above may have a
+    limit, and others below it that use some of that too: the least that is left anywhere counts.
+    """
+    counter = oom_counter_path(pid, proc=proc)
+    if counter is None:
+        return None
+    lefts = (_left(above, _LEVEL_FILES[counter.name]) for above in counter.parents)
+    return min((left for left in lefts if left is not None), default=None)
+
+
+def _left(cgroup: Path, names: tuple[str, str, str]) -> int | None:
+    limit_name, usage_name, prefix = names
+    limit, usage = _limit(_read(cgroup / limit_name)), _limit(_read(cgroup / usage_name))
+    if limit is None or usage is None:
+        return None
+    stat = _read(cgroup / "memory.stat")
+    cache = [_limit(stat, f"{prefix}{list_}_file") or 0 for list_ in ("active", "inactive")]
+    return max(0, limit - max(0, usage - sum(cache)))
 
 
 def _limit(text: str | None, key: str | None = None) -> int | None:
