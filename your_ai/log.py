@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import BinaryIO
 
 LIMIT_BYTES = 8 * 2**20
 TAIL_BYTES = 16 * 2**10
+EXCERPT_LINES = 3
+EXCERPT_COLUMNS = 200
 
 
 class TrialLog:
@@ -53,3 +56,14 @@ class TrialLog:
                 return file.read(TAIL_BYTES)
         except FileNotFoundError:
             return b""
+
+
+def excerpt(tail: str) -> list[str]:
+    """The last lines that matter of a log: neither a traceback's frames nor a progress bar's."""
+    lines = (line.rpartition("\r")[2].rstrip() for line in tail.rstrip().splitlines())
+    telling = [line[:EXCERPT_COLUMNS] for line in lines if line and not _NOISE.search(line)]
+    return telling[-EXCERPT_LINES:]
+
+
+# A frame of a traceback is indented, as are its marks; tqdm writes " 40%|####".
+_NOISE = re.compile(r"^\s|^Traceback \(most recent call last\)|^(During|The above) .*:$|\d%\|")

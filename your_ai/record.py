@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from worker.protocol import Loaded, Passed, Step
+from your_ai.advice import advice
 from your_ai.host.footprint import FOOTPRINT_SOURCE
+from your_ai.log import excerpt
 from your_ai.observation import Kill, Observation
 from your_ai.outcome import Certainty, Outcome, OutcomeKind
 from your_ai.plan import Trial
@@ -59,7 +61,8 @@ class TrialRecord:
     """What a run remembers of a trial that has ended; the rest is in its journal, at ``place``.
 
     ``is_done`` says that it has an outcome of its own, which is not to be had again.
-    ``interrupted`` that the user stopped the run here.
+    ``interrupted`` that the user stopped the run here. ``log_excerpt`` are the lines of the log
+    that matter where it did not pass, ``advice`` is what to try then.
     """
 
     trial: Trial
@@ -68,6 +71,8 @@ class TrialRecord:
     peak_bytes: int | None
     tokens_per_second: float | None
     log_path: str | None
+    log_excerpt: tuple[str, ...]
+    advice: str | None
     is_done: bool
     place: tuple[int, int]
     interrupted: bool = False
@@ -114,6 +119,8 @@ def recall(trial: Trial, entry: Mapping[str, Any], place: tuple[int, int]) -> Tr
         peak_bytes=entry["peak_memory_bytes"],
         tokens_per_second=entry["tokens_per_second"],
         log_path=entry["log"],
+        log_excerpt=tuple(entry["log_excerpt"]),
+        advice=entry["advice"],
         is_done=is_done(entry),
         place=place,
         interrupted=outcome.kind is OutcomeKind.INTERRUPTED,
@@ -153,8 +160,19 @@ def to_json(record: Ended) -> dict[str, Any]:
         "memory_limit_bytes": passed and passed.limit_bytes,
         "tokens_per_second": record.tokens_per_second,
         "log": record.log_path,
+        **_help(record),
         "revision": trial.model.revision,
         **(_measured(record.seen) if record.seen else {}),
+    }
+
+
+def _help(record: Ended) -> dict[str, Any]:
+    seen = record.seen
+    if seen is None or record.passed:
+        return {"log_excerpt": [], "advice": None}
+    return {
+        "log_excerpt": excerpt(seen.log_tail),
+        "advice": advice(record.trial, record.outcome, seen),
     }
 
 

@@ -24,21 +24,23 @@ from your_ai.past import ENDED, STARTED, Past, key_of
 from your_ai.plan import Trial, reason_to_skip
 from your_ai.record import Ended, TrialRecord, recall, to_json
 from your_ai.run import Run
-from your_ai.supervisor import Limits, supervise
+from your_ai.supervisor import Hear, Limits, ignore, supervise
 
 
 class Session:
     """Runs the trials of a run, each that has an outcome in its past from there.
 
     Before a worker is started the journal says so, and before a record is handed out its end is in
-    the journal. Both loops raise MachineError when the journal cannot be written, the machine is
-    short of memory, no worker can be started, or one cannot be killed.
+    the journal. ``hear`` is told what the workers report meanwhile. Both loops raise MachineError
+    when the journal cannot be written, the machine is short of memory, no worker can be started, or
+    one cannot be killed.
     """
 
-    def __init__(self, run: Run, journal: Journal, past: Past) -> None:
+    def __init__(self, run: Run, journal: Journal, past: Past, hear: Hear = ignore) -> None:
         self._run = run
         self._journal = journal
         self._past = past
+        self._hear = hear
         self._limits = Limits(deadline=run.deadline)
         self._boot = boot_id()
         self._memory = self._read_memory()
@@ -119,6 +121,7 @@ class Session:
             log=log,
             limits=self._limits,
             must_stop=lambda: interrupts.requested,
+            hear=self._hear,
         )
         return Ended(trial, classify(seen, trial.spec.steps), started_at, seen, str(log.path))
 

@@ -27,6 +27,9 @@ WORKER = (sys.executable, "-P", "-u", "-m", "worker")
 """``-P``, or a folder or file named worker in the current directory would be run instead; ``-u``,
 or what libraries print would be lost when the worker leaves by `os._exit`."""
 
+Hear = Callable[[Event], None]
+"""Is told each event of a worker as it arrives, to show it."""
+
 TICK_SECONDS = 0.1
 MAX_LINE_BYTES = 4 * 2**20
 SHOWN_BYTES = 200
@@ -47,6 +50,10 @@ class Limits:
     closing: float = 30.0
 
 
+def ignore(event: Event) -> None:
+    """Hear an event and do nothing."""
+
+
 def supervise(
     request: bytes,
     *,
@@ -56,18 +63,20 @@ def supervise(
     arguments: Sequence[str] = (),
     must_stop: Callable[[], bool] = lambda: False,
     alarm: Alarm = guard.alarm,
+    hear: Hear = ignore,
 ) -> Observation:
     """Start a worker, give it ``request``, and watch it until it and all it started are gone.
 
     ``must_stop`` and KeyboardInterrupt end the worker, which is reported as `Kill.INTERRUPT`; a
     KeyboardInterrupt while it is given time to end kills it at once. When ``alarm`` says that the
-    machine itself is in danger, the worker is killed without being asked.
+    machine itself is in danger, the worker is killed without being asked. ``hear`` is told each
+    event as it arrives.
 
     Raises:
         MachineError: when no process can be started, or one cannot be killed.
     """
     read_end, write_end = os.pipe()
-    with contextlib.closing(_EventReader(read_end)) as reader:
+    with contextlib.closing(_EventReader(read_end, hear)) as reader:
         began = time.monotonic()
         try:
             with _opened(log) as file:
@@ -238,9 +247,10 @@ def _signal_group(leader: int, number: signal.Signals) -> None:
 class _EventReader:
     """The parent's end of the event pipe: whole lines in, events out."""
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, hear: Hear) -> None:
         os.set_blocking(fd, False)
         self._fd = fd
+        self._hear = hear
         self._selector = selectors.DefaultSelector()
         self._selector.register(fd, selectors.EVENT_READ)
         self._pending = b""
@@ -279,7 +289,10 @@ class _EventReader:
             if self.corrupt is not None:
                 return
             try:
-                self.events.append(decode_event(line))
+                event = decode_event(line)
             except ProtocolError as error:
                 shown = line[:SHOWN_BYTES].decode(errors="replace")
                 self.corrupt = f"{error}: {shown}"
+                return
+            self.events.append(event)
+            self._hear(event)

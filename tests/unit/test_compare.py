@@ -12,12 +12,12 @@ import pytest
 from tests.unit.builders import kept, model, observed, passing_events, read, run, spec
 from worker.protocol import Step
 from your_ai.compare import compare
-from your_ai.comparison import as_json, as_markdown, as_text
 from your_ai.errors import UsageError
 from your_ai.outcome import Outcome, OutcomeKind, classify
 from your_ai.plan import Trial
 from your_ai.record import Ended, TrialRecord
 from your_ai.results import Entry, document
+from your_ai.show.comparison import as_json, as_markdown, as_text
 
 GB = 2**30
 FIVE = 0.05

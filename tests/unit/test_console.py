@@ -8,8 +8,7 @@ import pytest
 
 from tests.unit import builders
 from tests.unit.builders import kept, model, observed, passing_events, spec
-from worker.protocol import OverBudget, Phase
-from your_ai.console import Console
+from worker.protocol import Failed, OverBudget, Phase, PhaseBegan
 from your_ai.device import Device
 from your_ai.machine import Machine
 from your_ai.observation import Observation
@@ -17,10 +16,14 @@ from your_ai.outcome import Outcome, OutcomeKind, classify
 from your_ai.plan import Trial
 from your_ai.record import Ended, TrialRecord
 from your_ai.run import Run
+from your_ai.show.console import Console
+from your_ai.show.screen import PlainScreen, Screen
 from your_ai.units import GB
 
 PASSING = observed(*passing_events(needed=6 * GB, peak=int(12.4 * GB)))
 OVER = observed(OverBudget(1.0, Phase.TIGHT, 30 * GB, planned=False), returncode=1)
+
+WRITTEN = ["Results written to out.json"]
 
 GOLDEN = """\
 Note: something to know
@@ -83,21 +86,21 @@ def print_all(console: Console, records: list[TrialRecord]) -> None:
     for record in records:
         console.trial_began(record.trial, len(records))
         console.trial_ended(record)
-    console.end(records, "out.json")
+    console.end(run(), records, WRITTEN)
 
 
 def test_a_whole_run(capsys: pytest.CaptureFixture[str]) -> None:
-    print_all(Console(quiet=False), LADDER)
+    print_all(Console(PlainScreen()), LADDER)
     assert capsys.readouterr() == (GOLDEN, "")
 
 
 def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    print_all(Console(quiet=True), LADDER)
+    print_all(Console(Screen()), LADDER)
     assert capsys.readouterr() == ("", "")
 
 
 def test_a_trial_is_announced_before_it_has_ended(capsys: pytest.CaptureFixture[str]) -> None:
-    Console(quiet=False).trial_began(LADDER[0].trial, 5)
+    Console(PlainScreen()).trial_began(LADDER[0].trial, 5)
     assert capsys.readouterr().out == "[1/5] hermes-mistral-7b  (  7B) ... "
 
 
@@ -105,7 +108,7 @@ def test_a_gpus_own_memory_is_named_where_it_is_not_the_machines(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     device = Device("cuda", "NVIDIA H200", 150_754_820_096, None, None, {})
-    Console(quiet=False).begin(run(128, device), 0)
+    Console(PlainScreen()).begin(run(128, device), 0)
     assert (
         "System Memory: 128.00 GB (budget 28.8 GB, training on NVIDIA H200 (cuda), "
         "140.40 GB of its own)\n"
@@ -113,7 +116,7 @@ def test_a_gpus_own_memory_is_named_where_it_is_not_the_machines(
 
 
 def test_nothing_passed(capsys: pytest.CaptureFixture[str]) -> None:
-    Console(quiet=False).end(LADDER[2:], "out.json")
+    Console(PlainScreen()).end(run(), LADDER[2:], WRITTEN)
     out = capsys.readouterr().out
     assert "Recommended: none (no model passed)\n" in out
     assert "Alternatives" not in out
@@ -121,7 +124,7 @@ def test_nothing_passed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_alternatives_are_all_others_that_passed(capsys: pytest.CaptureFixture[str]) -> None:
     records = [*LADDER[:2], ended(3, "llama-8b", "8B"), ended(4, "r1-distill-14b", "14B")]
-    Console(quiet=False).end(records, "out.json")
+    Console(PlainScreen()).end(run(), records, WRITTEN)
     assert (
         "Recommended: r1-distill-14b (largest model that fits)\n"
         "Alternatives: hermes-mistral-7b (7B), dolphin-8b (8B), llama-8b (8B)\n"
@@ -132,20 +135,62 @@ def test_alternatives_are_all_others_that_passed(capsys: pytest.CaptureFixture[s
 def test_every_other_outcome_has_its_line(
     kind: OutcomeKind, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Console(quiet=False).trial_ended(ended(1, "a", "7B", Outcome(kind, "why")))
+    Console(PlainScreen()).trial_ended(ended(1, "a", "7B", Outcome(kind, "why")))
     first = capsys.readouterr().out.splitlines()[0]
     assert first[0] in "✗–"
     assert first == "– Interrupted" if kind is OutcomeKind.INTERRUPTED else first.endswith(" (why)")
 
 
 def test_over_budget_says_what_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
-    Console(quiet=False).trial_ended(ended(1, "a", "7B", seen=OVER))
-    assert capsys.readouterr().out == "✗ Over budget (needs at least 30.0 GB)\n"
+    Console(PlainScreen()).trial_ended(ended(1, "a", "7B", seen=OVER))
+    assert capsys.readouterr().out == (
+        "✗ Over budget (needs at least 30.0 GB)\n        try: --batch-size 1 should fit\n"
+    )
 
 
 @pytest.mark.parametrize(("done", "words"), [(1, "1 trial of it is"), (3, "3 trials of it are")])
 def test_a_resumed_run_says_what_is_done(
     done: int, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Console(quiet=False).begin(run(), done)
+    Console(PlainScreen()).begin(run(), done)
     assert f"\nResuming the run of 2026-01-02T03:04:00Z: {words} done.\n" in capsys.readouterr().out
+
+
+def test_the_lines_of_the_log_that_say_more_than_the_reason_are_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seen = observed(
+        PhaseBegan(0.1, Phase.IMPORT), returncode=-6, log_tail="[metal] bad kernel\nAborted\n"
+    )
+    Console(PlainScreen()).trial_ended(ended(1, "a", "7B", seen=seen))
+    assert capsys.readouterr().out == (
+        "✗ Crash (the worker was killed by SIGABRT, cause unknown)\n"
+        "        | [metal] bad kernel\n"
+        "        | Aborted\n"
+        "        log: /runs/1/logs/1.log\n"
+    )
+
+
+def test_what_the_reason_says_already_is_not_said_again(capsys: pytest.CaptureFixture[str]) -> None:
+    seen = observed(
+        Failed(1.0, Phase.LOAD, "ValueError", "no such type"), log_tail="ValueError: no such type\n"
+    )
+    Console(PlainScreen()).trial_ended(ended(1, "a", "7B", seen=seen))
+    assert capsys.readouterr().out == ("✗ Error (no such type)\n        log: /runs/1/logs/1.log\n")
+
+
+def test_models_that_were_not_reached_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    Console(PlainScreen()).end(run(), LADDER[:3], WRITTEN)
+    assert "Not tried: r1-distill-14b (14B), hermes-70b (70B)\n" in capsys.readouterr().out
+
+
+class Broken(PlainScreen):
+    """A terminal whose window was closed."""
+
+    def print(self, text: str) -> None:
+        raise OSError(5, "Input/output error")
+
+
+def test_a_screen_that_is_gone_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    print_all(Console(Broken()), LADDER)
+    assert capsys.readouterr().out == ""

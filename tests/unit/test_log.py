@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-from your_ai.log import LIMIT_BYTES, TAIL_BYTES, TrialLog
+from your_ai.log import EXCERPT_COLUMNS, LIMIT_BYTES, TAIL_BYTES, TrialLog, excerpt
 
 
 def test_a_log_is_private_and_appended_to(tmp_path: Path) -> None:
@@ -82,3 +82,35 @@ def test_a_flood_never_takes_more_than_the_limit_and_a_write(tmp_path: Path) -> 
     kept = log.path.read_bytes().count(b"y")
     assert log.discarded_bytes > 0
     assert kept + log.discarded_bytes >= written
+
+
+CHAINED = """\
+Loading:  40%|####      | 2/5\rLoading: 100%|##########| 5/5
+Traceback (most recent call last):
+  File "load.py", line 1, in load
+    raise KeyError(name)
+    ^^^^^^^^^^^^^^^^^^^^
+KeyError: 'q_proj'
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "train.py", line 2, in <module>
+    load()
+ValueError: no weights for q_proj
+"""
+
+
+def test_the_excerpt_is_what_a_person_would_quote() -> None:
+    assert excerpt(CHAINED) == ["KeyError: 'q_proj'", "ValueError: no weights for q_proj"]
+
+
+def test_the_excerpt_is_bounded() -> None:
+    shown = excerpt("\n".join(f"{n} {'x' * 1000}" for n in range(50)))
+    assert [line[:2] for line in shown] == ["47", "48", "49"]
+    assert {len(line) for line in shown} == {EXCERPT_COLUMNS}
+
+
+def test_of_nothing_there_is_no_excerpt() -> None:
+    assert excerpt("") == []
+    assert excerpt("\n \n\r\n") == []

@@ -11,7 +11,6 @@ import pytest
 from tests.unit import builders
 from tests.unit.builders import read
 from worker.protocol import OverBudget, Phase, Step
-from your_ai.console import Console
 from your_ai.grid import Configuration, make_grid
 from your_ai.optimization import Optimization, SearchOptions, optimal_config, search_for
 from your_ai.outcome import Outcome, OutcomeKind, classify
@@ -19,6 +18,8 @@ from your_ai.record import Ended, TrialRecord
 from your_ai.results import Entry, document
 from your_ai.run import Run
 from your_ai.search import Objective, Search
+from your_ai.show.console import Console
+from your_ai.show.screen import PlainScreen
 
 GB = 2**30
 GRID = make_grid((1, 2, 4), (8, 16), (1, 2))
@@ -100,7 +101,7 @@ def test_a_crash_ends_the_search_but_is_no_proof(capsys: pytest.CaptureFixture[s
     written = optimal_config(done, read)
     assert (written["complete"], written["proven"]) == (True, False)
     assert [f["outcome"] for f in written["certificate"]["failures"]] == ["crash"]
-    Console(quiet=False).end_search(done, "out.json")
+    Console(PlainScreen()).end_search(done, ["Results written to out.json"])
     assert capsys.readouterr().out.splitlines()[4:7] == [
         "Optimal: batch=1, rank=16, layers=2, needs 5.0 GB, 2,046 tokens/s, in 3 trials, "
         "not proven",
@@ -235,13 +236,13 @@ def test_a_model_that_cannot_be_estimated_is_searched_all_the_same() -> None:
 
 
 def test_what_the_console_says_of_a_search(capsys: pytest.CaptureFixture[str]) -> None:
-    console = Console(quiet=False)
+    console = Console(PlainScreen())
     done = found(*NEARLY.records, record(4, 16, 1, None))
     console.begin_search(run(), done.records[0].trial, done, 0)
     for number, each in enumerate(done.records, start=1):
         console.candidate_began(each.trial, number)
-        console.trial_ended(each)
-    console.end_search(done, "out.json")
+        console.candidate_ended(each)
+    console.end_search(done, ["Results written to out.json"])
     assert capsys.readouterr().out.splitlines()[3:] == [
         "System Memory: 36.00 GB (budget 8.0 GB, training on Apple M3 Pro (metal))",
         "Looking among 12 configurations of tiny (7B)",
@@ -266,7 +267,7 @@ def test_what_the_console_says_of_a_search(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_a_search_within_a_ladder_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    console = Console(quiet=False)
+    console = Console(PlainScreen())
     console.optimizing()
     assert capsys.readouterr().out == "    Optimizing configuration ... "
     console.optimized(found(*NEARLY.records, record(4, 16, 1, None)))
@@ -286,7 +287,7 @@ def test_a_search_within_a_ladder_is_one_line(capsys: pytest.CaptureFixture[str]
 def test_where_nothing_passed_the_console_speaks_of_no_better_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    Console(quiet=False).end_search(found(record(1, 8, 1, None)), "out.json")
+    Console(PlainScreen()).end_search(found(record(1, 8, 1, None)), ["Results written to out.json"])
     assert capsys.readouterr().out.splitlines()[4:7] == [
         "Optimal: none of the grid passed in 1 trial",
         "Proven: every one is at least as large on every axis as one that failed:",

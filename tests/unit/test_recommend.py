@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.builders import CONFIG, model, spec
 from worker.protocol import TrialSpec, Weights
-from your_ai import estimate, presets, recommend, tables
+from your_ai import estimate, presets, recommend
 from your_ai.device import Device
 from your_ai.errors import UsageError
 from your_ai.estimate import Estimate
@@ -19,6 +19,7 @@ from your_ai.machine import Machine
 from your_ai.models import from_preset, with_declared_facts
 from your_ai.plan import TrainingOptions, Trial
 from your_ai.recommend import Expectation, Line, Source, Verdict
+from your_ai.show import tables
 
 GB = 2**30
 MB = 2**20

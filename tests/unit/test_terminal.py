@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from your_ai.terminal import printable
+from your_ai.show.terminal import IN_ASCII, printable
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,9 @@ def test_escapes_are_shown_and_not_obeyed(raw: str, shown: str) -> None:
 def test_whatever_comes_no_control_is_left(text: str) -> None:
     left = {c for c in printable(text) if ord(c) < 32 or 127 <= ord(c) < 160}
     assert left <= {"\n", "\t"}
+
+
+def test_where_the_locale_lacks_a_sign_another_stands_for_it() -> None:
+    text = "━━ ✓ Pass – 2 × 3 → 6 … café"
+    assert text.encode("ascii", IN_ASCII) == b"== + Pass - 2 x 3 -> 6 ... caf?"
+    assert text.encode("latin-1", IN_ASCII).decode("latin-1") == "== + Pass - 2 × 3 -> 6 ... café"

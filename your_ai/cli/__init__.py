@@ -11,7 +11,7 @@ import click
 from your_ai import __version__
 from your_ai.errors import ExitCode, YourAIError
 from your_ai.interrupts import interrupts
-from your_ai.terminal import printable
+from your_ai.show.terminal import IN_ASCII, printable
 
 _COMMANDS = {
     "benchmark": "Measure which models this machine can fine-tune, and how fast.",
@@ -52,7 +52,7 @@ def main() -> NoReturn:
     """Run the command line: the one place where errors become exit codes."""
     for stream in (sys.stdout, sys.stderr):
         # Where the locale has no ✓, show something else rather than end a night's run.
-        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+        stream.reconfigure(errors=IN_ASCII)  # type: ignore[union-attr]
     interrupts.install()
     try:
         result = cli.main(prog_name="your_ai", standalone_mode=False)

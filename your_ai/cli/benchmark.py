@@ -24,7 +24,6 @@ from your_ai.cli.options import (
 )
 from your_ai.cli.options import models as model_options
 from your_ai.cli.running import OpenRun, begun, new_run, open_console, plan_trials, resumed
-from your_ai.console import Console
 from your_ai.device import Device, from_probe
 from your_ai.errors import ExitCode, UsageError
 from your_ai.files import check_writable
@@ -35,6 +34,7 @@ from your_ai.record import TrialRecord
 from your_ai.results import Entry
 from your_ai.run import Run
 from your_ai.session import now
+from your_ai.show.console import Console
 
 
 @click.command(name="benchmark")
@@ -63,27 +63,28 @@ def command(
     """
     context = click.get_current_context()
     if resume:
-        with resumed(context) as opened:
-            return _go(opened, open_console(quiet=quiet))
+        with open_console(quiet=quiet) as console, resumed(context, console) as opened:
+            return _go(opened, console)
     check_models(names, suite_name)
     if not optimize and (unused := about_search(arguments)):
         raise UsageError(f"{unused[0]} is about a search; add --optimize.")
     if output is not None:
         check_writable(output)
-    console = open_console(quiet=quiet)
-    host = machine.describe()
-    chosen = [models.find(name) for name in dict.fromkeys(names)]
-    console.notes(chosen)
-    device = from_probe(probe_device(), host)
-    if not chosen:
-        suite = _suite(suite_name, device, console)
-        chosen = [models.from_preset(preset) for preset in suite.presets]
-    trained = training(arguments, presets.training_of([model.name for model in chosen]))
-    trials = plan_trials(chosen, trained, device, max_memory)
-    console.notes(trial.model for trial in trials if trial.model.is_preset)
-    run = new_run(context, host, device, trials, searching(arguments) if optimize else None)
-    with begun(context, run) as opened:
-        return _go(opened, console)
+    search = searching(arguments) if optimize else None
+    with open_console(quiet=quiet) as console:
+        host = machine.describe()
+        chosen = [models.find(name) for name in dict.fromkeys(names)]
+        console.notes(chosen)
+        device = from_probe(probe_device(), host)
+        if not chosen:
+            suite = _suite(suite_name, device, console)
+            chosen = [models.from_preset(preset) for preset in suite.presets]
+        trained = training(arguments, presets.training_of([model.name for model in chosen]))
+        trials = plan_trials(chosen, trained, device, max_memory)
+        console.notes(trial.model for trial in trials if trial.model.is_preset)
+        run = new_run(context, host, device, trials, search)
+        with begun(context, run, console) as opened:
+            return _go(opened, console)
 
 
 def _suite(name: str | None, device: Device, console: Console) -> presets.Suite:
@@ -111,7 +112,7 @@ def _go(opened: OpenRun, console: Console) -> ExitCode:
         if opened.entries[-1].was_interrupted:
             break
     opened.write_now()
-    console.end([entry.record for entry in opened.entries], str(opened.targets[-1]))
+    console.end(run, [entry.record for entry in opened.entries], opened.written())
     return opened.exit_code()
 
 
@@ -131,8 +132,10 @@ def _optimize(opened: OpenRun, console: Console) -> None:
         return
     console.optimizing()
     for progress in opened.session.search(entry.record.trial, found):
-        if isinstance(progress, Optimization):
-            found = progress
-            opened.entries[-1] = Entry(entry.record, found)
-            opened.write()
+        if isinstance(progress, Trial):
+            console.optimizing_trial(progress, len(found.records) + 1)
+            continue
+        found = progress
+        opened.entries[-1] = Entry(entry.record, found)
+        opened.write()
     console.optimized(found)

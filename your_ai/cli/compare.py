@@ -9,9 +9,9 @@ import click
 import orjson
 
 from your_ai.compare import compare
-from your_ai.comparison import FORMATS
 from your_ai.errors import ExitCode, UsageError
-from your_ai.terminal import printable
+from your_ai.show.comparison import FORMATS
+from your_ai.show.terminal import printable
 
 
 @click.command(name="compare")

@@ -7,7 +7,7 @@ import click
 from your_ai import machine
 from your_ai.checkup import Mark, findings
 from your_ai.errors import ExitCode
-from your_ai.terminal import printable
+from your_ai.show.terminal import printable
 
 
 @click.command(name="doctor")

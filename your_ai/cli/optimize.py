@@ -10,7 +10,6 @@ import click
 from your_ai import machine, models, presets
 from your_ai.cli.options import RESULTS, RUN, SEARCH, STEPS, TENSORS, options, searching, training
 from your_ai.cli.running import OpenRun, begun, new_run, open_console, plan_trials, resumed
-from your_ai.console import Console
 from your_ai.device import from_probe
 from your_ai.errors import ExitCode
 from your_ai.files import check_writable
@@ -19,6 +18,7 @@ from your_ai.plan import Trial
 from your_ai.probe import probe_device
 from your_ai.results import Entry
 from your_ai.session import now
+from your_ai.show.console import Console
 
 
 @click.command(name="optimize")
@@ -40,24 +40,24 @@ def command(
     """
     context = click.get_current_context()
     if resume:
-        with resumed(context) as opened:
-            return _go(opened, open_console(quiet=quiet))
+        with open_console(quiet=quiet) as console, resumed(context, console) as opened:
+            return _go(opened, console)
     if model is None:
         raise click.MissingParameter(ctx=context, param_type="argument", param_hint="'MODEL'")
     if output is not None:
         check_writable(output)
     search = searching(arguments)
-    console = open_console(quiet=quiet)
-    host = machine.describe()
-    chosen = [models.find(model)]
-    console.notes(chosen)
-    device = from_probe(probe_device(), host)
-    trained = training(arguments, presets.training_of([chosen[0].name]))
-    trials = plan_trials(chosen, trained, device, max_memory)
-    console.notes(trial.model for trial in trials if trial.model.is_preset)
-    run = new_run(context, host, device, trials, search)
-    with begun(context, run) as opened:
-        return _go(opened, console)
+    with open_console(quiet=quiet) as console:
+        host = machine.describe()
+        chosen = [models.find(model)]
+        console.notes(chosen)
+        device = from_probe(probe_device(), host)
+        trained = training(arguments, presets.training_of([chosen[0].name]))
+        trials = plan_trials(chosen, trained, device, max_memory)
+        console.notes(trial.model for trial in trials if trial.model.is_preset)
+        run = new_run(context, host, device, trials, search)
+        with begun(context, run, console) as opened:
+            return _go(opened, console)
 
 
 def _go(opened: OpenRun, console: Console) -> ExitCode:
@@ -74,7 +74,7 @@ def _go(opened: OpenRun, console: Console) -> ExitCode:
         found = progress
         opened.entries = [Entry(found.best or found.records[-1], found)]
         opened.write()
-        console.trial_ended(found.records[-1])
+        console.candidate_ended(found.records[-1])
     opened.write_now()
-    console.end_search(found, str(opened.targets[-1]))
+    console.end_search(found, opened.written())
     return opened.exit_code()

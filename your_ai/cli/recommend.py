@@ -19,8 +19,8 @@ from your_ai.files import check_writable, write_atomically
 from your_ai.models import Model
 from your_ai.plan import plan
 from your_ai.rundir import runs_dir
-from your_ai.tables import recommendation
-from your_ai.terminal import printable
+from your_ai.show.tables import recommendation
+from your_ai.show.terminal import printable
 
 
 @click.command(name="recommend")

@@ -16,7 +16,6 @@ from worker.protocol import Weights
 from your_ai import __version__, hub, models, safetensors
 from your_ai.awake import kept_awake
 from your_ai.cli.options import given
-from your_ai.console import Console
 from your_ai.device import Device, budget_bytes, from_probe
 from your_ai.errors import ExitCode, MachineError, UsageError
 from your_ai.files import check_writable, write_atomically
@@ -33,6 +32,8 @@ from your_ai.results import Entry, document
 from your_ai.run import Run, check_same, from_fields, to_fields
 from your_ai.rundir import RESULTS, last_run_dir, make_run_dir
 from your_ai.session import Session, now
+from your_ai.show.console import Console
+from your_ai.show.screen import open_screen
 
 _WRITING_SHARE = 0.02
 """Of a run's time, for its results: a thousand trials' take a while to write, and are safe in the
@@ -71,6 +72,10 @@ class OpenRun:
                     f"Cannot write {target}: {error.strerror}; what was written before is intact."
                 )
 
+    def written(self) -> list[str]:
+        """What the user is told of the files."""
+        return [f"Results written to {self.targets[-1]}"]
+
     def exit_code(self) -> ExitCode:
         """How the command should end.
 
@@ -85,11 +90,16 @@ class OpenRun:
         return ExitCode.OK if passed else ExitCode.NONE_PASSED
 
 
-def open_console(*, quiet: bool) -> Console:
+@contextlib.contextmanager
+def open_console(*, quiet: bool) -> Iterator[Console]:
     """What the run is told on; quiet, downloads are not told of either."""
     if quiet:
         hub.show_no_progress()
-    return Console(quiet=quiet)
+    console = Console(open_screen(quiet=quiet))
+    try:
+        yield console
+    finally:
+        console.close()
 
 
 def plan_trials(
@@ -140,7 +150,7 @@ def new_run(
 
 
 @contextlib.contextmanager
-def begun(context: click.Context, run: Run) -> Iterator[OpenRun]:
+def begun(context: click.Context, run: Run, console: Console) -> Iterator[OpenRun]:
     """A new run, whose folder is there; it is this process's until the end.
 
     Raises:
@@ -154,11 +164,11 @@ def begun(context: click.Context, run: Run) -> Iterator[OpenRun]:
                 "another --run-dir."
             )
         journal.append(BEGAN, {**_here(), "run": to_fields(run)})
-        yield from _under_way(run, journal, NOTHING, context.params["output"])
+        yield from _under_way(run, journal, NOTHING, context.params["output"], console)
 
 
 @contextlib.contextmanager
-def resumed(context: click.Context) -> Iterator[OpenRun]:
+def resumed(context: click.Context, console: Console) -> Iterator[OpenRun]:
     """The run in ``--run-dir``, or the last one, to go on with what it has not done yet.
 
     Raises:
@@ -181,14 +191,15 @@ def resumed(context: click.Context) -> Iterator[OpenRun]:
             raise UsageError(f"The run in {folder} is one of `your_ai {run.command} --resume`.")
         check_same(run, given(context), from_probe(probe_device(), describe()), __version__)
         journal.append(RESUMED, _here())
-        yield from _under_way(run, journal, past, context.params["output"] or run.output)
+        output = context.params["output"] or run.output
+        yield from _under_way(run, journal, past, output, console)
 
 
 def _under_way(
-    run: Run, journal: Journal, past: Past, output: Path | str | None
+    run: Run, journal: Journal, past: Past, output: Path | str | None, console: Console
 ) -> Iterator[OpenRun]:
     targets = [Path(run.run_dir) / RESULTS, *([Path(output)] if output else [])]
-    opened = OpenRun(run, Session(run, journal, past), len(past.ended), targets)
+    opened = OpenRun(run, Session(run, journal, past, console.hear), len(past.ended), targets)
     with kept_awake(), interrupts.deferred():
         try:
             yield opened

@@ -7,7 +7,7 @@ import click
 from your_ai.errors import ExitCode
 from your_ai.rundir import runs_dir
 from your_ai.runs import summaries, summary_text
-from your_ai.terminal import printable
+from your_ai.show.terminal import printable
 
 
 @click.command(name="runs")

@@ -1,0 +1,153 @@
+"""A terminal that can be redrawn: what runs is shown below the lines, and becomes one of them."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+import time
+from dataclasses import dataclass, field
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.padding import Padding
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.text import Text
+
+from worker.protocol import Event
+from your_ai.plan import Trial
+from your_ai.show.glimpse import Glimpse, doing, figures, flow
+from your_ai.show.screen import Screen
+from your_ai.show.terminal import printable
+
+_INDENT = 8
+_BAR_COLUMNS = 40
+_NEARLY_FULL = 0.9
+_STYLES = {
+    r"✓ ?\w*": "green",
+    r"✗ [^(]*": "red",
+    r"– (Skipped|Interrupted)": "yellow",
+    r"━+": "dim",
+    r"^Note:": "yellow",
+    r"^ +(log:|try:|\|)": "dim",
+    r"^(Recommended|Optimal):": "bold",
+}
+
+
+@dataclass(frozen=True)
+class _Running:
+    """The trial under way; ``seconds_left`` of the run, when it ``began``."""
+
+    trial: Trial
+    text: str
+    seconds_left: float | None
+    began: float = field(default_factory=time.monotonic)
+
+
+class LiveScreen(Screen):
+    """Shows phase, step, speed and memory of the trial under way until its line is complete."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False, markup=False, emoji=False)
+        self._begun = ""
+        self._running: _Running | None = None
+        self._seen = Glimpse()
+        self._live: Live | None = None
+        self.width = self._console.width
+
+    def print(self, text: str) -> None:  # noqa: D102 - as in Screen
+        for line in printable(text).split("\n"):
+            self._print(_folded(line, self._console.width))
+
+    def begin(self, text: str) -> None:  # noqa: D102
+        self._begun = printable(text)
+
+    def trial(self, trial: Trial, text: str, seconds_left: float | None) -> None:  # noqa: D102
+        self._running = _Running(trial, printable(text), seconds_left)
+        self._seen = Glimpse()
+
+    def hear(self, event: Event) -> None:  # noqa: D102
+        self._seen = self._seen.heard(event)
+        if self._live is None:  # not earlier: a download shows its own progress
+            spinner = Spinner("dots" if self._console.encoding.startswith("utf") else "line")
+            self._live = Live(
+                console=self._console,
+                get_renderable=lambda: self._frame(spinner),
+                refresh_per_second=8,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._live.start()
+
+    def end(self, text: str) -> None:  # noqa: D102
+        self.close()
+        self._print(_joined(self._begun, printable(text), self._console.width))
+        self._begun = ""
+
+    def close(self) -> None:  # noqa: D102
+        live, self._live = self._live, None
+        if live is not None:
+            live.stop()
+
+    def _print(self, text: str) -> None:
+        styled = Text(text)
+        for pattern, style in _STYLES.items():
+            styled.highlight_regex(re.compile(pattern, re.MULTILINE), style)
+        self._console.print(styled, soft_wrap=True)  # a path can be copied whole
+
+    def _frame(self, spinner: Spinner) -> RenderableType:
+        running, seen = self._running, self._seen
+        columns = self._console.width
+        begun = _squeezed(self._begun.removesuffix("... ").rstrip(), columns)
+        if running is None:
+            return Text(begun)
+        elapsed = time.monotonic() - running.began
+        parts = [*([running.text] if running.text else []), *doing(seen, running.trial)]
+        room = columns - _INDENT
+        spinner.update(text=Text(begun))
+        budget = running.trial.spec.budget_bytes
+        bar = ProgressBar(
+            total=budget,
+            completed=min(seen.active_bytes, budget),
+            width=min(_BAR_COLUMNS, room),
+            complete_style="red" if seen.active_bytes > _NEARLY_FULL * budget else "cyan",
+        )
+        told = figures(seen, running.trial, elapsed, running.seconds_left)
+        below = [*flow(parts, room), *flow(told, room)]
+        shown = [Text(line, no_wrap=True, overflow="ellipsis") for line in below]
+        return Group(spinner, Padding(Group(*shown, bar), (0, 0, 0, _INDENT)))
+
+
+def _joined(begun: str, ended: str, columns: int) -> str:
+    """Both halves of a line; where it would be too long, what is in brackets goes below."""
+    line = begun + ended
+    if len(line) <= columns:
+        return line
+    mark, _, details = ended.partition(" (")
+    below = f"{' ' * _INDENT}({details}" if details else ""
+    head = _squeezed(begun, columns) + mark
+    return "\n".join(_folded(part, columns) for part in (head, below) if part)
+
+
+def _squeezed(begun: str, columns: int) -> str:
+    """Without the padding that lines up names and numbers, where that is too much."""
+    if len(begun) + len("✗ Over budget") <= columns:
+        return begun
+    indent = begun[: len(begun) - len(begun.lstrip())]
+    return indent + re.sub(r" +", " ", begun[len(indent) :]).replace("( ", "(")
+
+
+def _folded(line: str, columns: int) -> str:
+    """Lines no longer than the terminal is wide; what has no space, as a path, is not broken."""
+    if len(line) <= columns:
+        return line
+    indent = line[: len(line) - len(line.lstrip())]
+    return textwrap.fill(
+        line.strip(),
+        columns,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}    " if len(indent) < _INDENT else indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
