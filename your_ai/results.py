@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
+import orjson
+
+from your_ai.errors import UsageError
 from your_ai.files import json_pieces
 from your_ai.optimization import Optimization, optimal_config
 from your_ai.record import ReadEntry, TrialRecord
@@ -38,6 +42,23 @@ def recommended(records: Sequence[TrialRecord]) -> TrialRecord | None:
     """The largest model that passed; of several equally large ones the first."""
     passed = [record for record in records if record.passed]
     return max(passed, key=lambda r: parameters_of(r.trial.model.params), default=None)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The results document in a file.
+
+    Raises:
+        UsageError: when it cannot be read, or is none.
+    """
+    try:
+        content = orjson.loads(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"Cannot read {path}: {error.strerror}.") from error
+    except orjson.JSONDecodeError as error:
+        raise UsageError(f"{path} is not JSON: {error}.") from error
+    if not isinstance(content, dict) or "results" not in content:
+        raise UsageError(f"{path} is no results file of `your_ai benchmark` or `optimize`.")
+    return content
 
 
 def document(run: Run, entries: Sequence[Entry], read: ReadEntry) -> Iterator[bytes]:

@@ -11,6 +11,7 @@ from your_ai.errors import MachineError, UsageError
 from your_ai.journal import JOURNAL
 
 RESULTS = "results.json"
+REPORT = "report.html"
 
 
 def make_run_dir(asked: Path | None) -> Path:

@@ -111,8 +111,8 @@ def _go(opened: OpenRun, console: Console) -> ExitCode:
         _optimize(opened, console)
         if opened.entries[-1].was_interrupted:
             break
-    opened.write_now()
-    console.end(run, [entry.record for entry in opened.entries], opened.written())
+    written = opened.finish()
+    console.end(run, [entry.record for entry in opened.entries], written)
     return opened.exit_code()
 
 

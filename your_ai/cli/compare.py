@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
-import orjson
 
 from your_ai.compare import compare
-from your_ai.errors import ExitCode, UsageError
+from your_ai.errors import ExitCode
+from your_ai.results import load
 from your_ai.show.comparison import FORMATS
 from your_ai.show.terminal import printable
 
@@ -39,19 +38,7 @@ def command(base: Path, new: Path, fail_above: float, form: str) -> ExitCode:
     Ends with 1 where a trial no longer passes, or a figure became worse by more than --fail-above
     and by more than the steps that were measured differ among themselves.
     """
-    comparison = compare(_read(base), _read(new))
+    comparison = compare(load(base), load(new))
     click.echo(printable(FORMATS[form](comparison, fail_above / 100)))
     worse = comparison.has_regression(fail_above / 100)
     return ExitCode.NONE_PASSED if worse else ExitCode.OK
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        document = orjson.loads(path.read_bytes())
-    except OSError as error:
-        raise UsageError(f"Cannot read {path}: {error.strerror}.") from error
-    except orjson.JSONDecodeError as error:
-        raise UsageError(f"{path} is not JSON: {error}.") from error
-    if not isinstance(document, dict) or "results" not in document:
-        raise UsageError(f"{path} is no results file of `your_ai benchmark` or `optimize`.")
-    return document

@@ -6,6 +6,7 @@ import click
 
 from your_ai import estimate, hub, presets
 from your_ai.errors import ExitCode
+from your_ai.show.tables import aligned
 from your_ai.units import parameter_label
 
 _HEADS = ("Preset", "Size", "Layers", "Parameters", "Weights", "Model")
@@ -19,11 +20,9 @@ def command() -> ExitCode:
     """
     for name in presets.SUITES:
         rows = [_HEADS, *(_row(preset) for preset in presets.suite(name).presets)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         click.echo(f"--suite {name}")
-        for row in rows:
-            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-            click.echo(f"  {'  '.join(cells)}".rstrip())
+        for line in aligned(rows, frozenset()):
+            click.echo(f"  {line}")
     return ExitCode.OK
 
 

@@ -75,6 +75,5 @@ def _go(opened: OpenRun, console: Console) -> ExitCode:
         opened.entries = [Entry(found.best or found.records[-1], found)]
         opened.write()
         console.candidate_ended(found.records[-1])
-    opened.write_now()
-    console.end_search(found, opened.written())
+    console.end_search(found, opened.finish())
     return opened.exit_code()

@@ -28,9 +28,10 @@ from your_ai.optimization import SearchOptions
 from your_ai.past import BEGAN, CLOSED, NOTHING, RESUMED, Past, past_of
 from your_ai.plan import TrainingOptions, Trial, plan
 from your_ai.probe import probe_device, probe_models
+from your_ai.report.apart import write_apart
 from your_ai.results import Entry, document
 from your_ai.run import Run, check_same, from_fields, to_fields
-from your_ai.rundir import RESULTS, last_run_dir, make_run_dir
+from your_ai.rundir import REPORT, RESULTS, last_run_dir, make_run_dir
 from your_ai.session import Session, now
 from your_ai.show.console import Console
 from your_ai.show.screen import open_screen
@@ -72,9 +73,21 @@ class OpenRun:
                     f"Cannot write {target}: {error.strerror}; what was written before is intact."
                 )
 
-    def written(self) -> list[str]:
-        """What the user is told of the files."""
-        return [f"Results written to {self.targets[-1]}"]
+    def finish(self) -> list[str]:
+        """Write the results for the last time, and the report; the user is told of what is there.
+
+        The report is made in a process of its own: it holds all timelines of a long night at once.
+        """
+        self.write_now()
+        if self.unwritten:
+            return []
+        told = [f"Results written to {self.targets[-1]}"]
+        report = Path(self.run.run_dir) / REPORT
+        problem = write_apart(self.targets[0], report)
+        if problem is None:
+            return [*told, f"Report written to {report}"]
+        self.unwritten = f"{problem} The results are intact."
+        return told
 
     def exit_code(self) -> ExitCode:
         """How the command should end.

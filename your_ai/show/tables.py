@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 
 from your_ai.device import Device
 from your_ai.history import training_of
@@ -54,12 +54,16 @@ def _models(found: Sequence[Line], columns: int | None) -> list[str]:
 
 
 def _table(found: Sequence[Line]) -> list[str]:
-    rows = [_HEADS, *(_cells(line) for line in found)]
+    return aligned([_HEADS, *(_cells(line) for line in found)], _TO_THE_RIGHT)
+
+
+def aligned(rows: Sequence[Sequence[str]], to_the_right: Set[str]) -> list[str]:
+    """The rows, of which the first has the heads, with their columns lined up."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         _GAP.join(
-            cell.rjust(width) if head in _TO_THE_RIGHT else cell.ljust(width)
-            for cell, width, head in zip(row, widths, _HEADS, strict=True)
+            cell.rjust(width) if head in to_the_right else cell.ljust(width)
+            for cell, width, head in zip(row, widths, rows[0], strict=True)
         ).rstrip()
         for row in rows
     ]
