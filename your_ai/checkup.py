@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import tempfile
@@ -55,8 +56,8 @@ def findings(machine: Machine) -> Iterator[Finding]:
         f"({machine.architecture}, {machine.cpus} CPUs)",
     )
     yield _memory()
-    yield _disk("runs", runs_dir(), LEAST_FOR_RUNS, "free some, or give --run-dir on another disk")
-    yield _disk("model cache", hub.cache_dir(), 0, "")
+    yield _disk("runs", runs_dir(), LEAST_FOR_RUNS, "make room, or give --run-dir elsewhere")
+    yield _disk("model cache", hub.cache_dir(), 0, "set HF_HOME to another folder")
     try:
         device = from_probe(probe_device(), machine)
     except MachineError as error:
@@ -82,6 +83,8 @@ def _memory() -> Finding:
 
 def _disk(what: str, folder: Path, least: int, advice: str) -> Finding:
     there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        return Finding(Mark.BAD, f"Disk for the {what}: {there} cannot be written to", advice)
     free = shutil.disk_usage(there).free
     shown = f"Disk for the {what}: {show_size(free)} free ({folder})"
     return Finding(Mark.BAD, shown, advice) if free < least else Finding(Mark.GOOD, shown)

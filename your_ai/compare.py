@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
 from worker.protocol import Phase
 from your_ai.errors import UsageError
 from your_ai.outcome import OutcomeKind
+from your_ai.results import NO_RESULTS
 
 _SPEC = (
     *("weights", "quantization_bits", "batch_size", "lora_rank", "lora_layers"),
@@ -69,8 +70,9 @@ class Pair:
         return {name: change for name, change in named.items() if change is not None}
 
     def regressions(self, threshold: float) -> list[str]:
-        """The names of what became worse; ``outcome`` where it passed before and no longer does."""
-        failed = self.outcome_before == OutcomeKind.PASS != self.outcome_after
+        """The names of what became worse; ``outcome`` where it passed before and now failed."""
+        measured = self.outcome_after not in (OutcomeKind.PASS, OutcomeKind.INTERRUPTED)
+        failed = self.outcome_before == OutcomeKind.PASS and measured
         worse = [name for name, change in self.changes.items() if change.is_regression(threshold)]
         return [*(["outcome"] if failed else []), *worse]
 
@@ -89,23 +91,32 @@ class Comparison:
         return any(pair.regressions(threshold) for pair in self.pairs)
 
 
-def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> Comparison:
+def compare(
+    before: Mapping[str, Any], after: Mapping[str, Any], *, memory_only: bool = False
+) -> Comparison:
     """Line up the trials of two results documents by what they trained.
 
+    With ``memory_only`` a speed may differ by whatever it likes.
+
     Raises:
-        UsageError: when one of them is no results document.
+        UsageError: when one of them is no results document, or they have no trial in common.
     """
     try:
         old, new = dict(_trials(before)), dict(_trials(after))
         both = [key for key in old if key in new]
+        if not both:
+            raise UsageError(
+                "The two files have no trial in common: they trained other models or "
+                "configurations, so that there is nothing to compare."
+            )
         return Comparison(
-            tuple(_pair(key, old[key], new[key]) for key in both),
+            tuple(_pair(key, old[key], new[key], memory_only) for key in both),
             tuple(_name(key) for key in old if key not in new),
             tuple(_name(key) for key in new if key not in old),
             tuple(_differences(before, after)),
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"not a results document of your_ai: it lacks {error}") from error
+        raise UsageError(f"{NO_RESULTS}: it lacks {error}.") from error
 
 
 def _trials(document: Mapping[str, Any]) -> Iterator[tuple[tuple[Any, ...], Mapping[str, Any]]]:
@@ -128,7 +139,12 @@ def _name(key: tuple[Any, ...]) -> str:
     return f"{preset} ({', '.join(parts)})"
 
 
-def _pair(key: tuple[Any, ...], old: Mapping[str, Any], new: Mapping[str, Any]) -> Pair:
+def _pair(
+    key: tuple[Any, ...], old: Mapping[str, Any], new: Mapping[str, Any], memory_only: bool
+) -> Pair:
+    speed = _speed(old, new)
+    if speed and memory_only:
+        speed = replace(speed, noise=math.inf)
     same_budget = old["config"]["budget_bytes"] == new["config"]["budget_bytes"]
     return Pair(
         _name(key),
@@ -136,7 +152,7 @@ def _pair(key: tuple[Any, ...], old: Mapping[str, Any], new: Mapping[str, Any]) 
         new["outcome"],
         needed=_memory(old, new, "needed_memory_bytes", Phase.TIGHT),
         peak=_memory(old, new, "peak_memory_bytes", Phase.RELAXED) if same_budget else None,
-        speed=_speed(old, new),
+        speed=speed,
     )
 
 

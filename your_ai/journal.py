@@ -33,9 +33,12 @@ class DamagedError(UsageError):
     """A line of the journal is not what was written; those before it are intact."""
 
     def __init__(self, path: Path, line: int) -> None:
+        before = (
+            f"; what was measured before it is intact. Cut the file off there (head -n {line - 1}) "
+            "to go on from that, or start"
+        )
         super().__init__(
-            f"Line {line} of {path} is damaged; what was measured before it is intact. Cut the "
-            f"file off there (head -n {line - 1}) to go on from that, or start a new run."
+            f"Line {line} of {path} is damaged{before if line > 1 else ': start'} a new run."
         )
 
 

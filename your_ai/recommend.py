@@ -110,8 +110,8 @@ class Line:
 
     @property
     def peak_bytes(self) -> int | None:
-        """The peak memory under the budget; ``None`` for a model that does not fit it."""
-        if self.verdict is Verdict.DOES_NOT_FIT:
+        """The peak memory under the budget; ``None`` for what likely needs more than that."""
+        if self.headroom_bytes < 0:
             return None
         return min(self.budget_bytes, self.expected.run_ahead_bytes)
 

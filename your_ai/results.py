@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from your_ai.files import json_pieces
 from your_ai.optimization import Optimization, optimal_config
 from your_ai.record import ReadEntry, TrialRecord
 from your_ai.run import Run
+from your_ai.rundir import RESULTS
 from your_ai.units import parameters_of, to_gb
 
 
@@ -44,20 +46,25 @@ def recommended(records: Sequence[TrialRecord]) -> TrialRecord | None:
     return max(passed, key=lambda r: parameters_of(r.trial.model.params), default=None)
 
 
+_IS_NONE = "is no results file of `your_ai benchmark` or `optimize`"
+NO_RESULTS = f"This {_IS_NONE}"
+
+
 def load(path: Path) -> dict[str, Any]:
-    """The results document in a file.
+    """The results document in a file, or in a run's folder.
 
     Raises:
         UsageError: when it cannot be read, or is none.
     """
+    file = path / RESULTS if os.path.isdir(path) else path  # noqa: PTH112 - Path raises where a name is too long
     try:
-        content = orjson.loads(path.read_bytes())
+        content = orjson.loads(file.read_bytes())
     except OSError as error:
-        raise UsageError(f"Cannot read {path}: {error.strerror}.") from error
-    except orjson.JSONDecodeError as error:
-        raise UsageError(f"{path} is not JSON: {error}.") from error
+        raise UsageError(f"Cannot read {file}: {error.strerror}.") from error
+    except orjson.JSONDecodeError:
+        content = None
     if not isinstance(content, dict) or "results" not in content:
-        raise UsageError(f"{path} is no results file of `your_ai benchmark` or `optimize`.")
+        raise UsageError(f"{path} {_IS_NONE}.")
     return content
 
 

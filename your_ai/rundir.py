@@ -12,13 +12,14 @@ from your_ai.journal import JOURNAL
 
 RESULTS = "results.json"
 REPORT = "report.html"
+_LOGS = "logs"
 
 
 def make_run_dir(asked: Path | None) -> Path:
     """A folder for one run, private to the user: the one asked for, or a new one in their state.
 
     Raises:
-        UsageError: when it holds a run already, or cannot be made.
+        UsageError: when it holds a run or anything else already, or cannot be made.
         MachineError: when the disk is full.
     """
     path = asked if asked is not None else _default()
@@ -29,26 +30,16 @@ def make_run_dir(asked: Path | None) -> Path:
             f"{path} holds the results of another run; {resume}choose another --run-dir."
         )
     try:
+        if path.is_dir() and any(each.name not in (JOURNAL, _LOGS) for each in path.iterdir()):
+            raise UsageError(f"{path} holds other files; choose a new folder for --run-dir.")
         # The user's alone; a folder that was there already keeps the rights that they gave it.
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (path / "logs").mkdir(mode=0o700, exist_ok=True)
+        (path / _LOGS).mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         problem = f"Cannot make the run directory {path}: {error.strerror}; choose another"
         kind = MachineError if error.errno in (errno.ENOSPC, errno.EDQUOT) else UsageError
         raise kind(f"{problem} --run-dir.") from error
     return path
-
-
-def last_run_dir() -> Path:
-    """The folder of the newest run for which the user named no other.
-
-    Raises:
-        UsageError: when there is none.
-    """
-    runs = sorted(runs_dir().glob(f"*/{JOURNAL}"))
-    if not runs:
-        raise UsageError(f"There is no run in {runs_dir()}; give the --run-dir of one.")
-    return runs[-1].parent
 
 
 def runs_dir() -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
 
 from your_ai import journal
@@ -13,17 +14,21 @@ from your_ai.outcome import OutcomeKind
 from your_ai.past import BEGAN, CLOSED, ENDED
 from your_ai.run import Run, from_fields
 
+_COMPLETE = "complete"
+
 
 @dataclass(frozen=True, slots=True)
 class Summary:
     """One run. ``state`` is for people to read; ``run`` is ``None`` where it cannot be read.
 
-    ``done`` counts the trials that ended, ``passed`` those of them that passed.
+    ``ended`` says that nothing of it is left to do. ``done`` counts the trials that ended,
+    ``passed`` those of them that passed.
     """
 
     folder: Path
     state: str
     run: Run | None
+    ended: bool
     done: int
     passed: int
 
@@ -34,17 +39,43 @@ def summaries(runs: Path) -> Iterator[Summary]:
         yield _summary(path)
 
 
+def to_resume(runs: Path, command: str) -> Path:
+    """The folder of the newest run of that command which did not come to its end.
+
+    Where all did it is the newest of them: to resume it is to see its results again.
+
+    Raises:
+        UsageError: when there is none.
+    """
+    newest = None
+    for summary in summaries(runs):
+        if summary.run is not None and summary.run.command != command:
+            continue
+        newest = newest or summary.folder
+        if not summary.ended:
+            return summary.folder
+    if newest is None:
+        raise UsageError(
+            f"There is no run of `your_ai {command}` in {runs}; give the --run-dir of one."
+        )
+    return newest
+
+
 def summary_text(summary: Summary) -> str:
     """Two lines for people to read."""
     if summary.run is None:
         return f"{summary.folder.name}: {summary.state}\n    {summary.folder}"
     run = summary.run
-    named = (
-        value if name == "MODEL" else f"{name} {value}" for name, value in run.arguments.items()
-    )
-    asked = " ".join([run.command, *named])
+    asked = " ".join([run.command, *starmap(_typed, run.arguments.items())])
     figures = f"{summary.done} done, {summary.passed} passed"
     return f"{run.started_at}  {asked}: {summary.state} ({figures})\n    {summary.folder}"
+
+
+def _typed(option: str, value: str) -> str:
+    """An option as one types it."""
+    if value in ("on", "off"):
+        return option if value == "on" else option.replace("--", "--no-", 1)
+    return value if option == "MODEL" else f"{option} {value}"
 
 
 def _summary(path: Path) -> Summary:
@@ -59,11 +90,11 @@ def _summary(path: Path) -> Summary:
             elif record.kind == ENDED:
                 kinds[record.fields["trial"]] = record.fields["entry"]["outcome"]
             elif record.kind == CLOSED:
-                state = "complete" if record.fields["complete"] else "interrupted, can be resumed"
+                state = _COMPLETE if record.fields["complete"] else "interrupted, can be resumed"
         if journal.is_open(path):
             state = "under way"
     except (UsageError, OSError) as error:
         state = str(error)
     passed = sum(kind == OutcomeKind.PASS for kind in kinds.values())
     done = len(kinds) - sum(kind == OutcomeKind.INTERRUPTED for kind in kinds.values())
-    return Summary(path.parent, state, run, done, passed)
+    return Summary(path.parent, state, run, state == _COMPLETE, done, passed)

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.command import PLAIN, ROOT, Finished, add_weights, benchmark, command, make_model
+from tests.e2e.command import (
+    PLAIN,
+    ROOT,
+    TIMEOUT,
+    YOUR_AI,
+    Finished,
+    add_weights,
+    benchmark,
+    command,
+    environment,
+    make_model,
+    your_ai_command,
+)
 
 TINY = ["--model", "smoke-tiny"]
 FOLDER = ["--model", "{models}/tiny"]
@@ -96,7 +109,7 @@ CASES: list[tuple[list[str], str]] = [
     ([*TINY, "--timeout", "nan"], "nan is not a time; give a number of seconds above 0"),
     (["--suite", "nonesuch"], "Invalid value for '--suite'"),
     (["--nonesuch"], "No such option"),
-    (["surplus"], "unexpected extra argument"),
+    (["surplus"], "Name models by --model, as in --model surplus."),
     ([*TINY, "--suite", "smoke"], "--model and --suite exclude each other; give one of them"),
     ([*TINY, *REAL], "smoke-tiny exists only as synthesized weights; leave out --weights"),
     (["--model", "hermes-7b"], "Near it: hermes-70b, hermes-mistral-7b"),
@@ -188,3 +201,53 @@ def test_a_broken_mlx_is_one_line_with_the_command_to_install_it(tmp_path: Path,
     assert done.stderr.startswith("Error: MLX does not work here (")
     if kind != "aborting":
         assert BROKEN[kind].partition("(")[2][1:20] in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [("optimise", "Did you mean optimize?"), ("zzz", "There is benchmark, optimize, ")],
+)
+def test_a_misspelled_command(typed: str, said: str, tmp_path: Path) -> None:
+    done = your_ai_command(tmp_path, typed)
+    assert (done.code, done.stdout) == (2, "")
+    assert f"No such command '{typed}'. {said}" in done.stderr
+
+
+@pytest.mark.parametrize("asked", [["models"], ["runs"], ["recommend"]])
+def test_a_full_disk_behind_the_output_is_one_line(asked: list[str], tmp_path: Path) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*YOUR_AI, *asked],
+            cwd=tmp_path,
+            env=environment(tmp_path),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            timeout=TIMEOUT,
+            check=False,
+        )
+    assert done.returncode == 3
+    assert done.stderr == "Error: Cannot print: No space left on device.\n"
+
+
+def test_a_reader_that_is_gone_is_no_error(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [*YOUR_AI, "models"],
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == b""
+        assert process.wait(TIMEOUT) == 0
+
+
+def test_a_folder_with_other_files_is_no_run_directory(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/letter.txt").write_text("dear")
+    done = benchmark(tmp_path, "--model", "smoke-tiny")
+    assert done.code == 2
+    assert "run holds other files; choose a new folder for --run-dir." in done.stderr
+    assert [each.name for each in (tmp_path / "run").iterdir()] == ["letter.txt"]

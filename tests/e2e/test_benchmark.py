@@ -125,7 +125,7 @@ def test_the_output_is_the_run_directorys_results(preset: Finished) -> None:
     output = (preset.folder / "out.json").read_bytes()
     assert output == (preset.folder / "run" / "results.json").read_bytes()
     assert names(preset.folder) == ["out.json", "run"]
-    assert names(preset.folder / "run") == ["journal.jsonl", "logs", "results.json"]
+    assert names(preset.folder / "run") == ["journal.jsonl", "logs", "report.html", "results.json"]
 
 
 def test_the_console_tells_the_run(preset: Finished) -> None:
@@ -143,6 +143,7 @@ def test_the_console_tells_the_run(preset: Finished) -> None:
         "Recommended: smoke-tiny (largest model that fits)",
         rule,
         "Results written to out.json",
+        f"Report written to {Path('run/report.html')}",
     ]
 
 

@@ -48,9 +48,9 @@ def test_a_regression_ends_with_1(form: str, results: Path) -> None:
     ("name", "complaint"),
     [
         ("missing.json", "Cannot read missing.json: No such file"),
-        ("torn.json", "torn.json is not JSON"),
+        ("torn.json", "torn.json is no results file"),
         ("other.json", "other.json is no results file"),
-        (".", "Cannot read .: Is a directory"),
+        (".", "Cannot read results.json: No such file"),
     ],
 )
 def test_what_is_no_results_file_is_refused(name: str, complaint: str, results: Path) -> None:

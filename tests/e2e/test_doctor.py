@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from tests.disks import small_disk
 from tests.e2e.command import environment, make_model, your_ai_command
 
 
@@ -29,6 +30,13 @@ def test_a_broken_mlx_is_named_with_what_to_do(tmp_path: Path) -> None:
     last = done.stdout.splitlines()[-1]
     assert last.startswith("✗ MLX does not work here (ImportError: libmlx.so is not there).")
     assert "Install it with: " in last
+
+
+def test_a_disk_that_cannot_be_written_to_is_seen(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "home", "size=1m,ro") as home:
+        done = your_ai_command(tmp_path, "doctor", home=home)
+    assert done.code == 3
+    assert f"✗ Disk for the runs: {home} cannot be written to\n" in done.stdout
 
 
 def test_the_presets_and_which_of_their_weights_are_here(tmp_path: Path) -> None:

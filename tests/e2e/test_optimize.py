@@ -221,7 +221,7 @@ def test_ctrl_c_keeps_what_was_found(tmp_path: Path) -> None:
             "8208 configurations are too many",
         ),
         (["optimize", "smoke-tiny", "--objective", "joy"], "'joy' is not one of"),
-        (["optimize"], "Missing argument 'MODEL'"),
+        (["optimize"], "Name a model; `your_ai models` lists"),
         (["benchmark", "--model", "smoke-tiny", "--quick"], "--quick is about a search"),
         (["benchmark", "--model", "smoke-tiny", "--layers", "2"], "--layers is about a search"),
     ],

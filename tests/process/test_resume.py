@@ -147,7 +147,7 @@ def test_one_run_has_one_parent(tmp_path: Path) -> None:
 
 def test_the_last_run_is_resumed_and_listed(tmp_path: Path) -> None:
     none = your_ai_command(tmp_path, "benchmark", "--resume", home=tmp_path)
-    assert (none.code, "There is no run in " in none.stderr) == (2, True)
+    assert (none.code, "There is no run of `your_ai benchmark` in " in none.stderr) == (2, True)
     with running(tmp_path, "benchmark", *MODELS) as parent:
         (path,) = wait_for(lambda: [*tmp_path.rglob(JOURNAL)], "the journal")
         wait_for(lambda: keys(path.parent, ENDED), "the first trial's end")
@@ -180,7 +180,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["benchmark", "--resume", "--max-memory", "2"], "--max-memory 2.0 (it was 1.0)"),
         (["benchmark", "--resume", "--keep-going"], "--keep-going on (it was not given)"),
         (["benchmark", "--resume", "--model", "smoke-small"], "smoke-small (it was smoke-tiny)"),
-        (["optimize", "--resume"], "is one of `your_ai benchmark --resume`"),
+        (["optimize", "--resume"], "is one of `your_ai benchmark`; go on with it by"),
         (["benchmark", *MODELS], "holds the results of another run; add --resume"),
         (["benchmark", "--resume", "--run-dir", "nowhere"], "nowhere holds no run to resume"),
     ],

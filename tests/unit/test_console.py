@@ -116,7 +116,8 @@ def test_a_gpus_own_memory_is_named_where_it_is_not_the_machines(
 
 
 def test_nothing_passed(capsys: pytest.CaptureFixture[str]) -> None:
-    Console(PlainScreen()).end(run(), LADDER[2:], WRITTEN)
+    failed = LADDER[2:]
+    Console(PlainScreen()).end(builders.run(*(r.trial for r in failed)), failed, WRITTEN)
     out = capsys.readouterr().out
     assert "Recommended: none (no model passed)\n" in out
     assert "Alternatives" not in out
@@ -124,7 +125,7 @@ def test_nothing_passed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_alternatives_are_all_others_that_passed(capsys: pytest.CaptureFixture[str]) -> None:
     records = [*LADDER[:2], ended(3, "llama-8b", "8B"), ended(4, "r1-distill-14b", "14B")]
-    Console(PlainScreen()).end(run(), records, WRITTEN)
+    Console(PlainScreen()).end(builders.run(*(r.trial for r in records)), records, WRITTEN)
     assert (
         "Recommended: r1-distill-14b (largest model that fits)\n"
         "Alternatives: hermes-mistral-7b (7B), dolphin-8b (8B), llama-8b (8B)\n"
@@ -181,7 +182,17 @@ def test_what_the_reason_says_already_is_not_said_again(capsys: pytest.CaptureFi
 
 def test_models_that_were_not_reached_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     Console(PlainScreen()).end(run(), LADDER[:3], WRITTEN)
-    assert "Not tried: r1-distill-14b (14B), hermes-70b (70B)\n" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "Not tried: r1-distill-14b (14B), hermes-70b (70B)\n" in out
+    assert "Recommended: dolphin-8b (largest yet that fits)\n" in out
+
+
+def test_a_run_stopped_in_its_first_trial_knows_nothing_yet(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stopped = ended(1, "hermes-mistral-7b", "7B", Outcome(OutcomeKind.INTERRUPTED, "interrupted"))
+    Console(PlainScreen()).end(run(), [stopped], WRITTEN)
+    assert "Recommended: none (not known yet)\n" in capsys.readouterr().out
 
 
 class Broken(PlainScreen):

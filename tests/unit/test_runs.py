@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from tests.unit import builders
+from your_ai.errors import UsageError
 from your_ai.journal import JOURNAL, Journal
 from your_ai.past import BEGAN, CLOSED, ENDED, RESUMED, STARTED
 from your_ai.run import to_fields
-from your_ai.runs import Summary, summaries, summary_text
+from your_ai.runs import Summary, summaries, summary_text, to_resume
 
 RUN = builders.run(command="optimize", arguments={"MODEL": "llama-8b", "--max-memory": "24.0"})
 BEGUN = (BEGAN, {"run": to_fields(RUN)})
@@ -81,3 +82,50 @@ def test_it_is_told_as_it_was_asked(tmp_path: Path) -> None:
         "ended unexpectedly, can be resumed (1 done, 1 passed)",
         f"    {tmp_path / '20260102-1'}",
     ]
+
+
+def begun(runs: Path, name: str, command: str, *, complete: bool | None = None) -> Path:
+    """A run's folder; ``complete`` is how it was closed, if it was."""
+    folder = runs / name
+    folder.mkdir(parents=True)
+    with Journal.open(folder) as opened:
+        opened.append(BEGAN, {"run": to_fields(builders.run(command=command))})
+        if complete is not None:
+            opened.append(CLOSED, {"complete": complete})
+    return folder
+
+
+def test_the_newest_run_that_is_not_at_its_end_is_resumed(tmp_path: Path) -> None:
+    begun(tmp_path, "1", "benchmark")
+    wanted = begun(tmp_path, "2", "benchmark", complete=False)
+    begun(tmp_path, "3", "benchmark", complete=True)
+    begun(tmp_path, "4", "optimize")
+    assert to_resume(tmp_path, "benchmark") == wanted
+
+
+def test_where_all_came_to_their_end_the_newest_is_shown_again(tmp_path: Path) -> None:
+    begun(tmp_path, "1", "benchmark", complete=True)
+    newest = begun(tmp_path, "2", "benchmark", complete=True)
+    assert to_resume(tmp_path, "benchmark") == newest
+
+
+def test_one_that_cannot_be_read_is_not_passed_over(tmp_path: Path) -> None:
+    begun(tmp_path, "1", "benchmark")
+    damaged = begun(tmp_path, "2", "benchmark")
+    (damaged / JOURNAL).write_bytes(b"x" * 100 + b"\n")
+    assert to_resume(tmp_path, "benchmark") == damaged
+
+
+def test_of_a_command_that_was_never_run_there_is_nothing_to_resume(tmp_path: Path) -> None:
+    begun(tmp_path, "1", "benchmark")
+    with pytest.raises(UsageError, match="no run of `your_ai optimize`"):
+        to_resume(tmp_path, "optimize")
+
+
+@pytest.mark.parametrize(
+    ("value", "typed"), [("on", "--grad-checkpoint"), ("off", "--no-grad-checkpoint")]
+)
+def test_a_switch_is_shown_as_it_is_typed(value: str, typed: str, tmp_path: Path) -> None:
+    asked = builders.run(arguments={"--model": "a", "--grad-checkpoint": value})
+    text = summary_text(summary(tmp_path, (BEGAN, {"run": to_fields(asked)})))
+    assert f"benchmark --model a {typed}: " in text

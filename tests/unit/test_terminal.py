@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from your_ai.show.terminal import IN_ASCII, printable
+from your_ai.show.terminal import IN_ASCII, folded, printable
 
 
 @pytest.mark.parametrize(
@@ -33,3 +33,16 @@ def test_where_the_locale_lacks_a_sign_another_stands_for_it() -> None:
     text = "━━ ✓ Pass – 2 × 3 → 6 … café"
     assert text.encode("ascii", IN_ASCII) == b"== + Pass - 2 x 3 -> 6 ... caf?"
     assert text.encode("latin-1", IN_ASCII).decode("latin-1") == "== + Pass - 2 × 3 -> 6 ... café"
+
+
+@pytest.mark.parametrize(
+    ("line", "lines"),
+    [
+        ("short", ["short"]),
+        ("one two three four", ["one two", "    three", "    four"]),
+        ("        deep one two", ["        deep one", "        two"]),
+        ("/a/path/that/is/longer/than/the/terminal", ["/a/path/that/is/longer/than/the/terminal"]),
+    ],
+)
+def test_lines_are_folded_between_words(line: str, lines: list[str]) -> None:
+    assert folded(line, 10 if "deep" not in line else 16).split("\n") == lines

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from typing import NoReturn
@@ -11,7 +12,7 @@ import click
 from your_ai import __version__
 from your_ai.errors import ExitCode, YourAIError
 from your_ai.interrupts import interrupts
-from your_ai.show.terminal import IN_ASCII, printable
+from your_ai.show.terminal import IN_ASCII, say
 
 _COMMANDS = {
     "benchmark": "Measure which models this machine can fine-tune, and how fast.",
@@ -38,6 +39,15 @@ class _LazyGroup(click.Group):
         command: click.Command = module.command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"There is {', '.join(_COMMANDS)}."
+            ctx.fail(f"No such command {args[0]!r}. {hint}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(_COMMANDS.items()))
@@ -61,7 +71,7 @@ def main() -> NoReturn:
         error.show()
         code = error.exit_code
     except YourAIError as error:
-        click.echo(printable(f"Error: {error}"), err=True)
+        say(f"Error: {error}", err=True)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)

@@ -18,6 +18,7 @@ from your_ai.cli.options import (
     TENSORS,
     about_search,
     check_models,
+    no_arguments,
     options,
     searching,
     training,
@@ -38,6 +39,7 @@ from your_ai.show.console import Console
 
 
 @click.command(name="benchmark")
+@no_arguments
 @options(model_options("default; smoke where MLX has only a CPU"), CONFIGURATION, TENSORS, STEPS)
 @click.option(
     "--optimize", is_flag=True, help="Find the best configuration of each model that passes."

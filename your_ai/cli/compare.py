@@ -6,16 +6,17 @@ from pathlib import Path
 
 import click
 
+from your_ai.cli.types import FILE
 from your_ai.compare import compare
 from your_ai.errors import ExitCode
 from your_ai.results import load
 from your_ai.show.comparison import FORMATS
-from your_ai.show.terminal import printable
+from your_ai.show.terminal import say
 
 
 @click.command(name="compare")
-@click.argument("base", type=click.Path(path_type=Path))
-@click.argument("new", type=click.Path(path_type=Path))
+@click.argument("base", type=FILE)
+@click.argument("new", type=FILE)
 @click.option(
     "--fail-above",
     type=click.FloatRange(min=0),
@@ -25,6 +26,11 @@ from your_ai.show.terminal import printable
     help="Percent by which a figure may become worse.",
 )
 @click.option(
+    "--memory-only",
+    is_flag=True,
+    help="Show speeds, and let none fail: on a machine that is shared they mean little.",
+)
+@click.option(
     "--format",
     "form",
     type=click.Choice(list(FORMATS)),
@@ -32,13 +38,15 @@ from your_ai.show.terminal import printable
     show_default=True,
     help="How to print it; markdown is for a pull request's comment.",
 )
-def command(base: Path, new: Path, fail_above: float, form: str) -> ExitCode:
+def command(base: Path, new: Path, fail_above: float, *, memory_only: bool, form: str) -> ExitCode:
     """Compare the results file NEW with BASE: memory, speed, outcomes.
+
+    Each is a results file, or the folder of a run.
 
     Ends with 1 where a trial no longer passes, or a figure became worse by more than --fail-above
     and by more than the steps that were measured differ among themselves.
     """
-    comparison = compare(load(base), load(new))
-    click.echo(printable(FORMATS[form](comparison, fail_above / 100)))
+    comparison = compare(load(base), load(new), memory_only=memory_only)
+    say(FORMATS[form](comparison, fail_above / 100), wrapped=form == "text")
     worse = comparison.has_regression(fail_above / 100)
     return ExitCode.NONE_PASSED if worse else ExitCode.OK

@@ -7,7 +7,7 @@ import click
 from your_ai import machine
 from your_ai.checkup import Mark, findings
 from your_ai.errors import ExitCode
-from your_ai.show.terminal import printable
+from your_ai.show.terminal import say
 
 
 @click.command(name="doctor")
@@ -19,7 +19,7 @@ def command() -> ExitCode:
     is_well = True
     for finding in findings(machine.describe()):
         is_well = is_well and finding.mark is not Mark.BAD
-        click.echo(printable(f"{finding.mark} {finding.text}"))
+        say(f"{finding.mark} {finding.text}")
         if finding.advice is not None:
-            click.echo(printable(f"    {finding.advice}"))
+            say(f"    {finding.advice}")
     return ExitCode.OK if is_well else ExitCode.MACHINE

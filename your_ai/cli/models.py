@@ -7,6 +7,7 @@ import click
 from your_ai import estimate, hub, presets
 from your_ai.errors import ExitCode
 from your_ai.show.tables import aligned
+from your_ai.show.terminal import say
 from your_ai.units import parameter_label
 
 _HEADS = ("Preset", "Size", "Layers", "Parameters", "Weights", "Model")
@@ -20,9 +21,9 @@ def command() -> ExitCode:
     """
     for name in presets.SUITES:
         rows = [_HEADS, *(_row(preset) for preset in presets.suite(name).presets)]
-        click.echo(f"--suite {name}")
+        say(f"--suite {name}")
         for line in aligned(rows, frozenset()):
-            click.echo(f"  {line}")
+            say(f"  {line}")
     return ExitCode.OK
 
 

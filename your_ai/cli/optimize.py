@@ -8,10 +8,20 @@ from typing import Any
 import click
 
 from your_ai import machine, models, presets
-from your_ai.cli.options import RESULTS, RUN, SEARCH, STEPS, TENSORS, options, searching, training
+from your_ai.cli.options import (
+    RESULTS,
+    RUN,
+    SEARCH,
+    STEPS,
+    TENSORS,
+    options,
+    preset_names,
+    searching,
+    training,
+)
 from your_ai.cli.running import OpenRun, begun, new_run, open_console, plan_trials, resumed
 from your_ai.device import from_probe
-from your_ai.errors import ExitCode
+from your_ai.errors import ExitCode, UsageError
 from your_ai.files import check_writable
 from your_ai.optimization import Optimization, search_for
 from your_ai.plan import Trial
@@ -22,7 +32,7 @@ from your_ai.show.console import Console
 
 
 @click.command(name="optimize")
-@click.argument("model", required=False)
+@click.argument("model", required=False, metavar="MODEL", shell_complete=preset_names)
 @options(SEARCH, TENSORS, STEPS, RESULTS, RUN)
 def command(
     *,
@@ -43,7 +53,7 @@ def command(
         with open_console(quiet=quiet) as console, resumed(context, console) as opened:
             return _go(opened, console)
     if model is None:
-        raise click.MissingParameter(ctx=context, param_type="argument", param_hint="'MODEL'")
+        raise UsageError("Name a model; `your_ai models` lists the presets.")
     if output is not None:
         check_writable(output)
     search = searching(arguments)

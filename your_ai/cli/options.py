@@ -39,6 +39,11 @@ def _listed(sizes: Sequence[int]) -> str:
     return ",".join(map(str, sizes))
 
 
+def preset_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """What the shell completes a model's name to."""
+    return [name for name in presets.all_presets() if name.startswith(incomplete)]
+
+
 def models(default_suite: str) -> Group:
     """The options that name models; ``default_suite`` is what is taken without them."""
     return (
@@ -47,6 +52,7 @@ def models(default_suite: str) -> Group:
             "names",
             multiple=True,
             metavar="PRESET|ID|PATH",
+            shell_complete=preset_names,
             help="A model instead of a suite; can be given several times. Presets: "
             f"{', '.join(presets.all_presets())}.",
         ),
@@ -170,6 +176,17 @@ def options(*groups: Group) -> Callable[[F], F]:
         return command
 
     return add
+
+
+def no_arguments(command: F) -> F:
+    """Tell who names a model as `optimize` takes it how this command does."""
+
+    def refuse(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
+        if value:
+            raise UsageError(f"Name models by --model, as in --model {value[0]}.")
+
+    argument = click.argument("unnamed", nargs=-1, metavar="", expose_value=False, callback=refuse)
+    return argument(command)
 
 
 def check_models(names: Sequence[str], suite_name: str | None) -> None:

@@ -11,7 +11,15 @@ from typing import Any
 import click
 
 from your_ai import history, hub, machine, models, presets, recommend, unprobed
-from your_ai.cli.options import CONFIGURATION, RESULTS, TENSORS, check_models, options, training
+from your_ai.cli.options import (
+    CONFIGURATION,
+    RESULTS,
+    TENSORS,
+    check_models,
+    no_arguments,
+    options,
+    training,
+)
 from your_ai.cli.options import models as model_options
 from your_ai.device import budget_bytes
 from your_ai.errors import ExitCode, MachineError
@@ -20,10 +28,11 @@ from your_ai.models import Model
 from your_ai.plan import plan
 from your_ai.rundir import runs_dir
 from your_ai.show.tables import recommendation
-from your_ai.show.terminal import printable
+from your_ai.show.terminal import say
 
 
 @click.command(name="recommend")
+@no_arguments
 @options(model_options("default"), CONFIGURATION, TENSORS, RESULTS)
 def command(
     *,
@@ -47,7 +56,7 @@ def command(
     chosen = _chosen(names, suite_name)
     for model in chosen:
         if model.note is not None:
-            click.echo(printable(f"Note: {model.note}"), err=True)
+            say(f"Note: {model.note}", err=True)
     trained = training(arguments, presets.training_of([model.name for model in chosen]))
     host = machine.describe()
     past = history.read(runs_dir(), host, history.installed_versions())
@@ -57,7 +66,7 @@ def command(
     if output is not None:
         _write(output, recommend.document(lines, device, device_source, host))
     if not quiet:
-        _print(recommendation(lines, device, device_source, _columns()))
+        say(recommendation(lines, device, device_source, _columns()), wrapped=False)
     return ExitCode.OK if recommend.recommended(lines) else ExitCode.NONE_PASSED
 
 
@@ -78,12 +87,3 @@ def _write(output: Path, content: Iterable[bytes]) -> None:
         write_atomically(output, content)
     except OSError as error:
         raise MachineError(f"Cannot write {output}: {error.strerror}.") from error
-
-
-def _print(text: str) -> None:
-    try:
-        click.echo(printable(text))
-    except BrokenPipeError:  # nobody reads any more; the exit code still says it
-        pass
-    except OSError as error:
-        raise MachineError(f"Cannot print the table: {error.strerror}.") from error

@@ -6,25 +6,26 @@ from pathlib import Path
 
 import click
 
+from your_ai.cli.types import FILE
 from your_ai.errors import ExitCode, MachineError
 from your_ai.files import check_writable, write_atomically
 from your_ai.report.reading import read
 from your_ai.results import load
 from your_ai.show.summary import summary
-from your_ai.show.terminal import printable
+from your_ai.show.terminal import say
 
 
 @click.command(name="report")
-@click.argument("results", type=click.Path(path_type=Path))
+@click.argument("results", type=FILE)
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write it there.")
 def command(results: Path, html: Path | None) -> ExitCode:
-    """Show the results file RESULTS: a table here, or with --html a page with charts.
+    """Show the results file RESULTS, or a run's folder: a table, or with --html a page of charts.
 
     The page is one file that needs no network. Each run leaves one in its directory, too.
     """
     document = read(load(results))
     if html is None:
-        click.echo(printable(summary(document)))
+        say(summary(document))
         return ExitCode.OK
     check_writable(html)
     from your_ai.report.page import page  # only here: the template engine takes a while to import
@@ -33,5 +34,5 @@ def command(results: Path, html: Path | None) -> ExitCode:
         write_atomically(html, [page(document).encode(errors="replace")])
     except OSError as error:
         raise MachineError(f"Cannot write {html}: {error.strerror}.") from error
-    click.echo(printable(f"Report written to {html}"))
+    say(f"Report written to {html}")
     return ExitCode.OK

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
+import shutil
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,7 +34,8 @@ from your_ai.probe import probe_device, probe_models
 from your_ai.report.apart import write_apart
 from your_ai.results import Entry, document
 from your_ai.run import Run, check_same, from_fields, to_fields
-from your_ai.rundir import REPORT, RESULTS, last_run_dir, make_run_dir
+from your_ai.rundir import REPORT, RESULTS, make_run_dir, runs_dir
+from your_ai.runs import to_resume
 from your_ai.session import Session, now
 from your_ai.show.console import Console
 from your_ai.show.screen import open_screen
@@ -85,9 +89,24 @@ class OpenRun:
         report = Path(self.run.run_dir) / REPORT
         problem = write_apart(self.targets[0], report)
         if problem is None:
-            return [*told, f"Report written to {report}"]
-        self.unwritten = f"{problem} The results are intact."
+            told.append(f"Report written to {report}")
+        else:
+            self.unwritten = f"{problem} The results are intact."
+        if not self.is_complete:
+            told.append(f"Not at its end; go on with: {self._resuming()}")
         return told
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing of the run is left to do."""
+        ended = len(self.entries) == len(self.run.trials)
+        return ended and all(entry.is_complete for entry in self.entries)
+
+    def _resuming(self) -> str:
+        words = [_program(), self.run.command, "--resume"]
+        if Path(self.run.run_dir).parent != runs_dir():
+            words += ["--run-dir", self.run.run_dir]
+        return shlex.join(words)
 
     def exit_code(self) -> ExitCode:
         """How the command should end.
@@ -190,7 +209,7 @@ def resumed(context: click.Context, console: Console) -> Iterator[OpenRun]:
     """
     if context.params["output"] is not None:
         check_writable(context.params["output"])
-    folder = context.params["run_dir"] or last_run_dir()
+    folder = context.params["run_dir"] or to_resume(runs_dir(), str(context.command.name))
     if not os.path.isfile(folder / JOURNAL):  # noqa: PTH113 - Path raises where a name is too long
         raise UsageError(f"{folder} holds no run to resume; `your_ai runs` lists those kept.")
     with Journal.open(folder) as journal:
@@ -201,7 +220,10 @@ def resumed(context: click.Context, console: Console) -> Iterator[OpenRun]:
         run = replace(from_fields(first[0].fields["run"]), run_dir=str(folder))
         past = past_of(records)
         if run.command != context.command.name:
-            raise UsageError(f"The run in {folder} is one of `your_ai {run.command} --resume`.")
+            raise UsageError(
+                f"The run in {folder} is one of `your_ai {run.command}`; go on with it by "
+                f"`your_ai {run.command} --resume --run-dir {folder}`."
+            )
         check_same(run, given(context), from_probe(probe_device(), describe()), __version__)
         journal.append(RESUMED, _here())
         output = context.params["output"] or run.output
@@ -219,8 +241,16 @@ def _under_way(
         except MachineError:
             opened.write_now()  # what the user finds has all that the journal has
             raise
-    complete = len(opened.entries) == len(run.trials) and all(e.is_complete for e in opened.entries)
-    journal.append(CLOSED, {"at": now(), "complete": complete})
+    journal.append(CLOSED, {"at": now(), "complete": opened.is_complete})
+
+
+def _program() -> str:
+    """What to type for your_ai: it need not be on the PATH, as in a checkout."""
+    started = Path(sys.argv[0])
+    if started.name != "your_ai" or shutil.which("your_ai") == str(started):
+        return "your_ai"
+    near = started.is_absolute() and started.is_relative_to(Path.cwd())
+    return str(started.relative_to(Path.cwd()) if near else started)
 
 
 def _here() -> dict[str, Any]:

@@ -7,19 +7,20 @@ import click
 from your_ai.errors import ExitCode
 from your_ai.rundir import runs_dir
 from your_ai.runs import summaries, summary_text
-from your_ai.show.terminal import printable
+from your_ai.show.terminal import say
 
 
 @click.command(name="runs")
 def command() -> ExitCode:
     """List the runs kept on this machine, newest first.
 
-    `your_ai benchmark --resume` goes on with the newest; add --run-dir to name another.
+    `your_ai benchmark --resume` goes on with the newest that did not come to its end; add --run-dir
+    to name another. Runs with a --run-dir of their own are not listed.
     """
     found = False
     for summary in summaries(runs_dir()):
         found = True
-        click.echo(printable(summary_text(summary)))
+        say(summary_text(summary))
     if not found:
-        click.echo(f"There is no run in {runs_dir()}.")
+        say(f"There is no run in {runs_dir()}.")
     return ExitCode.OK

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import click
+
+FILE = click.Path(path_type=Path, readable=False)
+"""A file to read; whether it can be is said where it is read, in the words of all such errors."""
 
 
 class Gigabytes(click.ParamType[float]):

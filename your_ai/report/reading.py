@@ -8,9 +8,8 @@ from typing import Any
 
 from your_ai.errors import UsageError
 from your_ai.outcome import OutcomeKind
+from your_ai.results import NO_RESULTS
 from your_ai.units import GB, show_size
-
-NO_RESULTS = "This is no results file of `your_ai benchmark` or `optimize`"
 
 
 @dataclass(frozen=True, slots=True)

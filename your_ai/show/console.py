@@ -104,14 +104,16 @@ class Console:
         self._print("")
         self._head("Results")
         best = recommended(records)
+        untried = [trial.model for trial in run.trials[len(records) :]]
+        is_over = not untried and not any(record.interrupted for record in records)
         if best is None:
-            self._print("Recommended: none (no model passed)")
+            self._print(f"Recommended: none ({'no model passed' if is_over else 'not known yet'})")
         else:
-            self._print(f"Recommended: {best.trial.model.name} (largest model that fits)")
+            which = "largest model" if is_over else "largest yet"
+            self._print(f"Recommended: {best.trial.model.name} ({which} that fits)")
             others = [r.trial.model for r in records if r.passed and r is not best]
             if others:
                 self._print(f"Alternatives: {_listed(others)}")
-        untried = [trial.model for trial in run.trials[len(records) :]]
         if untried:
             self._print(f"Not tried: {_listed(untried)}")
         self._foot(written)

@@ -44,7 +44,7 @@ def memory(machine: Machine, device: Device, budget_bytes: int) -> str:
 def goal(trial: Trial, found: Optimization) -> str:
     """What a search looks for, on two lines."""
     return (
-        f"Looking among {found.search.grid.size} configurations of {trial.model.name} "
+        f"Looking among {counted(found.search.grid.size, 'configuration')} of {trial.model.name} "
         f"({trial.model.params})\nfor the {_GOALS[found.search.objective]}...\n"
     )
 
@@ -108,6 +108,8 @@ def optimal(found: Optimization) -> str:
     """The best configuration, its figures, and in how many trials."""
     used = f"in {counted(len(found.tried), 'trial')}"
     best = found.best
+    if not found.tried:
+        return "not known, since no trial has come to its end"
     if best is None or best.needed_bytes is None:
         return f"none of the grid passed {used}"
     figures = [_shown(best), f"needs {show_size(best.needed_bytes)}"]
@@ -120,7 +122,7 @@ def proof(found: Optimization) -> list[str]:
     """Why nothing better fits, in words."""
     left = len(found.certificate.unsettled)
     if left:
-        lines = [f"Not proven: {counted(left, 'configuration')} that may be better left untried."]
+        lines = [f"Not proven: {counted(left, 'configuration')} not tried that may be better."]
     elif not found.is_proven:
         lines = ["Not proven: it rests on failures that say nothing of memory:"]
     elif found.search.objective is Objective.TOKENS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import textwrap
 import time
 from dataclasses import dataclass, field
 
@@ -18,7 +17,7 @@ from worker.protocol import Event
 from your_ai.plan import Trial
 from your_ai.show.glimpse import Glimpse, doing, figures, flow
 from your_ai.show.screen import Screen
-from your_ai.show.terminal import printable
+from your_ai.show.terminal import folded, printable
 
 _INDENT = 8
 _BAR_COLUMNS = 40
@@ -57,7 +56,7 @@ class LiveScreen(Screen):
 
     def print(self, text: str) -> None:  # noqa: D102 - as in Screen
         for line in printable(text).split("\n"):
-            self._print(_folded(line, self._console.width))
+            self._print(folded(line, self._console.width))
 
     def begin(self, text: str) -> None:  # noqa: D102
         self._begun = printable(text)
@@ -127,7 +126,7 @@ def _joined(begun: str, ended: str, columns: int) -> str:
     mark, _, details = ended.partition(" (")
     below = f"{' ' * _INDENT}({details}" if details else ""
     head = _squeezed(begun, columns) + mark
-    return "\n".join(_folded(part, columns) for part in (head, below) if part)
+    return "\n".join(folded(part, columns) for part in (head, below) if part)
 
 
 def _squeezed(begun: str, columns: int) -> str:
@@ -136,18 +135,3 @@ def _squeezed(begun: str, columns: int) -> str:
         return begun
     indent = begun[: len(begun) - len(begun.lstrip())]
     return indent + re.sub(r" +", " ", begun[len(indent) :]).replace("( ", "(")
-
-
-def _folded(line: str, columns: int) -> str:
-    """Lines no longer than the terminal is wide; what has no space, as a path, is not broken."""
-    if len(line) <= columns:
-        return line
-    indent = line[: len(line) - len(line.lstrip())]
-    return textwrap.fill(
-        line.strip(),
-        columns,
-        initial_indent=indent,
-        subsequent_indent=f"{indent}    " if len(indent) < _INDENT else indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )

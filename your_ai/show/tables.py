@@ -91,6 +91,8 @@ def _paragraph(line: Line) -> Iterator[str]:
 def _foot(found: Sequence[Line]) -> Iterator[str]:
     yield f"Recommended: {_recommended(recommended(found))}"
     yield f"For {_training([line.trial for line in found])}."
+    if any(line.verdict is Verdict.TIGHT for line in found):
+        yield "Tight: so near to the budget that only measuring tells, or with little to spare."
     error = max(line.expected.error_share for line in found)
     if error:
         yield (
