@@ -15,17 +15,20 @@ from worker.events import EventPipe
 from worker.protocol import (
     EVENTS_FD_FLAG,
     PROBE_FLAG,
+    TRAIN_FLAG,
     Started,
     decode_probe_request,
     decode_spec,
+    decode_training_spec,
 )
 
 
 def main() -> None:
-    """Run the one trial, or the probe, that the first line on stdin asks for."""
+    """Run the one trial, probe or training that the first line on stdin asks for."""
     parser = argparse.ArgumentParser(prog="python -P -m worker", description=__doc__)
     parser.add_argument(EVENTS_FD_FLAG, type=int, required=True, dest="events_fd")
     parser.add_argument(PROBE_FLAG, action="store_true", dest="probe")
+    parser.add_argument(TRAIN_FLAG, action="store_true", dest="train")
     arguments = parser.parse_args()
     # A crash inside MLX leaves its Python stack in the log; the signal is raised again afterwards.
     faulthandler.enable()
@@ -41,6 +44,10 @@ def main() -> None:
         from worker import probe
 
         probe.run(decode_probe_request(request), events)
+    if arguments.train:
+        from worker import finetune
+
+        finetune.run(decode_training_spec(request), events)
     from worker import trial
 
     trial.run(decode_spec(request), events)

@@ -7,7 +7,7 @@ import threading
 import time
 from typing import NoReturn
 
-from worker.protocol import Event, FinalEvent, Passed, Phase, PhaseBegan, encode_event
+from worker.protocol import Event, FinalEvent, Passed, Phase, PhaseBegan, Trained, encode_event
 
 
 class EventPipe:
@@ -53,4 +53,4 @@ class EventPipe:
         """
         self._lock.acquire()
         self.send(event)
-        os._exit(0 if isinstance(event, Passed) else 1)
+        os._exit(0 if isinstance(event, Passed | Trained) else 1)

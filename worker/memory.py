@@ -20,8 +20,11 @@ class MemoryWatch:
     which the budget must hold, the worker ends itself.
     """
 
-    def __init__(self, events: EventPipe, budget_bytes: int) -> None:
+    def __init__(
+        self, events: EventPipe, budget_bytes: int, seconds: float = SAMPLE_SECONDS
+    ) -> None:
         self._events = events
+        self._seconds = seconds
         self._budget_bytes = budget_bytes
 
     def start(self) -> None:
@@ -38,7 +41,8 @@ class MemoryWatch:
         while True:
             active = mx.get_active_memory()
             self._events.send(Memory(self._events.now(), active, mx.get_cache_memory()))
-            # The relaxed phase corrects an overshoot by lowering MLX's limit instead.
-            if self._events.phase is not Phase.RELAXED:
+            # The relaxed phase corrects an overshoot by lowering MLX's limit instead, and a real
+            # training is not thrown away for one: the limit was measured.
+            if self._events.phase not in (Phase.RELAXED, Phase.TRAIN):
                 self.require(active)
-            time.sleep(SAMPLE_SECONDS)
+            time.sleep(self._seconds)

@@ -19,6 +19,7 @@ VERSION = 1
 
 EVENTS_FD_FLAG = "--events-fd"
 PROBE_FLAG = "--probe"
+TRAIN_FLAG = "--train"
 
 
 class Weights(StrEnum):
@@ -39,6 +40,7 @@ class Phase(StrEnum):
     LOAD = "load"
     TIGHT = "tight"
     RELAXED = "relaxed"
+    TRAIN = "train"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,39 @@ class ProbeRequest:
     """Asks for the device and, for each model by name, whether and how it can be trained."""
 
     configs: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSpec:
+    """All that a worker needs to train adapters for real, as ``mlx_lm.lora`` would.
+
+    ``data`` is a folder with ``train.jsonl`` and maybe ``valid.jsonl``, ``adapter_path`` where
+    adapters and checkpoints are written. ``iters`` counts batches; each of ``batch_size`` is taken
+    in ``parts`` equal ones where all of it at once takes too much memory, and ``limit_bytes`` is
+    MLX's memory limit. ``restart`` goes on from the last checkpoint, if there is one.
+    """
+
+    model: ModelSource
+    quantization: Quantization | None
+    data: str
+    adapter_path: str
+    iters: int
+    batch_size: int
+    parts: int
+    grad_accumulation_steps: int
+    learning_rate: float
+    lora_rank: int
+    lora_layers: int
+    max_seq_length: int
+    grad_checkpoint: bool
+    mask_prompt: bool
+    seed: int
+    val_batches: int
+    steps_per_eval: int
+    save_every: int
+    limit_bytes: int
+    budget_bytes: int
+    restart: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +193,51 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
+class Resumed:
+    """Training goes on behind ``iteration``, which was the last that a checkpoint has."""
+
+    kind: ClassVar[str] = "resumed"
+    at: float
+    iteration: int
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """The loss on the validation set before ``iteration``."""
+
+    kind: ClassVar[str] = "validated"
+    at: float
+    iteration: int
+    loss: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """A checkpoint of everything up to ``iteration`` is on the disk."""
+
+    kind: ClassVar[str] = "saved"
+    at: float
+    iteration: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """Final event of a training: every iteration done, the adapters written.
+
+    ``samples`` counts the sequences seen since the first iteration, ``longest_tokens`` the longest
+    of those seen by this worker, ``peak_bytes`` its peak of MLX's active memory.
+    """
+
+    kind: ClassVar[str] = "trained"
+    at: float
+    iterations: int
+    samples: int
+    longest_tokens: int
+    peak_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Passed:
     """Final event: every step done, synchronized and checked.
 
@@ -222,8 +302,20 @@ class ProbeAnswer:
     problems: dict[str, str]
 
 
-FinalEvent = Passed | OverBudget | Failed
-Event = Started | PhaseBegan | Device | Loaded | Step | Memory | FinalEvent | ProbeAnswer
+FinalEvent = Passed | Trained | OverBudget | Failed
+Event = (
+    Started
+    | PhaseBegan
+    | Device
+    | Loaded
+    | Step
+    | Memory
+    | Resumed
+    | Validated
+    | Saved
+    | FinalEvent
+    | ProbeAnswer
+)
 
 _EVENTS: dict[str, type[Any]] = {event.kind: event for event in get_args(Event)}
 
@@ -247,7 +339,7 @@ def decode_event(line: bytes) -> Event:
     return built
 
 
-def encode_request(request: TrialSpec | ProbeRequest) -> bytes:
+def encode_request(request: TrialSpec | ProbeRequest | TrainingSpec) -> bytes:
     """One line, newline included."""
     return _line(dataclasses.asdict(request))
 
@@ -255,6 +347,12 @@ def encode_request(request: TrialSpec | ProbeRequest) -> bytes:
 def decode_spec(line: bytes) -> TrialSpec:
     """The trial on one line; raises ProtocolError as `decode_event` does."""
     spec: TrialSpec = build(TrialSpec, _fields(line))
+    return spec
+
+
+def decode_training_spec(line: bytes) -> TrainingSpec:
+    """The training on one line; raises ProtocolError as `decode_event` does."""
+    spec: TrainingSpec = build(TrainingSpec, _fields(line))
     return spec
 
 

@@ -10,12 +10,9 @@ from typing import TypeVar
 from worker.protocol import (
     Device,
     Event,
-    Failed,
     FinalEvent,
     Loaded,
     Memory,
-    OverBudget,
-    Passed,
     Phase,
     PhaseBegan,
     Step,
@@ -78,7 +75,7 @@ class Observation:
     def final(self) -> FinalEvent | None:
         """The worker's last word, if it had one."""
         last = self.events[-1] if self.events else None
-        return last if isinstance(last, Passed | OverBudget | Failed) else None
+        return last if isinstance(last, FinalEvent) else None
 
     @property
     def device(self) -> Device | None:

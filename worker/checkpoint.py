@@ -1,0 +1,118 @@
+"""Checkpoints of a training: adapters, optimizer, random states, and the place in the data."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
+import numpy as np
+from mlx.utils import tree_flatten, tree_unflatten
+
+_KEPT = 2
+"""The last, and the one before it, should the machine go down while the last is written."""
+
+_PREFIX = "checkpoint-"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a training is: ``iteration`` batches were trained on, ``samples`` sequences.
+
+    ``epoch_state`` is numpy's random state before the present pass over the data was shuffled, of
+    which ``drawn`` batches were taken, and ``state`` the present one; ``random_key`` is MLX's.
+    """
+
+    iteration: int
+    samples: int
+    drawn: int
+    epoch_state: list[Any]
+    state: list[Any]
+    random_key: int
+
+
+def numpy_state() -> list[Any]:
+    """Numpy's global random state, as JSON can hold it."""
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    return [name, [int(key) for key in keys], position, has_gauss, gauss]
+
+
+def set_numpy_state(state: list[Any]) -> None:
+    """Set what `numpy_state` returned."""
+    name, keys, *rest = state
+    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
+
+
+def save(folder: Path, model: nn.Module, optimizer: optim.Optimizer, place: Place) -> None:
+    """Write a checkpoint into ``folder``: all of it or, should this process die, nothing."""
+    target = folder / f"{_PREFIX}{place.iteration:07d}"
+    unfinished = folder / f".{target.name}"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    adapters = dict(tree_flatten(model.trainable_parameters()))
+    mx.save_safetensors(str(unfinished / "adapters.safetensors"), adapters)
+    optimized = dict(tree_flatten(optimizer.state))
+    mx.save_safetensors(str(unfinished / "optimizer.safetensors"), optimized)
+    (unfinished / "place.json").write_text(json.dumps(asdict(place)))
+    for file in unfinished.iterdir():
+        _sync(file)
+    _sync(unfinished)
+    shutil.rmtree(target, ignore_errors=True)  # one that a killed worker had written, too
+    unfinished.rename(target)
+    _sync(folder)
+    for old in sorted(_checkpoints(folder))[:-_KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+    # As mlx_lm.lora leaves them behind after so many iterations, for who looks for those.
+    shutil.copyfile(
+        target / "adapters.safetensors", folder / f"{place.iteration:07d}_adapters.safetensors"
+    )
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest checkpoint in ``folder``."""
+    return max(_checkpoints(folder), default=None)
+
+
+def discard(folder: Path) -> None:
+    """Remove the checkpoints of an earlier training."""
+    for each in _checkpoints(folder):
+        shutil.rmtree(each)
+
+
+def load(checkpoint: Path, model: nn.Module, optimizer: optim.Optimizer) -> Place:
+    """Put model and optimizer where they were; random states follow the place in the data."""
+    model.load_weights(str(checkpoint / "adapters.safetensors"), strict=False)
+    arrays = mx.load(str(checkpoint / "optimizer.safetensors"))
+    assert isinstance(arrays, dict)
+    optimizer.init(model.trainable_parameters())
+    optimizer.state = tree_unflatten(list(arrays.items()))
+    place: dict[str, Any] = json.loads((checkpoint / "place.json").read_bytes())
+    found = Place(**place)
+    mx.random.seed(found.random_key)
+    return found
+
+
+def random_key() -> int:
+    """MLX's global random key as the seed that sets it: a key's two words are those of its seed."""
+    state: Any = mx.random.state
+    high, low = state[0].tolist()
+    return (int(high) << 32) | int(low)
+
+
+def _checkpoints(folder: Path) -> Iterator[Path]:
+    return folder.glob(f"{_PREFIX}*")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
