@@ -11,6 +11,8 @@ LIMIT_BYTES = 8 * 2**20
 TAIL_BYTES = 16 * 2**10
 EXCERPT_LINES = 3
 EXCERPT_COLUMNS = 200
+_MOST_READINGS = 20
+"""Of the tail of a log that is written to all the time, before it is cut all the same."""
 
 
 class TrialLog:
@@ -44,6 +46,12 @@ class TrialLog:
         if size <= LIMIT_BYTES:
             return
         kept = self._tail()
+        # What is printed between reading and cutting is lost: the less time, the less of it.
+        for _ in range(_MOST_READINGS):
+            before, size = size, self.path.stat().st_size
+            if size == before:
+                break
+            kept = self._tail()
         os.truncate(self.path, 0)
         self.discarded_bytes += size - len(kept)
         with self.open() as file:

@@ -52,7 +52,7 @@ def test_a_signal_keeps_what_was_measured(number: signal.Signals, tmp_path: Path
     assert is_gone(worker)
     assert err == ""
     assert "– Interrupted" in out
-    assert out.endswith("Results written to run/results.json\n")
+    assert out.endswith("go on with: your_ai benchmark --resume --run-dir run\n")
     results = json.loads(results_file.read_text())
     assert (results["recommended"], results["complete"]) == ("smoke-tiny", False)
     finished, interrupted = results["results"]

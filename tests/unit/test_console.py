@@ -193,15 +193,3 @@ def test_a_run_stopped_in_its_first_trial_knows_nothing_yet(
     stopped = ended(1, "hermes-mistral-7b", "7B", Outcome(OutcomeKind.INTERRUPTED, "interrupted"))
     Console(PlainScreen()).end(run(), [stopped], WRITTEN)
     assert "Recommended: none (not known yet)\n" in capsys.readouterr().out
-
-
-class Broken(PlainScreen):
-    """A terminal whose window was closed."""
-
-    def print(self, text: str) -> None:
-        raise OSError(5, "Input/output error")
-
-
-def test_a_screen_that_is_gone_ends_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    print_all(Console(Broken()), LADDER)
-    assert capsys.readouterr().out == ""

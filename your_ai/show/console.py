@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 
@@ -14,6 +15,7 @@ from your_ai.results import recommended
 from your_ai.run import Run
 from your_ai.show import lines
 from your_ai.show.screen import WIDTH, Screen
+from your_ai.show.terminal import abandon
 from your_ai.show.time_left import seconds_left, trials_ahead
 
 
@@ -173,6 +175,7 @@ class Console:
             show()
         except OSError:  # nobody reads any more
             self._screen = Screen()
+            abandon(sys.stdout)
 
 
 def _listed(models: Iterable[Model]) -> str:

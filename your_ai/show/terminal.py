@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import codecs
+import os
 import re
 import shutil
 import sys
 import textwrap
+from typing import TextIO
 
 import click
 
@@ -35,10 +37,17 @@ def say(text: str, *, wrapped: bool = True, err: bool = False) -> None:
         text = "\n".join(folded(line, columns) for line in text.split("\n"))
     try:
         click.echo(printable(text), err=err)
-    except BrokenPipeError:
-        pass
     except OSError as error:
-        raise MachineError(f"Cannot print: {error.strerror}.") from error
+        abandon(stream)
+        if not isinstance(error, BrokenPipeError):
+            raise MachineError(f"Cannot print: {error.strerror}.") from error
+
+
+def abandon(stream: TextIO) -> None:
+    """Write nowhere from now on: what is in its buffer would fail again at the interpreter's end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def folded(line: str, columns: int) -> str:
