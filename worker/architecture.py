@@ -51,5 +51,5 @@ def facts(config: dict[str, Any]) -> ModelFacts:
     return ModelFacts(
         parameters=sum(array.size for _, array in tree_flatten(model.parameters())),
         layers=len(model.layers),
-        lora_targets=len(attention_projections(model)),
+        lora_keys=tuple(sorted(attention_projections(model))),
     )

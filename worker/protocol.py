@@ -21,6 +21,9 @@ EVENTS_FD_FLAG = "--events-fd"
 PROBE_FLAG = "--probe"
 TRAIN_FLAG = "--train"
 
+LORA_SCALE = 2.0
+"""Of every adapter."""
+
 
 class Weights(StrEnum):
     """Random weights of the model's own shapes, or those in its files."""
@@ -284,12 +287,12 @@ class Failed:
 class ModelFacts:
     """What a model's own classes say of it, learnt without allocating its weights.
 
-    ``lora_targets`` counts the attention's linear projections (q, k, v, o in most models).
+    ``lora_keys`` are the attention's linear projections within a layer (q, k, v, o in most models).
     """
 
     parameters: int
     layers: int
-    lora_targets: int
+    lora_keys: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from mlx_lm.tuner.utils import linear_to_lora_layers
 from worker.architecture import UnsupportedModelError, attention_projections
 from worker.events import EventPipe
 from worker.memory import MemoryWatch
-from worker.protocol import Passed, Phase, Step, TrialSpec
+from worker.protocol import LORA_SCALE, Passed, Phase, Step, TrialSpec
 
 TIGHT_STEPS = 10
 """At most; fewer when the peak has settled. The first step allocates the optimizer's state, and on
@@ -30,7 +30,6 @@ SETTLED = 1.005
 RELAXED_ATTEMPTS = 5
 """How many limits are tried; the last is the tight phase's, which held."""
 
-LORA_SCALE = 2.0
 LEARNING_RATE = 1e-5  # mlx_lm.lora's default
 
 

@@ -115,7 +115,7 @@ def with_facts(model: Model, facts: Mapping[str, ModelFacts | str]) -> Model:
         problem = known.partition("\n")[0]
         code = " Code of its own (auto_map) is never run." if "auto_map" in model.config else ""
         raise UsageError(f"mlx-lm cannot train {model.name}: {problem}{code}")
-    if known.lora_targets == 0:
+    if not known.lora_keys:
         raise UsageError(f"{model.name} has no attention projections that LoRA could train.")
     params = model.params or parameter_label(known.parameters)
     return replace(model, params=params, layers=known.layers)

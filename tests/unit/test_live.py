@@ -11,7 +11,7 @@ from tests.unit.builders import passing_events, trial
 from tests.unit.test_console import GOLDEN, LADDER, print_all
 from worker.protocol import Memory, Phase, PhaseBegan, Step
 from your_ai.show.console import Console
-from your_ai.show.glimpse import Glimpse, doing, figures, flow
+from your_ai.show.glimpse import Glimpse, TrainingView, TrialView, flow
 from your_ai.show.live import LiveScreen
 from your_ai.units import GB
 
@@ -37,18 +37,34 @@ def seen_after(count: int) -> Glimpse:
     ],
 )
 def test_the_phase_and_step(count: int, told: list[str]) -> None:
-    assert doing(seen_after(count), trial()) == told
+    assert TrialView(trial()).doing(seen_after(count)) == told
 
 
 def test_the_figures() -> None:
-    seen = Glimpse(Phase.TIGHT, 2, 1234.5, 3 * GB)
-    assert figures(seen, trial(), 7.4, 127.4) == [
+    seen = Glimpse(Phase.TIGHT, 2, 1234.5, 5.0, 3 * GB)
+    assert TrialView(trial(), "", 127.4).figures(seen, 7.4) == [
         "3.0 GB of 8.0 GB",
         "1,234 tokens/s",
         "7 s",
         "about 2 min left",
     ]
-    assert figures(Glimpse(), trial(), 7.4, 7.0) == ["0.0 MB of 8.0 GB", "7 s"]
+    assert TrialView(trial(), "", 7.0).figures(Glimpse(), 7.4) == ["0.0 MB of 8.0 GB", "7 s"]
+
+
+def test_a_training_under_way() -> None:
+    view = TrainingView(100, 20, 8 * GB, 500.0)
+    begun = Glimpse(Phase.TRAIN, 0, None, None, 3 * GB)
+    assert view.doing(begun) == ["training", "iteration 21 of 100"]
+    assert view.figures(begun, 2.0) == ["3.0 GB of 8.0 GB", "2 s", "about 7 min left"]
+    later = Glimpse(Phase.TRAIN, 60, 900.0, 2.3456, 4 * GB)
+    assert view.doing(later) == ["training", "iteration 61 of 100"]
+    assert view.figures(later, 80.0) == [
+        "loss 2.346",
+        "4.0 GB of 8.0 GB",
+        "900 tokens/s",
+        "80 s",
+        "about 1 min left",
+    ]
 
 
 @pytest.mark.parametrize(

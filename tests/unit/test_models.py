@@ -265,7 +265,7 @@ def test_a_probes_facts_make_a_model_complete() -> None:
 
 
 def test_a_model_without_attention_projections_is_refused() -> None:
-    facts = ModelFacts(1000, 2, lora_targets=0)
+    facts = ModelFacts(1000, 2, lora_keys=())
     with pytest.raises(UsageError, match="no attention projections that LoRA could train"):
         models.with_facts(model(), {"org/tiny": facts})
 

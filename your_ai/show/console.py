@@ -14,6 +14,7 @@ from your_ai.record import TrialRecord
 from your_ai.results import recommended
 from your_ai.run import Run
 from your_ai.show import lines
+from your_ai.show.glimpse import TrialView
 from your_ai.show.screen import WIDTH, Screen
 from your_ai.show.terminal import abandon
 from your_ai.show.time_left import seconds_left, trials_ahead
@@ -141,7 +142,7 @@ class Console:
         self._running, self._heard = (trial, time.monotonic()), False
         ahead = trials_ahead(self._run, trial, number) if self._run else [trial]
         left = seconds_left(self._took, ahead)
-        self._guard(lambda: self._screen.trial(trial, text, left))
+        self._guard(lambda: self._screen.running(TrialView(trial, text, left)))
 
     def _ended(self) -> None:
         if self._running and self._heard:  # one that was done before took no time now

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass, field
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -14,8 +13,7 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from worker.protocol import Event
-from your_ai.plan import Trial
-from your_ai.show.glimpse import Glimpse, doing, figures, flow
+from your_ai.show.glimpse import Glimpse, View, flow
 from your_ai.show.screen import Screen
 from your_ai.show.terminal import folded, printable
 
@@ -33,23 +31,14 @@ _STYLES = {
 }
 
 
-@dataclass(frozen=True)
-class _Running:
-    """The trial under way; ``seconds_left`` of the run, when it ``began``."""
-
-    trial: Trial
-    text: str
-    seconds_left: float | None
-    began: float = field(default_factory=time.monotonic)
-
-
 class LiveScreen(Screen):
     """Shows phase, step, speed and memory of the trial under way until its line is complete."""
 
     def __init__(self) -> None:
         self._console = Console(highlight=False, markup=False, emoji=False)
         self._begun = ""
-        self._running: _Running | None = None
+        self._view: View | None = None
+        self._began = 0.0
         self._seen = Glimpse()
         self._live: Live | None = None
         self.width = self._console.width
@@ -61,8 +50,8 @@ class LiveScreen(Screen):
     def begin(self, text: str) -> None:  # noqa: D102
         self._begun = printable(text)
 
-    def trial(self, trial: Trial, text: str, seconds_left: float | None) -> None:  # noqa: D102
-        self._running = _Running(trial, printable(text), seconds_left)
+    def running(self, view: View) -> None:  # noqa: D102
+        self._view, self._began = view, time.monotonic()
         self._seen = Glimpse()
 
     def hear(self, event: Event) -> None:  # noqa: D102
@@ -96,23 +85,23 @@ class LiveScreen(Screen):
         self._console.print(styled, soft_wrap=True)  # a path can be copied whole
 
     def _frame(self, spinner: Spinner) -> RenderableType:
-        running, seen = self._running, self._seen
+        view, seen = self._view, self._seen
         columns = self._console.width
         begun = _squeezed(self._begun.removesuffix("... ").rstrip(), columns)
-        if running is None:
-            return Text(begun)
-        elapsed = time.monotonic() - running.began
-        parts = [*([running.text] if running.text else []), *doing(seen, running.trial)]
-        room = columns - _INDENT
         spinner.update(text=Text(begun))
-        budget = running.trial.spec.budget_bytes
+        if view is None:
+            return spinner
+        room = columns - _INDENT
         bar = ProgressBar(
-            total=budget,
-            completed=min(seen.active_bytes, budget),
+            total=view.budget_bytes,
+            completed=min(seen.active_bytes, view.budget_bytes),
             width=min(_BAR_COLUMNS, room),
-            complete_style="red" if seen.active_bytes > _NEARLY_FULL * budget else "cyan",
+            complete_style="red"
+            if seen.active_bytes > _NEARLY_FULL * view.budget_bytes
+            else "cyan",
         )
-        told = figures(seen, running.trial, elapsed, running.seconds_left)
+        told = view.figures(seen, time.monotonic() - self._began)
+        parts = [printable(part) for part in view.doing(seen)]
         below = [*flow(parts, room), *flow(told, room)]
         shown = [Text(line, no_wrap=True, overflow="ellipsis") for line in below]
         return Group(spinner, Padding(Group(*shown, bar), (0, 0, 0, _INDENT)))

@@ -8,7 +8,7 @@ import sys
 import click
 
 from worker.protocol import Event
-from your_ai.plan import Trial
+from your_ai.show.glimpse import View
 from your_ai.show.terminal import printable
 
 WIDTH = 60
@@ -26,11 +26,11 @@ class Screen:
     def begin(self, text: str) -> None:
         """Show the first half of a line, out at once: what begins now may take hours."""
 
-    def trial(self, trial: Trial, text: str, seconds_left: float | None) -> None:
-        """Tell which trial is run for the line that has begun, and how long the run will take."""
+    def running(self, view: View) -> None:
+        """Tell what a worker is about to be run for, below the line that has begun."""
 
     def hear(self, event: Event) -> None:
-        """Take in what the trial's worker reports."""
+        """Take in what the worker reports."""
 
     def end(self, text: str) -> None:
         """Show the second half of the line."""

@@ -44,7 +44,7 @@ def say(text: str, *, wrapped: bool = True, err: bool = False) -> None:
 
 
 def abandon(stream: TextIO) -> None:
-    """Write nowhere from now on: what is in its buffer would fail again at the interpreter's end."""
+    """Write nowhere from now on: its buffer would fail again when the interpreter ends."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

@@ -1,0 +1,1 @@
+"""From the results to a real training, and through its failures."""

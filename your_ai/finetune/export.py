@@ -1,0 +1,57 @@
+"""The same training as ``mlx_lm.lora`` is told it: pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from worker.protocol import LORA_SCALE, TrainingSpec
+
+
+def lora_config(spec: TrainingSpec, steps_per_report: int, keys: list[str]) -> dict[str, Any]:
+    """What ``mlx_lm.lora --config`` reads, and what it leaves beside the adapters.
+
+    ``keys`` are the layers' projections that are trained.
+    """
+    return {
+        "model": spec.model.path,
+        "train": True,
+        "data": spec.data,
+        "fine_tune_type": "lora",
+        "optimizer": "adamw",
+        "mask_prompt": spec.mask_prompt,
+        "seed": spec.seed,
+        "num_layers": spec.lora_layers,
+        "batch_size": spec.batch_size,
+        "iters": spec.iters,
+        "val_batches": spec.val_batches,
+        "learning_rate": spec.learning_rate,
+        "steps_per_report": steps_per_report,
+        "steps_per_eval": spec.steps_per_eval,
+        "grad_accumulation_steps": spec.grad_accumulation_steps,
+        "adapter_path": spec.adapter_path,
+        "save_every": spec.save_every,
+        "max_seq_length": spec.max_seq_length,
+        "grad_checkpoint": spec.grad_checkpoint,
+        "lora_parameters": {
+            "rank": spec.lora_rank,
+            "scale": LORA_SCALE,
+            "dropout": 0.0,
+            "keys": keys,
+        },
+    }
+
+
+def as_yaml(config: Mapping[str, Any], notes: list[str]) -> str:
+    """The configuration as YAML, of which JSON's scalars and lists are a part, below ``notes``."""
+    return "\n".join([*(f"# {note}" for note in notes), *_lines(config, "")]) + "\n"
+
+
+def _lines(config: Mapping[str, Any], indent: str) -> Iterator[str]:
+    for name, value in config.items():
+        if isinstance(value, Mapping):
+            yield f"{indent}{name}:"
+            yield from _lines(value, f"{indent}  ")
+        else:
+            yield f"{indent}{name}: {json.dumps(value)}"
