@@ -18,6 +18,7 @@ from your_ai.errors import MachineError
 from your_ai.host import memory
 from your_ai.log import TrialLog
 from your_ai.machine import Machine
+from your_ai.observation import Kill
 from your_ai.outcome import OutcomeKind, classify
 from your_ai.plan import TrainingOptions, plan
 from your_ai.probe import install_line, probe_device
@@ -55,7 +56,6 @@ def findings(machine: Machine) -> Iterator[Finding]:
         f"your_ai {__version__}, Python {machine.python}, {machine.system} {machine.release} "
         f"({machine.architecture}, {machine.cpus} CPUs)",
     )
-    yield _memory()
     yield _disk("runs", runs_dir(), LEAST_FOR_RUNS, "make room, or give --run-dir elsewhere")
     yield _disk("model cache", hub.cache_dir(), 0, "set HF_HOME to another folder")
     try:
@@ -64,20 +64,21 @@ def findings(machine: Machine) -> Iterator[Finding]:
         yield Finding(Mark.BAD, str(error))
         return
     yield _device(device)
+    yield _memory(device)
     yield _budget(device)
     yield _trial(device)
 
 
-def _memory() -> Finding:
-    now = memory.read()
+def _memory(device: Device) -> Finding:
+    now = memory.for_trials(device.backend)
     shown = (
         f"Memory: {show_size(now.available_bytes)} of {show_size(now.total_bytes)} available, "
         f"{show_size(now.swap_used_bytes)} in swap"
     )
     if now.pressure is not None:
         shown += f", pressure {now.pressure}"
-    if guard.shortage(now):
-        return Finding(Mark.BAD, shown, "no trial will be started; close other programs")
+    if short := guard.shortage(now):
+        return Finding(Mark.BAD, shown, f"{short}: no trial will be started; close other programs")
     return Finding(Mark.GOOD, shown)
 
 
@@ -124,6 +125,8 @@ def _trial(device: Device) -> Finding:
     with tempfile.TemporaryDirectory(prefix="your_ai-") as folder:
         log = TrialLog(Path(folder) / "doctor.log")
         seen = supervise(encode_request(trial.spec), log=log, limits=Limits(deadline=300))
+    if seen.killed is Kill.INTERRUPT:
+        raise KeyboardInterrupt
     outcome = classify(seen, trial.spec.steps)
     shown = f"A real trial of {model.name}: {outcome.kind} in {seen.wall_seconds:.1f} s"
     if outcome.kind is OutcomeKind.PASS:

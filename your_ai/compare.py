@@ -79,16 +79,20 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """``differences`` are in machine, device or versions: what may have changed the rest."""
+    """``differences`` are in machine, device or versions: what may have changed the rest.
+
+    ``lost`` are the models that passed before and of which there is no trial any more.
+    """
 
     pairs: tuple[Pair, ...]
     only_before: tuple[str, ...]
     only_after: tuple[str, ...]
     differences: tuple[str, ...]
+    lost: tuple[str, ...]
 
     def has_regression(self, threshold: float) -> bool:
         """Whether anything became worse by more than the share ``threshold`` and than noise."""
-        return any(pair.regressions(threshold) for pair in self.pairs)
+        return bool(self.lost) or any(pair.regressions(threshold) for pair in self.pairs)
 
 
 def compare(
@@ -114,6 +118,7 @@ def compare(
             tuple(_name(key) for key in old if key not in new),
             tuple(_name(key) for key in new if key not in old),
             tuple(_differences(before, after)),
+            tuple(_lost(before, after)),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{NO_RESULTS}: it lacks {error}.") from error
@@ -126,6 +131,13 @@ def _trials(document: Mapping[str, Any]) -> Iterator[tuple[tuple[Any, ...], Mapp
         for trial in [entry, *(searched["all_results"] if searched else [])]:
             spec = tuple(trial["config"][field] for field in _SPEC)
             yield (trial["model_name"], trial["preset"], *spec), trial
+
+
+def _lost(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    there = {(entry["model_name"], entry["preset"]) for entry in after["results"]}
+    for entry in before["results"]:
+        if entry["success"] and (entry["model_name"], entry["preset"]) not in there:
+            yield entry["preset"]
 
 
 def _name(key: tuple[Any, ...]) -> str:

@@ -29,3 +29,7 @@ class MachineError(YourAIError):
     """This machine, or the installation on it, cannot run trials."""
 
     exit_code = ExitCode.MACHINE
+
+
+class NotStartedError(MachineError):
+    """No worker process could be started, so that nothing was tried."""

@@ -23,7 +23,7 @@ def check_writable(path: Path) -> None:
         target = _target(path)
         if target.is_dir():
             raise UsageError(f"Cannot write {path}: it is a folder; name a file.")
-        if _is_special(target):
+        if is_special(target):
             target.open("ab").close()
         else:
             tempfile.TemporaryFile(dir=target.parent).close()
@@ -44,7 +44,7 @@ def write_atomically(path: Path, content: Iterable[bytes]) -> None:
         OSError: when the disk is full or the folder gone; ``path`` is then as it was.
     """
     path = _target(path)
-    if _is_special(path):
+    if is_special(path):
         with path.open("wb") as file:
             file.writelines(content)
         return
@@ -103,8 +103,9 @@ def _encodable(value: Any) -> Any:
 def _target(path: Path) -> Path:
     # Not Path.resolve, which raises where links go in a circle; and what a pipe's link in /dev
     # says is no path.
-    return path if _is_special(path) else Path(os.path.realpath(path))
+    return path if is_special(path) else Path(os.path.realpath(path))
 
 
-def _is_special(path: Path) -> bool:
+def is_special(path: Path) -> bool:
+    """Whether it is a device, a pipe or a folder: there, and no file to be replaced."""
     return path.exists() and not path.is_file()

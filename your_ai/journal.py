@@ -110,6 +110,10 @@ class Journal:
         begin, self._end = self._end, self._end + len(line)
         return begin, len(line)
 
+    def discard(self) -> None:
+        """Remove the file, to which nothing could be written."""
+        self._path.unlink(missing_ok=True)
+
     def read_at(self, begin: int, length: int) -> Record:
         """The record whose line begins there.
 

@@ -165,9 +165,12 @@ def _read_config(path: Path, name: str) -> dict[str, Any]:
         )
     stored = config.get("quantization")
     if stored is not None and not (
-        isinstance(stored, dict) and {"bits", "group_size"} <= stored.keys()
+        isinstance(stored, dict)
+        and all(type(stored.get(key)) is int and stored[key] > 0 for key in ("bits", "group_size"))
     ):
-        raise UsageError(f"The config.json of {name} has a quantization without bits, group_size.")
+        raise UsageError(
+            f"The config.json of {name} has a quantization without usable bits and group_size."
+        )
     return config
 
 

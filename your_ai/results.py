@@ -13,6 +13,7 @@ import orjson
 from your_ai.errors import UsageError
 from your_ai.files import json_pieces
 from your_ai.optimization import Optimization, optimal_config
+from your_ai.outcome import OutcomeKind
 from your_ai.record import ReadEntry, TrialRecord
 from your_ai.run import Run
 from your_ai.rundir import RESULTS
@@ -35,7 +36,8 @@ class Entry:
     @property
     def is_complete(self) -> bool:
         """Whether nothing of it was cut short."""
-        if self.was_interrupted:
+        skipped = self.record.outcome.kind is OutcomeKind.SKIPPED
+        if self.was_interrupted or not (self.record.is_done or skipped):
             return False
         return self.optimization is None or self.optimization.is_finished
 

@@ -34,12 +34,17 @@ def make_run_dir(asked: Path | None) -> Path:
             raise UsageError(f"{path} holds other files; choose a new folder for --run-dir.")
         # The user's alone; a folder that was there already keeps the rights that they gave it.
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (path / _LOGS).mkdir(mode=0o700, exist_ok=True)
+        make_logs_dir(path)
     except OSError as error:
         problem = f"Cannot make the run directory {path}: {error.strerror}; choose another"
         kind = MachineError if error.errno in (errno.ENOSPC, errno.EDQUOT) else UsageError
         raise kind(f"{problem} --run-dir.") from error
     return path
+
+
+def make_logs_dir(run_dir: Path) -> None:
+    """Make the folder of a run's logs, unless it is there."""
+    (run_dir / _LOGS).mkdir(mode=0o700, exist_ok=True)
 
 
 def runs_dir() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import starmap
@@ -42,23 +43,26 @@ def summaries(runs: Path) -> Iterator[Summary]:
 def to_resume(runs: Path, command: str) -> Path:
     """The folder of the newest run of that command which did not come to its end.
 
-    Where all did it is the newest of them: to resume it is to see its results again.
+    Where all did it is the newest of them: to resume it is to see its results again. One that never
+    began, or cannot be read, is only taken where there is no other.
 
     Raises:
         UsageError: when there is none.
     """
-    newest = None
+    newest = unreadable = None
     for summary in summaries(runs):
-        if summary.run is not None and summary.run.command != command:
-            continue
-        newest = newest or summary.folder
-        if not summary.ended:
-            return summary.folder
-    if newest is None:
+        if summary.run is None:
+            unreadable = unreadable or summary.folder
+        elif summary.run.command == command:
+            newest = newest or summary.folder
+            if not summary.ended:
+                return summary.folder
+    found = newest or unreadable
+    if found is None:
         raise UsageError(
             f"There is no run of `your_ai {command}` in {runs}; give the --run-dir of one."
         )
-    return newest
+    return found
 
 
 def summary_text(summary: Summary) -> str:
@@ -75,7 +79,9 @@ def _typed(option: str, value: str) -> str:
     """An option as one types it."""
     if value in ("on", "off"):
         return option if value == "on" else option.replace("--", "--no-", 1)
-    return value if option == "MODEL" else f"{option} {value}"
+    if option == "--model":
+        return " ".join(f"{option} {shlex.quote(name)}" for name in value.split(","))
+    return shlex.quote(value) if option == "MODEL" else f"{option} {shlex.quote(value)}"
 
 
 def _summary(path: Path) -> Summary:

@@ -11,7 +11,7 @@ from typing import Any
 
 from worker.protocol import Weights, encode_request
 from your_ai import guard, hub, safetensors
-from your_ai.errors import YourAIError
+from your_ai.errors import NotStartedError, YourAIError
 from your_ai.host import memory
 from your_ai.host.boot import boot_id
 from your_ai.host.memory import MachineMemory
@@ -116,13 +116,18 @@ class Session:
         log.discard()  # what an earlier attempt printed says nothing of this one
         self._journal.append(STARTED, {"trial": key, "at": started_at, "boot": self._boot})
         # A worker that cannot be started or killed ends the run: no other may run beside it.
-        seen = supervise(
-            encode_request(trial.spec),
-            log=log,
-            limits=self._limits,
-            must_stop=lambda: interrupts.requested,
-            hear=self._hear,
-        )
+        try:
+            seen = supervise(
+                encode_request(trial.spec),
+                log=log,
+                limits=self._limits,
+                must_stop=lambda: interrupts.requested,
+                hear=self._hear,
+            )
+        except NotStartedError as error:
+            # Or the trial would seem to have been begun, and to have ended its parent.
+            self._record(Ended(trial, Outcome(OutcomeKind.ERROR, str(error)), started_at))
+            raise
         return Ended(trial, classify(seen, trial.spec.steps), started_at, seen, str(log.path))
 
     def _read_memory(self) -> MachineMemory:

@@ -18,7 +18,7 @@ import tenacity
 
 from worker.protocol import EVENTS_FD_FLAG, Event, ProtocolError, decode_event
 from your_ai import guard
-from your_ai.errors import MachineError
+from your_ai.errors import MachineError, NotStartedError
 from your_ai.gauges import Alarm, Gauges
 from your_ai.log import TrialLog
 from your_ai.observation import Kill, Observation
@@ -73,7 +73,8 @@ def supervise(
     event as it arrives.
 
     Raises:
-        MachineError: when no process can be started, or one cannot be killed.
+        NotStartedError: when no process can be started.
+        MachineError: when one cannot be killed.
     """
     read_end, write_end = os.pipe()
     with contextlib.closing(_EventReader(read_end, hear)) as reader:
@@ -117,13 +118,13 @@ def _opened(log: TrialLog) -> BinaryIO:
     try:
         return log.open()
     except OSError as error:
-        raise MachineError(f"Cannot write {log.path}: {error.strerror}.") from error
+        raise NotStartedError(f"Cannot write {log.path}: {error.strerror}.") from error
 
 
 # Starting a process can fail for a moment, on a machine that just gave memory back. A measured
 # outcome is never retried.
 @tenacity.retry(
-    retry=tenacity.retry_if_exception_type(MachineError),
+    retry=tenacity.retry_if_exception_type(NotStartedError),
     stop=tenacity.stop_after_attempt(3),
     wait=tenacity.wait_exponential(max=5),
     reraise=True,
@@ -140,7 +141,7 @@ def _spawn(command: list[str], events: int, log: BinaryIO) -> subprocess.Popen[b
             env=_environment(),
         )
     except OSError as error:
-        raise MachineError(f"Cannot start a worker process: {error}.") from error
+        raise NotStartedError(f"Cannot start a worker process: {error}.") from error
 
 
 def _environment() -> dict[str, str]:

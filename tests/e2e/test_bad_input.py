@@ -109,6 +109,7 @@ CASES: list[tuple[list[str], str]] = [
     ([*TINY, "--timeout", "nan"], "nan is not a time; give a number of seconds above 0"),
     (["--suite", "nonesuch"], "Invalid value for '--suite'"),
     (["--nonesuch"], "No such option"),
+    (["--seq-length", "1" + "0" * 20], "not in the range 8<=x<="),
     (["surplus"], "Name models by --model, as in --model surplus."),
     ([*TINY, "--suite", "smoke"], "--model and --suite exclude each other; give one of them"),
     ([*TINY, *REAL], "smoke-tiny exists only as synthesized weights; leave out --weights"),
@@ -251,3 +252,20 @@ def test_a_folder_with_other_files_is_no_run_directory(tmp_path: Path) -> None:
     assert done.code == 2
     assert "run holds other files; choose a new folder for --run-dir." in done.stderr
     assert [each.name for each in (tmp_path / "run").iterdir()] == ["letter.txt"]
+
+
+@pytest.mark.parametrize(
+    "stored", [{"bits": 4, "group_size": 0}, {"bits": "four", "group_size": 64}, {"bits": 4}]
+)
+@pytest.mark.parametrize("asked", ["benchmark", "recommend"])
+def test_a_quantization_that_is_none(asked: str, stored: dict[str, object], tmp_path: Path) -> None:
+    make_model(tmp_path / "m", quantization=stored)
+    done = your_ai_command(tmp_path, asked, "--model", "m")
+    assert (done.code, done.stdout) == (2, "")
+    assert "quantization without usable bits and group_size" in done.stderr
+
+
+def test_no_percentage_is_nan(tmp_path: Path) -> None:
+    done = your_ai_command(tmp_path, "compare", "a", "b", "--fail-above", "nan")
+    assert done.code == 2
+    assert "nan is not a percentage" in done.stderr

@@ -143,7 +143,7 @@ def test_the_console_tells_the_run(preset: Finished) -> None:
         "Recommended: smoke-tiny (largest model that fits)",
         rule,
         "Results written to out.json",
-        f"Report written to {Path('run/report.html')}",
+        f"Report written to {preset.folder / 'run/report.html'}",
     ]
 
 
@@ -337,3 +337,33 @@ def test_by_default_a_run_is_kept_in_the_users_state(tmp_path: Path) -> None:
     assert f"Results written to {results}" in done.stdout
     assert results.parent.parent.name == "runs"
     check_figures(json.loads(results.read_bytes())["results"][0])
+
+
+def test_what_goes_into_a_pipe_is_one_document(tmp_path: Path) -> None:
+    asked = ["--model", "smoke-tiny", "--model", "smoke-small", *PLAIN]
+    done = benchmark(tmp_path, *asked, "--quiet", "--output", "/dev/stdout")
+    assert done.code == 0, done.stderr
+    assert json.loads(done.stdout) == done.document
+
+
+def test_an_output_whose_folder_is_gone_leaves_the_results_where_they_are_kept(
+    tmp_path: Path,
+) -> None:
+    done = benchmark(tmp_path, "--model", "smoke-tiny", *PLAIN, "--output", "/dev/full")
+    assert done.code == 3
+    kept = tmp_path / "run/results.json"
+    assert done.stderr.endswith(f"; the results are in {kept}.\n")
+    assert f"Report written to {tmp_path / 'run/report.html'}\n" in done.stdout
+    resumed = benchmark(tmp_path, "--resume")
+    assert resumed.code == 3  # to the same output
+    assert "closed" in (tmp_path / "run/journal.jsonl").read_text()
+
+
+def test_a_report_that_cannot_be_made_fails_nothing(tmp_path: Path) -> None:
+    done = benchmark(tmp_path, "--model", "smoke-tiny", *PLAIN)
+    report = tmp_path / "run/report.html"
+    report.unlink()
+    report.mkdir()
+    again = benchmark(tmp_path, "--resume")
+    assert (done.code, again.code) == (0, 0)
+    assert f"No report: Cannot write {report}: it is a folder" in again.stdout

@@ -14,7 +14,7 @@ def test_a_machine_that_can_run_trials(tmp_path: Path) -> None:
     assert (done.code, done.stderr) == (0, ""), done.stdout
     lines = [line for line in done.stdout.splitlines() if not line.startswith("    ")]
     assert [line[2:].partition(" ")[0] for line in lines] == [
-        *("your_ai", "Memory:", "Disk", "Disk", "Device:", "Budget:", "A"),
+        *("your_ai", "Disk", "Disk", "Device:", "Memory:", "Budget:", "A"),
     ]
     assert {line[0] for line in lines} <= {"✓", "!"}
     assert lines[-1].startswith("✓ A real trial of smoke-tiny: pass in ")

@@ -46,7 +46,7 @@ def browser() -> Iterator[Browser]:
 
 
 def test_a_run_says_where_its_report_is(run: Finished, report: Path) -> None:
-    assert f"Report written to {Path('run/report.html')}\n" in run.stdout
+    assert f"Report written to {report}\n" in run.stdout
     assert report.is_file()
 
 

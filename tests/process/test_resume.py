@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -156,7 +157,9 @@ def test_the_last_run_is_resumed_and_listed(tmp_path: Path) -> None:
         parent.kill()
     listed = your_ai_command(tmp_path, "runs", home=tmp_path).stdout
     assert ": ended unexpectedly, can be resumed (1 done, 1 passed)" in listed
-    assert "  benchmark --model smoke-tiny,smoke-small --batch-size 1 --lora-rank 4" in listed
+    assert (
+        "  benchmark --model smoke-tiny --model smoke-small --batch-size 1 --lora-rank 4" in listed
+    )
     done = your_ai_command(tmp_path, "benchmark", "--resume", home=tmp_path)
     assert done.code == 0, done.stdout + done.stderr
     listed = your_ai_command(tmp_path, "runs", home=tmp_path).stdout
@@ -214,3 +217,22 @@ def test_all_of_a_run_is_the_users_alone(finished: Path) -> None:
 def test_results_are_json_that_others_can_read(finished: Path) -> None:
     path = finished / "run" / "results.json"
     assert json.loads(path.read_bytes())["complete"] is True
+
+
+def test_a_trial_that_could_not_be_started_was_not_begun(tmp_path: Path) -> None:
+    """Its log cannot be opened: twice the parent ends with that, then it is run all the same."""
+    with running(tmp_path, "benchmark", *MODELS, "--run-dir", "run") as parent:
+        wait_for(lambda: keys(tmp_path / "run", ENDED), "the first trial's end")
+        parent.kill()
+    logs = tmp_path / "run/logs"
+    shutil.rmtree(logs)
+    for _ in range(2):
+        logs.symlink_to("/proc/self")  # where nothing can be made
+        failed = your_ai_command(
+            tmp_path, "benchmark", "--resume", "--run-dir", "run", home=tmp_path
+        )
+        assert failed.code == 3, failed.stdout
+        logs.unlink()
+    done = your_ai_command(tmp_path, "benchmark", "--resume", "--run-dir", "run", home=tmp_path)
+    assert done.code == 0, done.stdout + done.stderr
+    assert "Crash" not in done.stdout

@@ -155,6 +155,7 @@ def test_as_text() -> None:
         "✗ b (batch=2, rank=64, layers=2, 1024 tokens, 4-bit)",
         "    outcome pass → oom  ← worse",
         "Only in BASE: gone (batch=2, rank=64, layers=2, 1024 tokens, 4-bit)",
+        "No longer there, and it passed: gone  ← worse",
         "2 of 2 trials compared became worse beyond 5% and noise.",
     ]
 
@@ -165,9 +166,10 @@ def test_as_markdown() -> None:
     assert lines[2] == "| trial | outcome | needed | peak | tokens/s |  |"
     assert "| **6.0 GB → 6.6 GB (+10.0%)** |" in lines[4]
     assert "| **pass → oom** | – | – | – | ✗ |" in lines[5]
-    assert lines[-2:] == [
+    assert lines[-3:] == [
         "- Differs: your_ai: 1.0 → 2.0",
         "- Only in BASE: gone (batch=2, rank=64, layers=2, 1024 tokens, 4-bit)",
+        "- No longer there, and it passed: gone  ← worse",
     ]
 
 
@@ -199,3 +201,15 @@ def test_where_only_memory_counts_a_speed_fails_nothing() -> None:
     assert compare(results(trial()), results(trial(peak=8 * GB)), memory_only=True).has_regression(
         0.05
     )
+
+
+def test_a_model_that_passed_and_is_gone_is_a_regression() -> None:
+    before, after = results(trial("a"), trial("b")), results(trial("a"))
+    found = compare(before, after)
+    assert found.lost == ("b",)
+    assert found.has_regression(0.05)
+    assert as_text(found, 0.05).endswith(
+        "No longer there, and it passed: b  ← worse\n1 that passed before are no longer there."
+    )
+    assert not compare(results(trial("a"), failed("b")), after).has_regression(0.05)
+    assert not compare(after, before).has_regression(0.05)

@@ -101,9 +101,9 @@ def test_a_config_may_hold_infinity_as_those_of_mamba_do(tmp_path: Path) -> None
         ({**CONFIG, "vocab_size": True}, "gives no usable vocab_size"),
         ({**CONFIG, "vocab_size": "512"}, "gives no usable vocab_size"),
         ({"model_type": "x", "text_config": "x"}, "gives no usable vocab_size"),
-        ({**CONFIG, "quantization": {}}, "quantization without bits"),
-        ({**CONFIG, "quantization": {"bits": 4}}, "quantization without bits"),
-        ({**CONFIG, "quantization": 4}, "quantization without bits"),
+        ({**CONFIG, "quantization": {}}, "quantization without usable bits"),
+        ({**CONFIG, "quantization": {"bits": 4}}, "quantization without usable bits"),
+        ({**CONFIG, "quantization": 4}, "quantization without usable bits"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -255,7 +255,7 @@ def test_an_id_that_is_not_in_the_cache_and_the_hub_offline(tmp_path: Path) -> N
     assert answer.stderr == ""
 
 
-FACTS = ModelFacts(parameters=1_543_714_304, layers=28, lora_targets=4)
+FACTS = ModelFacts(parameters=1_543_714_304, layers=28, lora_keys=("q", "k", "v", "o"))
 
 
 def test_a_probes_facts_make_a_model_complete() -> None:

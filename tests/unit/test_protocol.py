@@ -28,9 +28,13 @@ from worker.protocol import (
     ProbeAnswer,
     ProbeRequest,
     ProtocolError,
+    Resumed,
+    Saved,
     Started,
     Step,
+    Trained,
     TrialSpec,
+    Validated,
     Weights,
     decode_event,
     decode_probe_request,
@@ -49,10 +53,14 @@ EVENTS: tuple[Event, ...] = (
     Memory(0.5, 123, 456),
     Passed(0.6, 1, 2, 3, 4),
     OverBudget(0.7, Phase.LOAD, 99, planned=True),
+    Resumed(0.8, 100),
+    Validated(0.8, 200, 2.5, 1.5),
+    Saved(0.8, 200),
+    Trained(0.8, 1000, 2000, 512, 2**30),
     Failed(0.8, Phase.LOAD, "RuntimeError", "bad\nmultiline \u2713 text"),
     ProbeAnswer(
         Device(0.9, "cpu", {"device_name": "AMD EPYC"}, {"python": "3.11.7"}),
-        {"a": ModelFacts(1000, 2, 4)},
+        {"a": ModelFacts(1000, 2, ("self_attn.q_proj",))},
         {"b": "Model type nonesuch not supported."},
     ),
 )
@@ -74,6 +82,8 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
     """Whatever a field of this type may hold."""
     if isinstance(hint, UnionType):
         return st.one_of([values(arm) for arm in get_args(hint)])
+    if get_origin(hint) is tuple:
+        return st.lists(values(get_args(hint)[0]), max_size=3).map(tuple)
     if get_origin(hint) is dict:
         return st.dictionaries(st.text(), values(get_args(hint)[1]), max_size=3)
     if hint is Any:
@@ -204,6 +214,8 @@ WRONG: dict[Any, list[Any]] = {
 
 
 def wrong_values(hint: Any) -> list[Any]:
+    if get_origin(hint) is tuple:
+        return [None, 1, "x", [1]]
     if get_origin(hint) is dict:
         inner = get_args(hint)[1]
         inside = [] if inner is Any else [{"key": value} for value in wrong_values(inner)]

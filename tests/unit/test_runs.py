@@ -109,11 +109,15 @@ def test_where_all_came_to_their_end_the_newest_is_shown_again(tmp_path: Path) -
     assert to_resume(tmp_path, "benchmark") == newest
 
 
-def test_one_that_cannot_be_read_is_not_passed_over(tmp_path: Path) -> None:
-    begun(tmp_path, "1", "benchmark")
-    damaged = begun(tmp_path, "2", "benchmark")
-    (damaged / JOURNAL).write_bytes(b"x" * 100 + b"\n")
-    assert to_resume(tmp_path, "benchmark") == damaged
+@pytest.mark.parametrize("content", [b"", b"x" * 100 + b"\n"])
+def test_one_that_never_began_or_is_damaged_stands_in_no_others_way(
+    content: bytes, tmp_path: Path
+) -> None:
+    wanted = begun(tmp_path, "1", "benchmark", complete=False)
+    useless = begun(tmp_path, "2", "benchmark")
+    (useless / JOURNAL).write_bytes(content)
+    assert to_resume(tmp_path, "benchmark") == wanted
+    assert to_resume(tmp_path, "optimize") == useless  # so that its problem is told
 
 
 def test_of_a_command_that_was_never_run_there_is_nothing_to_resume(tmp_path: Path) -> None:
@@ -129,3 +133,9 @@ def test_a_switch_is_shown_as_it_is_typed(value: str, typed: str, tmp_path: Path
     asked = builders.run(arguments={"--model": "a", "--grad-checkpoint": value})
     text = summary_text(summary(tmp_path, (BEGAN, {"run": to_fields(asked)})))
     assert f"benchmark --model a {typed}: " in text
+
+
+def test_models_are_shown_as_they_are_typed(tmp_path: Path) -> None:
+    asked = builders.run(arguments={"--model": "a,my model", "--ranks": "8,16"})
+    text = summary_text(summary(tmp_path, (BEGAN, {"run": to_fields(asked)})))
+    assert "benchmark --model a --model 'my model' --ranks 8,16: " in text

@@ -66,7 +66,8 @@ def command(
     context = click.get_current_context()
     if resume:
         with open_console(quiet=quiet) as console, resumed(context, console) as opened:
-            return _go(opened, console)
+            _go(opened, console)
+        return opened.exit_code()
     check_models(names, suite_name)
     if not optimize and (unused := about_search(arguments)):
         raise UsageError(f"{unused[0]} is about a search; add --optimize.")
@@ -86,7 +87,8 @@ def command(
         console.notes(trial.model for trial in trials if trial.model.is_preset)
         run = new_run(context, host, device, trials, search)
         with begun(context, run, console) as opened:
-            return _go(opened, console)
+            _go(opened, console)
+    return opened.exit_code()
 
 
 def _suite(name: str | None, device: Device, console: Console) -> presets.Suite:
@@ -99,8 +101,8 @@ def _suite(name: str | None, device: Device, console: Console) -> presets.Suite:
     return presets.suite(name or "default")
 
 
-def _go(opened: OpenRun, console: Console) -> ExitCode:
-    """Run the trials, print and write each as it ends; how the command should end."""
+def _go(opened: OpenRun, console: Console) -> None:
+    """Run the trials, print and write each as it ends."""
     run = opened.run
     console.begin(run, opened.done_before)
     for progress in opened.session.trials():
@@ -115,7 +117,6 @@ def _go(opened: OpenRun, console: Console) -> ExitCode:
             break
     written = opened.finish()
     console.end(run, [entry.record for entry in opened.entries], written)
-    return opened.exit_code()
 
 
 def _entry(record: TrialRecord, run: Run) -> Entry:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from your_ai.cli.types import FILE
+from your_ai.cli.types import FILE, Percent
 from your_ai.compare import compare
 from your_ai.errors import ExitCode
 from your_ai.results import load
@@ -19,7 +19,7 @@ from your_ai.show.terminal import say
 @click.argument("new", type=FILE)
 @click.option(
     "--fail-above",
-    type=click.FloatRange(min=0),
+    type=Percent(),
     default=5.0,
     show_default=True,
     metavar="PCT",

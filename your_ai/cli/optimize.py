@@ -51,7 +51,8 @@ def command(
     context = click.get_current_context()
     if resume:
         with open_console(quiet=quiet) as console, resumed(context, console) as opened:
-            return _go(opened, console)
+            _go(opened, console)
+        return opened.exit_code()
     if model is None:
         raise UsageError("Name a model; `your_ai models` lists the presets.")
     if output is not None:
@@ -67,11 +68,12 @@ def command(
         console.notes(trial.model for trial in trials if trial.model.is_preset)
         run = new_run(context, host, device, trials, search)
         with begun(context, run, console) as opened:
-            return _go(opened, console)
+            _go(opened, console)
+    return opened.exit_code()
 
 
-def _go(opened: OpenRun, console: Console) -> ExitCode:
-    """Run the search, print and write each trial as it ends; how the command should end."""
+def _go(opened: OpenRun, console: Console) -> None:
+    """Run the search, print and write each trial as it ends."""
     run = opened.run
     (trial,) = run.trials
     assert run.search is not None
@@ -86,4 +88,3 @@ def _go(opened: OpenRun, console: Console) -> ExitCode:
         opened.write()
         console.candidate_ended(found.records[-1])
     console.end_search(found, opened.finish())
-    return opened.exit_code()

@@ -30,6 +30,7 @@ _AXES = ("batch_sizes", "ranks", "layers")
 _MOST_BATCH = 1024
 _MOST_RANK = 4096
 _MOST_LAYERS = 1024
+_MOST_TOKENS = 2**24
 
 MOST_CONFIGURATIONS = 1000
 """Beyond that a proposal takes a second and more, and nobody means it."""
@@ -78,13 +79,15 @@ CONFIGURATION: Group = (
     ),
     click.option(
         "--lora-layers",
-        type=click.IntRange(1),
+        type=click.IntRange(1, _MOST_LAYERS),
         help=f"Layers with adapters, from the last. [{DEFAULT_LORA_LAYERS}, or all that there are]",
     ),
 )
 TENSORS: Group = (
     click.option(
-        "--seq-length", type=click.IntRange(8), help=f"Tokens a sequence. [{_OURS.seq_length}]"
+        "--seq-length",
+        type=click.IntRange(8, _MOST_TOKENS),
+        help=f"Tokens a sequence. [{_OURS.seq_length}]",
     ),
     click.option(
         "--quantize",

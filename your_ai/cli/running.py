@@ -21,7 +21,7 @@ from your_ai.awake import kept_awake
 from your_ai.cli.options import given
 from your_ai.device import Device, budget_bytes, from_probe
 from your_ai.errors import ExitCode, MachineError, UsageError
-from your_ai.files import check_writable, write_atomically
+from your_ai.files import check_writable, is_special, write_atomically
 from your_ai.host.boot import boot_id
 from your_ai.interrupts import interrupts
 from your_ai.journal import JOURNAL, Journal
@@ -34,7 +34,7 @@ from your_ai.probe import probe_device, probe_models
 from your_ai.report.apart import write_apart
 from your_ai.results import Entry, document
 from your_ai.run import Run, check_same, from_fields, to_fields
-from your_ai.rundir import REPORT, RESULTS, make_run_dir, runs_dir
+from your_ai.rundir import REPORT, RESULTS, make_logs_dir, make_run_dir, runs_dir
 from your_ai.runs import to_resume
 from your_ai.session import Session, now
 from your_ai.show.console import Console
@@ -62,20 +62,25 @@ class OpenRun:
         began = time.monotonic()
         if began < self._next_write:
             return
-        self.write_now()
+        self._write([target for target in self.targets if not is_special(target)])
         ended = time.monotonic()
         self._next_write = ended + (ended - began) / _WRITING_SHARE
 
     def write_now(self) -> None:
         """Write every target that can be; the run goes on without one that cannot."""
+        self._write(self.targets)
+
+    def _write(self, targets: Sequence[Path]) -> None:
         self.unwritten = None
-        for target in self.targets:
+        written: list[Path] = []
+        for target in targets:
             try:
                 write_atomically(target, document(self.run, self.entries, self.session.entry))
             except OSError as error:
-                self.unwritten = (
-                    f"Cannot write {target}: {error.strerror}; what was written before is intact."
-                )
+                kept = f"the results are in {written[0]}" if written else "its last state is intact"
+                self.unwritten = f"Cannot write {target}: {error.strerror}; {kept}."
+            else:
+                written.append(target)
 
     def finish(self) -> list[str]:
         """Write the results for the last time, and the report; the user is told of what is there.
@@ -83,15 +88,10 @@ class OpenRun:
         The report is made in a process of its own: it holds all timelines of a long night at once.
         """
         self.write_now()
-        if self.unwritten:
-            return []
-        told = [f"Results written to {self.targets[-1]}"]
+        told = [] if self.unwritten else [f"Results written to {self.targets[-1]}"]
         report = Path(self.run.run_dir) / REPORT
         problem = write_apart(self.targets[0], report)
-        if problem is None:
-            told.append(f"Report written to {report}")
-        else:
-            self.unwritten = f"{problem} The results are intact."
+        told.append(f"No report: {problem}" if problem else f"Report written to {report}")
         if not self.is_complete:
             told.append(f"Not at its end; go on with: {self._resuming()}")
         return told
@@ -175,7 +175,7 @@ def new_run(
         deadline=asked["timeout"],
         keep_going=asked.get("keep_going", False),
         started_at=now(),
-        run_dir=str(make_run_dir(asked["run_dir"])),
+        run_dir=str(make_run_dir(asked["run_dir"]).absolute()),
         output=None if output is None else str(output.absolute()),
         version=__version__,
     )
@@ -195,7 +195,11 @@ def begun(context: click.Context, run: Run, console: Console) -> Iterator[OpenRu
                 f"{run.run_dir} holds another run; add --resume to go on with it, or choose "
                 "another --run-dir."
             )
-        journal.append(BEGAN, {**_here(), "run": to_fields(run)})
+        try:
+            journal.append(BEGAN, {**_here(), "run": to_fields(run)})
+        except MachineError as error:
+            journal.discard()  # a run that never began is none to go on with
+            raise MachineError(str(error).partition(" What was measured")[0]) from error
         yield from _under_way(run, journal, NOTHING, context.params["output"], console)
 
 
@@ -207,8 +211,6 @@ def resumed(context: click.Context, console: Console) -> Iterator[OpenRun]:
         UsageError: when there is none, it is under way or damaged, or it was begun otherwise.
         MachineError: when its journal cannot be written, or MLX does not work.
     """
-    if context.params["output"] is not None:
-        check_writable(context.params["output"])
     folder = context.params["run_dir"] or to_resume(runs_dir(), str(context.command.name))
     if not os.path.isfile(folder / JOURNAL):  # noqa: PTH113 - Path raises where a name is too long
         raise UsageError(f"{folder} holds no run to resume; `your_ai runs` lists those kept.")
@@ -217,7 +219,7 @@ def resumed(context: click.Context, console: Console) -> Iterator[OpenRun]:
         first = next(records, None)
         if first is None:
             raise UsageError(f"The run in {folder} never began; start it without --resume.")
-        run = replace(from_fields(first[0].fields["run"]), run_dir=str(folder))
+        run = replace(from_fields(first[0].fields["run"]), run_dir=str(folder.absolute()))
         past = past_of(records)
         if run.command != context.command.name:
             raise UsageError(
@@ -225,8 +227,11 @@ def resumed(context: click.Context, console: Console) -> Iterator[OpenRun]:
                 f"`your_ai {run.command} --resume --run-dir {folder}`."
             )
         check_same(run, given(context), from_probe(probe_device(), describe()), __version__)
-        journal.append(RESUMED, _here())
         output = context.params["output"] or run.output
+        if output is not None:
+            check_writable(Path(output))
+        make_logs_dir(folder)
+        journal.append(RESUMED, _here())
         yield from _under_way(run, journal, past, output, console)
 
 

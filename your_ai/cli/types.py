@@ -52,6 +52,24 @@ class Sizes(click.ParamType[tuple[int, ...]]):
         return sizes
 
 
+class Percent(click.FloatRange):
+    """A share in percent: 0 or more, and a number."""
+
+    name = "PCT"
+
+    def __init__(self) -> None:
+        super().__init__(min=0)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number; nan, which every comparison passes, is none."""
+        share: float = super().convert(value, param, ctx)
+        if math.isnan(share):
+            self.fail("nan is not a percentage; give a number such as 5.", param, ctx)
+        return share
+
+
 class Seconds(click.FloatRange):
     """A time limit: above 0, and a number, which nan is not though it passes every comparison."""
 

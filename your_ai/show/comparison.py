@@ -48,6 +48,7 @@ def as_json(comparison: Comparison, threshold: float) -> str:
         "differences": comparison.differences,
         "only_in_base": comparison.only_before,
         "only_in_new": comparison.only_after,
+        "lost": comparison.lost,
         "trials": [
             {
                 "trial": pair.name,
@@ -121,11 +122,14 @@ def _unpaired(comparison: Comparison) -> list[str]:
     return [
         *(f"Only in BASE: {name}" for name in comparison.only_before),
         *(f"Only in NEW: {name}" for name in comparison.only_after),
+        *(f"No longer there, and it passed: {name}  ← worse" for name in comparison.lost),
     ]
 
 
 def _verdict(comparison: Comparison, threshold: float) -> str:
     worse = sum(bool(pair.regressions(threshold)) for pair in comparison.pairs)
+    if comparison.lost and not worse:
+        return f"{len(comparison.lost)} that passed before are no longer there."
     compared = f"{len(comparison.pairs)} trial{'' if len(comparison.pairs) == 1 else 's'} compared"
     if not worse:
         return f"No regression beyond {threshold:.0%} and noise ({compared})."
