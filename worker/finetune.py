@@ -112,6 +112,7 @@ def _train(spec: TrainingSpec, events: EventPipe) -> Trained:
             training_callback=course,
         )
         course.finish()
+        course.save()
     mx.synchronize()
     return Trained(
         events.now(), course.iteration, course.samples, course.longest, mx.get_peak_memory()
@@ -160,7 +161,7 @@ class Course:
             self._began = time.perf_counter()
             yield from self._split(batch)
             self.finish()
-            self._save()
+            self.save()
 
     def on_train_loss_report(self, info: dict[str, Any]) -> None:
         """Mlx-lm's callback after each step."""
@@ -254,7 +255,8 @@ class Course:
         seconds = time.perf_counter() - began
         self._events.send(Validated(self._events.now(), coming, float(loss), seconds))
 
-    def _save(self) -> None:
+    def save(self) -> None:
+        """Write a checkpoint, if one is due."""
         from worker.checkpoint import Place, numpy_state, random_key, save
 
         spec = self._spec

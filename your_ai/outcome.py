@@ -11,7 +11,7 @@ import signal
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from worker.protocol import Failed, OverBudget, Passed, Phase
+from worker.protocol import Failed, OverBudget, Passed, Phase, Trained
 from your_ai.observation import Kill, Observation
 from your_ai.units import show_size
 
@@ -155,6 +155,9 @@ def _by_last_word(seen: Observation, steps: int) -> Outcome:
     final = seen.final
     if isinstance(final, Passed):
         return _passed(seen, steps)
+    if isinstance(final, Trained):
+        evidence = f"{final.iterations} iterations done, synchronized, losses finite"
+        return Outcome(OutcomeKind.PASS, "every iteration was done", evidence=evidence)
     if isinstance(final, OverBudget):
         return _over_budget(final)
     assert isinstance(final, Failed)

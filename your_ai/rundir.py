@@ -12,6 +12,7 @@ from your_ai.journal import JOURNAL
 
 RESULTS = "results.json"
 REPORT = "report.html"
+TRAINING = "training.json"
 _LOGS = "logs"
 
 

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import starmap
 from pathlib import Path
+from typing import Any
 
 from your_ai import journal
 from your_ai.errors import UsageError
 from your_ai.journal import JOURNAL
 from your_ai.outcome import OutcomeKind
 from your_ai.past import BEGAN, CLOSED, ENDED
-from your_ai.run import Run, from_fields
 
 _COMPLETE = "complete"
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """What a run was started with."""
+
+    command: str
+    arguments: dict[str, str]
+    started_at: str
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
-    """One run. ``state`` is for people to read; ``run`` is ``None`` where it cannot be read.
+    """One run. ``state`` is for people to read; ``asked`` is ``None`` where it cannot be read.
 
     ``ended`` says that nothing of it is left to do. ``done`` counts the trials that ended,
     ``passed`` those of them that passed.
@@ -28,7 +37,7 @@ class Summary:
 
     folder: Path
     state: str
-    run: Run | None
+    asked: Asked | None
     ended: bool
     done: int
     passed: int
@@ -51,9 +60,9 @@ def to_resume(runs: Path, command: str) -> Path:
     """
     newest = unreadable = None
     for summary in summaries(runs):
-        if summary.run is None:
+        if summary.asked is None:
             unreadable = unreadable or summary.folder
-        elif summary.run.command == command:
+        elif summary.asked.command == command:
             newest = newest or summary.folder
             if not summary.ended:
                 return summary.folder
@@ -67,12 +76,12 @@ def to_resume(runs: Path, command: str) -> Path:
 
 def summary_text(summary: Summary) -> str:
     """Two lines for people to read."""
-    if summary.run is None:
+    if summary.asked is None:
         return f"{summary.folder.name}: {summary.state}\n    {summary.folder}"
-    run = summary.run
+    run = summary.asked
     asked = " ".join([run.command, *starmap(_typed, run.arguments.items())])
-    figures = f"{summary.done} done, {summary.passed} passed"
-    return f"{run.started_at}  {asked}: {summary.state} ({figures})\n    {summary.folder}"
+    figures = f" ({summary.done} done, {summary.passed} passed)" if run.command != "train" else ""
+    return f"{run.started_at}  {asked}: {summary.state}{figures}\n    {summary.folder}"
 
 
 def _typed(option: str, value: str) -> str:
@@ -84,23 +93,28 @@ def _typed(option: str, value: str) -> str:
     return shlex.quote(value) if option == "MODEL" else f"{option} {shlex.quote(value)}"
 
 
+def _asked(fields: Mapping[str, Any]) -> Asked:
+    begun = fields.get("run") or fields["training"]
+    return Asked(begun["command"], begun["arguments"], begun["started_at"])
+
+
 def _summary(path: Path) -> Summary:
-    run: Run | None = None
+    asked: Asked | None = None
     kinds: dict[str, str] = {}
     state = "never began"
     try:
         for record in journal.read(path):
             state = "ended unexpectedly, can be resumed"
             if record.kind == BEGAN:
-                run = from_fields(record.fields["run"])
+                asked = _asked(record.fields)
             elif record.kind == ENDED:
                 kinds[record.fields["trial"]] = record.fields["entry"]["outcome"]
             elif record.kind == CLOSED:
                 state = _COMPLETE if record.fields["complete"] else "interrupted, can be resumed"
         if journal.is_open(path):
             state = "under way"
-    except (UsageError, OSError) as error:
+    except (UsageError, OSError, KeyError) as error:
         state = str(error)
     passed = sum(kind == OutcomeKind.PASS for kind in kinds.values())
     done = len(kinds) - sum(kind == OutcomeKind.INTERRUPTED for kind in kinds.values())
-    return Summary(path.parent, state, run, state == _COMPLETE, done, passed)
+    return Summary(path.parent, state, asked, state == _COMPLETE, done, passed)

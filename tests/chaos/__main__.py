@@ -12,6 +12,7 @@ from tests.chaos.disk import disk
 from tests.chaos.kills import kills
 from tests.chaos.report import Report
 from tests.chaos.soak import soak
+from tests.chaos.training import training
 
 PARTS: dict[str, tuple[Callable[[int], Report], int]] = {
     "kills": (kills, 500),
@@ -19,6 +20,7 @@ PARTS: dict[str, tuple[Callable[[int], Report], int]] = {
     "deaths": (deaths, 100),
     "disk": (disk, 1),
     "soak": (soak, 1000),
+    "training": (training, 20),
 }
 """Each with its usual number: how often, or for ``damage`` and ``disk`` every how manieth place."""
 

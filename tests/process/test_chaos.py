@@ -12,10 +12,12 @@ from tests.chaos.disk import disk
 from tests.chaos.kills import kills
 from tests.chaos.report import Report
 from tests.chaos.soak import soak
+from tests.chaos.training import training
 
 
 @pytest.mark.parametrize(
-    ("part", "number"), [(kills, 4), (damage, 20), (deaths, 1), (disk, 24), (soak, 28)]
+    ("part", "number"),
+    [(kills, 4), (damage, 20), (deaths, 1), (disk, 24), (soak, 28), (training, 2)],
 )
 def test_nothing_breaks(part: Callable[[int], Report], number: int) -> None:
     report = part(number)

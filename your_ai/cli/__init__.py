@@ -20,6 +20,7 @@ _COMMANDS = {
     "models": "List the presets, and which of their weights are here already.",
     "doctor": "Look at all that a run depends on, with a real trial of a few seconds.",
     "compare": "Tell what became worse between two results files.",
+    "train": "Train LoRA adapters as the results recommend, through OOMs and crashes.",
     "report": "Show a results file as a table, or as a page with charts.",
     "runs": "List the runs kept on this machine, and which can be resumed.",
     "recommend": "Say at once which models should fit, from estimates and earlier measurements.",

@@ -103,7 +103,7 @@ class OpenRun:
         return ended and all(entry.is_complete for entry in self.entries)
 
     def _resuming(self) -> str:
-        words = [_program(), self.run.command, "--resume"]
+        words = [program(), self.run.command, "--resume"]
         if Path(self.run.run_dir).parent != runs_dir():
             words += ["--run-dir", self.run.run_dir]
         return shlex.join(words)
@@ -249,7 +249,7 @@ def _under_way(
     journal.append(CLOSED, {"at": now(), "complete": opened.is_complete})
 
 
-def _program() -> str:
+def program() -> str:
     """What to type for your_ai: it need not be on the PATH, as in a checkout."""
     started = Path(sys.argv[0])
     if started.name != "your_ai" or shutil.which("your_ai") == str(started):

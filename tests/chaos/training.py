@@ -1,0 +1,189 @@
+"""A training whose parent is killed at random steps, and whose worker runs out of memory."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.cgroups import MIB, MemoryCgroup, memory_cgroup
+from tests.chaos.report import Report
+from tests.e2e.command import ROOT, YOUR_AI, environment, your_ai_command
+from your_ai.journal import JOURNAL
+
+ITERS = 40
+ASKED = [
+    *("--iters", str(ITERS), "--save-every", "5", "--steps-per-eval", "10", "--val-batches", "1"),
+    *("--learning-rate", "1e-3", "--steps-per-report", "1"),
+]
+CLOSE = 1e-3
+_MOST_SECONDS = 120.0
+
+GREEDY = "import time; held = b'x' * 2**28; time.sleep(600)"
+"""A neighbour that wants 256 MB: the kernel then kills the worker, which offers itself."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """A folder with a model of real weights, data, and the results of its benchmark."""
+
+    folder: Path
+
+    def train(self, name: str, *more: str) -> list[str]:
+        """The arguments of a training with this name."""
+        own = ["--run-dir", name, "--adapter-path", f"{name}-adapters"]
+        return ["train", "--from", "results.json", "--data", "data", *ASKED, *own, *more]
+
+    def run(self, *arguments: str) -> None:
+        """Run a command that must do well."""
+        done = your_ai_command(self.folder, *arguments, home=self.folder / "home")
+        if done.code != 0:
+            raise SystemExit(f"{arguments}: {done.stdout}{done.stderr}")
+
+    def record(self, name: str) -> dict[str, Any]:
+        """What a training has left."""
+        content: dict[str, Any] = json.loads((self.folder / name / "training.json").read_bytes())
+        return content
+
+    def start(self, arguments: list[str], box: MemoryCgroup | None = None) -> subprocess.Popen[str]:
+        """Begin a command, in a memory cgroup if one is given."""
+        command = [*YOUR_AI, *arguments]
+        return subprocess.Popen(
+            command if box is None else box.command(command),
+            cwd=self.folder,
+            env=environment(self.folder / "home"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def iteration(self, name: str) -> int:
+        """The last iteration that a training's journal speaks of."""
+        with contextlib.suppress(OSError):
+            text = (self.folder / name / JOURNAL).read_text(errors="replace")
+            found = re.findall(r'"kind":"reported".*?"iteration":(\d+)', text)
+            return int(found[-1]) if found else 0
+        return 0
+
+
+def prepare(folder: Path) -> Course:
+    """Make the model and the data, and measure it."""
+    subprocess.run(
+        [sys.executable, ROOT / "scripts/make_model.py", folder, "--seq-length", "32"],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    course = Course(folder)
+    spec = ["--seq-length", "32", "--batch-size", "4", "--lora-rank", "8", "--quantize", "none"]
+    course.run(
+        *("benchmark", "--model", str(folder / "model"), "--weights", "real", *spec),
+        *("--output", "results.json", "--run-dir", "measured"),
+    )
+    return course
+
+
+def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
+    """Wait until it holds, or the process has ended."""
+    until = time.monotonic() + _MOST_SECONDS
+    while not condition() and process.poll() is None:
+        if time.monotonic() > until:
+            process.kill()
+            raise SystemExit(f"waited in vain: {process.communicate()[0]}")
+        time.sleep(0.01)
+
+
+def killed(course: Course, name: str, at: int) -> dict[str, Any]:
+    """The record of a training whose parent was killed at an iteration, and resumed."""
+    process = course.start(course.train(name))
+    wait_for(lambda: course.iteration(name) >= at, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    course.run("train", "--resume", "--run-dir", name)
+    return course.record(name)
+
+
+def starved(course: Course, name: str) -> dict[str, Any]:
+    """The record of a training whose memory is taken away half way, until its worker is killed."""
+    with memory_cgroup(4096 * MIB) as box:
+        process = course.start(course.train(name), box)
+        wait_for(lambda: course.iteration(name) >= ITERS // 2, process)
+        before = _kills(box)
+        _set_limit(box, _used(box) + 32 * MIB)
+        with subprocess.Popen(box.command([sys.executable, "-c", GREEDY])) as greedy:
+            wait_for(lambda: _kills(box) > before, process)
+            greedy.kill()
+        _set_limit(box, 4096 * MIB)
+        output, _ = process.communicate(timeout=_MOST_SECONDS)
+        if process.returncode != 0:
+            raise SystemExit(output)
+    return course.record(name)
+
+
+def training(number: int = 20) -> Report:
+    """Kill parents and workers; hold what comes out against an undisturbed training."""
+    draw = random.Random(number)
+    failures: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="chaos-") as name:
+        course = prepare(Path(name))
+        course.run(*course.train("undisturbed"))
+        wanted = course.record("undisturbed")
+        worst = 0.0
+        for n in range(number):
+            at = draw.randrange(1, ITERS)
+            found = killed(course, f"killed-{n}", at)
+            off = _off(found, wanted)
+            worst = max(worst, off)
+            if off > CLOSE or found["samples"] != wanted["samples"]:
+                failures.append(f"killed at {at}: losses off by {off}")
+        ooms = max(1, number // 4)
+        for n in range(ooms):
+            found = starved(course, f"starved-{n}")
+            if (found["outcome"], found["samples"]) != ("pass", wanted["samples"]):
+                failures.append(f"out of memory: {found['outcome']}, {found['samples']} samples")
+            if [each["outcome"] for each in found["failures"]] != ["oom"]:
+                failures.append(f"out of memory: {found['failures']}")
+    figures = {
+        "parents killed at a random iteration, and resumed": number,
+        "largest difference of any iteration's loss from an undisturbed training's": worst,
+        "workers killed for memory half way": ooms,
+        "other losses, other numbers of samples, or not ended": len(failures),
+    }
+    return Report("A training", figures, failures)
+
+
+def _off(found: dict[str, Any], wanted: dict[str, Any]) -> float:
+    """By how much the losses differ at most; infinity where they are not of the same iterations."""
+    ours: dict[int, float] = dict(found["losses"])
+    theirs: dict[int, float] = dict(wanted["losses"])
+    if ours.keys() != theirs.keys():
+        return float("inf")
+    return max(abs(ours[iteration] - theirs[iteration]) for iteration in ours)
+
+
+def _kills(box: MemoryCgroup) -> int:
+    found = re.search(r"oom_kill (\d+)", box.counter.read_text())
+    return int(found[1]) if found else 0
+
+
+def _used(box: MemoryCgroup) -> int:
+    name = "memory.usage_in_bytes" if box.version == 1 else "memory.current"
+    return int((box.directory / name).read_text())
+
+
+def _set_limit(box: MemoryCgroup, nbytes: int) -> None:
+    names = ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"]
+    if box.version == 2:
+        names = ["memory.max"]
+    for name in names * 2:  # the second may not be below the first, whichever way they go
+        with contextlib.suppress(OSError):
+            (box.directory / name).write_text(str(nbytes))

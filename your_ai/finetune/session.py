@@ -1,0 +1,145 @@
+"""The loop over a training's attempts: supervise, record, and go on with less memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+from worker.protocol import (
+    TRAIN_FLAG,
+    Event,
+    Resumed,
+    Saved,
+    Step,
+    Validated,
+    encode_request,
+)
+from your_ai import guard
+from your_ai.finetune.progress import (
+    FAILED,
+    REPORTED,
+    SAVED,
+    STARTED,
+    VALIDATED,
+    Progress,
+    Report,
+    report_on,
+)
+from your_ai.finetune.training import Setting, Training
+from your_ai.host import memory
+from your_ai.host.memory import MachineMemory
+from your_ai.interrupts import interrupts
+from your_ai.journal import Journal
+from your_ai.log import TrialLog
+from your_ai.outcome import Outcome, OutcomeKind, classify
+from your_ai.session import now
+from your_ai.supervisor import Limits, supervise
+
+_AGAIN = (OutcomeKind.OOM, OutcomeKind.CRASH, OutcomeKind.TIMEOUT)
+"""After these less memory may help; any other failure would come again."""
+
+
+class Listener(Protocol):
+    """Who is told how a training goes."""
+
+    def hear(self, event: Event) -> None:
+        """An event as the worker reports it."""
+
+    def reported(self, report: Report) -> None:
+        """Some iterations were done."""
+
+    def validated(self, event: Validated) -> None:
+        """The validation set was looked at."""
+
+    def attempt(self, setting: Setting, done: int) -> None:
+        """A worker is about to be started, behind so many iterations."""
+
+    def restarting(self, outcome: Outcome, setting: Setting, done: int) -> None:
+        """An attempt failed, and is begun again with that setting behind ``done`` iterations."""
+
+
+class TrainingSession:
+    """Runs the worker until the training is done, or there is no sense in trying again."""
+
+    def __init__(
+        self, training: Training, journal: Journal, progress: Progress, listener: Listener
+    ) -> None:
+        self._training = training
+        self._journal = journal
+        self.progress = progress
+        self._listener = listener
+        self._steps: list[Step] = []
+        self._memory = self._read_memory()
+
+    def run(self) -> Outcome:
+        """How it ended at last.
+
+        Raises:
+            MachineError: when the journal cannot be written, the machine is short of memory, or no
+                worker can be started.
+        """
+        while True:
+            setting = self.progress.setting
+            outcome = self._attempt(setting)
+            if outcome.kind not in _AGAIN or interrupts.requested:
+                return outcome
+            smaller = self._training.smaller(setting)
+            self._record(FAILED, {**asdict(setting), "outcome": outcome.kind, **_why(outcome)})
+            if smaller is None or len(self.progress.failures) > self._training.restarts:
+                return outcome
+            self._listener.restarting(outcome, smaller, self.progress.saved)
+            self._next = smaller
+
+    _next: Setting | None = None
+
+    def _attempt(self, before: Setting) -> Outcome:
+        setting, self._next = self._next or before, None
+        self._memory = guard.wait_for_memory(
+            self._memory, lambda: interrupts.requested, self._read_memory
+        )
+        spec = self._training.with_setting(setting, restart=self.progress.has_begun)
+        self._record(STARTED, {"at": now(), **asdict(setting)})
+        self._listener.attempt(setting, self.progress.saved)
+        self._steps = []
+        folder = Path(self._training.run_dir) / "logs"
+        seen = supervise(
+            encode_request(spec),
+            log=TrialLog(folder / f"attempt-{len(self.progress.failures) + 1}.log"),
+            limits=Limits(deadline=math.inf),
+            arguments=[TRAIN_FLAG],
+            must_stop=lambda: interrupts.requested,
+            hear=self._hear,
+        )
+        return classify(seen, spec.iters)
+
+    def _hear(self, event: Event) -> None:
+        self._listener.hear(event)
+        match event:
+            case Step():
+                self._steps.append(event)
+                is_due = event.index % self._training.steps_per_report == 0
+                if is_due or event.index == self._training.spec.iters:
+                    report, self._steps = report_on(self._steps), []
+                    self._record(REPORTED, asdict(report))
+                    self._listener.reported(report)
+            case Resumed():
+                self._steps = []
+            case Validated():
+                self._record(VALIDATED, {"iteration": event.iteration, "loss": event.loss})
+                self._listener.validated(event)
+            case Saved():
+                self._record(SAVED, {"iteration": event.iteration})
+
+    def _record(self, kind: str, fields: Mapping[str, Any]) -> None:
+        self._journal.append(kind, dict(fields))
+        self.progress = self.progress.after(kind, fields)
+
+    def _read_memory(self) -> MachineMemory:
+        return memory.for_trials(self._training.device.backend)
+
+
+def _why(outcome: Outcome) -> dict[str, str]:
+    return {"reason": outcome.reason, "evidence": outcome.evidence}
