@@ -48,6 +48,42 @@ def make_model(folder: Path, *, hidden: int = 128, layers: int = 4, seed: int = 
     return folder
 
 
+def make_preset(folder: Path, name: str) -> Path:
+    """Write a model of a preset's size, with synthesized 4-bit weights, to ``folder``, returned."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+    from mlx_lm.utils import make_shards
+
+    from worker import weights
+    from worker.protocol import ModelSource, Quantization, TrialSpec, Weights
+    from your_ai import presets
+
+    folder.mkdir(parents=True)
+    config = presets.all_presets()[name].config
+    spec = TrialSpec(
+        model=ModelSource(config),
+        weights=Weights.SYNTHETIC,
+        quantization=Quantization(4),
+        batch_size=1,
+        lora_rank=1,
+        lora_layers=1,
+        seq_length=8,
+        steps=1,
+        grad_checkpoint=True,
+        budget_bytes=2**62,
+    )
+    model = weights.plan(spec)
+    weights.materialize(model, synthesize=True, after_each=lambda: None)
+    shards = make_shards(dict(tree_flatten(model.parameters())))
+    for number, shard in enumerate(shards, start=1):
+        file = folder / f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        mx.save_safetensors(str(file), shard, {"format": "mlx"})
+    stored = {**config, "quantization": {"bits": 4, "group_size": 64}}
+    (folder / "config.json").write_text(json.dumps(stored))
+    _make_tokenizer(folder)
+    return folder
+
+
 def quantize(folder: Path, target: Path, bits: int) -> Path:
     """Convert the model in ``folder`` with ``mlx_lm.convert``, as a user would, to ``target``."""
     options = ["--hf-path", str(folder), "--mlx-path", str(target), "-q", "--q-bits", str(bits)]
