@@ -37,12 +37,15 @@ def _smaller(trial: Trial, seen: Observation) -> str:
     """The first change that should make it fit, as the estimate tells from what it took now."""
     backend = seen.device.backend if seen.device else "cuda"
     try:
-        # It needs more than the budget, whatever the estimate says.
-        least = estimate(trial.spec, backend).needed_bytes
-        off = max(1.0, trial.spec.budget_bytes / least)
-        margin = 1 + error_share(trial.spec.model.config, backend) / 2
+        now, budget = estimate(trial.spec, backend), trial.spec.budget_bytes
+        # It needs more than the budget, whatever the estimate says; its weights are counted.
+        working = now.needed_bytes - now.resident_bytes
+        off = max(1.0, (budget - now.resident_bytes) / working)
+        margin = 1 + error_share(trial.spec.model.config, backend)
         for changed, options in _changes(trial):
-            if estimate(changed, backend).needed_bytes * off * margin <= trial.spec.budget_bytes:
+            then = estimate(changed, backend)
+            above = (then.needed_bytes - then.resident_bytes) * off * margin
+            if then.resident_bytes + above <= budget:
                 return f"{options} should fit"
     except UsageError:  # of no architecture that can be estimated
         return f"`your_ai optimize {trial.model.name}` looks for what fits"

@@ -21,6 +21,7 @@ from tests.e2e.command import YOUR_AI, Finished, environment, your_ai_command
 from your_ai import journal
 from your_ai.journal import JOURNAL, Record
 from your_ai.past import ENDED, STARTED
+from your_ai.record import is_done
 
 MARK = "YOUR_AI_CHAOS"
 """An environment variable by which all that a run has started is found again."""
@@ -52,7 +53,8 @@ class Folder:
 
     def ended(self) -> dict[str, Any]:
         """The entries of the trials that are done, by their keys."""
-        return {r.fields["trial"]: r.fields["entry"] for r in self.records() if r.kind == ENDED}
+        ended = [record.fields for record in self.records() if record.kind == ENDED]
+        return {each["trial"]: each["entry"] for each in ended if is_done(each["entry"])}
 
     def starts(self, key: str) -> int:
         return self.keys(STARTED).count(key)

@@ -252,8 +252,8 @@ def _rule(scale: _Scale, nbytes: int, label: str, axis: str) -> Spec:
     """A dashed line across the chart at ``nbytes`` on ``axis``, and what it is."""
     encoding = {axis: {"field": "size", "type": "quantitative"}}
     upright = axis == "x"
-    text = {"align": "right", "dx": -4, "baseline": "top" if upright else "bottom"}
-    place: Spec = {"y": {"value": 4}} if upright else {"x": {"value": "width"}}
+    text = {"align": "right", "dx": -4, "baseline": "bottom"}
+    place: Spec = {"y": {"value": -3}} if upright else {"x": {"value": "width"}}
     return {
         "data": {"values": [{"size": scale.of(nbytes), "label": f"{label} {show_size(nbytes)}"}]},
         "layer": [
