@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from your_ai.device import Device
 from your_ai.machine import Machine
 from your_ai.outcome import OutcomeKind
 from your_ai.plan import TrainingOptions, Trial
-from your_ai.rundir import RESULTS
+from your_ai.rundir import RESULTS, TRAINING
 
 # Reading must stay a matter of a moment: orjson takes 0.2 s for so many bytes. A trial's results
 # are 0.1 MB at most, so that a search of all five presets has some 6.
@@ -37,7 +37,8 @@ class Measurement:
 
     ``training`` is what it trained with, as `training_of` tells it. ``parameters`` the model had
     then. ``needed_bytes`` is ``None`` for a trial that was over budget: it needs more than
-    ``budget_bytes``. ``peak_bytes``, under that budget, is known only of a pass.
+    ``budget_bytes``, or was a real training, for which ``enough_bytes`` did. ``peak_bytes``, under
+    that budget, is known only of a pass.
     """
 
     model_name: str
@@ -48,12 +49,14 @@ class Measurement:
     needed_bytes: int | None
     peak_bytes: int | None
     budget_bytes: int
+    enough_bytes: int | None = None
 
     @property
     def key(self) -> tuple[object, ...]:
         """What two measurements have in common of which the newer one takes the other's place."""
         refused = self.budget_bytes if self.needed_bytes is None else None
-        return self.model_name, self.training, self.backend, refused
+        is_training = self.enough_bytes is not None
+        return self.model_name, self.training, self.backend, refused, is_training
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,10 @@ def read(runs: Path, machine: Machine, versions: Mapping[str, str]) -> History:
             newest, seen_at = device, str(document.get("started_at", ""))
         if any(device.versions.get(name) != version for name, version in versions.items()):
             continue
-        for measurement in _measurements(document, device.backend):
+        for measurement in [
+            *_measurements(document, device.backend),
+            *_trained(document, device.backend),
+        ]:
             found.setdefault(measurement.key, measurement)
     return History(newest, seen_at, tuple(found.values()))
 
@@ -109,24 +115,24 @@ def training_of(trial: Trial) -> TrainingOptions:
 
 
 def _documents(runs: Path) -> Iterator[dict[str, Any]]:
-    """The newest runs' results, newest first: a run's folder is named for when it began."""
+    """The newest runs' results and trainings, newest first: a folder's name is when it began."""
     try:
         newest = sorted((folder.name for folder in runs.iterdir()), reverse=True)[:_MOST_RUNS]
     except OSError:
         return
     left = _MOST_BYTES
     for name in newest:
-        path = runs / name / RESULTS
-        try:
-            status = path.stat()
-            if not stat.S_ISREG(status.st_mode) or status.st_size > left:
+        for path in (runs / name / RESULTS, runs / name / TRAINING):
+            try:
+                status = path.stat()
+                if not stat.S_ISREG(status.st_mode) or status.st_size > left:
+                    continue
+                left -= status.st_size
+                document = orjson.loads(path.read_bytes())
+            except (OSError, orjson.JSONDecodeError):
                 continue
-            left -= status.st_size
-            document = orjson.loads(path.read_bytes())
-        except (OSError, orjson.JSONDecodeError):
-            continue
-        if isinstance(document, dict):
-            yield document
+            if isinstance(document, dict):
+                yield document
 
 
 def _device(document: Mapping[str, Any], machine: Machine) -> Device | None:
@@ -192,6 +198,30 @@ def _measurement(entry: Mapping[str, Any], backend: str) -> Measurement | None:
         peak_bytes=None if peak is None else _count(peak),
         budget_bytes=_count(config["budget_bytes"]),
     )
+
+
+def _trained(document: Mapping[str, Any], backend: str) -> Iterator[Measurement]:
+    """What a real training tells, if whole batches of full length went through it.
+
+    Real weights take the memory of synthesized ones, for which is asked by default.
+    """
+    try:
+        config, setting = document["config"], document["setting"]
+        if document["longest_tokens"] < config["seq_length"] or setting["parts"] != 1:
+            return
+        yield Measurement(
+            model_name=str(document["model_name"]),
+            training=replace(_training(config), weights=Weights.SYNTHETIC),
+            backend=backend,
+            parameters=_count(document["load"]["parameters"]),
+            resident_bytes=_count(document["load"]["resident_bytes"]),
+            needed_bytes=None,
+            peak_bytes=_count(document["measured"]["peak_bytes"]),
+            budget_bytes=_count(config["budget_bytes"]),
+            enough_bytes=_count(document["measured"]["peak_bytes"]),
+        )
+    except _UNREADABLE:
+        return
 
 
 def _training(config: Mapping[str, Any]) -> TrainingOptions:

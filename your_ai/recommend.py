@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -216,9 +216,21 @@ def _expect(
     for measurement in same:
         if measurement.needed_bytes is not None:
             return _measured(measurement, measurement.needed_bytes, guess, trial)
-    refused = max((m.budget_bytes for m in same), default=0)
+    refused = max((m.budget_bytes for m in same if m.enough_bytes is None), default=0)
+    enough = min((m.enough_bytes for m in same if m.enough_bytes is not None), default=None)
     error = error_share(trial.model.config, backend)
-    return _estimated(guess, error, _correction(trial, ratios), refused)
+    found = _estimated(guess, error, _correction(trial, ratios), refused)
+    return found if enough is None else _trained_in(found, enough)
+
+
+def _trained_in(expected: Expectation, enough: int) -> Expectation:
+    """What is expected where a real training of the same has done with ``enough`` bytes."""
+    if expected.needed_bytes <= enough:
+        return expected
+    floor = min(expected.floor_bytes, enough)
+    return replace(
+        expected, source=Source.CORRECTED, needed_bytes=enough, error_share=0.0, floor_bytes=floor
+    )
 
 
 def _measured(measurement: Measurement, needed: int, guess: Estimate, trial: Trial) -> Expectation:

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 import pytest
 
+from tests.chaos.training import prepare
 from tests.e2e.command import ROOT, TIMEOUT, environment, your_ai_command
 from your_ai.cli import cli
 
@@ -35,6 +36,7 @@ MEANT = {
     "optimize": ["smoke-tiny"],
     "compare": ["base.json", "new.json"],
     "report": ["results.json"],
+    "train": ["--from", "results.json", "--data", "data"],
 }
 """On what a command works that is named without it."""
 
@@ -87,7 +89,28 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("words", OURS, ids=shlex.join)
+@pytest.fixture(scope="module")
+def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where a reader has measured a model of real weights, and trained it once."""
+    path = prepare(tmp_path_factory.mktemp("docs-train")).folder
+    asked = ["train", *MEANT["train"], "--iters", "1", "--adapter-path", "before"]
+    done = your_ai_command(path, *asked)
+    assert done.code == 0, done.stderr
+    return path
+
+
+@pytest.mark.parametrize("words", [each for each in OURS if each[0] == "train"], ids=shlex.join)
+def test_a_training_does_what_is_said(words: tuple[str, ...], course: Path) -> None:
+    more = [] if "--resume" in words else ["--adapter-path", f"adapters-{OURS.index(words)}"]
+    if "--from" not in words and "--resume" not in words:
+        more += MEANT["train"]
+    if "--iters" not in words and "--resume" not in words:
+        more += ["--iters", "2"]
+    done = your_ai_command(course, *words, *more)
+    assert done.code == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("words", [each for each in OURS if each[0] != "train"], ids=shlex.join)
 def test_a_command_of_ours_does_what_is_said(words: tuple[str, ...], folder: Path) -> None:
     more = [] if "--resume" in words else LESS.get(words[0], [])
     if all(word.startswith("-") for word in words[1:]) and "--resume" not in words:

@@ -54,6 +54,8 @@ TRAINING = Training(
     command="train",
     arguments={"--from": "r.json"},
     name="tiny",
+    model_name="org/tiny",
+    bits=4,
     spec=SPEC,
     needed_limit_bytes=4 * GB,
     expected=Expected(7 * GB, 1.0, 100.0, is_measured=True),

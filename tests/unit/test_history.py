@@ -273,3 +273,46 @@ def test_what_a_trial_trains_with_is_what_its_results_say(
     write(tmp_path, "1", document(entry(asked_for)))
     (only,) = history.read(tmp_path, MACHINE, VERSIONS).measurements
     assert only.training == training
+
+
+def trained(runs: Path, **changed: Any) -> None:
+    """What a real training left, of whole batches at full length."""
+    content = {
+        "model_name": "org/tiny",
+        "config": {
+            "weights": "real",
+            "quantization_bits": 4,
+            "batch_size": 2,
+            "lora_rank": 64,
+            "lora_layers": 2,
+            "seq_length": 1024,
+            "grad_checkpoint": True,
+            "budget_bytes": 8 * GB,
+        },
+        "load": {"parameters": 7_000_000_000, "resident_bytes": 4 * GB},
+        "longest_tokens": 1024,
+        "setting": {"parts": 1},
+        "measured": {"peak_bytes": 5 * GB},
+        "machine": asdict(MACHINE),
+        "device": asdict(DEVICE),
+        "started_at": "2026-01-02T03:04:05Z",
+        **changed,
+    }
+    folder = runs / "20260102-2"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "training.json").write_bytes(orjson.dumps(content))
+
+
+def test_a_real_training_is_a_measurement_too(tmp_path: Path) -> None:
+    trained(tmp_path)
+    (found,) = history.read(tmp_path, MACHINE, VERSIONS).measurements
+    assert (found.needed_bytes, found.enough_bytes) == (None, 5 * GB)
+    assert found.training == TRAINING
+
+
+@pytest.mark.parametrize(
+    "changed", [{"longest_tokens": 1023}, {"setting": {"parts": 2}}, {"load": None}]
+)
+def test_one_that_was_smaller_is_none(changed: dict[str, Any], tmp_path: Path) -> None:
+    trained(tmp_path, **changed)
+    assert history.read(tmp_path, MACHINE, VERSIONS).measurements == ()

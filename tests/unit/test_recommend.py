@@ -474,3 +474,18 @@ def test_what_a_preset_says_of_itself_stays() -> None:
 def test_sizes_that_no_model_has_are_refused(changed: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="absurd"):
         with_declared_facts(model("absurd", params="", layers=0, config={**CONFIG, **changed}))
+
+
+def trained_in(nbytes: int) -> Measurement:
+    return measured(needed_bytes=None, peak_bytes=nbytes, enough_bytes=nbytes)
+
+
+def test_a_real_training_shows_how_much_is_enough() -> None:
+    found = expected(trained_in(5 * GB))
+    assert (found.source, found.needed_bytes, found.most_bytes) == (
+        Source.CORRECTED,
+        5 * GB,
+        5 * GB,
+    )
+    assert expected(trained_in(7 * GB)) == expected()
+    assert expected(trained_in(5 * GB), measured()).source is Source.MEASURED

@@ -121,6 +121,8 @@ def command(
         command="train",
         arguments=given(context),
         name=choice.name,
+        model_name=choice.model_name,
+        bits=choice.bits,
         spec=spec,
         needed_limit_bytes=choice.needed_limit_bytes,
         expected=expect(choice, trial, spec.iters),

@@ -11,6 +11,7 @@ from your_ai.finetune.training import Setting, Training
 from your_ai.journal import Record
 
 STARTED, FAILED, REPORTED, VALIDATED, SAVED = "started", "failed", "reported", "validated", "saved"
+LOADED, TRAINED = "loaded", "trained"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,8 @@ class Report:
 class Progress:
     """What has happened so far; ``saved`` is the last iteration that a checkpoint has.
 
-    ``failures`` are the attempts that were begun again, each with its setting and reason.
+    ``failures`` are the attempts that were begun again, each with its setting and reason, ``load``
+    what the model took, ``longest_tokens`` the longest sequence that the last worker saw.
     """
 
     setting: Setting
@@ -43,6 +45,8 @@ class Progress:
     reports: Mapping[int, Report] = field(default_factory=dict)
     validations: Mapping[int, float] = field(default_factory=dict)
     failures: tuple[Mapping[str, Any], ...] = ()
+    load: Mapping[str, Any] | None = None
+    longest_tokens: int = 0
 
     def after(self, kind: str, fields: Mapping[str, Any]) -> Progress:
         """This, and what one record says."""
@@ -57,6 +61,10 @@ class Progress:
         if kind == VALIDATED:
             validations = {**self.validations, fields["iteration"]: fields["loss"]}
             return replace(self, validations=validations)
+        if kind == LOADED:
+            return replace(self, load=dict(fields))
+        if kind == TRAINED:
+            return replace(self, longest_tokens=fields["longest_tokens"])
         if kind == SAVED:
             return replace(self, saved=fields["iteration"])
         return self
@@ -103,6 +111,10 @@ def document(training: Training, progress: Progress, outcome: str, reason: str) 
         "outcome": outcome,
         "error": None if outcome == "pass" else reason,
         "preset": training.name,
+        "model_name": training.model_name,
+        "config": _config(training),
+        "load": progress.load,
+        "longest_tokens": progress.longest_tokens,
         "iterations": max(progress.reports, default=0),
         "samples": max(progress.reports, default=0) * spec.batch_size,
         "adapter_path": spec.adapter_path,
@@ -123,4 +135,19 @@ def document(training: Training, progress: Progress, outcome: str, reason: str) 
         "machine": asdict(training.machine),
         "device": asdict(training.device),
         "run_dir": training.run_dir,
+    }
+
+
+def _config(training: Training) -> dict[str, Any]:
+    """What needed memory depends on, in the words of the results."""
+    spec = training.spec
+    return {
+        "weights": "real",
+        "quantization_bits": training.bits,
+        "batch_size": spec.batch_size,
+        "lora_rank": spec.lora_rank,
+        "lora_layers": spec.lora_layers,
+        "seq_length": spec.max_seq_length,
+        "grad_checkpoint": spec.grad_checkpoint,
+        "budget_bytes": spec.budget_bytes,
     }

@@ -11,18 +11,22 @@ from typing import Any, Protocol
 from worker.protocol import (
     TRAIN_FLAG,
     Event,
+    Loaded,
     Resumed,
     Saved,
     Step,
+    Trained,
     Validated,
     encode_request,
 )
 from your_ai import guard
 from your_ai.finetune.progress import (
     FAILED,
+    LOADED,
     REPORTED,
     SAVED,
     STARTED,
+    TRAINED,
     VALIDATED,
     Progress,
     Report,
@@ -130,6 +134,11 @@ class TrainingSession:
             case Validated():
                 self._record(VALIDATED, {"iteration": event.iteration, "loss": event.loss})
                 self._listener.validated(event)
+            case Loaded():
+                sizes = {"parameters": event.parameters, "resident_bytes": event.resident_bytes}
+                self._record(LOADED, sizes)
+            case Trained():
+                self._record(TRAINED, {"longest_tokens": event.longest_tokens})
             case Saved():
                 self._record(SAVED, {"iteration": event.iteration})
 

@@ -37,6 +37,7 @@ class Expected:
 class Training:
     """One invocation of ``your_ai train``.
 
+    ``name`` and ``model_name`` are the results' own, ``bits`` those of a weight, as trained.
     ``spec`` is the training with its first setting. ``needed_limit_bytes`` is the least limit that
     was measured; ``restarts`` is how often it may be begun again after a failure, and
     ``steps_per_report`` over how many iterations losses are averaged.
@@ -45,6 +46,8 @@ class Training:
     command: str
     arguments: dict[str, str]
     name: str
+    model_name: str
+    bits: int | None
     spec: TrainingSpec
     needed_limit_bytes: int
     expected: Expected
