@@ -9,9 +9,9 @@ from rich.console import Console as RichConsole
 
 from tests.unit.builders import passing_events, trial
 from tests.unit.test_console import GOLDEN, LADDER, print_all
-from worker.protocol import Memory, Phase, PhaseBegan, Step
+from worker.protocol import Memory, Phase, PhaseBegan, Step, Validated
 from your_ai.show.console import Console
-from your_ai.show.glimpse import Glimpse, TrainingView, TrialView, flow
+from your_ai.show.glimpse import Glimpse, TrainingView, TrialView, curve, flow
 from your_ai.show.live import LiveScreen
 from your_ai.units import GB
 
@@ -41,7 +41,7 @@ def test_the_phase_and_step(count: int, told: list[str]) -> None:
 
 
 def test_the_figures() -> None:
-    seen = Glimpse(Phase.TIGHT, 2, 1234.5, 5.0, 3 * GB)
+    seen = Glimpse(Phase.TIGHT, 2, 1234.5, (5.0,), None, 3 * GB)
     assert TrialView(trial(), "", 127.4).figures(seen, 7.4) == [
         "3.0 GB of 8.0 GB",
         "1,234 tokens/s",
@@ -53,18 +53,30 @@ def test_the_figures() -> None:
 
 def test_a_training_under_way() -> None:
     view = TrainingView(100, 20, 8 * GB, 500.0)
-    begun = Glimpse(Phase.TRAIN, 0, None, None, 3 * GB)
+    begun = Glimpse(Phase.TRAIN, 0, None, (), None, 3 * GB)
     assert view.doing(begun) == ["training", "iteration 21 of 100"]
     assert view.figures(begun, 2.0) == ["3.0 GB of 8.0 GB", "2 s", "about 7 min left"]
-    later = Glimpse(Phase.TRAIN, 60, 900.0, 2.3456, 4 * GB)
+    later = Glimpse(Phase.TRAIN, 60, 900.0, (5.0, 3.0, 2.3456), 2.5, 4 * GB)
     assert view.doing(later) == ["training", "iteration 61 of 100"]
     assert view.figures(later, 80.0) == [
-        "loss 2.346",
+        "loss 2.346 █▃▁",
+        "validation 2.500",
         "4.0 GB of 8.0 GB",
         "900 tokens/s",
         "80 s",
         "about 1 min left",
     ]
+
+
+def test_what_a_training_reports_is_kept() -> None:
+    seen = Glimpse()
+    for index in range(1, 40):
+        seen = seen.heard(Step(1.0, Phase.TRAIN, index, 0.5, 100, 40.0 - index, GB))
+    seen = seen.heard(Validated(1.0, 40, 2.5, 1.0))
+    assert (seen.step, seen.validation) == (39, 2.5)
+    assert seen.losses == tuple(40.0 - index for index in range(16, 40))
+    assert (curve(seen.losses)[0], curve(seen.losses)[-1]) == ("█", "▁")
+    assert curve([1.0, 1.0]) == "▁▁"
 
 
 @pytest.mark.parametrize(

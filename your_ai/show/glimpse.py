@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from worker.protocol import Event, Memory, Phase, PhaseBegan, Step
+from worker.protocol import Event, Memory, Phase, PhaseBegan, Step, Validated
 from your_ai.plan import Trial
 from your_ai.show.time_left import show_duration
 from your_ai.units import show_size
@@ -21,14 +21,22 @@ _DOING = {
 }
 
 
+CURVE_COLUMNS = 24
+_BARS = "▁▂▃▄▅▆▇█"
+
+
 @dataclass(frozen=True, slots=True)
 class Glimpse:
-    """The worker's latest word on each; sizes are bytes, ``step`` is the last that was done."""
+    """The worker's latest word on each; sizes are bytes, ``step`` is the last that was done.
+
+    ``losses`` are the last few, ``validation`` the last loss on the validation set.
+    """
 
     phase: Phase | None = None
     step: int = 0
     tokens_per_second: float | None = None
-    loss: float | None = None
+    losses: tuple[float, ...] = ()
+    validation: float | None = None
     active_bytes: int = 0
 
     def heard(self, event: Event) -> Glimpse:
@@ -38,7 +46,10 @@ class Glimpse:
                 return replace(self, phase=phase, step=0)
             case Step(index=index, seconds=seconds, tokens=tokens, loss=loss):
                 speed = tokens / seconds if seconds else None
-                return replace(self, step=index, tokens_per_second=speed, loss=loss)
+                losses = (*self.losses, loss)[-CURVE_COLUMNS:]
+                return replace(self, step=index, tokens_per_second=speed, losses=losses)
+            case Validated(loss=loss):
+                return replace(self, validation=loss)
             case Memory(active_bytes=active):
                 return replace(self, active_bytes=active)
         return self
@@ -108,7 +119,9 @@ class TrainingView:
 
     def figures(self, seen: Glimpse, elapsed: float) -> list[str]:
         """Loss, memory, speed and time, those that are known."""
-        loss = [] if seen.loss is None else [f"loss {seen.loss:.3f}"]
+        loss = [f"loss {seen.losses[-1]:.3f} {curve(seen.losses)}"] if seen.losses else []
+        if seen.validation is not None:
+            loss.append(f"validation {seen.validation:.3f}")
         trained = seen.step - self.done
         each = elapsed / trained if trained > 0 else self.expected_seconds / self.iters
         left = each * (self.iters - max(seen.step, self.done))
@@ -124,6 +137,13 @@ def flow(parts: Sequence[str], columns: int) -> list[str]:
         else:
             lines.append(part)
     return lines
+
+
+def curve(losses: Sequence[float]) -> str:
+    """The losses as a row of bars, the lowest and the highest of them at the ends of the scale."""
+    least, most = min(losses), max(losses)
+    scale = (len(_BARS) - 1) / (most - least) if most > least else 0.0
+    return "".join(_BARS[round((loss - least) * scale)] for loss in losses)
 
 
 def _figures(seen: Glimpse, budget_bytes: int) -> list[str]:

@@ -72,6 +72,7 @@ IN_ASCII = "your_ai.ascii"
 """The name of an error handler for a stream whose encoding lacks what the output is drawn with."""
 
 _ASCII = {"━": "=", "✓": "+", "✗": "x", "–": "-", "×": "x", "…": "...", "→": "->", "←": "<-"}
+_ASCII |= dict(zip("▁▂▃▄▅▆▇█", "__..--==", strict=True))
 
 
 def _in_ascii(error: UnicodeError) -> tuple[str, int]:
