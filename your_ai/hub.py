@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
 
 # As mlx-lm's own loader takes them, less the code: nothing of a model's is ever run.
-_FILES = ["*.json", "model*.safetensors"]
+_FILES = ["*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.jinja"]
 # What somebody at a terminal waits: after a fault that took longer than this they are told of it.
 _PATIENCE_SECONDS = 8.0
 
