@@ -114,7 +114,7 @@ def command(
         say(f"Configuration written to {export}; train by: mlx_lm.lora --config {export}")
         return ExitCode.OK
     target = Path(spec.adapter_path)
-    if target.exists() and any(target.iterdir()):
+    if any(target.glob("*.safetensors")) or any(target.glob("checkpoint-*")):
         raise UsageError(f"{target} holds adapters already; name another --adapter-path.")
     host = machine.describe()
     training = Training(
