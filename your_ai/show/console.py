@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from worker.protocol import Event
 from your_ai.models import Model
@@ -16,15 +15,11 @@ from your_ai.run import Run
 from your_ai.show import lines
 from your_ai.show.glimpse import TrialView
 from your_ai.show.screen import WIDTH, Screen
-from your_ai.show.terminal import abandon
 from your_ai.show.time_left import seconds_left, trials_ahead
 
 
 class Console:
-    """Tells a run's course, one line a trial, on a screen.
-
-    A screen that can no longer be written to ends nothing: what is measured is still worth writing.
-    """
+    """Tells a run's course, one line a trial, on a screen."""
 
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
@@ -36,7 +31,7 @@ class Console:
 
     def note(self, text: str) -> None:
         """Something that the user should know before the first trial."""
-        self._print(f"Note: {text}")
+        self._screen.print(f"Note: {text}")
 
     def notes(self, models: Iterable[Model]) -> None:
         """What the user should know of these models before they are tried."""
@@ -48,48 +43,48 @@ class Console:
         """The head: the machine and what is about to happen; of a resumed run what is done."""
         self._run = run
         self._head("Hardware Benchmark")
-        self._print(lines.memory(run.machine, run.device, run.budget_bytes))
+        self._screen.print(lines.memory(run.machine, run.device, run.budget_bytes))
         self._resuming(run, done_before)
-        self._print("Testing models from smallest to largest...\n")
+        self._screen.print("Testing models from smallest to largest...\n")
 
     def begin_search(self, run: Run, trial: Trial, found: Optimization, done_before: int) -> None:
         """The head of a search for one model's best configuration."""
         self._run = run
         self._head("Configuration Search")
-        self._print(lines.memory(run.machine, run.device, run.budget_bytes))
+        self._screen.print(lines.memory(run.machine, run.device, run.budget_bytes))
         self._resuming(run, done_before)
-        self._print(lines.goal(trial, found))
+        self._screen.print(lines.goal(trial, found))
 
     def trial_began(self, trial: Trial, total: int) -> None:
         """The first half of a trial's line, out at once."""
-        self._show(self._screen.begin, lines.model_began(trial, total))
+        self._screen.begin(lines.model_began(trial, total))
         self._began(trial, 1)
 
     def candidate_began(self, trial: Trial, number: int) -> None:
         """The first half of a configuration's line, out at once."""
-        self._show(self._screen.begin, lines.configuration_began(trial, number))
+        self._screen.begin(lines.configuration_began(trial, number))
         self._began(trial, number)
 
     def hear(self, event: Event) -> None:
         """What the worker of the trial that has begun reports."""
         self._heard = True
-        self._guard(lambda: self._screen.hear(event))
+        self._screen.hear(event)
 
     def trial_ended(self, record: TrialRecord) -> None:
         """The second half: how it ended, and for a failure where to read more, and what to try."""
         self._ended()
-        self._show(self._screen.end, lines.verdict(record))
+        self._screen.end(lines.verdict(record))
         self._print_all([*lines.log_of(record), *lines.advice_on(record)])
 
     def candidate_ended(self, record: TrialRecord) -> None:
         """The second half of a configuration's line; over budget is no more than an answer."""
         self._ended()
-        self._show(self._screen.end, lines.verdict(record))
+        self._screen.end(lines.verdict(record))
         self._print_all(lines.log_of(record))
 
     def optimizing(self) -> None:
         """The first half of the line on a model's search, out at once."""
-        self._show(self._screen.begin, lines.search_began())
+        self._screen.begin(lines.search_began())
 
     def optimizing_trial(self, trial: Trial, number: int) -> None:
         """Which configuration of the search is tried now."""
@@ -98,43 +93,45 @@ class Console:
     def optimized(self, found: Optimization) -> None:
         """The second half: what the search found."""
         self._ended()
-        self._show(self._screen.end, lines.search_ended(found))
+        self._screen.end(lines.search_ended(found))
         for record in found.records:
             self._print_all(lines.log_of(record))
 
     def end(self, run: Run, records: Sequence[TrialRecord], written: Iterable[str]) -> None:
         """The foot: the recommendation, and what is written where."""
-        self._print("")
+        self._screen.print("")
         self._head("Results")
         best = recommended(records)
         untried = [trial.model for trial in run.trials[len(records) :]]
         is_over = not untried and not any(record.interrupted for record in records)
         if best is None:
-            self._print(f"Recommended: none ({'no model passed' if is_over else 'not known yet'})")
+            self._screen.print(
+                f"Recommended: none ({'no model passed' if is_over else 'not known yet'})"
+            )
         else:
             which = "largest model" if is_over else "largest yet"
-            self._print(f"Recommended: {best.trial.model.name} ({which} that fits)")
+            self._screen.print(f"Recommended: {best.trial.model.name} ({which} that fits)")
             others = [r.trial.model for r in records if r.passed and r is not best]
             if others:
-                self._print(f"Alternatives: {_listed(others)}")
+                self._screen.print(f"Alternatives: {_listed(others)}")
         if untried:
-            self._print(f"Not tried: {_listed(untried)}")
+            self._screen.print(f"Not tried: {_listed(untried)}")
         self._foot(written)
 
     def end_search(self, found: Optimization, written: Iterable[str]) -> None:
         """The foot of a search: the best configuration, what proves it, what is written where."""
-        self._print("")
+        self._screen.print("")
         self._head("Results")
-        self._print(f"Optimal: {lines.optimal(found)}")
+        self._screen.print(f"Optimal: {lines.optimal(found)}")
         self._print_all(lines.proof(found))
         self._foot(written)
 
     def close(self) -> None:
         """Leave the terminal as it was, wherever the run has stopped."""
-        self._guard(self._screen.close)
+        self._screen.close()
 
     def _foot(self, written: Iterable[str]) -> None:
-        self._print(self._rule)
+        self._screen.print(self._rule)
         self._print_all(written)
 
     def _began(self, trial: Trial, number: int, text: str = "") -> None:
@@ -142,7 +139,7 @@ class Console:
         self._running, self._heard = (trial, time.monotonic()), False
         ahead = trials_ahead(self._run, trial, number) if self._run else [trial]
         left = seconds_left(self._took, ahead)
-        self._guard(lambda: self._screen.running(TrialView(trial, text, left)))
+        self._screen.running(TrialView(trial, text, left))
 
     def _ended(self) -> None:
         if self._running and self._heard:  # one that was done before took no time now
@@ -153,30 +150,17 @@ class Console:
     def _resuming(self, run: Run, done_before: int) -> None:
         if done_before:
             done = f"{lines.counted(done_before, 'trial')} of it"
-            self._print(
+            self._screen.print(
                 f"Resuming the run of {run.started_at}: {done} "
                 f"{'is' if done_before == 1 else 'are'} done."
             )
 
     def _head(self, title: str) -> None:
-        self._print(f"{self._rule}\n{title}\n{self._rule}")
+        self._screen.print(f"{self._rule}\n{title}\n{self._rule}")
 
     def _print_all(self, texts: Iterable[str]) -> None:
         for text in texts:
-            self._print(text)
-
-    def _print(self, text: str) -> None:
-        self._show(self._screen.print, text)
-
-    def _show(self, how: Callable[[str], None], text: str) -> None:
-        self._guard(lambda: how(text))
-
-    def _guard(self, show: Callable[[], None]) -> None:
-        try:
-            show()
-        except OSError:  # nobody reads any more
-            self._screen = Screen()
-            abandon(sys.stdout)
+            self._screen.print(text)
 
 
 def _listed(models: Iterable[Model]) -> str:

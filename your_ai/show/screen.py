@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 import click
 
 from worker.protocol import Event
 from your_ai.show.glimpse import View
-from your_ai.show.terminal import printable
+from your_ai.show.terminal import abandon, printable
 
 WIDTH = 60
 
@@ -55,12 +56,45 @@ class PlainScreen(Screen):
         click.echo(printable(text), nl=newline)
 
 
+class LastingScreen(Screen):
+    """Another screen, until that can no longer be written to: that ends no run."""
+
+    def __init__(self, screen: Screen) -> None:
+        self._screen = screen
+        self.width = screen.width
+
+    def print(self, text: str) -> None:  # noqa: D102
+        self._show(lambda screen: screen.print(text))
+
+    def begin(self, text: str) -> None:  # noqa: D102
+        self._show(lambda screen: screen.begin(text))
+
+    def running(self, view: View) -> None:  # noqa: D102
+        self._show(lambda screen: screen.running(view))
+
+    def hear(self, event: Event) -> None:  # noqa: D102
+        self._show(lambda screen: screen.hear(event))
+
+    def end(self, text: str) -> None:  # noqa: D102
+        self._show(lambda screen: screen.end(text))
+
+    def close(self) -> None:  # noqa: D102
+        self._show(lambda screen: screen.close())
+
+    def _show(self, how: Callable[[Screen], None]) -> None:
+        try:
+            how(self._screen)
+        except OSError:  # nobody reads any more
+            self._screen = Screen()
+            abandon(sys.stdout)
+
+
 def open_screen(*, quiet: bool) -> Screen:
     """The best that standard output can do."""
     if quiet:
         return Screen()
     if not sys.stdout.isatty() or os.environ.get("TERM", "") in ("", "dumb", "unknown"):
-        return PlainScreen()
+        return LastingScreen(PlainScreen())
     from your_ai.show.live import LiveScreen  # only here: rich takes a while to import
 
-    return LiveScreen()
+    return LastingScreen(LiveScreen())
