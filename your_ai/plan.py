@@ -110,13 +110,13 @@ def _spec(model: Model, options: TrainingOptions, budget_bytes: int) -> TrialSpe
 def _check(model: Model, options: TrainingOptions) -> None:
     if options.lora_layers is not None and options.lora_layers > model.layers:
         raise UsageError(
-            f"--lora-layers {options.lora_layers} is more than the {model.layers} layers that "
+            f"{options.lora_layers} layers with adapters are more than the {model.layers} that "
             f"{model.name} has; ask for at most {model.layers}."
         )
     longest = model.max_seq_length
     if longest is not None and options.seq_length > longest:
         raise UsageError(
-            f"--seq-length {options.seq_length} is more than the {longest} tokens that "
+            f"Sequences of {options.seq_length} tokens are more than the {longest} that "
             f"{model.name} takes; ask for at most {longest}."
         )
 
