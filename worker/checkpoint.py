@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import traceback
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,10 +17,14 @@ import mlx.optimizers as optim
 import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 
-_KEPT = 2
-"""The last, and the one before it, should the machine go down while the last is written."""
+from worker.protocol import CHECKPOINT_PREFIX
 
-_PREFIX = "checkpoint-"
+_KEPT = 2
+"""The last, and the one before it: a disk that goes down may lose what it said that it had."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be written, or none that is there can be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +56,28 @@ def set_numpy_state(state: list[Any]) -> None:
 
 
 def save(folder: Path, model: nn.Module, optimizer: optim.Optimizer, place: Place) -> None:
-    """Write a checkpoint into ``folder``: all of it or, should this process die, nothing."""
-    target = folder / f"{_PREFIX}{place.iteration:07d}"
+    """Write a checkpoint into ``folder``: all of it or, should this process die, nothing.
+
+    Raises:
+        CheckpointError: when the disk is full, or the folder cannot be written to any more.
+    """
+    target = folder / f"{CHECKPOINT_PREFIX}{place.iteration:07d}"
     unfinished = folder / f".{target.name}"
+    try:
+        _write(target, unfinished, model, optimizer, place)
+    except (OSError, RuntimeError) as error:  # MLX's own is the latter, and names no cause
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise CheckpointError(
+            f"a checkpoint cannot be written to {folder}, where {_free(folder)} bytes are free: "
+            f"{error}"
+        ) from error
+    for old in sorted(_checkpoints(folder))[:-_KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _write(
+    target: Path, unfinished: Path, model: nn.Module, optimizer: optim.Optimizer, place: Place
+) -> None:
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     adapters = dict(tree_flatten(model.trainable_parameters()))
@@ -66,18 +90,17 @@ def save(folder: Path, model: nn.Module, optimizer: optim.Optimizer, place: Plac
     _sync(unfinished)
     shutil.rmtree(target, ignore_errors=True)  # one that a killed worker had written, too
     unfinished.rename(target)
-    _sync(folder)
-    for old in sorted(_checkpoints(folder))[:-_KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
-    # As mlx_lm.lora leaves them behind after so many iterations, for who looks for those.
-    shutil.copyfile(
-        target / "adapters.safetensors", folder / f"{place.iteration:07d}_adapters.safetensors"
-    )
+    _sync(target.parent)
+    # As mlx_lm.lora leaves them behind after so many iterations: what is stopped can be used.
+    for name in (f"{place.iteration:07d}_adapters.safetensors", "adapters.safetensors"):
+        shutil.copyfile(target / "adapters.safetensors", target.parent / name)
 
 
-def latest(folder: Path) -> Path | None:
-    """The newest checkpoint in ``folder``."""
-    return max(_checkpoints(folder), default=None)
+def _free(folder: Path) -> int:
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return 0
 
 
 def discard(folder: Path) -> None:
@@ -86,8 +109,28 @@ def discard(folder: Path) -> None:
         shutil.rmtree(each)
 
 
-def load(checkpoint: Path, model: nn.Module, optimizer: optim.Optimizer) -> Place:
-    """Put model and optimizer where they were; random states follow the place in the data."""
+def load_newest(folder: Path, model: nn.Module, optimizer: optim.Optimizer) -> Place | None:
+    """Put model and optimizer where the newest checkpoint that can be read has them.
+
+    MLX's random state too; numpy's follows the place in the data. ``None`` where there is none.
+
+    Raises:
+        CheckpointError: when there are some, and none can be read.
+    """
+    there = sorted(_checkpoints(folder), reverse=True)
+    for checkpoint in there:
+        try:
+            return _load(checkpoint, model, optimizer)
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError):
+            traceback.print_exc()  # the log says what is wrong with it; the one before may do
+    if there:
+        raise CheckpointError(
+            f"none of the {len(there)} checkpoints in {folder} can be read; the log says why"
+        )
+    return None
+
+
+def _load(checkpoint: Path, model: nn.Module, optimizer: optim.Optimizer) -> Place:
     model.load_weights(str(checkpoint / "adapters.safetensors"), strict=False)
     arrays = mx.load(str(checkpoint / "optimizer.safetensors"))
     assert isinstance(arrays, dict)
@@ -107,7 +150,7 @@ def random_key() -> int:
 
 
 def _checkpoints(folder: Path) -> Iterator[Path]:
-    return folder.glob(f"{_PREFIX}*")
+    return folder.glob(f"{CHECKPOINT_PREFIX}*")
 
 
 def _sync(path: Path) -> None:

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from worker.events import EventPipe
 from worker.protocol import (
@@ -22,9 +22,13 @@ from worker.protocol import (
     Trained,
     TrainingSpec,
     TrialSpec,
+    Truncated,
     Validated,
     Weights,
 )
+
+if TYPE_CHECKING:
+    from worker.memory import MemoryWatch
 
 _SAMPLE_SECONDS = 1.0
 """Between two samples of memory: a training takes hours, in which no more are needed."""
@@ -47,11 +51,10 @@ def _train(spec: TrainingSpec, events: EventPipe) -> Trained:
     import mlx.optimizers as optim
     import numpy as np
     from mlx.utils import tree_flatten
-    from mlx_lm.tuner.datasets import CacheDataset, load_dataset
     from mlx_lm.tuner.trainer import TrainingArgs, train
-    from mlx_lm.utils import get_total_parameters, load_tokenizer
+    from mlx_lm.utils import get_total_parameters
 
-    from worker import checkpoint, device, training, weights
+    from worker import checkpoint, device, training
     from worker.memory import MemoryWatch
 
     events.send(device.describe(events.now()))
@@ -62,26 +65,18 @@ def _train(spec: TrainingSpec, events: EventPipe) -> Trained:
     began = time.perf_counter()
     np.random.seed(spec.seed)  # where and as mlx_lm.lora does it: the order of the data is its own
     trial = as_trial(spec)
-    model = weights.plan(trial)
-    watch.require(weights.planned_bytes(model), planned=True)
-    weights.materialize(model, synthesize=False, after_each=lambda: None)
+    model = _load_model(trial, watch)
     parameters = get_total_parameters(model)
-    folder = Path(spec.model.path or "")
-    tokenizer = load_tokenizer(folder, eos_token_ids=spec.model.config.get("eos_token_id"))
-    data, valid, _ = load_dataset(
-        SimpleNamespace(data=spec.data, train=True, test=False, mask_prompt=spec.mask_prompt),
-        tokenizer,
-    )
+    sets = _load_data(spec, events)
     mx.random.seed(spec.seed)
     training.add_adapters(model, trial)
     mx.eval(model.parameters())
     optimizer = optim.AdamW(learning_rate=spec.learning_rate)
     target = Path(spec.adapter_path)
     target.mkdir(parents=True, exist_ok=True)
-    last = checkpoint.latest(target) if spec.restart else None
-    if last is None:
+    place = checkpoint.load_newest(target, model, optimizer) if spec.restart else None
+    if place is None:
         checkpoint.discard(target)
-    place = checkpoint.load(last, model, optimizer) if last else None
     trainable = sum(v.size for _, v in tree_flatten(model.trainable_parameters()))
     seconds = time.perf_counter() - began
     resident, peak = mx.get_active_memory(), mx.get_peak_memory()
@@ -92,7 +87,6 @@ def _train(spec: TrainingSpec, events: EventPipe) -> Trained:
     events.enter(Phase.TRAIN, spec.limit_bytes)
     mx.set_memory_limit(spec.limit_bytes)
     mx.reset_peak_memory()
-    sets = CacheDataset(data), CacheDataset(valid) if valid else None
     course = Course(spec, events, model, optimizer, sets, place)
     done = course.iteration
     if done < spec.iters:
@@ -117,6 +111,42 @@ def _train(spec: TrainingSpec, events: EventPipe) -> Trained:
     return Trained(
         events.now(), course.iteration, course.samples, course.longest, mx.get_peak_memory()
     )
+
+
+def _load_model(trial: TrialSpec, watch: MemoryWatch) -> Any:
+    """The model of real weights, resident; over budget at once if its weights alone are."""
+    from worker import weights
+
+    model = weights.plan(trial)
+    watch.require(weights.planned_bytes(model), planned=True)
+    weights.materialize(model, synthesize=False, after_each=lambda: None)
+    return model
+
+
+def _load_data(spec: TrainingSpec, events: EventPipe) -> tuple[Any, Any]:
+    """The sequences to train on, and those to validate with or ``None``, as mlx-lm reads them.
+
+    They are turned into tokens when they are first asked for; the first that is too long is told.
+    """
+    from mlx_lm.tuner.datasets import CacheDataset, load_dataset
+    from mlx_lm.utils import load_tokenizer
+
+    class Sequences(CacheDataset):  # type: ignore[misc]  # mlx-lm is untyped
+        is_told = False
+
+        def __getitem__(self, index: int) -> Any:
+            found = super().__getitem__(index)
+            tokens = len(found[0])
+            if tokens > spec.max_seq_length and not Sequences.is_told:
+                Sequences.is_told = True
+                events.send(Truncated(events.now(), tokens))
+            return found
+
+    eos = spec.model.config.get("eos_token_id")
+    tokenizer = load_tokenizer(Path(spec.model.path or ""), eos_token_ids=eos)
+    wanted = SimpleNamespace(data=spec.data, train=True, test=False, mask_prompt=spec.mask_prompt)
+    data, valid, _ = load_dataset(wanted, tokenizer)
+    return Sequences(data), Sequences(valid) if valid else None
 
 
 class Course:
@@ -155,6 +185,9 @@ class Course:
 
     def batches(self, **_: Any) -> Iterator[Any]:
         """The batches from here on, each in its parts; mlx-lm's arguments say nothing new."""
+        from worker.memory import leave_wired_limit
+
+        leave_wired_limit()
         while True:
             batch = self._draw()
             self._validate()

@@ -46,3 +46,13 @@ class MemoryWatch:
             if self._events.phase not in (Phase.RELAXED, Phase.TRAIN):
                 self.require(active)
             time.sleep(self._seconds)
+
+
+def leave_wired_limit() -> None:
+    """Take back that mlx-lm's trainer raised the wired limit, to Metal's whole working set.
+
+    What was measured had none; and memory that macOS may not move is what panics were reported of
+    (mlx #3186, #3346, mlx-lm #883). Elsewhere there is no such limit.
+    """
+    if mx.device_info().get("max_recommended_working_set_size") is not None:
+        mx.set_wired_limit(0)

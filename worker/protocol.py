@@ -24,6 +24,9 @@ TRAIN_FLAG = "--train"
 LORA_SCALE = 2.0
 """Of every adapter."""
 
+CHECKPOINT_PREFIX = "checkpoint-"
+"""Of the name of each folder with one, beside a training's adapters."""
+
 
 class Weights(StrEnum):
     """Random weights of the model's own shapes, or those in its files."""
@@ -205,6 +208,15 @@ class Resumed:
 
 
 @dataclass(frozen=True, slots=True)
+class Truncated:
+    """A sequence of so many ``tokens`` was cut to the longest that is trained on: the first."""
+
+    kind: ClassVar[str] = "truncated"
+    at: float
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class Validated:
     """The loss on the validation set before ``iteration``."""
 
@@ -314,6 +326,7 @@ Event = (
     | Step
     | Memory
     | Resumed
+    | Truncated
     | Validated
     | Saved
     | FinalEvent

@@ -17,6 +17,8 @@ from your_ai.host.memory import MachineMemory
 from your_ai.observation import FootprintSample
 
 SAMPLE_SECONDS = 0.25
+MOST_SAMPLES = 4096
+"""Of the footprint; then every other one goes, and from there on half as many are taken."""
 MEMORY_SECONDS = 0.1
 """Between two looks at the machine's memory, of some 0.1 ms: more than 1 GB/s of it can be filled,
 and the alarm may be raised with 256 MB left."""
@@ -54,6 +56,7 @@ class Gauges:
         self._pid = pid
         self._began = began
         self._next = self._next_memory = began
+        self._every = SAMPLE_SECONDS
         self._counter = linux.oom_counter_path(pid)
         self._oom_kills = self._count()
         self._machine_oom_kills = linux.machine_oom_kills()
@@ -72,7 +75,7 @@ class Gauges:
             self._next_memory = now + MEMORY_SECONDS
             self._sample_machine()
         if now >= self._next or self.alarm:  # the footprint then is evidence
-            self._next = now + SAMPLE_SECONDS
+            self._next = now + self._every
             self._sample_worker(now)
 
     def _sample_machine(self) -> None:
@@ -87,6 +90,8 @@ class Gauges:
         if seen is not None:
             self._peak = max(self._peak or 0, seen.lifetime_max_bytes)
             self._footprints.append(FootprintSample(now - self._began, seen.current_bytes))
+            if len(self._footprints) == MOST_SAMPLES:
+                self._footprints, self._every = self._footprints[::2], 2 * self._every
 
     def readings(self) -> Readings:
         """What was read, and by how much the kernel's counters rose since the worker's start."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from worker.protocol import ProtocolError, build
 from your_ai.device import Device
@@ -63,7 +63,27 @@ def from_fields(fields: Mapping[str, Any]) -> Run:
     return run
 
 
-def check_same(run: Run, arguments: Mapping[str, str], device: Device, version: str) -> None:
+class Begun(Protocol):
+    """What was begun, and how: a run, or a training."""
+
+    @property
+    def arguments(self) -> Mapping[str, str]:
+        """The options that the user gave, as they would write them."""
+
+    @property
+    def device(self) -> Device:
+        """What it was begun on."""
+
+    @property
+    def run_dir(self) -> str:
+        """Where its journal is."""
+
+    @property
+    def version(self) -> str:
+        """Of your_ai."""
+
+
+def check_same(run: Begun, arguments: Mapping[str, str], device: Device, version: str) -> None:
     """Raise UsageError where going on with ``run`` would mix what cannot be compared.
 
     An option that is not given again is taken to be what it was.

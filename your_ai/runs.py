@@ -98,6 +98,13 @@ def _asked(fields: Mapping[str, Any]) -> Asked:
     return Asked(begun["command"], begun["arguments"], begun["started_at"])
 
 
+def _closed(fields: Mapping[str, Any]) -> str:
+    if fields["complete"]:
+        return _COMPLETE
+    outcome = fields.get("outcome", OutcomeKind.INTERRUPTED)  # only a training's has one
+    return f"{'interrupted' if outcome == OutcomeKind.INTERRUPTED else outcome}, can be resumed"
+
+
 def _summary(path: Path) -> Summary:
     asked: Asked | None = None
     kinds: dict[str, str] = {}
@@ -110,7 +117,7 @@ def _summary(path: Path) -> Summary:
             elif record.kind == ENDED:
                 kinds[record.fields["trial"]] = record.fields["entry"]["outcome"]
             elif record.kind == CLOSED:
-                state = _COMPLETE if record.fields["complete"] else "interrupted, can be resumed"
+                state = _closed(record.fields)
         if journal.is_open(path):
             state = "under way"
     except (UsageError, OSError, KeyError) as error:

@@ -64,20 +64,21 @@ def supervise(
     must_stop: Callable[[], bool] = lambda: False,
     alarm: Alarm = guard.alarm,
     hear: Hear = ignore,
+    keeps: Callable[[Event], bool] = lambda _: True,
 ) -> Observation:
     """Start a worker, give it ``request``, and watch it until it and all it started are gone.
 
     ``must_stop`` and KeyboardInterrupt end the worker, which is reported as `Kill.INTERRUPT`; a
     KeyboardInterrupt while it is given time to end kills it at once. When ``alarm`` says that the
     machine itself is in danger, the worker is killed without being asked. ``hear`` is told each
-    event as it arrives.
+    event as it arrives, and the observation has those that ``keeps`` names, of the rest the last.
 
     Raises:
         NotStartedError: when no process can be started.
         MachineError: when one cannot be killed.
     """
     read_end, write_end = os.pipe()
-    with contextlib.closing(_EventReader(read_end, hear)) as reader:
+    with contextlib.closing(_EventReader(read_end, hear, keeps)) as reader:
         began = time.monotonic()
         try:
             with _opened(log) as file:
@@ -248,10 +249,11 @@ def _signal_group(leader: int, number: signal.Signals) -> None:
 class _EventReader:
     """The parent's end of the event pipe: whole lines in, events out."""
 
-    def __init__(self, fd: int, hear: Hear) -> None:
+    def __init__(self, fd: int, hear: Hear, keeps: Callable[[Event], bool]) -> None:
         os.set_blocking(fd, False)
         self._fd = fd
         self._hear = hear
+        self._keeps = keeps
         self._selector = selectors.DefaultSelector()
         self._selector.register(fd, selectors.EVENT_READ)
         self._pending = b""
@@ -295,5 +297,7 @@ class _EventReader:
                 shown = line[:SHOWN_BYTES].decode(errors="replace")
                 self.corrupt = f"{error}: {shown}"
                 return
+            if self.events and not self._keeps(self.events[-1]):
+                self.events.pop()
             self.events.append(event)
             self._hear(event)

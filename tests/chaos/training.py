@@ -69,11 +69,19 @@ class Course:
 
     def iteration(self, name: str) -> int:
         """The last iteration that a training's journal speaks of."""
-        with contextlib.suppress(OSError):
+        found = self._reported(name)
+        return int(found[-1]) if found else 0
+
+    def reports(self, name: str) -> int:
+        """How often a training's journal speaks of an iteration, again or for the first time."""
+        return len(self._reported(name))
+
+    def _reported(self, name: str) -> list[str]:
+        try:
             text = (self.folder / name / JOURNAL).read_text(errors="replace")
-            found = re.findall(r'"kind":"reported".*?"iteration":(\d+)', text)
-            return int(found[-1]) if found else 0
-        return 0
+        except OSError:
+            return []
+        return re.findall(r'"kind":"reported".*?"iteration":(\d+)', text)
 
 
 def prepare(folder: Path) -> Course:
@@ -112,6 +120,22 @@ def killed(course: Course, name: str, at: int) -> dict[str, Any]:
     return course.record(name)
 
 
+def killed_often(course: Course, name: str, draw: random.Random, times: int) -> int:
+    """Kill the parent of one training so many times, then let it end; how often it was killed."""
+    arguments = course.train(name)
+    for kills in range(times):
+        process = course.start(arguments)
+        arguments = ["train", "--resume", "--run-dir", name]
+        seen, at = course.reports(name), draw.randrange(1, 8)
+        wait_for(lambda seen=seen, at=at: course.reports(name) >= seen + at, process)  # type: ignore[misc]
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        if process.returncode == 0:  # it was at its end before
+            return kills
+    course.run(*arguments)
+    return times
+
+
 def starved(course: Course, name: str) -> dict[str, Any]:
     """The record of a training whose memory is taken away half way, until its worker is killed."""
     with memory_cgroup(4096 * MIB) as box:
@@ -145,6 +169,12 @@ def training(number: int = 20) -> Report:
             worst = max(worst, off)
             if off > CLOSE or found["samples"] != wanted["samples"]:
                 failures.append(f"killed at {at}: losses off by {off}")
+        often = killed_often(course, "killed-often", draw, number)
+        found = course.record("killed-often")
+        off = _off(found, wanted)
+        worst = max(worst, off)
+        if off > CLOSE or found["samples"] != wanted["samples"]:
+            failures.append(f"killed {often} times: losses off by {off}")
         ooms = max(1, number // 4)
         for n in range(ooms):
             found = starved(course, f"starved-{n}")
@@ -153,7 +183,8 @@ def training(number: int = 20) -> Report:
             if [each["outcome"] for each in found["failures"]] != ["oom"]:
                 failures.append(f"out of memory: {found['failures']}")
     figures = {
-        "parents killed at a random iteration, and resumed": number,
+        "trainings whose parent was killed at a random iteration, and resumed": number,
+        "kills of one more training, each at a random iteration": often,
         "largest difference of any iteration's loss from an undisturbed training's": worst,
         "workers killed for memory half way": ooms,
         "other losses, other numbers of samples, or not ended": len(failures),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
@@ -10,9 +11,11 @@ import signal
 import subprocess
 import sys
 
+import psutil
 import pytest
 
 from tests.chaos.training import ASKED, ITERS, Course, prepare, wait_for
+from tests.disks import small_disk
 from tests.e2e.command import TIMEOUT, Finished, at_a_terminal, environment, your_ai_command
 
 
@@ -95,7 +98,7 @@ def test_ctrl_c_and_resume_end_in_the_same_adapters(course: Course, trained: Fin
     assert "– Interrupted" in output
     assert "Go on with: your_ai train --resume --run-dir /" in output
     other = your_ai(course, "train", "--resume", "--run-dir", "stopped", "--iters", "7")
-    assert (other.code, "begun otherwise, without --iters 7" in other.stderr) == (2, True)
+    assert (other.code, "begun otherwise: --iters 7 (it was 40)" in other.stderr) == (2, True)
     done = your_ai(course, "train", "--resume", "--run-dir", "stopped")
     assert done.code == 0, done.stdout + done.stderr
     assert "Resuming behind iteration 1" in done.stdout
@@ -104,6 +107,82 @@ def test_ctrl_c_and_resume_end_in_the_same_adapters(course: Course, trained: Fin
     file = "adapters.safetensors"
     stopped, whole = (course.folder / f"{name}-adapters" / file for name in ("stopped", "trained"))
     assert stopped.read_bytes() == whole.read_bytes()
+
+
+def test_a_finished_training_is_not_trained_again(course: Course, trained: Finished) -> None:
+    adapters = course.folder / "trained-adapters"
+    assert not any(adapters.glob("checkpoint-*"))
+    before = (adapters / "adapters.safetensors").stat()
+    done = your_ai(course, "train", "--resume", "--run-dir", "trained")
+    assert (done.code, "✓ Done" in done.stdout) == (0, True)
+    assert "] loss " not in done.stdout
+    assert (adapters / "adapters.safetensors").stat() == before
+
+
+def worker_of(parent: subprocess.Popen[str]) -> psutil.Process:
+    """Its worker: what keeps the machine awake is its child too, and maybe dead."""
+    for child in psutil.Process(parent.pid).children():
+        with contextlib.suppress(psutil.ZombieProcess):
+            if "worker" in child.cmdline():
+                return child
+    raise AssertionError("there is no worker")
+
+
+def test_a_worker_that_is_killed_goes_on_with_less_then_with_the_same(course: Course) -> None:
+    """Of batches of one only the limit is left to be lowered, once."""
+    process = course.start(course.train("deaths", "--batch-size", "1"))
+    for at in (6, 12):
+        wait_for(lambda at=at: course.iteration("deaths") >= at, process)  # type: ignore[misc]
+        worker = worker_of(process)
+        worker.kill()
+        wait_for(lambda worker=worker: not worker.is_running(), process)  # type: ignore[misc]
+    output, _ = process.communicate(timeout=TIMEOUT)
+    assert process.returncode == 0, output
+    record = course.record("deaths")
+    first, second = record["failures"]
+    assert (first["outcome"], second["outcome"]) == ("crash", "crash")
+    assert first["limit_bytes"] > second["limit_bytes"] == record["setting"]["limit_bytes"]
+    assert [iteration for iteration, _ in record["losses"]] == list(range(1, ITERS + 1))
+    assert output.count("✗ crash: the worker was killed by SIGKILL, cause unknown") == 2
+    assert "going on behind iteration 5, under a limit of " in output
+
+
+def test_what_nobody_reads_any_more_is_trained_all_the_same(course: Course) -> None:
+    process = course.start(course.train("unread", "--iters", "12"))
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(TIMEOUT) == 0
+    assert course.record("unread")["iterations"] == 12
+
+
+def test_changed_data_is_not_gone_on_with(course: Course) -> None:
+    data = shutil.copytree(course.folder / "data", course.folder / "changing")
+    process = course.start(course.train("changed", "--data", "changing"))
+    wait_for(lambda: course.iteration("changed") >= 6, process)
+    process.kill()
+    process.communicate()
+    with (data / "train.jsonl").open("a") as file:
+        file.write('{"text": "w2 w3"}\n')
+    done = your_ai(course, "train", "--resume", "--run-dir", "changed")
+    assert done.code == 2
+    assert "is not what the training was begun with" in done.stderr
+
+
+def test_a_full_disk_ends_it_and_it_goes_on_when_there_is_room(course: Course) -> None:
+    with small_disk(course.folder / "small", "size=1m") as disk:
+        asked = ["--adapter-path", str(disk / "adapters"), "--iters", "30"]
+        done = your_ai(course, *course.train("full", *asked))
+        assert done.code == 1
+        assert "✗ error: a checkpoint cannot be written to " in done.stdout
+        assert "Go on with: your_ai train --resume --run-dir /" in done.stdout
+        for copy in (disk / "adapters").glob("0*_adapters.safetensors"):
+            copy.unlink()
+        subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
+        done = your_ai(course, "train", "--resume", "--run-dir", "full")
+        assert (done.code, "✓ Done" in done.stdout) == (0, True)
+        losses = [iteration for iteration, _ in course.record("full")["losses"]]
+        assert losses == list(range(1, 31))
 
 
 def test_runs_lists_a_training(course: Course) -> None:
@@ -135,10 +214,12 @@ def test_a_loss_that_is_none_ends_it_with_what_to_do(course: Course) -> None:
 
 
 def test_what_was_not_measured_is_estimated(course: Course) -> None:
-    done = your_ai(course, *course.train("other", "--batch-size", "2", "--iters", "2"))
+    asked = ["--batch-size", "2", "--iters", "2", "--max-seq-length", "16"]
+    done = your_ai(course, *course.train("other", *asked))
     assert done.code == 0, done.stdout + done.stderr
     assert "Expected (estimated from what was measured): a peak of " in done.stdout
     assert "batch=2, rank=8" in done.stdout
+    assert done.stdout.count("Note: there are sequences longer than 16 tokens, the first of ") == 1
 
 
 @pytest.mark.parametrize(
@@ -153,7 +234,7 @@ def test_what_was_not_measured_is_estimated(course: Course) -> None:
         ),
         (
             ["train", "--from", "results.json", "--data", "data", "--num-layers", "99"],
-            "--lora-layers 99 is more than the 4 layers",
+            "99 layers with adapters are more than the 4 that model has",
         ),
         (["train", "--resume", "--run-dir", "measured"], "is none of `your_ai train`"),
         (["train", "--resume", "--run-dir", "gone"], "gone holds no run to resume"),
@@ -166,6 +247,17 @@ def test_what_is_wrong_is_said_in_one_line(
     assert (done.code, done.stdout) == (2, "")
     assert complaint in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_another_device_measured_holds_only_there(course: Course) -> None:
+    document = json.loads((course.folder / "results.json").read_bytes())
+    document["device"]["name"] = "Apple M3 Max"
+    (course.folder / "elsewhere.json").write_text(json.dumps(document))
+    there = course.train("elsewhere", "--from", "elsewhere.json")
+    done = your_ai(course, *there)
+    assert (done.code, done.stdout) == (2, "")
+    assert "The results were measured on Apple M3 Max (cpu), and this is " in done.stderr
+    assert your_ai(course, *there, "--export", "elsewhere.yaml").code == 0
 
 
 def test_where_nothing_passed_there_is_nothing_to_train(course: Course) -> None:

@@ -13,6 +13,7 @@ from tests.unit.test_report import content
 from worker.protocol import ModelSource, Phase, Step, TrainingSpec
 from your_ai.errors import UsageError
 from your_ai.finetune.choice import Choice, choose
+from your_ai.finetune.data import Data
 from your_ai.finetune.export import as_yaml, lora_config
 from your_ai.finetune.progress import REPORTED, STARTED, Progress, document, report_on
 from your_ai.finetune.training import (
@@ -56,6 +57,7 @@ TRAINING = Training(
     name="tiny",
     model_name="org/tiny",
     bits=4,
+    data=Data(100, 8, "00ff"),
     spec=SPEC,
     needed_limit_bytes=4 * GB,
     expected=Expected(7 * GB, 1.0, 100.0, is_measured=True),
@@ -202,7 +204,7 @@ def test_the_last_setting_is_gone_on_with() -> None:
 def test_the_yaml_is_what_was_meant() -> None:
     import yaml  # type: ignore[import-untyped]  # its stubs are another package
 
-    config = lora_config(SPEC, 10, ["self_attn.q_proj"])
+    config = lora_config(SPEC, "org/tiny", 10, ["self_attn.q_proj"])
     text = as_yaml(config, ["a note"])
     assert text.startswith("# a note\n")
     read = yaml.safe_load(text)

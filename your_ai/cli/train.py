@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from worker.protocol import ModelSource, TrainingSpec, Weights
-from your_ai import __version__, hub, machine, models, safetensors
+from worker.protocol import CHECKPOINT_PREFIX
+from your_ai import __version__, hub, machine
 from your_ai.awake import kept_awake
 from your_ai.cli.options import given
 from your_ai.cli.running import program
@@ -19,18 +20,26 @@ from your_ai.device import from_probe
 from your_ai.errors import ExitCode, MachineError, UsageError
 from your_ai.files import check_writable, json_pieces, write_atomically
 from your_ai.finetune.choice import Choice, choose
-from your_ai.finetune.export import as_yaml, lora_config
+from your_ai.finetune.data import look_at
+from your_ai.finetune.export import as_yaml, lora_config, notes
 from your_ai.finetune.progress import Progress, document, progress_of
+from your_ai.finetune.request import (
+    check_device,
+    describe,
+    spec_of,
+    trial_of,
+    with_facts,
+    with_weights,
+)
 from your_ai.finetune.session import TrainingSession
 from your_ai.finetune.training import Training, expect, from_fields, to_fields
 from your_ai.interrupts import interrupts
 from your_ai.journal import JOURNAL, Journal
-from your_ai.models import Model
 from your_ai.outcome import Outcome, OutcomeKind
 from your_ai.past import BEGAN, CLOSED, RESUMED
-from your_ai.plan import TrainingOptions, Trial, plan
-from your_ai.probe import probe_device, probe_models
+from your_ai.probe import probe_device
 from your_ai.results import load
+from your_ai.run import check_same
 from your_ai.rundir import TRAINING, make_logs_dir, make_run_dir, runs_dir
 from your_ai.runs import to_resume
 from your_ai.session import now
@@ -50,8 +59,15 @@ _MOST = 2**31
 @click.option("--num-layers", type=click.IntRange(1, 1024), help="[as in the results]")
 @click.option("--lora-rank", type=click.IntRange(1, 4096), help="[as in the results]")
 @click.option("--max-seq-length", type=click.IntRange(8, 2**24), help="[as in the results]")
-@click.option("--learning-rate", type=click.FloatRange(0, 1, min_open=True), default=1e-5)
-@click.option("--grad-accumulation-steps", type=click.IntRange(1, 2**16), default=1)
+@click.option(
+    "--learning-rate",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1e-5,
+    show_default=True,
+)
+@click.option(
+    "--grad-accumulation-steps", type=click.IntRange(1, 2**16), default=1, show_default=True
+)
 @click.option("--grad-checkpoint/--no-grad-checkpoint", default=None, help="[as in the results]")
 @click.option("--mask-prompt", is_flag=True, help="No loss on prompts.")
 @click.option("--val-batches", type=click.IntRange(-1), default=25, show_default=True)
@@ -101,35 +117,35 @@ def command(
         return _resume(context, asked["run_dir"], quiet=quiet)
     if results is None or data is None:
         raise UsageError("Name the results to train from (--from) and the data (--data).")
-    if export is not None:
-        check_writable(export)
     choice = choose(load(results), name)
-    _check_data(data)
-    model, keys = _model(choice)
-    trial = _trial(choice, model, asked)
-    spec = _spec(choice, trial, data.absolute(), asked)
-    config = lora_config(spec, asked["steps_per_report"], list(keys))
     if export is not None:
-        _write(export, [as_yaml(config, _notes(spec)).encode()])
-        say(f"Configuration written to {export}; train by: mlx_lm.lora --config {export}")
-        return ExitCode.OK
-    target = Path(spec.adapter_path)
-    if any(target.glob("*.safetensors")) or any(target.glob("checkpoint-*")):
+        return _export(export, choice, data, asked)
+    target: Path = asked["adapter_path"].absolute()
+    if any(target.glob("*.safetensors")) or any(target.glob(f"{CHECKPOINT_PREFIX}*")):
         raise UsageError(f"{target} holds adapters already; name another --adapter-path.")
     host = machine.describe()
+    device = from_probe(probe_device(), host)
+    check_device(choice, device)
+    model, keys = with_facts(describe(choice))
+    trial = trial_of(choice, model, asked)
+    found = look_at(data, trial.spec.batch_size, mask_prompt=asked["mask_prompt"])
+    # Only now, when nothing else is wrong, what may take an hour to download.
+    trial = trial_of(choice, with_weights(model, choice), asked)
+    spec = spec_of(choice, trial, data, asked)
     training = Training(
         command="train",
         arguments=given(context),
         name=choice.name,
         model_name=choice.model_name,
         bits=choice.bits,
+        data=found,
         spec=spec,
         needed_limit_bytes=choice.needed_limit_bytes,
         expected=expect(choice, trial, spec.iters),
         restarts=asked["restarts"],
         steps_per_report=asked["steps_per_report"],
         machine=host,
-        device=from_probe(probe_device(), host),
+        device=device,
         started_at=now(),
         run_dir=str(make_run_dir(asked["run_dir"]).absolute()),
         version=__version__,
@@ -138,9 +154,22 @@ def command(
         if any(True for _ in journal.records()):
             raise UsageError(f"{training.run_dir} holds another run; choose another --run-dir.")
         journal.append(BEGAN, {"at": now(), "training": to_fields(training)})
-        target.mkdir(parents=True, exist_ok=True)
+        config = lora_config(spec, choice.model_name, training.steps_per_report, keys)
         _write(target / "adapter_config.json", json_pieces(config))
         return _go(training, journal, Progress(training.first), quiet=quiet)
+
+
+def _export(file: Path, choice: Choice, data: Path, asked: Mapping[str, Any]) -> ExitCode:
+    """Write the configuration for mlx_lm.lora; of the model nothing but its config is read."""
+    check_writable(file)
+    model, keys = with_facts(describe(choice))
+    trial = trial_of(choice, model, asked)
+    look_at(data, trial.spec.batch_size, mask_prompt=asked["mask_prompt"])
+    spec = spec_of(choice, trial, data, asked)
+    config = lora_config(spec, choice.model_name, asked["steps_per_report"], keys)
+    _write(file, [as_yaml(config, notes(spec, choice.model_name)).encode()])
+    say(f"Configuration written to {file}; train by: mlx_lm.lora --config {file}")
+    return ExitCode.OK
 
 
 def _resume(context: click.Context, run_dir: Path | None, *, quiet: bool) -> ExitCode:
@@ -152,33 +181,47 @@ def _resume(context: click.Context, run_dir: Path | None, *, quiet: bool) -> Exi
         if not records or "training" not in records[0].fields:
             raise UsageError(f"The run in {folder} is none of `your_ai train`.")
         training = from_fields(records[0].fields["training"])
-        changed = {
-            option: value
-            for option, value in given(context).items()
-            if training.arguments.get(option) != value
-        }
-        if changed:
-            listed = ", ".join(f"{option} {value}" for option, value in changed.items())
-            raise UsageError(f"The training was begun otherwise, without {listed}.")
+        progress = progress_of(training, records)
+        device = from_probe(probe_device(), machine.describe())
+        check_same(training, given(context), device, __version__)
+        if not progress.is_done:
+            _check_data(training)
         make_logs_dir(folder)
         journal.append(RESUMED, {"at": now()})
-        return _go(training, journal, progress_of(training, records), quiet=quiet)
+        return _go(training, journal, progress, quiet=quiet)
+
+
+def _check_data(training: Training) -> None:
+    """Raise UsageError unless the data is what it was: the order of a pass depends on all of it."""
+    spec = training.spec
+    data = look_at(Path(spec.data), spec.batch_size, mask_prompt=spec.mask_prompt)
+    if data != training.data:
+        raise UsageError(
+            f"The data in {spec.data} is not what the training was begun with; put that back, or "
+            "start a new training without --resume."
+        )
 
 
 def _go(training: Training, journal: Journal, progress: Progress, *, quiet: bool) -> ExitCode:
     console = TrainingConsole(open_screen(quiet=quiet), training)
     with contextlib.closing(console), kept_awake(), interrupts.deferred():
         console.begin(progress)
-        session = TrainingSession(training, journal, progress, console)
-        outcome = session.run()
-        is_over = outcome.kind is not OutcomeKind.INTERRUPTED
-        journal.append(CLOSED, {"at": now(), "complete": is_over})
-        record = document(training, session.progress, outcome.kind, outcome.reason)
+        if progress.is_done:
+            outcome = Outcome(OutcomeKind.PASS, "every iteration was done")
+        else:
+            session = TrainingSession(training, journal, progress, console)
+            outcome, progress = session.run(), session.progress
+        passed = outcome.kind is OutcomeKind.PASS
+        journal.append(CLOSED, {"at": now(), "complete": passed, "outcome": outcome.kind})
+        record = document(training, progress, outcome.kind, outcome.reason)
         _write(Path(training.run_dir) / TRAINING, json_pieces(record))
-        console.end(outcome, session.progress, [*_told(training, outcome, session.progress)])
-    if outcome.kind is OutcomeKind.PASS:
+        if passed:
+            _discard_checkpoints(Path(training.spec.adapter_path))
+        console.end(outcome, progress, [*_told(training, outcome, progress)])
+    if passed:
         return ExitCode.OK
-    return ExitCode.NONE_PASSED if is_over else ExitCode.INTERRUPTED
+    is_interrupted = outcome.kind is OutcomeKind.INTERRUPTED
+    return ExitCode.INTERRUPTED if is_interrupted else ExitCode.NONE_PASSED
 
 
 def _told(training: Training, outcome: Outcome, progress: Progress) -> Iterator[str]:
@@ -186,104 +229,26 @@ def _told(training: Training, outcome: Outcome, progress: Progress) -> Iterator[
     spec = training.spec
     if outcome.kind is OutcomeKind.PASS:
         yield f"Adapters written to {spec.adapter_path}"
-    elif outcome.kind is OutcomeKind.INTERRUPTED:
-        where = f" --run-dir {training.run_dir}"
-        is_listed = Path(training.run_dir).parent == runs_dir()
-        yield f"Go on with: {program()} train --resume{'' if is_listed else where}"
-    elif progress.failures and spec.lora_layers > 1:
-        fewer = spec.lora_layers // 2
-        yield f"Not tried, since it trains something else: fewer layers, --num-layers {fewer}"
+    else:
+        if progress.failures and spec.lora_layers > 1:
+            fewer = spec.lora_layers // 2
+            yield f"Not tried, since it trains something else: fewer layers, --num-layers {fewer}"
+        if outcome.kind is OutcomeKind.INTERRUPTED or progress.saved:
+            where = f" --run-dir {training.run_dir}"
+            is_listed = Path(training.run_dir).parent == runs_dir()
+            yield f"Go on with: {program()} train --resume{'' if is_listed else where}"
     yield f"Record written to {Path(training.run_dir) / TRAINING}"
 
 
-def _check_data(data: Path) -> None:
-    for name in ("train.jsonl", "valid.jsonl"):
-        file = data / name
-        if not file.is_file():
-            if name == "train.jsonl":
-                raise UsageError(f"{data} has no train.jsonl; see mlx-lm's LORA.md for its form.")
-            say("Note: there is no valid.jsonl, so that nothing is validated.", err=True)
+def _discard_checkpoints(adapters: Path) -> None:
+    """Nothing is left to go on with: what is wanted of them is in the adapters."""
+    for checkpoint in adapters.glob(f"{CHECKPOINT_PREFIX}*"):
+        shutil.rmtree(checkpoint, ignore_errors=True)
 
 
-def _model(choice: Choice) -> tuple[Model, tuple[str, ...]]:
-    """The model with a folder of real weights, and the projections that LoRA trains."""
-    name = choice.model_name
-    if name.startswith("your_ai/"):
-        raise UsageError(f"{choice.name} exists only as synthesized weights, of no use trained.")
-    if Path(name).is_dir():
-        model = models.find(name)
-        safetensors.check_folder(Path(name))
-    else:
-        sha = choice.revision or hub.revision(name).sha
-        folder = hub.download(name, sha)
-        model = models.find(str(folder))
-    facts = probe_models({model.model_name: model.config})
-    known = facts[model.model_name]
-    found = models.with_facts(model, facts)
-    return found, () if isinstance(known, str) else known.lora_keys
-
-
-def _trial(choice: Choice, model: Model, asked: dict[str, Any]) -> Trial:
-    """The trial that trains the same: what fits a model, and what it takes, is asked of it."""
-
-    def of(option: str, measured: Any) -> Any:
-        return measured if asked[option] is None else asked[option]
-
-    options = TrainingOptions(
-        batch_size=of("batch_size", choice.batch_size),
-        lora_rank=of("lora_rank", choice.lora_rank),
-        lora_layers=of("num_layers", choice.lora_layers),
-        seq_length=of("max_seq_length", choice.seq_length),
-        quantize=choice.bits or 0,
-        weights=Weights.REAL,
-        grad_checkpoint=of("grad_checkpoint", choice.grad_checkpoint),
-    )
-    return plan([model], options, choice.budget_bytes)[0]
-
-
-def _spec(choice: Choice, trial: Trial, data: Path, asked: dict[str, Any]) -> TrainingSpec:
-    planned = trial.spec
-    return TrainingSpec(
-        model=ModelSource(planned.model.config, planned.model.path),
-        quantization=planned.quantization,
-        data=str(data),
-        adapter_path=str(asked["adapter_path"].absolute()),
-        iters=asked["iters"],
-        batch_size=planned.batch_size,
-        parts=1,
-        grad_accumulation_steps=asked["grad_accumulation_steps"],
-        learning_rate=asked["learning_rate"],
-        lora_rank=planned.lora_rank,
-        lora_layers=planned.lora_layers,
-        max_seq_length=planned.seq_length,
-        grad_checkpoint=planned.grad_checkpoint,
-        mask_prompt=asked["mask_prompt"],
-        seed=asked["seed"],
-        val_batches=asked["val_batches"],
-        steps_per_eval=asked["steps_per_eval"],
-        save_every=asked["save_every"],
-        limit_bytes=choice.limit_bytes,
-        budget_bytes=choice.budget_bytes,
-        restart=False,
-    )
-
-
-def _notes(spec: TrainingSpec) -> list[str]:
-    notes = [
-        "The training that your_ai train would start, for mlx_lm.lora --config.",
-        f"It was measured under mx.set_memory_limit({spec.limit_bytes}); this sets none.",
-    ]
-    if spec.quantization is not None:
-        bits = spec.quantization.bits
-        notes += [
-            f"And with {bits}-bit weights, which this model's are not; to make them:",
-            f"mlx_lm.convert --hf-path {spec.model.path} -q --q-bits {bits} --mlx-path DIR",
-        ]
-    return notes
-
-
-def _write(path: Path, content: Any) -> None:
+def _write(path: Path, content: Iterable[bytes]) -> None:
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
     except OSError as error:
         raise MachineError(f"Cannot write {path}: {error.strerror}.") from error

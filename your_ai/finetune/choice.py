@@ -21,6 +21,7 @@ class Choice:
     name: str
     model_name: str
     revision: str | None
+    device: str
     backend: str
     bits: int | None
     batch_size: int
@@ -69,6 +70,7 @@ def _choice(document: Mapping[str, Any], entry: Mapping[str, Any]) -> Choice:
         name=entry["preset"],
         model_name=entry["model_name"],
         revision=trial["revision"],
+        device=document["device"]["name"],
         backend=document["device"]["backend"],
         bits=config["quantization_bits"],
         batch_size=config["batch_size"],

@@ -9,13 +9,16 @@ from typing import Any
 from worker.protocol import LORA_SCALE, TrainingSpec
 
 
-def lora_config(spec: TrainingSpec, steps_per_report: int, keys: list[str]) -> dict[str, Any]:
+def lora_config(
+    spec: TrainingSpec, model: str, steps_per_report: int, keys: list[str]
+) -> dict[str, Any]:
     """What ``mlx_lm.lora --config`` reads, and what it leaves beside the adapters.
 
-    ``keys`` are the layers' projections that are trained.
+    ``model`` is its folder, or its id on the hub; ``keys`` are the layers' projections that are
+    trained.
     """
     return {
-        "model": spec.model.path,
+        "model": model,
         "train": True,
         "data": spec.data,
         "fine_tune_type": "lora",
@@ -41,6 +44,21 @@ def lora_config(spec: TrainingSpec, steps_per_report: int, keys: list[str]) -> d
             "keys": keys,
         },
     }
+
+
+def notes(spec: TrainingSpec, model: str) -> list[str]:
+    """What the configuration cannot say."""
+    said = [
+        "The training that your_ai train would start, for mlx_lm.lora --config.",
+        f"It was measured under mx.set_memory_limit({spec.limit_bytes}); this sets none.",
+    ]
+    if spec.quantization is not None:
+        bits = spec.quantization.bits
+        said += [
+            f"And with {bits}-bit weights, which this model's are not; to make them:",
+            f"mlx_lm.convert --hf-path {model} -q --q-bits {bits} --mlx-path DIR",
+        ]
+    return said
 
 
 def as_yaml(config: Mapping[str, Any], notes: list[str]) -> str:

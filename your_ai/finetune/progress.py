@@ -36,7 +36,8 @@ class Progress:
     """What has happened so far; ``saved`` is the last iteration that a checkpoint has.
 
     ``failures`` are the attempts that were begun again, each with its setting and reason, ``load``
-    what the model took, ``longest_tokens`` the longest sequence that the last worker saw.
+    what the model took, ``longest_tokens`` the longest sequence that the last worker saw. Once
+    ``is_done``, the adapters are written.
     """
 
     setting: Setting
@@ -47,6 +48,7 @@ class Progress:
     failures: tuple[Mapping[str, Any], ...] = ()
     load: Mapping[str, Any] | None = None
     longest_tokens: int = 0
+    is_done: bool = False
 
     def after(self, kind: str, fields: Mapping[str, Any]) -> Progress:
         """This, and what one record says."""
@@ -64,7 +66,7 @@ class Progress:
         if kind == LOADED:
             return replace(self, load=dict(fields))
         if kind == TRAINED:
-            return replace(self, longest_tokens=fields["longest_tokens"])
+            return replace(self, longest_tokens=fields["longest_tokens"], is_done=True)
         if kind == SAVED:
             return replace(self, saved=fields["iteration"])
         return self

@@ -12,6 +12,7 @@ from worker.protocol import (
     TRAIN_FLAG,
     Event,
     Loaded,
+    Memory,
     Resumed,
     Saved,
     Step,
@@ -85,22 +86,29 @@ class TrainingSession:
             MachineError: when the journal cannot be written, the machine is short of memory, or no
                 worker can be started.
         """
+        setting = self.progress.setting
         while True:
-            setting = self.progress.setting
+            begun_at = self.progress.saved
             outcome = self._attempt(setting)
             if outcome.kind not in _AGAIN or interrupts.requested:
                 return outcome
-            smaller = self._training.smaller(setting)
             self._record(FAILED, {**asdict(setting), "outcome": outcome.kind, **_why(outcome)})
-            if smaller is None or len(self.progress.failures) > self._training.restarts:
+            following = self._following(setting, progressed=self.progress.saved > begun_at)
+            if following is None or len(self.progress.failures) > self._training.restarts:
                 return outcome
-            self._listener.restarting(outcome, smaller, self.progress.saved)
-            self._next = smaller
+            self._listener.restarting(outcome, following, self.progress.saved)
+            setting = following
 
-    _next: Setting | None = None
+    def _following(self, setting: Setting, *, progressed: bool) -> Setting | None:
+        """What to go on with after a failure.
 
-    def _attempt(self, before: Setting) -> Outcome:
-        setting, self._next = self._next or before, None
+        Where nothing is smaller, the same once more, if that came further: what ended it then need
+        not have been the training.
+        """
+        smaller = self._training.smaller(setting)
+        return smaller or (setting if progressed else None)
+
+    def _attempt(self, setting: Setting) -> Outcome:
         self._memory = guard.wait_for_memory(
             self._memory, lambda: interrupts.requested, self._read_memory
         )
@@ -116,6 +124,7 @@ class TrainingSession:
             arguments=[TRAIN_FLAG],
             must_stop=lambda: interrupts.requested,
             hear=self._hear,
+            keeps=_is_evidence,
         )
         return classify(seen, spec.iters)
 
@@ -126,9 +135,7 @@ class TrainingSession:
                 self._steps.append(event)
                 is_due = event.index % self._training.steps_per_report == 0
                 if is_due or event.index == self._training.spec.iters:
-                    report, self._steps = report_on(self._steps), []
-                    self._record(REPORTED, asdict(report))
-                    self._listener.reported(report)
+                    self._report()
             case Resumed():
                 self._steps = []
             case Validated():
@@ -140,7 +147,14 @@ class TrainingSession:
             case Trained():
                 self._record(TRAINED, {"longest_tokens": event.longest_tokens})
             case Saved():
+                self._report()  # or those since the last would be lost to who goes on from here
                 self._record(SAVED, {"iteration": event.iteration})
+
+    def _report(self) -> None:
+        if self._steps:
+            report, self._steps = report_on(self._steps), []
+            self._record(REPORTED, asdict(report))
+            self._listener.reported(report)
 
     def _record(self, kind: str, fields: Mapping[str, Any]) -> None:
         self._journal.append(kind, dict(fields))
@@ -148,6 +162,11 @@ class TrainingSession:
 
     def _read_memory(self) -> MachineMemory:
         return memory.for_trials(self._training.device.backend)
+
+
+def _is_evidence(event: Event) -> bool:
+    """Whether the outcome may depend on it: of days of a training no more is kept."""
+    return not isinstance(event, Step | Memory)
 
 
 def _why(outcome: Outcome) -> dict[str, str]:

@@ -11,6 +11,7 @@ from your_ai.device import Device
 from your_ai.errors import UsageError
 from your_ai.estimate import estimate
 from your_ai.finetune.choice import Choice
+from your_ai.finetune.data import Data
 from your_ai.machine import Machine
 from your_ai.plan import Trial
 
@@ -48,6 +49,7 @@ class Training:
     name: str
     model_name: str
     bits: int | None
+    data: Data
     spec: TrainingSpec
     needed_limit_bytes: int
     expected: Expected

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.protocol import Event, Validated
+from worker.protocol import Event, Truncated, Validated
 from your_ai.finetune.progress import Progress, Report
 from your_ai.finetune.training import Expected, Setting, Training
 from your_ai.outcome import Outcome, OutcomeKind
@@ -10,6 +10,9 @@ from your_ai.show.glimpse import TrainingView
 from your_ai.show.screen import WIDTH, Screen
 from your_ai.show.time_left import show_duration
 from your_ai.units import show_size
+
+_HARDLY_MORE = 1.01
+"""A measured peak may be above its budget by so much."""
 
 _ENDS = {
     OutcomeKind.PASS: "✓ Done",
@@ -25,6 +28,7 @@ class TrainingConsole:
         self._training = training
         self._rule = "━" * min(WIDTH, screen.width)
         self._validation: float | None = None
+        self._is_cut = False
 
     def begin(self, progress: Progress) -> None:
         """The head: what is trained, and what it is expected to take."""
@@ -32,16 +36,30 @@ class TrainingConsole:
         screen.print(f"{self._rule}\nTraining {self._training.name}\n{self._rule}")
         screen.print(
             f"batch={spec.batch_size}, rank={spec.lora_rank}, layers={spec.lora_layers}, "
-            f"up to {spec.max_seq_length} tokens, {spec.iters:,} iterations on {spec.data}"
+            f"up to {spec.max_seq_length} tokens, {spec.iters:,} iterations on "
+            f"{self._training.data.sequences:,} sequences of {spec.data}"
         )
         screen.print(expectation(self._training.expected, spec.iters))
-        if progress.has_begun:
+        if self._training.expected.peak_bytes > spec.budget_bytes * _HARDLY_MORE:
+            screen.print(
+                f"Note: that is more than the {show_size(spec.budget_bytes)} that the results had "
+                "as their budget; a smaller --batch-size or --max-seq-length takes less."
+            )
+        if not self._training.data.validation:
+            screen.print("Note: there is no valid.jsonl, so that nothing is validated.")
+        if progress.has_begun and not progress.is_done:
             screen.print(f"Resuming behind iteration {progress.saved:,}.")
         screen.print("")
 
     def hear(self, event: Event) -> None:
         """An event as the worker reports it."""
         self._screen.hear(event)
+        if isinstance(event, Truncated) and not self._is_cut:
+            self._is_cut = True
+            self._screen.print(
+                f"Note: there are sequences longer than {self._training.spec.max_seq_length:,} "
+                f"tokens, the first of {event.tokens:,}: they are cut (--max-seq-length)."
+            )
 
     def attempt(self, setting: Setting, done: int) -> None:
         """A worker is about to be started."""

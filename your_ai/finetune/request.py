@@ -1,0 +1,128 @@
+"""From a choice and what was asked for to what a worker is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from worker.protocol import ModelSource, TrainingSpec, Weights
+from your_ai import hub, models, presets, safetensors
+from your_ai.device import Device
+from your_ai.errors import UsageError
+from your_ai.finetune.choice import Choice
+from your_ai.models import Model
+from your_ai.plan import TrainingOptions, Trial, plan
+from your_ai.probe import probe_models
+
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "*.tiktoken", "tekken.json")
+
+
+def check_device(choice: Choice, device: Device) -> None:
+    """Raise UsageError unless this is the device on which the choice was measured."""
+    there, here = (choice.device, choice.backend), (device.name, device.backend)
+    if there != here or choice.budget_bytes > device.memory_bytes:
+        raise UsageError(
+            f"The results were measured on {choice.device} ({choice.backend}), and this is "
+            f"{device.name} ({device.backend}): their limits hold only there. Measure here first, "
+            "by `your_ai benchmark`; --export writes the configuration all the same."
+        )
+
+
+def describe(choice: Choice) -> Model:
+    """The model by its config; of its weights nothing is read or downloaded.
+
+    Raises:
+        UsageError: when there is none, or none that can be trained for real.
+        MachineError: when the hub cannot be reached.
+    """
+    if choice.model_name.startswith("your_ai/"):
+        raise UsageError(f"{choice.name} exists only as synthesized weights, of no use trained.")
+    is_preset = choice.name in presets.all_presets()
+    return models.find(choice.name if is_preset else choice.model_name)
+
+
+def with_weights(model: Model, choice: Choice) -> Model:
+    """The model with a folder that has its weights and tokenizer, downloaded if need be.
+
+    Raises:
+        UsageError: when they cannot be had, or are not whole.
+        MachineError: when the hub cannot be reached, or the disk is too small.
+    """
+    if model.path is None:
+        sha = choice.revision or model.revision or hub.revision(model.model_name).sha
+        found = models.find(str(hub.download(model.model_name, sha)))
+        model = replace(model, config=found.config, path=found.path, revision=sha)
+    folder = Path(str(model.path))
+    safetensors.check_folder(folder)
+    if not any(True for name in _TOKENIZERS for _ in folder.glob(name)):
+        raise UsageError(
+            f"{folder} has no tokenizer ({', '.join(_TOKENIZERS)}), which a training on texts "
+            "needs; copy it there from where the model comes from."
+        )
+    return model
+
+
+def with_facts(model: Model) -> tuple[Model, list[str]]:
+    """The model as mlx-lm's classes know it, and the projections of a layer that LoRA trains.
+
+    Raises:
+        UsageError: when mlx-lm cannot build it, or LoRA finds nothing to train in it.
+    """
+    facts = probe_models({model.model_name: model.config})
+    known = models.with_facts(model, facts)
+    found = facts[model.model_name]
+    return known, [] if isinstance(found, str) else list(found.lora_keys)
+
+
+def trial_of(choice: Choice, model: Model, asked: Mapping[str, Any]) -> Trial:
+    """The trial that trains the same: what fits a model, and what it takes, is asked of it.
+
+    ``asked`` has the options by name; those that are ``None`` are as in the choice.
+
+    Raises:
+        UsageError: when an option does not fit the model.
+    """
+
+    def of(option: str, measured: Any) -> Any:
+        return measured if asked[option] is None else asked[option]
+
+    options = TrainingOptions(
+        batch_size=of("batch_size", choice.batch_size),
+        lora_rank=of("lora_rank", choice.lora_rank),
+        lora_layers=of("num_layers", choice.lora_layers),
+        seq_length=of("max_seq_length", choice.seq_length),
+        quantize=choice.bits or 0,
+        weights=Weights.REAL,
+        grad_checkpoint=of("grad_checkpoint", choice.grad_checkpoint),
+    )
+    return plan([model], options, choice.budget_bytes)[0]
+
+
+def spec_of(choice: Choice, trial: Trial, data: Path, asked: Mapping[str, Any]) -> TrainingSpec:
+    """The whole training, in one part under the limit that was measured."""
+    planned = trial.spec
+    return TrainingSpec(
+        model=ModelSource(planned.model.config, planned.model.path),
+        quantization=planned.quantization,
+        data=str(data.absolute()),
+        adapter_path=str(asked["adapter_path"].absolute()),
+        iters=asked["iters"],
+        batch_size=planned.batch_size,
+        parts=1,
+        grad_accumulation_steps=asked["grad_accumulation_steps"],
+        learning_rate=asked["learning_rate"],
+        lora_rank=planned.lora_rank,
+        lora_layers=planned.lora_layers,
+        max_seq_length=planned.seq_length,
+        grad_checkpoint=planned.grad_checkpoint,
+        mask_prompt=asked["mask_prompt"],
+        seed=asked["seed"],
+        val_batches=asked["val_batches"],
+        steps_per_eval=asked["steps_per_eval"],
+        save_every=asked["save_every"],
+        limit_bytes=choice.limit_bytes,
+        budget_bytes=choice.budget_bytes,
+        restart=False,
+    )
