@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,50 @@ def against_lora(folder: Path, training: Sequence[str], rounds: int) -> list[obj
     return [len(found), f"{worst:.4f}", f"{ours:.1f} s", f"{theirs:.1f} s", f"{ours / theirs:.2f}"]
 
 
+def starved(folder: Path, training: Sequence[str], iters: int) -> list[object]:
+    """One line: a training whose GPU's memory another process takes half way, until it fails."""
+    command = [sys.executable, "-m", "your_ai", "train", *training, "--save-every", "10"]
+    command += ["--run-dir", "starved", "--adapter-path", "starved-adapters"]
+    trainer = subprocess.Popen(command, cwd=folder)
+    _wait(trainer, lambda: _journal(folder).count('"kind":"reported"') >= iters // 2)
+    with subprocess.Popen([sys.executable, "-c", GREEDY], cwd=folder) as greedy:
+        _wait(trainer, lambda: '"kind":"failed"' in _journal(folder))
+        greedy.kill()
+    if trainer.wait() != 0:
+        raise SystemExit("it did not come to its end")
+    found = record(folder, "starved")
+    failures = ", ".join(f"{each['outcome']} ({each['reason']})" for each in found["failures"])
+    parts = found["setting"]["parts"]
+    return [found["iterations"], failures, f"each batch in {parts} parts", found["samples"]]
+
+
+GREEDY = """
+import time
+import mlx.core as mx
+mx.set_cache_limit(0)
+held = []
+while True:
+    try:
+        held.append(mx.zeros(2**26, dtype=mx.uint32))
+        mx.eval(held[-1])
+    except RuntimeError:  # nothing is left: what comes free is taken, too
+        time.sleep(0.01)
+"""
+
+
+def _journal(folder: Path) -> str:
+    path = folder / "starved" / "journal.jsonl"
+    return path.read_text() if path.exists() else ""
+
+
+def _wait(process: subprocess.Popen[bytes], condition: Callable[[], bool]) -> None:
+    """Wait until it holds; the training may not end before."""
+    while not condition():
+        if process.poll() is not None:
+            raise SystemExit("the training ended before its memory was taken")
+        time.sleep(0.05)
+
+
 def prediction(name: str, found: dict[str, Any]) -> list[object]:
     """One line: what a training said, and what it took."""
     said, took = found["expected"], found["measured"]
@@ -87,46 +131,51 @@ def prediction(name: str, found: dict[str, Any]) -> list[object]:
 def main() -> None:
     """Measure, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--preset", help="such as llama-8b; then mlx_lm.lora is left out")
+    parser.add_argument("--preset", help="such as llama-8b")
     parser.add_argument("--max-memory", default="12", help="of the preset, in GB")
-    parser.add_argument("--iters", default="50")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--iters", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=3, help="against mlx_lm.lora; 0 for none")
+    parser.add_argument(
+        "--starve", action="store_true", help="take the GPU's memory away half way, too"
+    )
     arguments = parser.parse_args()
-    length = "1024" if arguments.preset else "128"
+    length = 1024 if arguments.preset else 128
     with tempfile.TemporaryDirectory(prefix="train-") as name:
         folder = Path(name)
         os.environ["XDG_STATE_HOME"] = name
-        spec = ["--weights", "real", "--seq-length", length]
+        spec = ["--weights", "real", "--seq-length", str(length)]
         if arguments.preset:
             model = make_preset(folder / "model", arguments.preset)
             spec += ["--max-memory", arguments.max_memory]
         else:
             model = make_model(folder / "model")
             spec += ["--quantize", "none", "--batch-size", "4", "--lora-rank", "8"]
-        make_text(folder / "data", longest=int(length), shortest=int(length) // 2)
+        make_text(folder / "data", longest=length, shortest=length // 2)
         output = ["--output", "results.json", "--run-dir", "measured"]
-        _, told = seconds(
-            "your_ai", "benchmark", "--model", str(model), *spec, *output, folder=folder
-        )
-        print(told, file=sys.stderr)
-        training = ["--from", "results.json", "--data", "data", "--iters", arguments.iters]
+        measure = ["benchmark", "--model", str(model), *spec, *output]
+        print(seconds("your_ai", *measure, folder=folder)[1], file=sys.stderr)
+        training = ["--from", "results.json", "--data", "data", "--iters", str(arguments.iters)]
         training += ["--steps-per-report", "1", "--val-batches", "2", "--steps-per-eval", "20"]
-        head = ["model", "iterations", "peak said", "peak", "ratio", "s/iteration said", "s"]
-        if arguments.preset:
-            here = ["--run-dir", "ours", "--adapter-path", "adapters"]
-            _, told = seconds("your_ai", "train", *training, *here, folder=folder)
-            print(told[-1500:], file=sys.stderr)
-            rows = [prediction(arguments.preset, record(folder, "ours"))]
-            table("What your_ai train said, and what it took", head, rows)
-            return
-        line = against_lora(folder, training, arguments.rounds)
-        told_head = ["iterations", "largest difference of a loss", "ours", "mlx_lm.lora", "ratio"]
-        table("your_ai train against mlx_lm.lora", told_head, [line])
+        here = ["--run-dir", "ours", "--adapter-path", "adapters"]
+        told = seconds("your_ai", "train", *training, *here, folder=folder)[1]
+        print(told[-1500:], file=sys.stderr)
         table(
             "What your_ai train said, and what it took",
-            head,
-            [prediction("small", record(folder, "ours-0"))],
+            ["model", "iterations", "peak said", "peak", "ratio", "s/iteration said", "s"],
+            [prediction(arguments.preset or "small", record(folder, "ours"))],
         )
+        if arguments.starve:
+            table(
+                "A GPU whose memory another process takes half way",
+                ["iterations", "failures", "gone on with", "samples seen"],
+                [starved(folder, training, arguments.iters)],
+            )
+        if arguments.rounds:
+            table(
+                "your_ai train against mlx_lm.lora",
+                ["iterations", "largest difference of a loss", "ours", "mlx_lm.lora", "ratio"],
+                [against_lora(folder, training, arguments.rounds)],
+            )
 
 
 if __name__ == "__main__":
