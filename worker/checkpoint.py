@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import traceback
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,8 @@ from worker.protocol import CHECKPOINT_PREFIX
 _KEPT = 2
 """The last, and the one before it: a disk that goes down may lose what it said that it had."""
 
+_COPY = ".adapters.safetensors"
+
 
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be written, or none that is there can be read."""
@@ -31,12 +32,14 @@ class CheckpointError(RuntimeError):
 class Place:
     """How far a training is: ``iteration`` batches were trained on, ``samples`` sequences.
 
+    ``longest`` has the tokens of the longest of these.
     ``epoch_state`` is numpy's random state before the present pass over the data was shuffled, of
     which ``drawn`` batches were taken, and ``state`` the present one; ``random_key`` is MLX's.
     """
 
     iteration: int
     samples: int
+    longest: int
     drawn: int
     epoch_state: list[Any]
     state: list[Any]
@@ -67,11 +70,12 @@ def save(folder: Path, model: nn.Module, optimizer: optim.Optimizer, place: Plac
         _write(target, unfinished, model, optimizer, place)
     except (OSError, RuntimeError) as error:  # MLX's own is the latter, and names no cause
         shutil.rmtree(unfinished, ignore_errors=True)
+        (folder / _COPY).unlink(missing_ok=True)
         raise CheckpointError(
             f"a checkpoint cannot be written to {folder}, where {_free(folder)} bytes are free: "
             f"{error}"
         ) from error
-    for old in sorted(_checkpoints(folder))[:-_KEPT]:
+    for old in _checkpoints(folder)[:-_KEPT]:
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -86,14 +90,16 @@ def _write(
     mx.save_safetensors(str(unfinished / "optimizer.safetensors"), optimized)
     (unfinished / "place.json").write_text(json.dumps(asdict(place)))
     for file in unfinished.iterdir():
-        _sync(file)
-    _sync(unfinished)
+        sync(file)
+    sync(unfinished)
     shutil.rmtree(target, ignore_errors=True)  # one that a killed worker had written, too
     unfinished.rename(target)
-    _sync(target.parent)
+    sync(target.parent)
     # As mlx_lm.lora leaves them behind after so many iterations: what is stopped can be used.
     for name in (f"{place.iteration:07d}_adapters.safetensors", "adapters.safetensors"):
-        shutil.copyfile(target / "adapters.safetensors", target.parent / name)
+        copy = target.parent / _COPY
+        shutil.copyfile(target / "adapters.safetensors", copy)
+        copy.replace(target.parent / name)
 
 
 def _free(folder: Path) -> int:
@@ -101,12 +107,6 @@ def _free(folder: Path) -> int:
         return shutil.disk_usage(folder).free
     except OSError:
         return 0
-
-
-def discard(folder: Path) -> None:
-    """Remove the checkpoints of an earlier training."""
-    for each in _checkpoints(folder):
-        shutil.rmtree(each)
 
 
 def load_newest(folder: Path, model: nn.Module, optimizer: optim.Optimizer) -> Place | None:
@@ -117,7 +117,7 @@ def load_newest(folder: Path, model: nn.Module, optimizer: optim.Optimizer) -> P
     Raises:
         CheckpointError: when there are some, and none can be read.
     """
-    there = sorted(_checkpoints(folder), reverse=True)
+    there = list(reversed(_checkpoints(folder)))
     for checkpoint in there:
         try:
             return _load(checkpoint, model, optimizer)
@@ -149,11 +149,18 @@ def random_key() -> int:
     return (int(high) << 32) | int(low)
 
 
-def _checkpoints(folder: Path) -> Iterator[Path]:
-    return folder.glob(f"{CHECKPOINT_PREFIX}*")
+def _checkpoints(folder: Path) -> list[Path]:
+    """Those in the folder, the oldest first."""
+    found = (path for path in folder.glob(f"{CHECKPOINT_PREFIX}*") if _number(path).isdecimal())
+    return sorted(found, key=lambda path: int(_number(path)))
 
 
-def _sync(path: Path) -> None:
+def _number(path: Path) -> str:
+    return path.name.removeprefix(CHECKPOINT_PREFIX)
+
+
+def sync(path: Path) -> None:
+    """Have a file's content, or the names in a folder, on the disk itself."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

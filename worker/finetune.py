@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import time
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -17,13 +15,10 @@ from worker.protocol import (
     ModelSource,
     Phase,
     Resumed,
-    Saved,
-    Step,
     Trained,
     TrainingSpec,
     TrialSpec,
     Truncated,
-    Validated,
     Weights,
 )
 
@@ -55,6 +50,7 @@ def _train(spec: TrainingSpec, events: EventPipe) -> Trained:
     from mlx_lm.utils import get_total_parameters
 
     from worker import checkpoint, device, training
+    from worker.course import Course, loss_of
     from worker.memory import MemoryWatch
 
     events.send(device.describe(events.now()))
@@ -75,14 +71,12 @@ def _train(spec: TrainingSpec, events: EventPipe) -> Trained:
     target = Path(spec.adapter_path)
     target.mkdir(parents=True, exist_ok=True)
     place = checkpoint.load_newest(target, model, optimizer) if spec.restart else None
-    if place is None:
-        checkpoint.discard(target)
     trainable = sum(v.size for _, v in tree_flatten(model.trainable_parameters()))
     seconds = time.perf_counter() - began
     resident, peak = mx.get_active_memory(), mx.get_peak_memory()
     events.send(Loaded(events.now(), seconds, resident, peak, parameters, trainable))
-    if place is not None:
-        events.send(Resumed(events.now(), place.iteration))
+    if spec.restart:
+        events.send(Resumed(events.now(), place.iteration if place else 0))
 
     events.enter(Phase.TRAIN, spec.limit_bytes)
     mx.set_memory_limit(spec.limit_bytes)
@@ -102,15 +96,15 @@ def _train(spec: TrainingSpec, events: EventPipe) -> Trained:
                 grad_accumulation_steps=spec.grad_accumulation_steps * spec.parts,
                 adapter_file=str(target / "adapters.safetensors"),
             ),
+            loss=loss_of(spec),
             iterate_batches=course.batches,
             training_callback=course,
         )
         course.finish()
         course.save()
     mx.synchronize()
-    return Trained(
-        events.now(), course.iteration, course.samples, course.longest, mx.get_peak_memory()
-    )
+    checkpoint.sync(target / "adapters.safetensors")  # before anybody is told that it is there
+    return Trained(events.now(), course.iteration, course.samples, course.longest)
 
 
 def _load_model(trial: TrialSpec, watch: MemoryWatch) -> Any:
@@ -147,165 +141,6 @@ def _load_data(spec: TrainingSpec, events: EventPipe) -> tuple[Any, Any]:
     wanted = SimpleNamespace(data=spec.data, train=True, test=False, mask_prompt=spec.mask_prompt)
     data, valid, _ = load_dataset(wanted, tokenizer)
     return Sequences(data), Sequences(valid) if valid else None
-
-
-class Course:
-    """What happens between the steps of mlx-lm's trainer, which asks it for each next batch.
-
-    When it asks, all steps before are done: the moment to report, to save, and to validate. It
-    takes the batches from mlx-lm's own function, whose order depends on numpy's random state alone.
-    """
-
-    def __init__(
-        self,
-        spec: TrainingSpec,
-        events: EventPipe,
-        model: Any,
-        optimizer: Any,
-        sets: tuple[Any, Any],
-        place: Any,
-    ) -> None:
-        from worker.checkpoint import numpy_state
-
-        self._spec = spec
-        self._events = events
-        self._model = model
-        self._optimizer = optimizer
-        self._data, self._valid = sets
-        self.iteration = place.iteration if place else 0
-        self.samples = place.samples if place else 0
-        self.longest = 0
-        self._drawn = place.drawn if place else 0
-        self._epoch_state = place.epoch_state if place else numpy_state()
-        self._state = place.state if place else self._epoch_state
-        self._source = self._open()
-        self._parts: list[tuple[float, int]] = []
-        self._tokens = 0
-        self._began = 0.0
-
-    def batches(self, **_: Any) -> Iterator[Any]:
-        """The batches from here on, each in its parts; mlx-lm's arguments say nothing new."""
-        from worker.memory import leave_wired_limit
-
-        leave_wired_limit()
-        while True:
-            batch = self._draw()
-            self._validate()
-            self._began = time.perf_counter()
-            yield from self._split(batch)
-            self.finish()
-            self.save()
-
-    def on_train_loss_report(self, info: dict[str, Any]) -> None:
-        """Mlx-lm's callback after each step."""
-        loss = float(info["train_loss"])
-        if not math.isfinite(loss):
-            raise ValueError(
-                f"the loss is not finite in iteration {self.iteration + 1}: "
-                "try a smaller --learning-rate"
-            )
-        self._parts.append((loss, int(info["trained_tokens"]) - self._tokens))
-        self._tokens = int(info["trained_tokens"])
-
-    def on_val_loss_report(self, info: dict[str, Any]) -> None:
-        """Mlx-lm's callback after a validation of its own, of which there is none."""
-
-    def finish(self) -> None:
-        """Take what the steps of the last batch left behind."""
-        import mlx.core as mx
-
-        if not self._parts:
-            return
-        seconds = time.perf_counter() - self._began
-        tokens = sum(tokens for _, tokens in self._parts)
-        loss = sum(loss * tokens for loss, tokens in self._parts) / tokens
-        self._parts = []
-        self.iteration += 1
-        self.samples += self._spec.batch_size
-        self._events.send(
-            Step(
-                self._events.now(),
-                Phase.TRAIN,
-                self.iteration,
-                seconds,
-                tokens,
-                loss,
-                mx.get_peak_memory(),
-            )
-        )
-
-    def _open(self) -> Iterator[Any]:
-        """Mlx-lm's batches from the present place on."""
-        from mlx_lm.tuner.trainer import iterate_batches
-
-        from worker.checkpoint import set_numpy_state
-
-        set_numpy_state(self._epoch_state if self._drawn else self._state)
-        source: Iterator[Any] = iterate_batches(
-            self._data, self._spec.batch_size, self._spec.max_seq_length, loop=True
-        )
-        for _ in range(self._drawn):
-            next(source)
-        if self._drawn:
-            set_numpy_state(self._state)
-        return source
-
-    def _draw(self) -> Any:
-        from worker.checkpoint import numpy_state
-
-        if self._drawn == len(self._data) // self._spec.batch_size:
-            self._drawn = 0
-        if self._drawn == 0:
-            self._epoch_state = numpy_state()
-        batch = next(self._source)
-        self._drawn += 1
-        return batch
-
-    def _split(self, batch: tuple[Any, Any]) -> Iterator[tuple[Any, Any]]:
-        """Its equal parts, for one step each."""
-        tokens, lengths = batch
-        self.longest = max(self.longest, *lengths[:, 1].tolist())
-        size = self._spec.batch_size // self._spec.parts
-        for start in range(0, self._spec.batch_size, size):
-            yield tokens[start : start + size], lengths[start : start + size]
-
-    def _validate(self) -> None:
-        """Before the first iteration, the last, and each one that is due, as mlx-lm does."""
-        from mlx_lm.tuner.trainer import evaluate
-
-        coming, spec = self.iteration + 1, self._spec
-        if not self._valid or not (coming in (1, spec.iters) or coming % spec.steps_per_eval == 0):
-            return
-        began = time.perf_counter()
-        loss = evaluate(
-            model=self._model,
-            dataset=self._valid,
-            batch_size=spec.batch_size // spec.parts,
-            num_batches=spec.val_batches * (spec.parts if spec.val_batches > 0 else 1),
-            max_seq_length=spec.max_seq_length,
-        )
-        self._model.train()
-        seconds = time.perf_counter() - began
-        self._events.send(Validated(self._events.now(), coming, float(loss), seconds))
-
-    def save(self) -> None:
-        """Write a checkpoint, if one is due."""
-        from worker.checkpoint import Place, numpy_state, random_key, save
-
-        spec = self._spec
-        whole = self.iteration % spec.grad_accumulation_steps == 0  # no gradient is half gathered
-        if self.iteration % spec.save_every or not whole:
-            return
-        place = Place(
-            self.iteration,
-            self.samples,
-            self._drawn,
-            self._epoch_state,
-            numpy_state(),
-            random_key(),
-        )
-        save(Path(spec.adapter_path), self._model, self._optimizer, place)
-        self._events.send(Saved(self._events.now(), self.iteration))
 
 
 def as_trial(spec: TrainingSpec) -> TrialSpec:

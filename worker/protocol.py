@@ -200,7 +200,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """Training goes on behind ``iteration``, which was the last that a checkpoint has."""
+    """Training goes on behind ``iteration``, the last that a checkpoint has; 0 where none has."""
 
     kind: ClassVar[str] = "resumed"
     at: float
@@ -240,8 +240,8 @@ class Saved:
 class Trained:
     """Final event of a training: every iteration done, the adapters written.
 
-    ``samples`` counts the sequences seen since the first iteration, ``longest_tokens`` the longest
-    of those seen by this worker, ``peak_bytes`` its peak of MLX's active memory.
+    ``samples`` counts the sequences trained on since the first iteration, ``longest_tokens`` are
+    those of the longest of them.
     """
 
     kind: ClassVar[str] = "trained"
@@ -249,7 +249,6 @@ class Trained:
     iterations: int
     samples: int
     longest_tokens: int
-    peak_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

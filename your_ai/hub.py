@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -23,7 +23,10 @@ if TYPE_CHECKING:
     from huggingface_hub.hf_api import RepoSibling
 
 # As mlx-lm's own loader takes them, less the code: nothing of a model's is ever run.
-_FILES = ["*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "*.jinja"]
+_FILES = [
+    *("*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "tiktoken.model"),
+    *("*.txt", "*.jsonl", "*.jinja"),
+]
 # What somebody at a terminal waits: after a fault that took longer than this they are told of it.
 _PATIENCE_SECONDS = 8.0
 
@@ -86,8 +89,10 @@ def config_file(model_id: str, sha: str) -> Path:
     return Path(retried(model_id, fetch, patience=_PATIENCE_SECONDS))
 
 
-def download(model_id: str, sha: str) -> Path:
-    """The folder with config and weights of that commit, downloaded unless it is cached whole.
+def download(model_id: str, sha: str, *, is_whole: Callable[[Path], bool] = lambda _: True) -> Path:
+    """The folder with the files of that commit, downloaded unless it is cached whole.
+
+    That it is when its weights are all there, and ``is_whole`` says so of the rest.
 
     Raises:
         UsageError: when there is no such model, or it is not open to this user.
@@ -112,7 +117,9 @@ def download(model_id: str, sha: str) -> Path:
         return str(folder)
 
     whole = _cached_whole(model_id, sha)
-    return whole or Path(stoppable(lambda: retried(model_id, fetch)))
+    if whole is not None and is_whole(whole):
+        return whole
+    return Path(stoppable(lambda: retried(model_id, fetch)))
 
 
 def is_cached(model_id: str) -> bool:

@@ -23,10 +23,15 @@ from your_ai.journal import JOURNAL
 
 ITERS = 40
 ASKED = [
-    *("--iters", str(ITERS), "--save-every", "5", "--steps-per-eval", "10", "--val-batches", "1"),
+    *("--iters", str(ITERS), "--save-every", "5", "--steps-per-eval", "8", "--val-batches", "1"),
     *("--learning-rate", "1e-3", "--steps-per-report", "1"),
 ]
 CLOSE = 1e-3
+ALIKE = 1e-2
+"""Gradients that are gathered in bf16 are rounded once more; other batches differ by ten times."""
+
+EVEN = ["--data", "even"]
+"""Texts of one length: mlx-lm weighs each part of a batch alike, be it longer or not."""
 _MOST_SECONDS = 120.0
 
 GREEDY = "import time; held = b'x' * 2**28; time.sleep(600)"
@@ -91,11 +96,17 @@ def prepare(folder: Path) -> Course:
         check=True,
         stdout=subprocess.DEVNULL,
     )
+    (folder / "even").mkdir()
+    draw = random.Random(0)
+    for name, count in (("train", 100), ("valid", 8)):
+        texts = (" ".join(f"w{draw.randrange(2, 512)}" for _ in range(24)) for _ in range(count))
+        lines = (json.dumps({"text": text}) for text in texts)
+        (folder / "even" / f"{name}.jsonl").write_text("\n".join(lines))
     course = Course(folder)
     spec = ["--seq-length", "32", "--batch-size", "4", "--lora-rank", "8", "--quantize", "none"]
     course.run(
         *("benchmark", "--model", str(folder / "model"), "--weights", "real", *spec),
-        *("--output", "results.json", "--run-dir", "measured"),
+        *("--max-memory", "1", "--output", "results.json", "--run-dir", "measured"),
     )
     return course
 
@@ -139,7 +150,7 @@ def killed_often(course: Course, name: str, draw: random.Random, times: int) -> 
 def starved(course: Course, name: str) -> dict[str, Any]:
     """The record of a training whose memory is taken away half way, until its worker is killed."""
     with memory_cgroup(4096 * MIB) as box:
-        process = course.start(course.train(name), box)
+        process = course.start(course.train(name, *EVEN), box)
         wait_for(lambda: course.iteration(name) >= ITERS // 2, process)
         before = _kills(box)
         _set_limit(box, _used(box) + 32 * MIB)
@@ -175,18 +186,25 @@ def training(number: int = 20) -> Report:
         worst = max(worst, off)
         if off > CLOSE or found["samples"] != wanted["samples"]:
             failures.append(f"killed {often} times: losses off by {off}")
-        ooms = max(1, number // 4)
+        course.run(*course.train("even-undisturbed", *EVEN))
+        wanted = course.record("even-undisturbed")
+        ooms, apart = max(1, number // 4), 0.0
         for n in range(ooms):
             found = starved(course, f"starved-{n}")
             if (found["outcome"], found["samples"]) != ("pass", wanted["samples"]):
                 failures.append(f"out of memory: {found['outcome']}, {found['samples']} samples")
             if [each["outcome"] for each in found["failures"]] != ["oom"]:
                 failures.append(f"out of memory: {found['failures']}")
+            off = _off(found, wanted)
+            apart = max(apart, off)
+            if off > ALIKE:
+                failures.append(f"out of memory: losses off by {off}")
     figures = {
         "trainings whose parent was killed at a random iteration, and resumed": number,
         "kills of one more training, each at a random iteration": often,
         "largest difference of any iteration's loss from an undisturbed training's": worst,
         "workers killed for memory half way": ooms,
+        "largest difference of their losses from an undisturbed training's": apart,
         "other losses, other numbers of samples, or not ended": len(failures),
     }
     return Report("A training", figures, failures)

@@ -29,7 +29,7 @@ def trained(steps: int) -> tuple[nn.Module, optim.Optimizer]:
 
 def place(iteration: int) -> Place:
     state = checkpoint.numpy_state()
-    return Place(iteration, 2 * iteration, 0, state, state, checkpoint.random_key())
+    return Place(iteration, 2 * iteration, 9, 0, state, state, checkpoint.random_key())
 
 
 def save(folder: Path, iteration: int) -> nn.Module:
@@ -53,23 +53,22 @@ def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
     mx.random.seed(5)
     key = checkpoint.random_key()
     model, optimizer = trained(2)
-    checkpoint.save(tmp_path, model, optimizer, Place(2, 4, 1, [1], checkpoint.numpy_state(), key))
+    at = Place(2, 4, 9, 1, [1], checkpoint.numpy_state(), key)
+    checkpoint.save(tmp_path, model, optimizer, at)
     found = checkpoint.load_newest(tmp_path, (again := trained(0))[0], again[1])
-    assert found is not None
-    assert (found.iteration, found.samples, found.drawn, found.random_key) == (2, 4, 1, key)
+    assert found == at
     assert same(again[0], model)
     theirs = dict(tree_flatten(optimizer.state))
     for name, value in tree_flatten(again[1].state):
         assert mx.array_equal(value, theirs[name]).item(), name
     assert checkpoint.random_key() == key
     drawn = np.random.rand()
-    checkpoint.set_numpy_state(found.state)
+    checkpoint.set_numpy_state(at.state)
     assert np.random.rand() == drawn
 
 
 def test_there_may_be_none(tmp_path: Path) -> None:
     assert load(tmp_path)[0] is None
-    checkpoint.discard(tmp_path)
 
 
 def test_the_last_two_are_kept_and_the_adapters_of_each(tmp_path: Path) -> None:
@@ -82,6 +81,17 @@ def test_the_last_two_are_kept_and_the_adapters_of_each(tmp_path: Path) -> None:
         *(f"checkpoint-000000{n}" for n in (2, 3)),
     ]
     assert same(load(tmp_path)[1], model)
+
+
+def test_the_newest_is_that_of_the_most_iterations(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    for name in ("checkpoint-9999999", "checkpoint-10000000"):
+        (tmp_path / "checkpoint-0000001").rename(tmp_path / name)
+        save(tmp_path, 1)
+    assert [path.name for path in checkpoint._checkpoints(tmp_path)] == [
+        "checkpoint-9999999",
+        "checkpoint-10000000",
+    ]
 
 
 @pytest.mark.parametrize("name", ["adapters.safetensors", "optimizer.safetensors", "place.json"])

@@ -21,7 +21,7 @@ def write(folder: Path, name: str, *lines: Any) -> None:
     (folder / f"{name}.jsonl").write_text(text)
 
 
-@pytest.mark.parametrize("line", [TEXT, CHAT, PAIR, {**PAIR, **TEXT}])
+@pytest.mark.parametrize("line", [TEXT, CHAT, PAIR, {**PAIR, **TEXT}, {**PAIR, "prompt": ""}])
 def test_each_form_of_mlx_lm_is_taken(line: dict[str, Any], tmp_path: Path) -> None:
     write(tmp_path, "train", line, line, line)
     write(tmp_path, "valid", line, line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,8 @@ from your_ai.errors import UsageError
 from your_ai.finetune.choice import Choice, choose
 from your_ai.finetune.data import Data
 from your_ai.finetune.export import as_yaml, lora_config
-from your_ai.finetune.progress import REPORTED, STARTED, Progress, document, report_on
+from your_ai.finetune.progress import FAILED, REPORTED, STARTED, Progress, document, report_on
+from your_ai.finetune.request import check_device
 from your_ai.finetune.training import (
     Expected,
     Setting,
@@ -52,11 +54,13 @@ SPEC = TrainingSpec(
 )
 RUN = builders.run()
 TRAINING = Training(
+    id="an id",
     command="train",
     arguments={"--from": "r.json"},
     name="tiny",
     model_name="org/tiny",
     bits=4,
+    lora_keys=("self_attn.q_proj",),
     data=Data(100, 8, "00ff"),
     spec=SPEC,
     needed_limit_bytes=4 * GB,
@@ -110,6 +114,26 @@ def test_one_that_did_not_pass_is_refused() -> None:
         choose(found, "m1")
 
 
+def test_what_another_device_measured_does_not_hold() -> None:
+    device = replace(RUN.device, name=CHOICE.device, backend=CHOICE.backend)
+    check_device(CHOICE, device)
+    with pytest.raises(UsageError, match=r"were measured on .*, and this is Apple M9 "):
+        check_device(CHOICE, replace(device, name="Apple M9"))
+    with pytest.raises(UsageError, match=r"a budget of 8\.0 GB, and .* has 4\.0 GB here"):
+        check_device(CHOICE, replace(device, memory_bytes=4 * GB))
+
+
+def test_a_search_that_found_nothing_is_refused() -> None:
+    found = passed()
+    (entry,) = found["results"]
+    trials = [{**entry, "success": False}]
+    nothing = {f"optimal_{axis}": None for axis in ("batch_size", "lora_rank", "lora_layers")}
+    entry |= {"success": False, "error": "none of the grid passed"}
+    entry["optimal_config"] = {**nothing, "all_results": trials}
+    with pytest.raises(UsageError, match="m1 did not pass there: none of the grid passed"):
+        choose(found, "m1")
+
+
 def test_what_is_no_results_document_is_refused() -> None:
     with pytest.raises(UsageError, match="no results file"):
         choose({"recommended": "m", "results": [{}]}, None)
@@ -145,9 +169,10 @@ def test_the_request_has_the_setting() -> None:
 
 
 def test_a_training_comes_back_from_its_journal() -> None:
-    assert from_fields(to_fields(TRAINING)) == TRAINING
+    fields = json.loads(json.dumps(to_fields(TRAINING)))
+    assert from_fields(fields) == TRAINING
     with pytest.raises(UsageError, match="another version"):
-        from_fields({**to_fields(TRAINING), "restarts": "many"})
+        from_fields({**fields, "restarts": "many"})
 
 
 def trial(**changed: Any) -> Trial:
@@ -198,7 +223,13 @@ def test_a_training_that_never_came_to_a_step() -> None:
 
 def test_the_last_setting_is_gone_on_with() -> None:
     progress = Progress(TRAINING.first).after(STARTED, {"parts": 3, "limit_bytes": 9, "at": ""})
-    assert (progress.setting, progress.has_begun) == (Setting(3, 9), True)
+    assert (progress.setting, progress.attempts) == (Setting(3, 9), 1)
+    failed = {"parts": 3, "limit_bytes": 9, "outcome": "oom", "following": None}
+    assert progress.after(FAILED, failed).setting == Setting(3, 9)
+    smaller = {"parts": 6, "limit_bytes": 9}
+    progress = progress.after(FAILED, {**failed, "following": smaller})
+    assert progress.setting == Setting(6, 9)
+    assert progress.failures == ({"parts": 3, "limit_bytes": 9, "outcome": "oom"},)
 
 
 def test_the_yaml_is_what_was_meant() -> None:

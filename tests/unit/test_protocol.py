@@ -58,7 +58,7 @@ EVENTS: tuple[Event, ...] = (
     Truncated(0.8, 1500),
     Validated(0.8, 200, 2.5, 1.5),
     Saved(0.8, 200),
-    Trained(0.8, 1000, 2000, 512, 2**30),
+    Trained(0.8, 1000, 2000, 512),
     Failed(0.8, Phase.LOAD, "RuntimeError", "bad\nmultiline \u2713 text"),
     ProbeAnswer(
         Device(0.9, "cpu", {"device_name": "AMD EPYC"}, {"python": "3.11.7"}),

@@ -13,11 +13,9 @@ import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.tuner.callbacks import TrainingCallback
 from mlx_lm.tuner.trainer import TrainingArgs, train
-from mlx_lm.utils import maybe_set_recommended_wired_limit
 
 from tests import tiny
 from worker import training, weights
-from worker.memory import leave_wired_limit
 from worker.protocol import ModelSource, TrialSpec, Weights
 
 VOCABULARY = tiny.LLAMA["vocab_size"]
@@ -79,16 +77,6 @@ def test_the_steps_are_those_of_mlx_lm(tmp_path: Path) -> None:
     adapters = dict(tree_flatten(theirs.trainable_parameters()))
     for path, adapter in tree_flatten(ours.trainable_parameters()):
         assert mx.allclose(adapter, adapters[path], rtol=1e-5, atol=1e-8).item(), path
-
-
-def test_the_wired_limit_that_mlx_lm_raises_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    limits: list[int] = []
-    recorded = {"device_name": "Apple M3 Max", "max_recommended_working_set_size": 28991029248}
-    monkeypatch.setattr(mx, "device_info", lambda: recorded)
-    monkeypatch.setattr(mx, "set_wired_limit", limits.append)
-    maybe_set_recommended_wired_limit()
-    leave_wired_limit()
-    assert limits == [28991029248, 0]
 
 
 def test_training_leaves_evidence() -> None:

@@ -219,13 +219,14 @@ def resumed(context: click.Context, console: Console) -> Iterator[OpenRun]:
         first = next(records, None)
         if first is None:
             raise UsageError(f"The run in {folder} never began; start it without --resume.")
-        run = replace(from_fields(first[0].fields["run"]), run_dir=str(folder.absolute()))
-        past = past_of(records)
-        if run.command != context.command.name:
+        begun = first[0].fields.get("run") or first[0].fields["training"]
+        if begun["command"] != context.command.name:
             raise UsageError(
-                f"The run in {folder} is one of `your_ai {run.command}`; go on with it by "
-                f"`your_ai {run.command} --resume --run-dir {folder}`."
+                f"The run in {folder} is one of `your_ai {begun['command']}`; go on with it by "
+                f"`your_ai {begun['command']} --resume --run-dir {folder}`."
             )
+        run = replace(from_fields(begun), run_dir=str(folder.absolute()))
+        past = past_of(records)
         check_same(run, given(context), from_probe(probe_device(), describe()), __version__)
         output = context.params["output"] or run.output
         if output is not None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
+import shlex
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from worker.protocol import CHECKPOINT_PREFIX
 from your_ai import __version__, hub, machine
 from your_ai.awake import kept_awake
 from your_ai.cli.options import given
@@ -19,13 +20,14 @@ from your_ai.cli.types import FILE
 from your_ai.device import from_probe
 from your_ai.errors import ExitCode, MachineError, UsageError
 from your_ai.files import check_writable, json_pieces, write_atomically
+from your_ai.finetune import adapters
 from your_ai.finetune.choice import Choice, choose
 from your_ai.finetune.data import look_at
 from your_ai.finetune.export import as_yaml, lora_config, notes
 from your_ai.finetune.progress import Progress, document, progress_of
 from your_ai.finetune.request import (
     check_device,
-    describe,
+    describe_model,
     spec_of,
     trial_of,
     with_facts,
@@ -119,56 +121,72 @@ def command(
         raise UsageError("Name the results to train from (--from) and the data (--data).")
     choice = choose(load(results), name)
     if export is not None:
-        return _export(export, choice, data, asked)
-    target: Path = asked["adapter_path"].absolute()
-    if any(target.glob("*.safetensors")) or any(target.glob(f"{CHECKPOINT_PREFIX}*")):
-        raise UsageError(f"{target} holds adapters already; name another --adapter-path.")
+        return _export(export, choice, data, asked, quiet=quiet)
     host = machine.describe()
     device = from_probe(probe_device(), host)
     check_device(choice, device)
-    model, keys = with_facts(describe(choice))
+    model, keys = with_facts(describe_model(choice))
     trial = trial_of(choice, model, asked)
     found = look_at(data, trial.spec.batch_size, mask_prompt=asked["mask_prompt"])
-    # Only now, when nothing else is wrong, what may take an hour to download.
-    trial = trial_of(choice, with_weights(model, choice), asked)
-    spec = spec_of(choice, trial, data, asked)
-    training = Training(
-        command="train",
-        arguments=given(context),
-        name=choice.name,
-        model_name=choice.model_name,
-        bits=choice.bits,
-        data=found,
-        spec=spec,
-        needed_limit_bytes=choice.needed_limit_bytes,
-        expected=expect(choice, trial, spec.iters),
-        restarts=asked["restarts"],
-        steps_per_report=asked["steps_per_report"],
-        machine=host,
-        device=device,
-        started_at=now(),
-        run_dir=str(make_run_dir(asked["run_dir"]).absolute()),
-        version=__version__,
-    )
-    with Journal.open(Path(training.run_dir)) as journal:
-        if any(True for _ in journal.records()):
-            raise UsageError(f"{training.run_dir} holds another run; choose another --run-dir.")
-        journal.append(BEGAN, {"at": now(), "training": to_fields(training)})
-        config = lora_config(spec, choice.model_name, training.steps_per_report, keys)
-        _write(target / "adapter_config.json", json_pieces(config))
-        return _go(training, journal, Progress(training.first), quiet=quiet)
+    owner, target = uuid.uuid4().hex, Path(asked["adapter_path"].absolute())
+    with adapters.claimed(target, owner):
+        run_dir = make_run_dir(asked["run_dir"]).absolute()
+        with Journal.open(run_dir) as journal:
+            if any(True for _ in journal.records()):
+                raise UsageError(f"{run_dir} holds another run; choose another --run-dir.")
+            with _unless_it_never_begins(journal):
+                # Only now, when nothing else is wrong, what may take an hour to download.
+                trial = trial_of(choice, with_weights(model, choice), asked)
+                spec = spec_of(choice, trial, data, asked)
+                training = Training(
+                    id=owner,
+                    command="train",
+                    arguments=given(context),
+                    name=choice.name,
+                    model_name=choice.model_name,
+                    bits=choice.bits,
+                    lora_keys=tuple(keys),
+                    data=found,
+                    spec=spec,
+                    needed_limit_bytes=choice.needed_limit_bytes,
+                    expected=expect(choice, trial, spec.iters),
+                    restarts=asked["restarts"],
+                    steps_per_report=asked["steps_per_report"],
+                    machine=host,
+                    device=device,
+                    started_at=now(),
+                    run_dir=str(run_dir),
+                    version=__version__,
+                )
+                journal.append(BEGAN, {"at": now(), "training": to_fields(training)})
+            return _go(training, journal, Progress(training.first), quiet=quiet)
 
 
-def _export(file: Path, choice: Choice, data: Path, asked: Mapping[str, Any]) -> ExitCode:
+@contextlib.contextmanager
+def _unless_it_never_begins(journal: Journal) -> Iterator[None]:
+    """Leave no journal behind of a training that never began: there is nothing to go on with."""
+    try:
+        yield
+    except BaseException:
+        journal.discard()
+        raise
+
+
+def _export(
+    file: Path, choice: Choice, data: Path, asked: Mapping[str, Any], *, quiet: bool
+) -> ExitCode:
     """Write the configuration for mlx_lm.lora; of the model nothing but its config is read."""
     check_writable(file)
-    model, keys = with_facts(describe(choice))
+    model, keys = with_facts(describe_model(choice))
     trial = trial_of(choice, model, asked)
     look_at(data, trial.spec.batch_size, mask_prompt=asked["mask_prompt"])
     spec = spec_of(choice, trial, data, asked)
     config = lora_config(spec, choice.model_name, asked["steps_per_report"], keys)
-    _write(file, [as_yaml(config, notes(spec, choice.model_name)).encode()])
-    say(f"Configuration written to {file}; train by: mlx_lm.lora --config {file}")
+    said = notes(spec, choice.model_name, choice.revision or model.revision)
+    _write(file, [as_yaml(config, said).encode()])
+    if not quiet:
+        command = shlex.join(["mlx_lm.lora", "--config", str(file)])
+        say(f"Configuration written to {file}; train by: {command}")
     return ExitCode.OK
 
 
@@ -180,15 +198,22 @@ def _resume(context: click.Context, run_dir: Path | None, *, quiet: bool) -> Exi
         records = [record for record, _, _ in journal.records()]
         if not records or "training" not in records[0].fields:
             raise UsageError(f"The run in {folder} is none of `your_ai train`.")
-        training = from_fields(records[0].fields["training"])
-        progress = progress_of(training, records)
+        begun = from_fields(records[0].fields["training"])
+        training = replace(begun, run_dir=str(folder.absolute()))
         device = from_probe(probe_device(), machine.describe())
         check_same(training, given(context), device, __version__)
-        if not progress.is_done:
-            _check_data(training)
-        make_logs_dir(folder)
-        journal.append(RESUMED, {"at": now()})
-        return _go(training, journal, progress, quiet=quiet)
+        progress = progress_of(training, records)
+        target = Path(training.spec.adapter_path)
+        with adapters.claimed(target, training.id) as is_ours:
+            if not progress.is_done:
+                _check_data(training)
+            elif not (is_ours and (target / adapters.ADAPTERS).is_file()):
+                raise UsageError(
+                    f"The training is done, and its adapters have left {target} since."
+                )
+            make_logs_dir(folder)
+            journal.append(RESUMED, {"at": now()})
+            return _go(training, journal, progress, quiet=quiet)
 
 
 def _check_data(training: Training) -> None:
@@ -204,7 +229,12 @@ def _check_data(training: Training) -> None:
 
 def _go(training: Training, journal: Journal, progress: Progress, *, quiet: bool) -> ExitCode:
     console = TrainingConsole(open_screen(quiet=quiet), training)
+    spec, target = training.spec, Path(training.spec.adapter_path)
+    config = lora_config(
+        spec, training.model_name, training.steps_per_report, list(training.lora_keys)
+    )
     with contextlib.closing(console), kept_awake(), interrupts.deferred():
+        adapters.describe(target, config, training.id)
         console.begin(progress)
         if progress.is_done:
             outcome = Outcome(OutcomeKind.PASS, "every iteration was done")
@@ -216,7 +246,7 @@ def _go(training: Training, journal: Journal, progress: Progress, *, quiet: bool
         record = document(training, progress, outcome.kind, outcome.reason)
         _write(Path(training.run_dir) / TRAINING, json_pieces(record))
         if passed:
-            _discard_checkpoints(Path(training.spec.adapter_path))
+            adapters.discard_checkpoints(target)
         console.end(outcome, progress, [*_told(training, outcome, progress)])
     if passed:
         return ExitCode.OK
@@ -240,15 +270,8 @@ def _told(training: Training, outcome: Outcome, progress: Progress) -> Iterator[
     yield f"Record written to {Path(training.run_dir) / TRAINING}"
 
 
-def _discard_checkpoints(adapters: Path) -> None:
-    """Nothing is left to go on with: what is wanted of them is in the adapters."""
-    for checkpoint in adapters.glob(f"{CHECKPOINT_PREFIX}*"):
-        shutil.rmtree(checkpoint, ignore_errors=True)
-
-
 def _write(path: Path, content: Iterable[bytes]) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content)
     except OSError as error:
         raise MachineError(f"Cannot write {path}: {error.strerror}.") from error

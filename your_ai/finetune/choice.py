@@ -55,8 +55,6 @@ def _entry(document: Mapping[str, Any], name: str | None) -> Mapping[str, Any]:
         raise UsageError("No model passed there, so that there is none to train.")
     for entry in document["results"]:
         if wanted in (entry["preset"], entry["model_name"]):
-            if not entry["success"] and entry["optimal_config"] is None:
-                raise UsageError(f"{wanted} did not pass there: {entry['error']}.")
             found: Mapping[str, Any] = entry
             return found
     there = ", ".join(entry["preset"] for entry in document["results"])
@@ -65,6 +63,8 @@ def _entry(document: Mapping[str, Any], name: str | None) -> Mapping[str, Any]:
 
 def _choice(document: Mapping[str, Any], entry: Mapping[str, Any]) -> Choice:
     trial = _best(entry)
+    if not trial["success"]:
+        raise UsageError(f"{entry['preset']} did not pass there: {trial['error']}.")
     config = trial["config"]
     return Choice(
         name=entry["preset"],
@@ -93,7 +93,8 @@ def _best(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     if found is None or found["optimal_batch_size"] is None:
         return entry
     best = tuple(found[f"optimal_{axis}"] for axis in ("batch_size", "lora_rank", "lora_layers"))
-    return next(trial for trial in _passes(found["all_results"]) if _axes(trial) == best)
+    passes = (trial for trial in _passes(found["all_results"]) if _axes(trial) == best)
+    return next(passes, entry)
 
 
 def _passes(trials: list[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:

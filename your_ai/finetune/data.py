@@ -13,6 +13,8 @@ from your_ai.errors import UsageError
 
 _FORM = "see mlx-lm's LORA.md for its form"
 
+_NEVER_EMPTY = ("text", "messages")
+
 # In the order in which mlx-lm looks for them (create_dataset in mlx_lm/tuner/datasets.py); the
 # first line of a file tells which of them all of its lines have.
 _FORMS: tuple[Mapping[str, type], ...] = (
@@ -75,7 +77,8 @@ def _sequences(path: Path, read: Callable[[bytes], None], *, mask_prompt: bool) 
                             "could mask; leave it out."
                         )
                 for key, kind in form.items():
-                    if not isinstance(sequence.get(key), kind) or not sequence[key]:
+                    value = sequence.get(key)
+                    if not isinstance(value, kind) or (key in _NEVER_EMPTY and not value):
                         raise UsageError(f"{where} has no {key}, as its first line has; {_FORM}.")
                 yield
     except OSError as error:

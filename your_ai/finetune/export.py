@@ -46,12 +46,14 @@ def lora_config(
     }
 
 
-def notes(spec: TrainingSpec, model: str) -> list[str]:
-    """What the configuration cannot say."""
+def notes(spec: TrainingSpec, model: str, revision: str | None) -> list[str]:
+    """What the configuration cannot say; ``revision`` is the model's commit on the hub, if any."""
     said = [
         "The training that your_ai train would start, for mlx_lm.lora --config.",
         f"It was measured under mx.set_memory_limit({spec.limit_bytes}); this sets none.",
     ]
+    if revision is not None:
+        said.append(f"And the model was that of commit {revision}; this takes the newest.")
     if spec.quantization is not None:
         bits = spec.quantization.bits
         said += [

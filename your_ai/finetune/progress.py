@@ -35,28 +35,36 @@ class Report:
 class Progress:
     """What has happened so far; ``saved`` is the last iteration that a checkpoint has.
 
-    ``failures`` are the attempts that were begun again, each with its setting and reason, ``load``
-    what the model took, ``longest_tokens`` the longest sequence that the last worker saw. Once
-    ``is_done``, the adapters are written.
+    ``setting`` is what to go on with, ``attempts`` counts the workers. ``failures`` are those that
+    failed, each with its setting and reason, ``load`` what the model took. Once the adapters are
+    written ``samples`` sequences were trained on, of ``longest_tokens`` at most.
     """
 
     setting: Setting
     saved: int = 0
-    has_begun: bool = False
+    attempts: int = 0
     reports: Mapping[int, Report] = field(default_factory=dict)
     validations: Mapping[int, float] = field(default_factory=dict)
     failures: tuple[Mapping[str, Any], ...] = ()
     load: Mapping[str, Any] | None = None
+    samples: int | None = None
     longest_tokens: int = 0
-    is_done: bool = False
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the adapters are written."""
+        return self.samples is not None
 
     def after(self, kind: str, fields: Mapping[str, Any]) -> Progress:
         """This, and what one record says."""
         if kind == STARTED:
             setting = Setting(fields["parts"], fields["limit_bytes"])
-            return replace(self, setting=setting, has_begun=True)
+            return replace(self, setting=setting, attempts=self.attempts + 1)
         if kind == FAILED:
-            return replace(self, failures=(*self.failures, dict(fields)))
+            failure, following = dict(fields), fields["following"]
+            del failure["following"]
+            setting = self.setting if following is None else Setting(**following)
+            return replace(self, setting=setting, failures=(*self.failures, failure))
         if kind == REPORTED:
             report = Report(**fields)
             return replace(self, reports={**self._before(report), report.iteration: report})
@@ -66,7 +74,7 @@ class Progress:
         if kind == LOADED:
             return replace(self, load=dict(fields))
         if kind == TRAINED:
-            return replace(self, longest_tokens=fields["longest_tokens"], is_done=True)
+            return replace(self, **fields)
         if kind == SAVED:
             return replace(self, saved=fields["iteration"])
         return self
@@ -118,7 +126,7 @@ def document(training: Training, progress: Progress, outcome: str, reason: str) 
         "load": progress.load,
         "longest_tokens": progress.longest_tokens,
         "iterations": max(progress.reports, default=0),
-        "samples": max(progress.reports, default=0) * spec.batch_size,
+        "samples": _samples(training, progress),
         "adapter_path": spec.adapter_path,
         "expected": asdict(training.expected),
         "measured": {
@@ -138,6 +146,12 @@ def document(training: Training, progress: Progress, outcome: str, reason: str) 
         "device": asdict(training.device),
         "run_dir": training.run_dir,
     }
+
+
+def _samples(training: Training, progress: Progress) -> int:
+    if progress.samples is not None:
+        return progress.samples
+    return max(progress.reports, default=0) * training.spec.batch_size
 
 
 def _config(training: Training) -> dict[str, Any]:

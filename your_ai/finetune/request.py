@@ -8,29 +8,35 @@ from pathlib import Path
 from typing import Any
 
 from worker.protocol import ModelSource, TrainingSpec, Weights
-from your_ai import hub, models, presets, safetensors
+from your_ai import hub, models, presets, safetensors, tokenizer
 from your_ai.device import Device
 from your_ai.errors import UsageError
 from your_ai.finetune.choice import Choice
 from your_ai.models import Model
 from your_ai.plan import TrainingOptions, Trial, plan
 from your_ai.probe import probe_models
-
-_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "*.tiktoken", "tekken.json")
+from your_ai.units import show_size
 
 
 def check_device(choice: Choice, device: Device) -> None:
     """Raise UsageError unless this is the device on which the choice was measured."""
-    there, here = (choice.device, choice.backend), (device.name, device.backend)
-    if there != here or choice.budget_bytes > device.memory_bytes:
-        raise UsageError(
-            f"The results were measured on {choice.device} ({choice.backend}), and this is "
-            f"{device.name} ({device.backend}): their limits hold only there. Measure here first, "
-            "by `your_ai benchmark`; --export writes the configuration all the same."
+    there, here = f"{choice.device} ({choice.backend})", f"{device.name} ({device.backend})"
+    if there != here:
+        problem = f"The results were measured on {there}, and this is {here}"
+    elif choice.budget_bytes > device.memory_bytes:
+        problem = (
+            f"The results were measured with a budget of {show_size(choice.budget_bytes)}, and "
+            f"{here} has {show_size(device.memory_bytes)} here"
         )
+    else:
+        return
+    raise UsageError(
+        f"{problem}: their limits do not hold. Measure here first, by `your_ai benchmark`; "
+        "--export writes the configuration all the same."
+    )
 
 
-def describe(choice: Choice) -> Model:
+def describe_model(choice: Choice) -> Model:
     """The model by its config; of its weights nothing is read or downloaded.
 
     Raises:
@@ -52,13 +58,14 @@ def with_weights(model: Model, choice: Choice) -> Model:
     """
     if model.path is None:
         sha = choice.revision or model.revision or hub.revision(model.model_name).sha
-        found = models.find(str(hub.download(model.model_name, sha)))
+        folder = hub.download(model.model_name, sha, is_whole=tokenizer.is_there)
+        found = models.find(str(folder))
         model = replace(model, config=found.config, path=found.path, revision=sha)
     folder = Path(str(model.path))
     safetensors.check_folder(folder)
-    if not any(True for name in _TOKENIZERS for _ in folder.glob(name)):
+    if not tokenizer.is_there(folder):
         raise UsageError(
-            f"{folder} has no tokenizer ({', '.join(_TOKENIZERS)}), which a training on texts "
+            f"{folder} has no tokenizer ({', '.join(tokenizer.FILES)}), which a training on texts "
             "needs; copy it there from where the model comes from."
         )
     return model

@@ -59,8 +59,11 @@ class Listener(Protocol):
     def validated(self, event: Validated) -> None:
         """The validation set was looked at."""
 
-    def attempt(self, setting: Setting, done: int) -> None:
+    def attempt(self, done: int) -> None:
         """A worker is about to be started, behind so many iterations."""
+
+    def moved(self, iteration: int) -> None:
+        """The worker had to go on behind an iteration other than the last that was saved."""
 
     def restarting(self, outcome: Outcome, setting: Setting, done: int) -> None:
         """An attempt failed, and is begun again with that setting behind ``done`` iterations."""
@@ -86,18 +89,29 @@ class TrainingSession:
             MachineError: when the journal cannot be written, the machine is short of memory, or no
                 worker can be started.
         """
-        setting = self.progress.setting
+        failures = 0
         while True:
-            begun_at = self.progress.saved
+            setting, begun_at = self.progress.setting, self.progress.saved
             outcome = self._attempt(setting)
-            if outcome.kind not in _AGAIN or interrupts.requested:
+            if outcome.kind not in _AGAIN:
                 return outcome
-            self._record(FAILED, {**asdict(setting), "outcome": outcome.kind, **_why(outcome)})
+            failures += 1
             following = self._following(setting, progressed=self.progress.saved > begun_at)
-            if following is None or len(self.progress.failures) > self._training.restarts:
+            self._record(
+                FAILED,
+                {
+                    **asdict(setting),
+                    "outcome": outcome.kind,
+                    "reason": outcome.reason,
+                    "evidence": outcome.evidence,
+                    "following": following and asdict(following),
+                },
+            )
+            if interrupts.requested:
+                return Outcome(OutcomeKind.INTERRUPTED, "interrupted", evidence=outcome.evidence)
+            if following is None or failures > self._training.restarts:
                 return outcome
             self._listener.restarting(outcome, following, self.progress.saved)
-            setting = following
 
     def _following(self, setting: Setting, *, progressed: bool) -> Setting | None:
         """What to go on with after a failure.
@@ -112,14 +126,14 @@ class TrainingSession:
         self._memory = guard.wait_for_memory(
             self._memory, lambda: interrupts.requested, self._read_memory
         )
-        spec = self._training.with_setting(setting, restart=self.progress.has_begun)
+        spec = self._training.with_setting(setting, restart=self.progress.attempts > 0)
         self._record(STARTED, {"at": now(), **asdict(setting)})
-        self._listener.attempt(setting, self.progress.saved)
+        self._listener.attempt(self.progress.saved)
         self._steps = []
         folder = Path(self._training.run_dir) / "logs"
         seen = supervise(
             encode_request(spec),
-            log=TrialLog(folder / f"attempt-{len(self.progress.failures) + 1}.log"),
+            log=TrialLog(folder / f"attempt-{self.progress.attempts}.log"),
             limits=Limits(deadline=math.inf),
             arguments=[TRAIN_FLAG],
             must_stop=lambda: interrupts.requested,
@@ -136,8 +150,9 @@ class TrainingSession:
                 is_due = event.index % self._training.steps_per_report == 0
                 if is_due or event.index == self._training.spec.iters:
                     self._report()
-            case Resumed():
-                self._steps = []
+            case Resumed(iteration=iteration) if iteration != self.progress.saved:
+                self._record(SAVED, {"iteration": iteration})
+                self._listener.moved(iteration)
             case Validated():
                 self._record(VALIDATED, {"iteration": event.iteration, "loss": event.loss})
                 self._listener.validated(event)
@@ -145,7 +160,8 @@ class TrainingSession:
                 sizes = {"parameters": event.parameters, "resident_bytes": event.resident_bytes}
                 self._record(LOADED, sizes)
             case Trained():
-                self._record(TRAINED, {"longest_tokens": event.longest_tokens})
+                seen = {"samples": event.samples, "longest_tokens": event.longest_tokens}
+                self._record(TRAINED, seen)
             case Saved():
                 self._report()  # or those since the last would be lost to who goes on from here
                 self._record(SAVED, {"iteration": event.iteration})
@@ -167,7 +183,3 @@ class TrainingSession:
 def _is_evidence(event: Event) -> bool:
     """Whether the outcome may depend on it: of days of a training no more is kept."""
     return not isinstance(event, Step | Memory)
-
-
-def _why(outcome: Outcome) -> dict[str, str]:
-    return {"reason": outcome.reason, "evidence": outcome.evidence}

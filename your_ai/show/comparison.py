@@ -132,5 +132,5 @@ def _verdict(comparison: Comparison, threshold: float) -> str:
         return f"{len(comparison.lost)} that passed before are no longer there."
     compared = f"{len(comparison.pairs)} trial{'' if len(comparison.pairs) == 1 else 's'} compared"
     if not worse:
-        return f"No regression beyond {threshold:.0%} and noise ({compared})."
-    return f"{worse} of {compared} became worse beyond {threshold:.0%} and noise."
+        return f"No regression beyond {threshold * 100:g}% and noise ({compared})."
+    return f"{worse} of {compared} became worse beyond {threshold * 100:g}% and noise."

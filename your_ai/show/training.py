@@ -39,7 +39,7 @@ class TrainingConsole:
             f"up to {spec.max_seq_length} tokens, {spec.iters:,} iterations on "
             f"{self._training.data.sequences:,} sequences of {spec.data}"
         )
-        screen.print(expectation(self._training.expected, spec.iters))
+        screen.print(expectation(self._training.expected))
         if self._training.expected.peak_bytes > spec.budget_bytes * _HARDLY_MORE:
             screen.print(
                 f"Note: that is more than the {show_size(spec.budget_bytes)} that the results had "
@@ -47,8 +47,11 @@ class TrainingConsole:
             )
         if not self._training.data.validation:
             screen.print("Note: there is no valid.jsonl, so that nothing is validated.")
-        if progress.has_begun and not progress.is_done:
-            screen.print(f"Resuming behind iteration {progress.saved:,}.")
+        if progress.attempts and not progress.is_done:
+            screen.print(
+                f"Resuming the training of {self._training.started_at} behind iteration "
+                f"{progress.saved:,}."
+            )
         screen.print("")
 
     def hear(self, event: Event) -> None:
@@ -61,12 +64,19 @@ class TrainingConsole:
                 f"tokens, the first of {event.tokens:,}: they are cut (--max-seq-length)."
             )
 
-    def attempt(self, setting: Setting, done: int) -> None:
+    def attempt(self, done: int) -> None:
         """A worker is about to be started."""
         spec = self._training.spec
         self._screen.begin("")
         self._screen.running(
             TrainingView(spec.iters, done, spec.budget_bytes, self._training.expected.seconds)
+        )
+
+    def moved(self, iteration: int) -> None:
+        """The newest checkpoint is not there any more, or cannot be read."""
+        self._screen.print(
+            f"Note: the last checkpoint is gone or damaged; going on behind iteration "
+            f"{iteration:,} instead."
         )
 
     def reported(self, report: Report) -> None:
@@ -108,13 +118,13 @@ class TrainingConsole:
         self._screen.close()
 
 
-def expectation(expected: Expected, iters: int) -> str:
+def expectation(expected: Expected) -> str:
     """What a training will take."""
     how = "measured" if expected.is_measured else "estimated from what was measured"
     return (
         f"Expected ({how}): a peak of {show_size(expected.peak_bytes)}; at full length "
         f"{expected.seconds_per_iteration:.2f} s an iteration, "
-        f"{show_duration(expected.seconds_per_iteration * iters)} in all"
+        f"{show_duration(expected.seconds)} of training"
     )
 
 
@@ -126,5 +136,5 @@ def _taken(expected: Expected, progress: Progress) -> str:
     return (
         f"Took: a peak of {show_size(peak)} (expected {show_size(expected.peak_bytes)}), "
         f"{each:.2f} s an iteration ({expected.seconds_per_iteration:.2f}), "
-        f"{show_duration(seconds)} in all"
+        f"{show_duration(seconds)} of training"
     )

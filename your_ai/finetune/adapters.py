@@ -1,0 +1,86 @@
+"""The folder that a training writes its adapters to, which is its own while it lasts."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from worker.protocol import CHECKPOINT_PREFIX
+from your_ai.errors import MachineError, UsageError
+from your_ai.files import json_pieces, write_atomically
+
+ADAPTERS = "adapters.safetensors"
+_CONFIG = "adapter_config.json"
+_OWNER = "your_ai_training"
+"""A key of the configuration that mlx-lm reads over: which training the folder belongs to."""
+
+
+@contextlib.contextmanager
+def claimed(folder: Path, owner: str) -> Iterator[bool]:
+    """Hold the folder, made where there is none; whether it is this owner's already.
+
+    Raises:
+        UsageError: when it cannot be had: another training is writing to it, has left adapters or
+            checkpoints there, or it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UsageError(
+            f"Cannot write adapters to {folder}: {error.strerror}; name another --adapter-path."
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with this process
+        is_ours = _owner(folder) == owner
+        holds = any(folder.glob("*.safetensors")) or any(_checkpoints(folder))
+        if holds and not is_ours:
+            raise UsageError(f"{folder} holds other adapters already; name another --adapter-path.")
+        if not os.access(folder, os.W_OK):
+            raise UsageError(f"Cannot write adapters to {folder}: permission denied.")
+        yield is_ours
+    except BlockingIOError as error:
+        raise UsageError(
+            f"Another training is writing to {folder}; name another --adapter-path."
+        ) from error
+    finally:
+        os.close(descriptor)
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # if nothing came of it, and it is empty
+
+
+def describe(folder: Path, config: Mapping[str, Any], owner: str) -> None:
+    """Write the configuration with which mlx-lm loads the adapters.
+
+    Raises:
+        MachineError: when it cannot be written.
+    """
+    path = folder / _CONFIG
+    try:
+        write_atomically(path, json_pieces({**config, _OWNER: owner}))
+    except OSError as error:
+        raise MachineError(f"Cannot write {path}: {error.strerror}.") from error
+
+
+def discard_checkpoints(folder: Path) -> None:
+    """Nothing is left to go on with: what is wanted of them is in the adapters."""
+    for checkpoint in _checkpoints(folder):
+        shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _checkpoints(folder: Path) -> Iterator[Path]:
+    return folder.glob(f"{CHECKPOINT_PREFIX}*")
+
+
+def _owner(folder: Path) -> str | None:
+    try:
+        owner = json.loads((folder / _CONFIG).read_bytes())[_OWNER]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return str(owner)
