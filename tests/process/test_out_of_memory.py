@@ -18,6 +18,8 @@ from your_ai.log import TrialLog
 from your_ai.outcome import Certainty, OutcomeKind, classify
 from your_ai.supervisor import WORKER, supervise
 
+pytestmark = pytest.mark.alone
+
 ADDRESS_SPACE_KIB = 2 * 2**20
 LIMITED = ["sh", "-c", f'ulimit -c 0; ulimit -v {ADDRESS_SPACE_KIB}; exec "$@"', "sh"]
 

@@ -24,6 +24,8 @@ from your_ai.observation import Kill, Observation
 from your_ai.outcome import Certainty, Outcome, OutcomeKind, classify
 from your_ai.supervisor import supervise
 
+pytestmark = pytest.mark.alone
+
 MB = 2**20
 ENOUGH = 600 * MB
 HOG = """

@@ -80,13 +80,17 @@ def test_by_default_the_last_16_layers_are_trained_or_all(has: int, trained: int
 
 def test_more_layers_than_a_model_has_are_refused() -> None:
     assert planned(CONFIG, TrainingOptions(lora_layers=2)).spec.lora_layers == 2
-    with pytest.raises(UsageError, match=r"--lora-layers 3 .* 2 layers .*tiny.* at most 2"):
+    with pytest.raises(
+        UsageError, match=r"3 layers with adapters .* the 2 that .*tiny.* at most 2"
+    ):
         planned(CONFIG, TrainingOptions(lora_layers=3))
 
 
 def test_a_longer_sequence_than_a_model_takes_is_refused() -> None:
     assert planned(CONFIG, TrainingOptions(seq_length=2048)).spec.seq_length == 2048
-    with pytest.raises(UsageError, match=r"--seq-length 2049 .* 2048 tokens .*tiny.* at most 2048"):
+    with pytest.raises(
+        UsageError, match=r"Sequences of 2049 tokens .* the 2048 that .*tiny.* at most 2048"
+    ):
         planned(CONFIG, TrainingOptions(seq_length=2049))
 
 

@@ -56,6 +56,20 @@ def results(*seen: Observation) -> Document:
 BOTH = results(observed(*passing_events()), OVER)
 
 
+def test_two_folders_of_one_name_are_told_apart_by_their_paths() -> None:
+    found = content(observed(*passing_events()), OVER)
+    for path, entry in zip(("/a/tiny", "/b/tiny"), found["results"], strict=True):
+        entry |= {"preset": "tiny", "model_name": path}
+        entry["optimal_config"] = {
+            **{f"optimal_{axis}": None for axis in ("batch_size", "lora_rank", "lora_layers")},
+            **{"objective": "capacity", "proven": False, "all_results": [dict(entry)]},
+        }
+    document = read(found)
+    assert [trial.model for trial in document.models] == ["/a/tiny", "/b/tiny"]
+    assert [search.model for search in document.searches] == ["/a/tiny", "/b/tiny"]
+    assert [trial.model for trial in document.trials] == ["/a/tiny", "/b/tiny"]
+
+
 def test_a_trial_as_it_was_measured() -> None:
     passed, over = BOTH.models
     assert (passed.needed_bytes, passed.peak_bytes) == (6 * GB, 7 * GB)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -146,6 +147,7 @@ def read(document: Mapping[str, Any]) -> Document:
 def _document(document: Mapping[str, Any]) -> Document:
     device, machine = document["device"], document["machine"]
     entries = document["results"]
+    labels = _labels(entries)
     return Document(
         recommended=document["recommended"],
         started_at=document["started_at"],
@@ -163,21 +165,30 @@ def _document(document: Mapping[str, Any]) -> Document:
             ("your_ai", document["your_ai_version"]),
             ("Started", document["started_at"]),
         ),
-        models=tuple(_shown(entry) for entry in entries),
-        searches=tuple(_searched(entry) for entry in entries if entry["optimal_config"]),
+        models=tuple(_shown(entry, labels) for entry in entries),
+        searches=tuple(_searched(entry, labels) for entry in entries if entry["optimal_config"]),
     )
 
 
-def _searched(entry: Mapping[str, Any]) -> Searched:
+def _labels(entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """What each model is called, by its id or path: two folders of one name by their paths."""
+    names = Counter(entry["preset"] for entry in entries)
+    return {
+        entry["model_name"]: entry["preset" if names[entry["preset"]] == 1 else "model_name"]
+        for entry in entries
+    }
+
+
+def _searched(entry: Mapping[str, Any], labels: Mapping[str, str]) -> Searched:
     found = entry["optimal_config"]
-    trials = tuple(_shown(trial) for trial in found["all_results"])
+    trials = tuple(_shown(trial, labels) for trial in found["all_results"])
     best = (
         found["optimal_batch_size"],
         found["optimal_lora_rank"],
         found["optimal_lora_layers"],
     )
     return Searched(
-        entry["preset"],
+        labels[entry["model_name"]],
         found["objective"],
         found["proven"],
         trials,
@@ -185,7 +196,7 @@ def _searched(entry: Mapping[str, Any]) -> Searched:
     )
 
 
-def _shown(entry: Mapping[str, Any]) -> Shown:
+def _shown(entry: Mapping[str, Any], labels: Mapping[str, str]) -> Shown:
     config = entry["config"]
     outcome = OutcomeKind(entry["outcome"])
     memory = tuple((float(at), int(a), int(c)) for at, a, c in entry.get("memory_timeline", ()))
@@ -193,7 +204,7 @@ def _shown(entry: Mapping[str, Any]) -> Shown:
     if outcome is OutcomeKind.OVER_BUDGET:  # between two samples, maybe
         reached = max(reached, config["budget_bytes"])
     return Shown(
-        model=entry["preset"],
+        model=labels[entry["model_name"]],
         params=entry["params"],
         batch_size=config["batch_size"],
         lora_rank=config["lora_rank"],
