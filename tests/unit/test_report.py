@@ -62,7 +62,9 @@ def test_two_folders_of_one_name_are_told_apart_by_their_paths() -> None:
         entry |= {"preset": "tiny", "model_name": path}
         entry["optimal_config"] = {
             **{f"optimal_{axis}": None for axis in ("batch_size", "lora_rank", "lora_layers")},
-            **{"objective": "capacity", "proven": False, "all_results": [dict(entry)]},
+            "objective": "capacity",
+            "proven": False,
+            "all_results": [dict(entry)],
         }
     document = read(found)
     assert [trial.model for trial in document.models] == ["/a/tiny", "/b/tiny"]
