@@ -20,8 +20,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchlib import gb, table
+from benchlib import table
 from make_model import make_model, make_preset, make_text
+
+from your_ai.units import show_size
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -120,8 +122,8 @@ def prediction(name: str, found: dict[str, Any]) -> list[object]:
     return [
         name,
         found["iterations"],
-        gb(said["peak_bytes"]),
-        gb(took["peak_bytes"]),
+        show_size(said["peak_bytes"]),
+        show_size(took["peak_bytes"]),
         f"{took['peak_bytes'] / said['peak_bytes']:.3f}",
         f"{said['seconds_per_iteration']:.3f}",
         f"{took['seconds_per_iteration']:.3f}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import traceback
 from pathlib import Path
@@ -49,7 +50,7 @@ def _train(spec: TrainingSpec, events: EventPipe) -> Trained:
     from mlx_lm.tuner.trainer import TrainingArgs, train
     from mlx_lm.utils import get_total_parameters
 
-    from worker import checkpoint, device, training
+    from worker import architecture, checkpoint, device, training
     from worker.course import Course, loss_of
     from worker.memory import MemoryWatch
 
@@ -65,11 +66,12 @@ def _train(spec: TrainingSpec, events: EventPipe) -> Trained:
     parameters = get_total_parameters(model)
     sets = _load_data(spec, events)
     mx.random.seed(spec.seed)
+    keys = sorted(architecture.attention_projections(model))
     training.add_adapters(model, trial)
     mx.eval(model.parameters())
     optimizer = optim.AdamW(learning_rate=spec.learning_rate)
     target = Path(spec.adapter_path)
-    target.mkdir(parents=True, exist_ok=True)
+    _describe(target / "adapter_config.json", spec.adapter_config, keys)
     place = checkpoint.load_newest(target, model, optimizer) if spec.restart else None
     trainable = sum(v.size for _, v in tree_flatten(model.trainable_parameters()))
     seconds = time.perf_counter() - began
@@ -141,6 +143,15 @@ def _load_data(spec: TrainingSpec, events: EventPipe) -> tuple[Any, Any]:
     wanted = SimpleNamespace(data=spec.data, train=True, test=False, mask_prompt=spec.mask_prompt)
     data, valid, _ = load_dataset(wanted, tokenizer)
     return Sequences(data), Sequences(valid) if valid else None
+
+
+def _describe(path: Path, config: dict[str, Any], keys: list[str]) -> None:
+    """Write what mlx-lm loads the adapters by: all of it, or nothing."""
+    content = {**config, "lora_parameters": {**config["lora_parameters"], "keys": keys}}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}")
+    aside.write_text(json.dumps(content, indent=4))
+    aside.replace(path)
 
 
 def as_trial(spec: TrainingSpec) -> TrialSpec:

@@ -106,6 +106,7 @@ class TrainingSpec:
     adapters and checkpoints are written. ``iters`` counts batches; each of ``batch_size`` is taken
     in ``parts`` equal ones where all of it at once takes too much memory, and ``limit_bytes`` is
     MLX's memory limit. ``restart`` goes on from the last checkpoint, if there is one.
+    ``adapter_config`` is what mlx-lm needs to load the adapters, but for the projections' names.
     """
 
     model: ModelSource
@@ -128,6 +129,7 @@ class TrainingSpec:
     save_every: int
     limit_bytes: int
     budget_bytes: int
+    adapter_config: dict[str, Any]
     restart: bool
 
 

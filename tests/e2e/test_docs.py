@@ -161,7 +161,7 @@ def options() -> set[str]:
     return found
 
 
-FOREIGN = {"--hf-path", "--mlx-path", "--config", "--iters"}
+FOREIGN = {"--hf-path", "--mlx-path", "--config"}
 """Options of mlx-lm's."""
 
 

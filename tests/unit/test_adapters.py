@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from your_ai.errors import UsageError
-from your_ai.finetune.adapters import claimed, describe, discard_checkpoints
+from your_ai.finetune.adapters import OWNER, claimed, discard_checkpoints
+
+
+def describe(folder: Path, owner: str) -> None:
+    (folder / "adapter_config.json").write_text(json.dumps({"num_layers": 4, OWNER: owner}))
 
 
 def claim(folder: Path, owner: str) -> bool:
@@ -24,14 +29,14 @@ def test_a_new_folder_is_made_and_goes_if_nothing_came_of_it(tmp_path: Path) -> 
 
 
 def test_who_wrote_the_configuration_owns_it(tmp_path: Path) -> None:
-    describe(tmp_path, {"num_layers": 4}, "mine")
+    describe(tmp_path, "mine")
     (tmp_path / "adapters.safetensors").touch()
     assert claim(tmp_path, "mine")
 
 
 @pytest.mark.parametrize("name", ["adapters.safetensors", "checkpoint-0000005"])
 def test_anothers_adapters_are_left_alone(name: str, tmp_path: Path) -> None:
-    describe(tmp_path, {}, "theirs")
+    describe(tmp_path, "theirs")
     assert not claim(tmp_path, "mine")  # nothing is lost: theirs never came to a checkpoint
     (tmp_path / name).touch()
     with pytest.raises(UsageError, match="holds other adapters already; name another"):

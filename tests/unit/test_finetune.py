@@ -50,6 +50,7 @@ SPEC = TrainingSpec(
     save_every=100,
     limit_bytes=8 * GB,
     budget_bytes=8 * GB,
+    adapter_config={},
     restart=False,
 )
 RUN = builders.run()
@@ -60,7 +61,6 @@ TRAINING = Training(
     name="tiny",
     model_name="org/tiny",
     bits=4,
-    lora_keys=("self_attn.q_proj",),
     data=Data(100, 8, "00ff"),
     spec=SPEC,
     needed_limit_bytes=4 * GB,

@@ -28,9 +28,10 @@ from your_ai.finetune.progress import Progress, document, progress_of
 from your_ai.finetune.request import (
     check_device,
     describe_model,
+    lora_keys,
     spec_of,
     trial_of,
-    with_facts,
+    with_layers,
     with_weights,
 )
 from your_ai.finetune.session import TrainingSession
@@ -125,7 +126,7 @@ def command(
     host = machine.describe()
     device = from_probe(probe_device(), host)
     check_device(choice, device)
-    model, keys = with_facts(describe_model(choice))
+    model = with_layers(describe_model(choice))
     trial = trial_of(choice, model, asked)
     found = look_at(data, trial.spec.batch_size, mask_prompt=asked["mask_prompt"])
     owner, target = uuid.uuid4().hex, Path(asked["adapter_path"].absolute())
@@ -138,6 +139,8 @@ def command(
                 # Only now, when nothing else is wrong, what may take an hour to download.
                 trial = trial_of(choice, with_weights(model, choice), asked)
                 spec = spec_of(choice, trial, data, asked)
+                config = lora_config(spec, choice.model_name, asked["steps_per_report"], [])
+                spec = replace(spec, adapter_config={**config, adapters.OWNER: owner})
                 training = Training(
                     id=owner,
                     command="train",
@@ -145,7 +148,6 @@ def command(
                     name=choice.name,
                     model_name=choice.model_name,
                     bits=choice.bits,
-                    lora_keys=tuple(keys),
                     data=found,
                     spec=spec,
                     needed_limit_bytes=choice.needed_limit_bytes,
@@ -177,10 +179,11 @@ def _export(
 ) -> ExitCode:
     """Write the configuration for mlx_lm.lora; of the model nothing but its config is read."""
     check_writable(file)
-    model, keys = with_facts(describe_model(choice))
+    model = with_layers(describe_model(choice))
     trial = trial_of(choice, model, asked)
     look_at(data, trial.spec.batch_size, mask_prompt=asked["mask_prompt"])
     spec = spec_of(choice, trial, data, asked)
+    keys = lora_keys(model)
     config = lora_config(spec, choice.model_name, asked["steps_per_report"], keys)
     said = notes(spec, choice.model_name, choice.revision or model.revision)
     _write(file, [as_yaml(config, said).encode()])
@@ -229,12 +232,7 @@ def _check_data(training: Training) -> None:
 
 def _go(training: Training, journal: Journal, progress: Progress, *, quiet: bool) -> ExitCode:
     console = TrainingConsole(open_screen(quiet=quiet), training)
-    spec, target = training.spec, Path(training.spec.adapter_path)
-    config = lora_config(
-        spec, training.model_name, training.steps_per_report, list(training.lora_keys)
-    )
     with contextlib.closing(console), kept_awake(), interrupts.deferred():
-        adapters.describe(target, config, training.id)
         console.begin(progress)
         if progress.is_done:
             outcome = Outcome(OutcomeKind.PASS, "every iteration was done")
@@ -246,7 +244,7 @@ def _go(training: Training, journal: Journal, progress: Progress, *, quiet: bool
         record = document(training, progress, outcome.kind, outcome.reason)
         _write(Path(training.run_dir) / TRAINING, json_pieces(record))
         if passed:
-            adapters.discard_checkpoints(target)
+            adapters.discard_checkpoints(Path(training.spec.adapter_path))
         console.end(outcome, progress, [*_told(training, outcome, progress)])
     if passed:
         return ExitCode.OK

@@ -7,17 +7,15 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from worker.protocol import CHECKPOINT_PREFIX
-from your_ai.errors import MachineError, UsageError
-from your_ai.files import json_pieces, write_atomically
+from your_ai.errors import UsageError
 
 ADAPTERS = "adapters.safetensors"
 _CONFIG = "adapter_config.json"
-_OWNER = "your_ai_training"
+OWNER = "your_ai_training"
 """A key of the configuration that mlx-lm reads over: which training the folder belongs to."""
 
 
@@ -55,19 +53,6 @@ def claimed(folder: Path, owner: str) -> Iterator[bool]:
             folder.rmdir()  # if nothing came of it, and it is empty
 
 
-def describe(folder: Path, config: Mapping[str, Any], owner: str) -> None:
-    """Write the configuration with which mlx-lm loads the adapters.
-
-    Raises:
-        MachineError: when it cannot be written.
-    """
-    path = folder / _CONFIG
-    try:
-        write_atomically(path, json_pieces({**config, _OWNER: owner}))
-    except OSError as error:
-        raise MachineError(f"Cannot write {path}: {error.strerror}.") from error
-
-
 def discard_checkpoints(folder: Path) -> None:
     """Nothing is left to go on with: what is wanted of them is in the adapters."""
     for checkpoint in _checkpoints(folder):
@@ -80,7 +65,7 @@ def _checkpoints(folder: Path) -> Iterator[Path]:
 
 def _owner(folder: Path) -> str | None:
     try:
-        owner = json.loads((folder / _CONFIG).read_bytes())[_OWNER]
+        owner = json.loads((folder / _CONFIG).read_bytes())[OWNER]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return str(owner)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from worker.protocol import LORA_SCALE, TrainingSpec
 
 
 def lora_config(
-    spec: TrainingSpec, model: str, steps_per_report: int, keys: list[str]
+    spec: TrainingSpec, model: str, steps_per_report: int, keys: Sequence[str]
 ) -> dict[str, Any]:
     """What ``mlx_lm.lora --config`` reads, and what it leaves beside the adapters.
 
@@ -41,7 +41,7 @@ def lora_config(
             "rank": spec.lora_rank,
             "scale": LORA_SCALE,
             "dropout": 0.0,
-            "keys": keys,
+            "keys": [*keys],
         },
     }
 

@@ -139,7 +139,11 @@ def document(training: Training, progress: Progress, outcome: str, reason: str) 
         "validation": [[iteration, loss] for iteration, loss in progress.validations.items()],
         "setting": asdict(progress.setting),
         "failures": list(progress.failures),
-        "training": {**asdict(spec), "model": spec.model.path},
+        "training": {
+            name: value
+            for name, value in {**asdict(spec), "model": spec.model.path}.items()
+            if name != "adapter_config"
+        },
         "your_ai_version": training.version,
         "started_at": training.started_at,
         "machine": asdict(training.machine),

@@ -71,16 +71,26 @@ def with_weights(model: Model, choice: Choice) -> Model:
     return model
 
 
-def with_facts(model: Model) -> tuple[Model, list[str]]:
-    """The model as mlx-lm's classes know it, and the projections of a layer that LoRA trains.
+def with_layers(model: Model) -> Model:
+    """The model with its size and layers, as its config declares them or, failing that, a probe.
+
+    A probe imports mlx-lm once more, which takes seconds.
 
     Raises:
         UsageError: when mlx-lm cannot build it, or LoRA finds nothing to train in it.
     """
+    try:
+        return models.with_declared_facts(model)
+    except UsageError:
+        return models.with_facts(model, probe_models({model.model_name: model.config}))
+
+
+def lora_keys(model: Model) -> tuple[str, ...]:
+    """The projections of a layer that LoRA trains, by a probe; raises as `with_layers` does."""
     facts = probe_models({model.model_name: model.config})
-    known = models.with_facts(model, facts)
+    models.with_facts(model, facts)
     found = facts[model.model_name]
-    return known, [] if isinstance(found, str) else list(found.lora_keys)
+    return () if isinstance(found, str) else found.lora_keys
 
 
 def trial_of(choice: Choice, model: Model, asked: Mapping[str, Any]) -> Trial:
@@ -131,5 +141,6 @@ def spec_of(choice: Choice, trial: Trial, data: Path, asked: Mapping[str, Any]) 
         save_every=asked["save_every"],
         limit_bytes=choice.limit_bytes,
         budget_bytes=choice.budget_bytes,
+        adapter_config={},
         restart=False,
     )

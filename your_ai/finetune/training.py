@@ -39,7 +39,7 @@ class Training:
     """One invocation of ``your_ai train``.
 
     ``id`` tells it from every other one, ``name`` and ``model_name`` are the results' own, ``bits``
-    those of a weight, as trained, and ``lora_keys`` the projections of a layer that are.
+    those of a weight, as trained.
     ``spec`` is the training with its first setting. ``needed_limit_bytes`` is the least limit that
     was measured; ``restarts`` is how often it may be begun again after a failure, and
     ``steps_per_report`` over how many iterations losses are averaged.
@@ -51,7 +51,6 @@ class Training:
     name: str
     model_name: str
     bits: int | None
-    lora_keys: tuple[str, ...]
     data: Data
     spec: TrainingSpec
     needed_limit_bytes: int
