@@ -45,7 +45,9 @@ def test_an_ended_trial_is_found_at_its_place() -> None:
     assert found.quarantine(KEY, "b") is None
 
 
-@pytest.mark.parametrize("kind", set(OutcomeKind) - {OutcomeKind.INTERRUPTED, OutcomeKind.SKIPPED})
+@pytest.mark.parametrize(
+    "kind", sorted(set(OutcomeKind) - {OutcomeKind.INTERRUPTED, OutcomeKind.SKIPPED})
+)
 def test_whatever_was_run_to_its_end_is_done(kind: OutcomeKind) -> None:
     assert KEY in past(started(), ended(kind)).ended
 

@@ -91,7 +91,8 @@ class LiveScreen(Screen):
         spinner.update(text=Text(begun))
         if view is None:
             return spinner
-        room = columns - _INDENT
+        # The terminal echoes ^C behind the bar: beyond the last column that would begin a new line.
+        room = columns - _INDENT - len("^C")
         bar = ProgressBar(
             total=view.budget_bytes,
             completed=min(seen.active_bytes, view.budget_bytes),
@@ -104,7 +105,7 @@ class LiveScreen(Screen):
         parts = [printable(part) for part in view.doing(seen)]
         below = [*flow(parts, room), *flow(told, room)]
         shown = [Text(line, no_wrap=True, overflow="ellipsis") for line in below]
-        return Group(spinner, Padding(Group(*shown, bar), (0, 0, 0, _INDENT)))
+        return Group(spinner, Padding(Group(*shown, bar), (0, 0, 0, _INDENT), expand=False))
 
 
 def _joined(begun: str, ended: str, columns: int) -> str:
