@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -53,10 +55,15 @@ class Course:
         self._parts: list[tuple[float, int]] = []
         self._tokens = 0
         self._began = 0.0
+        self._must_stop = False
 
     def batches(self, **_: Any) -> Iterator[Batch]:
-        """The batches from here on, each in its parts; mlx-lm's arguments say nothing new."""
+        """The batches from here on, each in its parts; mlx-lm's arguments say nothing new.
+
+        From now on a SIGTERM waits for the end of the present one, and is then obeyed.
+        """
         leave_wired_limit()
+        signal.signal(signal.SIGTERM, self._ask_to_stop)
         while True:
             batch = self._draw()
             self._validate()
@@ -65,6 +72,8 @@ class Course:
             yield from self._split(batch)
             self.finish()
             self.save()
+            if self._must_stop:
+                os._exit(1)  # without a last word: it is the parent that knows why
 
     def on_train_loss_report(self, info: dict[str, Any]) -> None:
         """Mlx-lm's callback after each step."""
@@ -96,7 +105,7 @@ class Course:
     def save(self) -> None:
         """Write a checkpoint, if one is due: not before all gathered gradients are applied."""
         spec, every = self._spec, self._spec.save_every
-        if self.iteration // every == self._saved // every:
+        if self.iteration // every == self._saved // every and not self._must_stop:
             return
         if self.iteration % spec.grad_accumulation_steps:
             return
@@ -112,6 +121,9 @@ class Course:
         save(Path(spec.adapter_path), self._model, self._optimizer, place)
         self._saved = self.iteration
         self._events.send(Saved(self._events.now(), self.iteration))
+
+    def _ask_to_stop(self, _number: int, _frame: object) -> None:
+        self._must_stop = True
 
     def _open(self) -> Iterator[Batch]:
         """Mlx-lm's batches from the present place on."""

@@ -134,6 +134,8 @@ def _trials(document: Mapping[str, Any]) -> Iterator[tuple[tuple[Any, ...], Mapp
 
 
 def _lost(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    if not after["complete"]:
+        return  # it may not have come to them
     there = {(entry["model_name"], entry["preset"]) for entry in after["results"]}
     for entry in before["results"]:
         if entry["success"] and (entry["model_name"], entry["preset"]) not in there:
@@ -211,6 +213,9 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterato
             "your_ai": document["your_ai_version"],
         }
 
+    for name, document in (("BASE", before), ("NEW", after)):
+        if not document["complete"]:
+            yield f"{name} did not come to its end"
     old, new = of(before), of(after)
     for what in dict.fromkeys([*old, *new]):
         if old.get(what) != new.get(what):

@@ -34,6 +34,12 @@ def check_writable(path: Path) -> None:
         raise UsageError(f"Cannot write {path}: {reason}; choose another file.") from error
 
 
+def refuse_to_replace(source: Path, target: Path) -> None:
+    """Raise UsageError where what is read would be written over."""
+    if target.exists() and source.exists() and source.samefile(target):
+        raise UsageError(f"{target} is what is read; name another file to write.")
+
+
 def write_atomically(path: Path, content: Iterable[bytes]) -> None:
     """Replace ``path`` by ``content``: a reader, or a crash, sees the old file or the new one.
 

@@ -78,10 +78,7 @@ class Journal:
                 _sync_folder(folder)
                 journal = cls(path, descriptor)
             except BlockingIOError as error:
-                raise UsageError(
-                    f"The run in {folder} is under way in process {_owner(path)}; wait for it to "
-                    "end, or choose another --run-dir."
-                ) from error
+                raise _under_way(folder) from error
             except OSError as error:
                 raise MachineError(f"Cannot open {path}: {error.strerror}.") from error
             undo.pop_all()
@@ -168,6 +165,13 @@ def is_open(path: Path) -> bool:
     return False
 
 
+def refuse_open(folder: Path) -> None:
+    """Raise UsageError where some process has the journal of the run in ``folder`` open."""
+    with contextlib.suppress(OSError):
+        if is_open(folder / JOURNAL):
+            raise _under_way(folder)
+
+
 def encode(record: Record) -> bytes:
     """The record's line, newline included.
 
@@ -220,6 +224,13 @@ def _mend(path: Path, descriptor: int) -> None:
         else:
             _write(descriptor, b"\n")
         _sync(descriptor)
+
+
+def _under_way(folder: Path) -> UsageError:
+    return UsageError(
+        f"The run in {folder} is under way in process {_owner(folder / JOURNAL)}; wait for it to "
+        "end, or choose another --run-dir."
+    )
 
 
 def _owner(path: Path) -> int | str:

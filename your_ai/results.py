@@ -16,7 +16,7 @@ from your_ai.optimization import Optimization, optimal_config
 from your_ai.outcome import OutcomeKind
 from your_ai.record import ReadEntry, TrialRecord
 from your_ai.run import Run
-from your_ai.rundir import RESULTS
+from your_ai.rundir import RESULTS, TRAINING
 from your_ai.units import parameters_of, to_gb
 
 
@@ -58,11 +58,16 @@ def load(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: when it cannot be read, or is none.
     """
-    file = path / RESULTS if os.path.isdir(path) else path  # noqa: PTH112 - Path raises where a name is too long
+    is_folder = os.path.isdir(path)  # noqa: PTH112 - Path raises where a name is too long
+    file = path / RESULTS if is_folder else path
     try:
         content = orjson.loads(file.read_bytes())
     except OSError as error:
-        raise UsageError(f"Cannot read {file}: {error.strerror}.") from error
+        if is_folder and (path / TRAINING).exists():
+            problem = f"{path} is a training, whose record is {path / TRAINING}"
+        else:
+            problem = f"Cannot read {file}: {error.strerror}"
+        raise UsageError(f"{problem}; `your_ai runs` lists the runs with results.") from error
     except orjson.JSONDecodeError:
         content = None
     if not isinstance(content, dict) or "results" not in content:

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from your_ai.errors import MachineError, UsageError
-from your_ai.journal import JOURNAL
+from your_ai.journal import JOURNAL, refuse_open
 
 RESULTS = "results.json"
 REPORT = "report.html"
@@ -25,6 +25,8 @@ def make_run_dir(asked: Path | None) -> Path:
     """
     path = asked if asked is not None else _default()
     # os.path, because Path raises where a name is too long; below that is said in one line.
+    if os.path.exists(path / JOURNAL):  # noqa: PTH110
+        refuse_open(path)
     if os.path.exists(path / RESULTS):  # noqa: PTH110
         resume = "add --resume to go on with it, or " if (path / JOURNAL).exists() else ""
         raise UsageError(

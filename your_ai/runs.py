@@ -14,6 +14,7 @@ from your_ai.errors import UsageError
 from your_ai.journal import JOURNAL
 from your_ai.outcome import OutcomeKind
 from your_ai.past import BEGAN, CLOSED, ENDED
+from your_ai.rundir import RESULTS
 
 _COMPLETE = "complete"
 
@@ -72,6 +73,18 @@ def to_resume(runs: Path, command: str) -> Path:
             f"There is no run of `your_ai {command}` in {runs}; give the --run-dir of one."
         )
     return found
+
+
+def newest_results(runs: Path) -> Path:
+    """The folder of the newest run that has results.
+
+    Raises:
+        UsageError: when there is none.
+    """
+    newest = max(runs.glob(f"*/{RESULTS}"), default=None)
+    if newest is None:
+        raise UsageError("There are no results yet: run `your_ai benchmark`, or name a file.")
+    return newest.parent
 
 
 def summary_text(summary: Summary) -> str:

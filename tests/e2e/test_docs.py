@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,7 +41,9 @@ MEANT = {
 }
 """On what a command works that is named without it."""
 
+MAKE_MODEL = ".venv/bin/python scripts/make_model.py"
 NOT_HERE = {
+    f"{MAKE_MODEL} small": "what the commands below begin with, and so the fixture does",
     "pip install": "needs a network; tests/e2e/test_install.py installs a wheel",
     "mlx_lm.": "mlx-lm's own, on a model that is not here",
     "python -c 'import mlx.core": "mlx-lm's own, on a model that is not here",
@@ -80,6 +83,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a reader has been before: a run, a search, and their results."""
     path = tmp_path_factory.mktemp("docs")
     (path / "ci").mkdir()
+    make_model = [sys.executable, str(ROOT / MAKE_MODEL.split()[1]), "small"]
+    subprocess.run(make_model, cwd=path, check=True, stdout=subprocess.DEVNULL)
     tiny = ["--model", "smoke-tiny", *TRAINING]
     for asked in (["benchmark", *tiny], ["optimize", "smoke-tiny", *LESS["optimize"]]):
         done = your_ai_command(path, *asked, "--output", "results.json")

@@ -102,7 +102,8 @@ def test_ctrl_c_and_resume_end_in_the_same_adapters(course: Course, trained: Fin
     assert (other.code, "begun otherwise: --iters 7 (it was 40)" in other.stderr) == (2, True)
     done = your_ai(course, "train", "--resume", "--run-dir", "stopped")
     assert done.code == 0, done.stdout + done.stderr
-    assert re.search(r"Resuming the training of \S+Z behind iteration 1\d\.", done.stdout)
+    (behind,) = re.findall(r"Resuming the training of \S+Z behind iteration (\d+)\.", done.stdout)
+    assert int(behind) >= 12  # asked to end, it saved what it had
     ours, theirs = course.record("stopped"), course.record("trained")
     assert ours["losses"] == theirs["losses"]
     file = "adapters.safetensors"
@@ -116,6 +117,7 @@ def test_a_finished_training_is_not_trained_again(course: Course, trained: Finis
     before = (adapters / "adapters.safetensors").stat()
     done = your_ai(course, "train", "--resume", "--run-dir", "trained")
     assert (done.code, "✓ Done" in done.stdout) == (0, True)
+    assert "It was done already, begun 20" in done.stdout
     assert "] loss " not in done.stdout
     assert (adapters / "adapters.safetensors").stat() == before
 
@@ -172,9 +174,7 @@ def test_changed_data_is_not_gone_on_with(course: Course) -> None:
     shutil.rmtree(course.folder / "changed-adapters")
     done = your_ai(course, "train", "--resume", "--run-dir", "changed")
     assert done.code == 0, done.stdout + done.stderr
-    assert (
-        "Note: the last checkpoint is gone or damaged; going on behind iteration 0" in done.stdout
-    )
+    assert "Note: the last checkpoint is gone or damaged; going on from the start" in done.stdout
     assert len(course.record("changed")["losses"]) == ITERS
     assert (course.folder / "changed-adapters/adapter_config.json").is_file()
 
@@ -203,6 +203,31 @@ def test_runs_lists_a_training(course: Course) -> None:
     assert f"{shlex.join(asked)} --adapter-path listed: complete\n" in listed
     again = your_ai(course, "train", "--resume")
     assert (again.code, "✓ Done" in again.stdout) == (0, True)
+
+
+def test_a_training_is_no_results_and_says_so(course: Course, trained: Finished) -> None:
+    done = your_ai(course, "report", "trained")
+    assert done.code == 2
+    assert "trained is a training, whose record is trained/training.json; " in done.stderr
+
+
+def test_an_export_does_not_lead_to_others_adapters(course: Course, trained: Finished) -> None:
+    asked = ["--export", "over.yaml", "--adapter-path", "trained-adapters"]
+    done = your_ai(course, *course.train("over", *asked))
+    assert (done.code, (course.folder / "over.yaml").exists()) == (2, False)
+    assert "trained-adapters holds other adapters already" in done.stderr
+
+
+def test_one_under_way_is_left_alone(course: Course) -> None:
+    process = course.start(course.train("busy"))
+    wait_for(lambda: course.iteration("busy") >= 1, process)
+    for words in (["train", "--resume", "--run-dir", "busy"], course.train("busy", "--seed", "1")):
+        more = ["--adapter-path", "elsewhere"] if "--seed" in words else []
+        done = your_ai(course, *words, *more)
+        assert done.code == 2
+        assert f"is under way in process {process.pid}; wait for it" in done.stderr
+    process.terminate()
+    process.communicate(timeout=TIMEOUT)
 
 
 def test_a_loss_that_is_none_ends_it_with_what_to_do(course: Course) -> None:
@@ -235,12 +260,17 @@ def test_what_was_not_measured_is_estimated(course: Course) -> None:
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["train"], "Name the results to train from (--from) and the data (--data)."),
+        (["train"], "Name the folder with the data to train on, by --data."),
+        (
+            ["train", "--from", "results.json", "--data", "data", "--export", "results.json"],
+            "results.json is what is read; name another file to write.",
+        ),
+        (["report", "results.json", "--html", "results.json"], "is what is read; name another"),
         (["train", "--from", "gone.json", "--data", "data"], "Cannot read gone.json: No such"),
-        (["train", "--from", "results.json", "--data", "gone"], "gone has no train.jsonl"),
+        (["train", "--from", "results.json", "--data", "gone"], "gone is not there"),
         (
             ["train", "--from", "results.json", "--data", "data", "--model", "nobody"],
-            "nobody is not among the results; there is model.",
+            "nobody is not among the results; there is: model (/",
         ),
         (
             ["train", "--from", "results.json", "--data", "data", "--num-layers", "99"],

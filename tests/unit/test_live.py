@@ -41,27 +41,27 @@ def test_the_phase_and_step(count: int, told: list[str]) -> None:
 
 
 def test_the_figures() -> None:
-    seen = Glimpse(Phase.TIGHT, 2, 1234.5, (5.0,), None, 3 * GB)
+    seen = Glimpse(Phase.TIGHT, 2, 2, 5.0, 1234.5, (5.0,), None, 3 * GB)
     assert TrialView(trial(), "", 127.4).figures(seen, 7.4) == [
-        "3.0 GB of 8.0 GB",
+        "memory 3.0 GB of 8.0 GB",
         "1,234 tokens/s",
         "7 s",
         "about 2 min left",
     ]
-    assert TrialView(trial(), "", 7.0).figures(Glimpse(), 7.4) == ["0.0 MB of 8.0 GB", "7 s"]
+    assert TrialView(trial(), "", 7.0).figures(Glimpse(), 7.4) == ["memory 0.0 MB of 8.0 GB", "7 s"]
 
 
 def test_a_training_under_way() -> None:
-    view = TrainingView(100, 20, 8 * GB, 500.0)
-    begun = Glimpse(Phase.TRAIN, 0, None, (), None, 3 * GB)
+    view = TrainingView("Training m", 100, 20, 8 * GB, 5.0)
+    begun = Glimpse(Phase.TRAIN, active_bytes=3 * GB)
     assert view.doing(begun) == ["training", "iteration 21 of 100"]
-    assert view.figures(begun, 2.0) == ["3.0 GB of 8.0 GB", "2 s", "about 7 min left"]
-    later = Glimpse(Phase.TRAIN, 60, 900.0, (5.0, 3.0, 2.3456), 2.5, 4 * GB)
+    assert view.figures(begun, 2.0) == ["memory 3.0 GB of 8.0 GB", "2 s", "about 7 min left"]
+    later = Glimpse(Phase.TRAIN, 60, 40, 76.0, 900.0, (5.0, 3.0, 2.3456), 2.5, 4 * GB)
     assert view.doing(later) == ["training", "iteration 61 of 100"]
     assert view.figures(later, 80.0) == [
         "loss 2.346 █▃▁",
         "validation 2.500",
-        "4.0 GB of 8.0 GB",
+        "memory 4.0 GB of 8.0 GB",
         "900 tokens/s",
         "80 s",
         "about 1 min left",
@@ -158,7 +158,7 @@ def test_the_running_trial(columns: int) -> None:
     console.trial_ended(LADDER[0])
     for shown in ("hermes-mistral-7b", "finding the needed memory", "step 2", "2,000 tokens/s"):
         assert shown in terminal.text
-    assert "2.0 GB of 28.8 GB" in terminal.text
+    assert "memory 2.0 GB of 28.8 GB" in terminal.text
     # What was drawn is taken back: line by line up, each erased, the cursor shown again.
     *_, settled = terminal.text.split("\x1b[?25h")
     assert "✓ Pass" in settled

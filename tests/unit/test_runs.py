@@ -12,7 +12,7 @@ from your_ai.errors import UsageError
 from your_ai.journal import JOURNAL, Journal
 from your_ai.past import BEGAN, CLOSED, ENDED, RESUMED, STARTED
 from your_ai.run import to_fields
-from your_ai.runs import Summary, summaries, summary_text, to_resume
+from your_ai.runs import Summary, newest_results, summaries, summary_text, to_resume
 
 RUN = builders.run(command="optimize", arguments={"MODEL": "llama-8b", "--max-memory": "24.0"})
 BEGUN = (BEGAN, {"run": to_fields(RUN)})
@@ -139,3 +139,13 @@ def test_models_are_shown_as_they_are_typed(tmp_path: Path) -> None:
     asked = builders.run(arguments={"--model": "a,my model", "--ranks": "8,16"})
     text = summary_text(summary(tmp_path, (BEGAN, {"run": to_fields(asked)})))
     assert "benchmark --model a --model 'my model' --ranks 8,16: " in text
+
+
+def test_the_newest_results_are_those_of_the_last_run_that_has_any(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="There are no results yet: run `your_ai benchmark`"):
+        newest_results(tmp_path)
+    for name in ("20260101-000000-1", "20260102-000000-1", "20260103-000000-1"):
+        (tmp_path / name).mkdir()
+    for name in ("20260101-000000-1", "20260102-000000-1"):
+        (tmp_path / name / "results.json").touch()
+    assert newest_results(tmp_path) == tmp_path / "20260102-000000-1"

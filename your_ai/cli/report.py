@@ -8,26 +8,32 @@ import click
 
 from your_ai.cli.types import FILE
 from your_ai.errors import ExitCode, MachineError
-from your_ai.files import check_writable, write_atomically
+from your_ai.files import check_writable, refuse_to_replace, write_atomically
 from your_ai.report.reading import read
 from your_ai.results import load
+from your_ai.rundir import runs_dir
+from your_ai.runs import newest_results
 from your_ai.show.summary import summary
 from your_ai.show.terminal import say
 
 
 @click.command(name="report")
-@click.argument("results", type=FILE)
+@click.argument("results", type=FILE, required=False)
 @click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write it there.")
-def command(results: Path, html: Path | None) -> ExitCode:
+def command(results: Path | None, html: Path | None) -> ExitCode:
     """Show the results file RESULTS, or a run's folder: a table, or with --html a page of charts.
+
+    Without RESULTS those of the last run are shown.
 
     The page is one file that needs no network. Each run leaves one in its directory, too.
     """
+    results = results or newest_results(runs_dir())
     document = read(load(results))
     if html is None:
         say(summary(document))
         return ExitCode.OK
     check_writable(html)
+    refuse_to_replace(results, html)
     from your_ai.report.page import page  # only here: the template engine takes a while to import
 
     try:

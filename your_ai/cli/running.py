@@ -196,7 +196,7 @@ def begun(context: click.Context, run: Run, console: Console) -> Iterator[OpenRu
                 "another --run-dir."
             )
         try:
-            journal.append(BEGAN, {**_here(), "run": to_fields(run)})
+            journal.append(BEGAN, {**here(), "run": to_fields(run)})
         except MachineError as error:
             journal.discard()  # a run that never began is none to go on with
             raise MachineError(str(error).partition(" What was measured")[0]) from error
@@ -232,7 +232,7 @@ def resumed(context: click.Context, console: Console) -> Iterator[OpenRun]:
         if output is not None:
             check_writable(Path(output))
         make_logs_dir(folder)
-        journal.append(RESUMED, _here())
+        journal.append(RESUMED, here())
         yield from _under_way(run, journal, past, output, console)
 
 
@@ -259,7 +259,8 @@ def program() -> str:
     return str(started.relative_to(Path.cwd()) if near else started)
 
 
-def _here() -> dict[str, Any]:
+def here() -> dict[str, Any]:
+    """When, where and by whom a run is begun or gone on with."""
     return {"at": now(), "pid": os.getpid(), "boot": boot_id()}
 
 

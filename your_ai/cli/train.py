@@ -15,11 +15,11 @@ import click
 from your_ai import __version__, hub, machine
 from your_ai.awake import kept_awake
 from your_ai.cli.options import given
-from your_ai.cli.running import program
+from your_ai.cli.running import here, program
 from your_ai.cli.types import FILE
 from your_ai.device import from_probe
 from your_ai.errors import ExitCode, MachineError, UsageError
-from your_ai.files import check_writable, json_pieces, write_atomically
+from your_ai.files import check_writable, json_pieces, refuse_to_replace, write_atomically
 from your_ai.finetune import adapters
 from your_ai.finetune.choice import Choice, choose
 from your_ai.finetune.data import look_at
@@ -44,7 +44,7 @@ from your_ai.probe import probe_device
 from your_ai.results import load
 from your_ai.run import check_same
 from your_ai.rundir import TRAINING, make_logs_dir, make_run_dir, runs_dir
-from your_ai.runs import to_resume
+from your_ai.runs import newest_results, to_resume
 from your_ai.session import now
 from your_ai.show.screen import open_screen
 from your_ai.show.terminal import say
@@ -54,7 +54,13 @@ _MOST = 2**31
 
 
 @click.command(name="train")
-@click.option("--from", "results", type=FILE, metavar="RESULTS", help="Results, or a run's folder.")
+@click.option(
+    "--from",
+    "results",
+    type=FILE,
+    metavar="RESULTS",
+    help="Results, or a run's folder. [the last run's]",
+)
 @click.option("--data", type=FILE, metavar="DIR", help="A folder with train.jsonl, valid.jsonl.")
 @click.option("--model", "name", help="One of the results' models. [the recommended one]")
 @click.option("--iters", type=click.IntRange(1, _MOST), default=1000, show_default=True)
@@ -118,10 +124,12 @@ def command(
         hub.show_no_progress()
     if resume:
         return _resume(context, asked["run_dir"], quiet=quiet)
-    if results is None or data is None:
-        raise UsageError("Name the results to train from (--from) and the data (--data).")
+    if data is None:
+        raise UsageError("Name the folder with the data to train on, by --data.")
+    results = results or newest_results(runs_dir())
     choice = choose(load(results), name)
     if export is not None:
+        refuse_to_replace(results, export)
         return _export(export, choice, data, asked, quiet=quiet)
     host = machine.describe()
     device = from_probe(probe_device(), host)
@@ -160,7 +168,7 @@ def command(
                     run_dir=str(run_dir),
                     version=__version__,
                 )
-                journal.append(BEGAN, {"at": now(), "training": to_fields(training)})
+                journal.append(BEGAN, {**here(), "training": to_fields(training)})
             return _go(training, journal, Progress(training.first), quiet=quiet)
 
 
@@ -183,6 +191,7 @@ def _export(
     trial = trial_of(choice, model, asked)
     look_at(data, trial.spec.batch_size, mask_prompt=asked["mask_prompt"])
     spec = spec_of(choice, trial, data, asked)
+    adapters.check_free(Path(spec.adapter_path))  # or mlx_lm.lora would write over what is there
     keys = lora_keys(model)
     config = lora_config(spec, choice.model_name, asked["steps_per_report"], keys)
     said = notes(spec, choice.model_name, choice.revision or model.revision)
@@ -200,7 +209,9 @@ def _resume(context: click.Context, run_dir: Path | None, *, quiet: bool) -> Exi
     with Journal.open(folder) as journal:
         records = [record for record, _, _ in journal.records()]
         if not records or "training" not in records[0].fields:
-            raise UsageError(f"The run in {folder} is none of `your_ai train`.")
+            raise UsageError(
+                f"The run in {folder} is none of `your_ai train`; `your_ai runs` tells which is."
+            )
         begun = from_fields(records[0].fields["training"])
         training = replace(begun, run_dir=str(folder.absolute()))
         device = from_probe(probe_device(), machine.describe())
@@ -215,7 +226,7 @@ def _resume(context: click.Context, run_dir: Path | None, *, quiet: bool) -> Exi
                     f"The training is done, and its adapters have left {target} since."
                 )
             make_logs_dir(folder)
-            journal.append(RESUMED, {"at": now()})
+            journal.append(RESUMED, here())
             return _go(training, journal, progress, quiet=quiet)
 
 

@@ -63,7 +63,8 @@ class Percent(click.FloatRange):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """The number; nan, which every comparison passes, is none."""
+        """The number, be it with a percent sign; nan, which every comparison passes, is none."""
+        value = str(value).removesuffix("%").rstrip()
         share: float = super().convert(value, param, ctx)
         if math.isnan(share):
             self.fail("nan is not a percentage; give a number such as 5.", param, ctx)

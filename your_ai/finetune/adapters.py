@@ -37,9 +37,8 @@ def claimed(folder: Path, owner: str) -> Iterator[bool]:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with this process
         is_ours = _owner(folder) == owner
-        holds = any(folder.glob("*.safetensors")) or any(_checkpoints(folder))
-        if holds and not is_ours:
-            raise UsageError(f"{folder} holds other adapters already; name another --adapter-path.")
+        if not is_ours:
+            check_free(folder)
         if not os.access(folder, os.W_OK):
             raise UsageError(f"Cannot write adapters to {folder}: permission denied.")
         yield is_ours
@@ -51,6 +50,12 @@ def claimed(folder: Path, owner: str) -> Iterator[bool]:
         os.close(descriptor)
         with contextlib.suppress(OSError):
             folder.rmdir()  # if nothing came of it, and it is empty
+
+
+def check_free(folder: Path) -> None:
+    """Raise UsageError where somebody's adapters or checkpoints are already."""
+    if any(folder.glob("*.safetensors")) or any(_checkpoints(folder)):
+        raise UsageError(f"{folder} holds other adapters already; name another --adapter-path.")
 
 
 def discard_checkpoints(folder: Path) -> None:

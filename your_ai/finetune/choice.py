@@ -57,8 +57,8 @@ def _entry(document: Mapping[str, Any], name: str | None) -> Mapping[str, Any]:
         if wanted in (entry["preset"], entry["model_name"]):
             found: Mapping[str, Any] = entry
             return found
-    there = ", ".join(entry["preset"] for entry in document["results"])
-    raise UsageError(f"{wanted} is not among the results; there is {there or 'none'}.")
+    there = ", ".join(f"{e['preset']} ({e['model_name']})" for e in document["results"])
+    raise UsageError(f"{wanted} is not among the results; there is: {there or 'none'}.")
 
 
 def _choice(document: Mapping[str, Any], entry: Mapping[str, Any]) -> Choice:

@@ -41,6 +41,9 @@ def look_at(folder: Path, batch_size: int, *, mask_prompt: bool) -> Data:
     Raises:
         UsageError: when one cannot be read, a line is not of mlx-lm's form, or there are too few.
     """
+    if not folder.is_dir():
+        what = "is no folder" if folder.exists() else "is not there"
+        raise UsageError(f"{folder} {what}; name the folder that holds train.jsonl.")
     if not (folder / "train.jsonl").is_file():
         raise UsageError(f"{folder} has no train.jsonl; {_FORM}.")
     digest = hashlib.sha256()
@@ -79,7 +82,8 @@ def _sequences(path: Path, read: Callable[[bytes], None], *, mask_prompt: bool) 
                 for key, kind in form.items():
                     value = sequence.get(key)
                     if not isinstance(value, kind) or (key in _NEVER_EMPTY and not value):
-                        raise UsageError(f"{where} has no {key}, as its first line has; {_FORM}.")
+                        wanted = "text" if kind is str else "list"
+                        raise UsageError(f"{where} has no {key} that is a {wanted}; {_FORM}.")
                 yield
     except OSError as error:
         raise UsageError(f"Cannot read {path}: {error.strerror}.") from error
@@ -89,7 +93,7 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
     try:
         found = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where} is not JSON: {error}.") from error
+        raise UsageError(f"{where} is not JSON ({getattr(error, 'msg', error)}).") from error
     if not isinstance(found, dict):
         raise UsageError(f"{where} is no JSON object; {_FORM}.")
     return found

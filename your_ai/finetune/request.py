@@ -44,7 +44,10 @@ def describe_model(choice: Choice) -> Model:
         MachineError: when the hub cannot be reached.
     """
     if choice.model_name.startswith("your_ai/"):
-        raise UsageError(f"{choice.name} exists only as synthesized weights, of no use trained.")
+        raise UsageError(
+            f"{choice.name} exists only as synthesized weights, of no use trained; measure a real "
+            "model first, by `your_ai benchmark --model ORG/NAME` or a folder."
+        )
     is_preset = choice.name in presets.all_presets()
     return models.find(choice.name if is_preset else choice.model_name)
 

@@ -43,6 +43,9 @@ from your_ai.outcome import Outcome, OutcomeKind, classify
 from your_ai.session import now
 from your_ai.supervisor import Limits, supervise
 
+_GRACE = 60.0
+"""Seconds for the iteration under way, and a checkpoint behind it, when a worker is to end."""
+
 _AGAIN = (OutcomeKind.OOM, OutcomeKind.CRASH, OutcomeKind.TIMEOUT)
 """After these less memory may help; any other failure would come again."""
 
@@ -134,7 +137,7 @@ class TrainingSession:
         seen = supervise(
             encode_request(spec),
             log=TrialLog(folder / f"attempt-{self.progress.attempts}.log"),
-            limits=Limits(deadline=math.inf),
+            limits=Limits(deadline=math.inf, grace=_GRACE),
             arguments=[TRAIN_FLAG],
             must_stop=lambda: interrupts.requested,
             hear=self._hear,

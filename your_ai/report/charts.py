@@ -118,7 +118,12 @@ def timeline(trial: Shown) -> Chart:
             "mark": {"type": "line", "strokeWidth": 2},
             "encoding": {"x": x, "y": y, "color": _colour()},
         },
-        *([_rule(scale, trial.needed_bytes, "needed", "y")] if trial.needed_bytes else []),
+        # At the other end than the budget, to which it may be close.
+        *(
+            [_rule(scale, trial.needed_bytes, "needed", "y", left=True)]
+            if trial.needed_bytes
+            else []
+        ),
         *_budget(scale, trial.budget_bytes, "y"),
     ]
     title = f"Memory of {trial.name}, {trial.configuration}, over time"
@@ -248,12 +253,13 @@ def _beyond(scale: _Scale, budget_bytes: int) -> str | None:
     return f"The budget of {show_size(budget_bytes)} lies far beyond the chart."
 
 
-def _rule(scale: _Scale, nbytes: int, label: str, axis: str) -> Spec:
-    """A dashed line across the chart at ``nbytes`` on ``axis``, and what it is."""
+def _rule(scale: _Scale, nbytes: int, label: str, axis: str, *, left: bool = False) -> Spec:
+    """A dashed line across the chart at ``nbytes`` on ``axis``, and at one end what it is."""
     encoding = {axis: {"field": "size", "type": "quantitative"}}
     upright = axis == "x"
-    text = {"align": "right", "dx": -4, "baseline": "bottom"}
-    place: Spec = {"y": {"value": -3}} if upright else {"x": {"value": "width"}}
+    align = {"align": "left", "dx": 4} if left else {"align": "right", "dx": -4}
+    text = {**align, "baseline": "bottom"}
+    place: Spec = {"y": {"value": -3}} if upright else {"x": {"value": 0 if left else "width"}}
     return {
         "data": {"values": [{"size": scale.of(nbytes), "label": f"{label} {show_size(nbytes)}"}]},
         "layer": [

@@ -129,7 +129,8 @@ def _unpaired(comparison: Comparison) -> list[str]:
 def _verdict(comparison: Comparison, threshold: float) -> str:
     worse = sum(bool(pair.regressions(threshold)) for pair in comparison.pairs)
     if comparison.lost and not worse:
-        return f"{len(comparison.lost)} that passed before are no longer there."
+        count = len(comparison.lost)
+        return f"{count} that passed before {'is' if count == 1 else 'are'} no longer there."
     compared = f"{len(comparison.pairs)} trial{'' if len(comparison.pairs) == 1 else 's'} compared"
     if not worse:
         return f"No regression beyond {threshold * 100:g}% and noise ({compared})."

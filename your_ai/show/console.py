@@ -148,7 +148,11 @@ class Console:
         self._running = None
 
     def _resuming(self, run: Run, done_before: int) -> None:
-        if done_before:
+        if done_before and done_before == len(run.trials) and run.search is None:
+            self._screen.print(
+                f"The run of {run.started_at} was at its end: nothing is measured again."
+            )
+        elif done_before:
             done = f"{lines.counted(done_before, 'trial')} of it"
             self._screen.print(
                 f"Resuming the run of {run.started_at}: {done} "

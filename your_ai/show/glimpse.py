@@ -29,11 +29,14 @@ _BARS = "▁▂▃▄▅▆▇█"
 class Glimpse:
     """The worker's latest word on each; sizes are bytes, ``step`` is the last that was done.
 
-    ``losses`` are the last few, ``validation`` the last loss on the validation set.
+    ``steps`` of the phase took ``seconds``. ``losses`` are the last few, ``validation`` the last
+    loss on the validation set.
     """
 
     phase: Phase | None = None
     step: int = 0
+    steps: int = 0
+    seconds: float = 0.0
     tokens_per_second: float | None = None
     losses: tuple[float, ...] = ()
     validation: float | None = None
@@ -43,11 +46,18 @@ class Glimpse:
         """This, and what ``event`` says."""
         match event:
             case PhaseBegan(phase=phase):
-                return replace(self, phase=phase, step=0)
+                return replace(self, phase=phase, step=0, steps=0, seconds=0.0)
             case Step(index=index, seconds=seconds, tokens=tokens, loss=loss):
                 speed = tokens / seconds if seconds else None
                 losses = (*self.losses, loss)[-CURVE_COLUMNS:]
-                return replace(self, step=index, tokens_per_second=speed, losses=losses)
+                return replace(
+                    self,
+                    step=index,
+                    steps=self.steps + 1,
+                    seconds=self.seconds + seconds,
+                    tokens_per_second=speed,
+                    losses=losses,
+                )
             case Validated(loss=loss):
                 return replace(self, validation=loss)
             case Memory(active_bytes=active):
@@ -57,6 +67,10 @@ class Glimpse:
 
 class View(Protocol):
     """What is shown of a worker beside its memory, of at most ``budget_bytes``."""
+
+    @property
+    def title(self) -> str:
+        """What it is, where no line was begun for it."""
 
     @property
     def budget_bytes(self) -> int:
@@ -76,6 +90,7 @@ class TrialView:
     trial: Trial
     text: str = ""
     seconds_left: float | None = None
+    title: str = ""
 
     @property
     def budget_bytes(self) -> int:
@@ -101,8 +116,12 @@ class TrialView:
 
 @dataclass(frozen=True, slots=True)
 class TrainingView:
-    """A real training of so many iterations, of which ``done`` were before this worker."""
+    """A real training of so many iterations, of which ``done`` were before this worker.
 
+    ``expected_seconds`` each is expected to take.
+    """
+
+    title: str
     iters: int
     done: int
     budget_bytes: int
@@ -122,8 +141,7 @@ class TrainingView:
         loss = [f"loss {seen.losses[-1]:.3f} {curve(seen.losses)}"] if seen.losses else []
         if seen.validation is not None:
             loss.append(f"validation {seen.validation:.3f}")
-        trained = seen.step - self.done
-        each = elapsed / trained if trained > 0 else self.expected_seconds / self.iters
+        each = seen.seconds / seen.steps if seen.steps else self.expected_seconds
         left = each * (self.iters - max(seen.step, self.done))
         return [*loss, *_figures(seen, self.budget_bytes), *_times(elapsed, left)]
 
@@ -147,7 +165,7 @@ def curve(losses: Sequence[float]) -> str:
 
 
 def _figures(seen: Glimpse, budget_bytes: int) -> list[str]:
-    shown = [f"{show_size(seen.active_bytes)} of {show_size(budget_bytes)}"]
+    shown = [f"memory {show_size(seen.active_bytes)} of {show_size(budget_bytes)}"]
     if seen.tokens_per_second is not None:
         shown.append(f"{seen.tokens_per_second:,.0f} tokens/s")
     return shown

@@ -88,7 +88,7 @@ class LiveScreen(Screen):
         view, seen = self._view, self._seen
         columns = self._console.width
         begun = _squeezed(self._begun.removesuffix("... ").rstrip(), columns)
-        spinner.update(text=Text(begun))
+        spinner.update(text=Text(begun or printable(view.title if view else "")))
         if view is None:
             return spinner
         # The terminal echoes ^C behind the bar: beyond the last column that would begin a new line.

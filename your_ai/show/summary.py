@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from your_ai.report.reading import Document, Shown
+from your_ai.show.lines import counted
 from your_ai.show.tables import aligned
 from your_ai.units import show_size
 
@@ -49,7 +50,8 @@ def _foot(document: Document) -> Iterator[str]:
     for searched in document.searches:
         found = searched.best.configuration if searched.best else "none passed"
         proof = "proven" if searched.proven else "not proven"
-        yield f"Optimal for {searched.model}: {found} ({proof}, {len(searched.trials)} trials)"
+        trials = counted(len(searched.trials), "trial")
+        yield f"Optimal for {searched.model}: {found} ({proof}, {trials})"
     if document.recommended:
         yield f"Recommended: {document.recommended} (largest model that fits)"
     else:

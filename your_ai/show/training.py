@@ -47,11 +47,11 @@ class TrainingConsole:
             )
         if not self._training.data.validation:
             screen.print("Note: there is no valid.jsonl, so that nothing is validated.")
-        if progress.attempts and not progress.is_done:
-            screen.print(
-                f"Resuming the training of {self._training.started_at} behind iteration "
-                f"{progress.saved:,}."
-            )
+        if progress.is_done:
+            screen.print(f"It was done already, begun {self._training.started_at}.")
+        elif progress.attempts:
+            where = f"behind iteration {progress.saved:,}" if progress.saved else "from its start"
+            screen.print(f"Resuming the training of {self._training.started_at} {where}.")
         screen.print("")
 
     def hear(self, event: Event) -> None:
@@ -69,14 +69,20 @@ class TrainingConsole:
         spec = self._training.spec
         self._screen.begin("")
         self._screen.running(
-            TrainingView(spec.iters, done, spec.budget_bytes, self._training.expected.seconds)
+            TrainingView(
+                f"Training {self._training.name}",
+                spec.iters,
+                done,
+                spec.budget_bytes,
+                self._training.expected.seconds_per_iteration,
+            )
         )
 
     def moved(self, iteration: int) -> None:
         """The newest checkpoint is not there any more, or cannot be read."""
         self._screen.print(
-            f"Note: the last checkpoint is gone or damaged; going on behind iteration "
-            f"{iteration:,} instead."
+            "Note: the last checkpoint is gone or damaged; going on "
+            + (f"behind iteration {iteration:,} instead." if iteration else "from the start.")
         )
 
     def reported(self, report: Report) -> None:
@@ -99,7 +105,8 @@ class TrainingConsole:
         how = [f"each batch in {setting.parts} parts"] if setting.parts > 1 else []
         if setting.limit_bytes < self._training.spec.limit_bytes:
             how.append(f"under a limit of {show_size(setting.limit_bytes)}")
-        self._screen.print(f"    going on behind iteration {done:,}, {', '.join(how)}")
+        where = f"behind iteration {done:,}" if done else "from the start"
+        self._screen.print(f"    going on {where}, {', '.join(how) or 'as before'}")
 
     def end(self, outcome: Outcome, progress: Progress, told: list[str]) -> None:
         """The foot: how it ended, what it took against what was expected, where things are."""
