@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import signal
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,14 @@ from worker.protocol import Event, Saved, Step, TrainingSpec, Validated, decode_
 SMALL = replace(
     SPEC, batch_size=2, iters=8, max_seq_length=32, val_batches=1, steps_per_eval=3, save_every=100
 )
+
+
+@pytest.fixture(autouse=True)
+def _own_handlers() -> Iterator[None]:
+    """A course takes SIGTERM, which in a worker is nobody else's."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
 
 
 def sequences(count: int, length: int = 20) -> list[tuple[list[int], int]]:
