@@ -79,8 +79,10 @@ def starved(folder: Path, training: Sequence[str], iters: int) -> list[object]:
     trainer = subprocess.Popen(command, cwd=folder)
     _wait(trainer, lambda: _journal(folder).count('"kind":"reported"') >= iters // 2)
     with subprocess.Popen([sys.executable, "-c", GREEDY], cwd=folder) as greedy:
-        _wait(trainer, lambda: '"kind":"failed"' in _journal(folder))
-        greedy.kill()
+        try:
+            _wait(trainer, lambda: '"kind":"failed"' in _journal(folder))
+        finally:
+            greedy.kill()
     if trainer.wait() != 0:
         raise SystemExit("it did not come to its end")
     found = record(folder, "starved")

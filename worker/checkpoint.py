@@ -21,6 +21,7 @@ from worker.protocol import CHECKPOINT_PREFIX
 _KEPT = 2
 """The last, and the one before it: a disk that goes down may lose what it said that it had."""
 
+_ADAPTERS = "adapters.safetensors"
 _COPY = ".adapters.safetensors"
 
 
@@ -96,10 +97,19 @@ def _write(
     unfinished.rename(target)
     sync(target.parent)
     # As mlx_lm.lora leaves them behind after so many iterations: what is stopped can be used.
-    for name in (f"{place.iteration:07d}_adapters.safetensors", "adapters.safetensors"):
+    for name in (f"{place.iteration:07d}_{_ADAPTERS}", _ADAPTERS):
         copy = target.parent / _COPY
-        shutil.copyfile(target / "adapters.safetensors", copy)
+        shutil.copyfile(target / _ADAPTERS, copy)
         copy.replace(target.parent / name)
+
+
+def write_adapters(folder: Path, model: nn.Module) -> None:
+    """Write the adapters as mlx-lm loads them, on the disk itself when this returns."""
+    aside = folder / _COPY
+    mx.save_safetensors(str(aside), dict(tree_flatten(model.trainable_parameters())))
+    sync(aside)
+    aside.replace(folder / _ADAPTERS)
+    sync(folder)
 
 
 def _free(folder: Path) -> int:

@@ -60,7 +60,7 @@ class Course:
     def batches(self, **_: Any) -> Iterator[Batch]:
         """The batches from here on, each in its parts; mlx-lm's arguments say nothing new.
 
-        From now on a SIGTERM waits for the end of the present one, and is then obeyed.
+        From now on a SIGTERM is obeyed behind the next one of which a checkpoint can be written.
         """
         leave_wired_limit()
         signal.signal(signal.SIGTERM, self._ask_to_stop)
@@ -72,7 +72,7 @@ class Course:
             yield from self._split(batch)
             self.finish()
             self.save()
-            if self._must_stop:
+            if self._must_stop and self._saved == self.iteration:
                 os._exit(1)  # without a last word: it is the parent that knows why
 
     def on_train_loss_report(self, info: dict[str, Any]) -> None:
@@ -170,12 +170,16 @@ class Course:
             iterate_batches=self._validation_batches,
         )
         self._model.train()
+        if self._must_stop:
+            return  # it was cut short
         seconds = time.perf_counter() - began
         self._events.send(Validated(self._events.now(), coming, float(loss), seconds))
 
     def _validation_batches(self, **asked: Any) -> Iterator[Batch]:
         """Whole batches, drawn and then split: as much randomness is used up however many parts."""
         for batch in iterate_batches(**asked):
+            if self._must_stop:
+                return
             yield from self._split(batch)
 
 

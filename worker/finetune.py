@@ -105,7 +105,8 @@ def _train(spec: TrainingSpec, events: EventPipe) -> Trained:
         course.finish()
         course.save()
     mx.synchronize()
-    checkpoint.sync(target / "adapters.safetensors")  # before anybody is told that it is there
+    # Before anybody is told that they are there; mlx-lm's own file may not have reached the disk.
+    checkpoint.write_adapters(target, model)
     return Trained(events.now(), course.iteration, course.samples, course.longest)
 
 

@@ -36,7 +36,7 @@ def check_writable(path: Path) -> None:
 
 def refuse_to_replace(source: Path, target: Path) -> None:
     """Raise UsageError where what is read would be written over."""
-    if target.exists() and source.exists() and source.samefile(target):
+    if os.path.exists(target) and os.path.exists(source) and source.samefile(target):  # noqa: PTH110 - Path raises where a file is taken for a folder
         raise UsageError(f"{target} is what is read; name another file to write.")
 
 

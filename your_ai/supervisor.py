@@ -89,8 +89,10 @@ def supervise(
         try:
             gauges = Gauges(process.pid, began, alarm)
             killed = _attend(process, request, reader, log, gauges, limits, must_stop)
+            if killed is not None:
+                _ask_to_end(process, reader, log, gauges, limits.grace)
         finally:
-            _end(process, limits.grace)
+            _end(process)
         reader.drain()
         log.trim()
         wall_seconds = time.monotonic() - began
@@ -224,12 +226,28 @@ def _exits(process: subprocess.Popen[bytes], within: float) -> bool:
     return True
 
 
-def _end(process: subprocess.Popen[bytes], grace: float) -> None:
-    """Leave nothing of the worker's process group: asked to end first, then killed."""
+def _ask_to_end(
+    process: subprocess.Popen[bytes],
+    reader: _EventReader,
+    log: TrialLog,
+    gauges: Gauges,
+    grace: float,
+) -> None:
+    """Give the worker time to end by itself, and watch it meanwhile: it may go on for a while."""
     if process.poll() is None:
         _signal_group(process.pid, signal.SIGTERM)
-        with contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C: no more waiting
-            _exits(process, grace)
+    until = time.monotonic() + grace
+    with contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C: no more waiting
+        while process.poll() is None and time.monotonic() < until and not gauges.alarm:
+            reader.read(TICK_SECONDS)
+            gauges.sample()
+            log.trim()
+            if reader.ended or reader.corrupt is not None:  # then nothing is waited for above
+                _exits(process, TICK_SECONDS)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Leave nothing of the worker's process group."""
     _signal_group(process.pid, signal.SIGKILL)  # a grandchild too, if there is one
     if not _exits(process, within=60.0):
         raise MachineError(

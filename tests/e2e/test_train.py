@@ -305,7 +305,7 @@ def test_what_never_began_is_none_to_go_on_with(course: Course, trained: Finishe
     done = your_ai(course, *course.train("never", *there))
     assert (done.code, done.stdout) == (2, "")
     assert "Cannot write adapters to " in done.stderr
-    assert not (course.folder / "never").exists()
+    assert not (course.folder / "never/journal.jsonl").exists()
 
 
 def test_a_benchmark_does_not_go_on_with_a_training(course: Course, trained: Finished) -> None:

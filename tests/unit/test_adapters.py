@@ -44,9 +44,13 @@ def test_anothers_adapters_are_left_alone(name: str, tmp_path: Path) -> None:
 
 
 def test_where_one_is_writing_no_other_does(tmp_path: Path) -> None:
-    with claimed(tmp_path, "mine"), pytest.raises(UsageError, match="Another training is writing"):
-        claim(tmp_path, "mine")
-    assert not claim(tmp_path, "mine")
+    folder = tmp_path / "adapters"
+    with claimed(folder, "mine"):
+        for _ in range(2):  # who was refused has not taken away what the first one holds
+            with pytest.raises(UsageError, match="Another training is writing"):
+                claim(folder, "theirs")
+        assert folder.is_dir()
+    assert not claim(folder, "mine")
 
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:

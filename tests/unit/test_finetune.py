@@ -123,6 +123,17 @@ def test_what_another_device_measured_does_not_hold() -> None:
         check_device(CHOICE, replace(device, memory_bytes=4 * GB))
 
 
+def test_of_two_folders_of_one_name_the_recommended_one_is_taken() -> None:
+    found = passed()
+    (entry,) = found["results"]
+    entry |= {"preset": "model", "model_name": "/b/model", "params": "2B"}
+    failed = {**entry, "model_name": "/a/model", "success": False, "error": "too large"}
+    smaller = {**entry, "model_name": "/c/model", "params": "1B"}
+    found |= {"recommended": "model", "results": [failed, smaller, entry]}
+    assert choose(found, None).model_name == "/b/model"
+    assert choose(found, "/c/model").model_name == "/c/model"
+
+
 def test_a_search_that_found_nothing_is_refused() -> None:
     found = passed()
     (entry,) = found["results"]

@@ -11,7 +11,7 @@ from your_ai.errors import ExitCode, MachineError
 from your_ai.files import check_writable, refuse_to_replace, write_atomically
 from your_ai.report.reading import read
 from your_ai.results import load
-from your_ai.rundir import runs_dir
+from your_ai.rundir import RESULTS, runs_dir
 from your_ai.runs import newest_results
 from your_ai.show.summary import summary
 from your_ai.show.terminal import say
@@ -33,7 +33,8 @@ def command(results: Path | None, html: Path | None) -> ExitCode:
         say(summary(document))
         return ExitCode.OK
     check_writable(html)
-    refuse_to_replace(results, html)
+    for read_from in (results, results / RESULTS):
+        refuse_to_replace(read_from, html)
     from your_ai.report.page import page  # only here: the template engine takes a while to import
 
     try:

@@ -43,7 +43,7 @@ from your_ai.past import BEGAN, CLOSED, RESUMED
 from your_ai.probe import probe_device
 from your_ai.results import load
 from your_ai.run import check_same
-from your_ai.rundir import TRAINING, make_logs_dir, make_run_dir, runs_dir
+from your_ai.rundir import RESULTS, TRAINING, make_logs_dir, make_run_dir, runs_dir
 from your_ai.runs import newest_results, to_resume
 from your_ai.session import now
 from your_ai.show.screen import open_screen
@@ -129,7 +129,8 @@ def command(
     results = results or newest_results(runs_dir())
     choice = choose(load(results), name)
     if export is not None:
-        refuse_to_replace(results, export)
+        for read in (results, results / RESULTS, *data.glob("*.jsonl")):
+            refuse_to_replace(read, export)
         return _export(export, choice, data, asked, quiet=quiet)
     host = machine.describe()
     device = from_probe(probe_device(), host)
@@ -138,38 +139,37 @@ def command(
     trial = trial_of(choice, model, asked)
     found = look_at(data, trial.spec.batch_size, mask_prompt=asked["mask_prompt"])
     owner, target = uuid.uuid4().hex, Path(asked["adapter_path"].absolute())
-    with adapters.claimed(target, owner):
-        run_dir = make_run_dir(asked["run_dir"]).absolute()
-        with Journal.open(run_dir) as journal:
-            if any(True for _ in journal.records()):
-                raise UsageError(f"{run_dir} holds another run; choose another --run-dir.")
-            with _unless_it_never_begins(journal):
-                # Only now, when nothing else is wrong, what may take an hour to download.
-                trial = trial_of(choice, with_weights(model, choice), asked)
-                spec = spec_of(choice, trial, data, asked)
-                config = lora_config(spec, choice.model_name, asked["steps_per_report"], [])
-                spec = replace(spec, adapter_config={**config, adapters.OWNER: owner})
-                training = Training(
-                    id=owner,
-                    command="train",
-                    arguments=given(context),
-                    name=choice.name,
-                    model_name=choice.model_name,
-                    bits=choice.bits,
-                    data=found,
-                    spec=spec,
-                    needed_limit_bytes=choice.needed_limit_bytes,
-                    expected=expect(choice, trial, spec.iters),
-                    restarts=asked["restarts"],
-                    steps_per_report=asked["steps_per_report"],
-                    machine=host,
-                    device=device,
-                    started_at=now(),
-                    run_dir=str(run_dir),
-                    version=__version__,
-                )
-                journal.append(BEGAN, {**here(), "training": to_fields(training)})
-            return _go(training, journal, Progress(training.first), quiet=quiet)
+    run_dir = make_run_dir(asked["run_dir"]).absolute()  # first: the adapters may be inside it
+    with adapters.claimed(target, owner), Journal.open(run_dir) as journal:
+        if any(True for _ in journal.records()):
+            raise UsageError(f"{run_dir} holds another run; choose another --run-dir.")
+        with _unless_it_never_begins(journal):
+            # Only now, when nothing else is wrong, what may take an hour to download.
+            trial = trial_of(choice, with_weights(model, choice), asked)
+            spec = spec_of(choice, trial, data, asked)
+            config = lora_config(spec, choice.model_name, asked["steps_per_report"], [])
+            spec = replace(spec, adapter_config={**config, adapters.OWNER: owner})
+            training = Training(
+                id=owner,
+                command="train",
+                arguments=given(context),
+                name=choice.name,
+                model_name=choice.model_name,
+                bits=choice.bits,
+                data=found,
+                spec=spec,
+                needed_limit_bytes=choice.needed_limit_bytes,
+                expected=expect(choice, trial, spec.iters),
+                restarts=asked["restarts"],
+                steps_per_report=asked["steps_per_report"],
+                machine=host,
+                device=device,
+                started_at=now(),
+                run_dir=str(run_dir),
+                version=__version__,
+            )
+            journal.append(BEGAN, {**here(), "training": to_fields(training)})
+        return _go(training, journal, Progress(training.first), quiet=quiet)
 
 
 @contextlib.contextmanager

@@ -27,29 +27,46 @@ def claimed(folder: Path, owner: str) -> Iterator[bool]:
         UsageError: when it cannot be had: another training is writing to it, has left adapters or
             checkpoints there, or it cannot be made.
     """
+    descriptor = _locked(folder)  # gone with this process
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise UsageError(
-            f"Cannot write adapters to {folder}: {error.strerror}; name another --adapter-path."
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)  # gone with this process
         is_ours = _owner(folder) == owner
         if not is_ours:
             check_free(folder)
         if not os.access(folder, os.W_OK):
             raise UsageError(f"Cannot write adapters to {folder}: permission denied.")
         yield is_ours
-    except BlockingIOError as error:
-        raise UsageError(
-            f"Another training is writing to {folder}; name another --adapter-path."
-        ) from error
     finally:
-        os.close(descriptor)
         with contextlib.suppress(OSError):
             folder.rmdir()  # if nothing came of it, and it is empty
+        os.close(descriptor)
+
+
+def _locked(folder: Path) -> int:
+    """The folder's descriptor, with a lock on what still goes by that name."""
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise UsageError(
+                f"Cannot write adapters to {folder}: {error.strerror}; name another --adapter-path."
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(descriptor), folder.stat()):
+                return descriptor
+        except FileNotFoundError:
+            pass  # who held it has just removed it, empty
+        except OSError as error:
+            os.close(descriptor)
+            busy = isinstance(error, BlockingIOError)
+            problem = (
+                f"Another training is writing to {folder}"
+                if busy
+                else f"Cannot lock {folder}: {error.strerror}"
+            )
+            raise UsageError(f"{problem}; name another --adapter-path.") from error
+        os.close(descriptor)
 
 
 def check_free(folder: Path) -> None:

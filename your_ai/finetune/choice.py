@@ -8,6 +8,7 @@ from typing import Any
 
 from your_ai.errors import UsageError
 from your_ai.results import NO_RESULTS
+from your_ai.units import parameters_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +54,13 @@ def _entry(document: Mapping[str, Any], name: str | None) -> Mapping[str, Any]:
     wanted = name if name is not None else document["recommended"]
     if wanted is None:
         raise UsageError("No model passed there, so that there is none to train.")
-    for entry in document["results"]:
-        if wanted in (entry["preset"], entry["model_name"]):
-            found: Mapping[str, Any] = entry
-            return found
+    found = [e for e in document["results"] if wanted in (e["preset"], e["model_name"])]
+    if found:
+        # Two folders of one name: what was recommended is the larger of those that passed.
+        best: Mapping[str, Any] = max(
+            found, key=lambda e: (bool(e["success"]), parameters_of(e["params"]))
+        )
+        return best
     there = ", ".join(f"{e['preset']} ({e['model_name']})" for e in document["results"])
     raise UsageError(f"{wanted} is not among the results; there is: {there or 'none'}.")
 

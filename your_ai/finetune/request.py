@@ -48,7 +48,8 @@ def describe_model(choice: Choice) -> Model:
             f"{choice.name} exists only as synthesized weights, of no use trained; measure a real "
             "model first, by `your_ai benchmark --model ORG/NAME` or a folder."
         )
-    is_preset = choice.name in presets.all_presets()
+    preset = presets.all_presets().get(choice.name)
+    is_preset = preset is not None and preset.model_name == choice.model_name
     return models.find(choice.name if is_preset else choice.model_name)
 
 

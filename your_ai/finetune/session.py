@@ -66,7 +66,7 @@ class Listener(Protocol):
         """A worker is about to be started, behind so many iterations."""
 
     def moved(self, iteration: int) -> None:
-        """The worker had to go on behind an iteration other than the last that was saved."""
+        """The worker had to go on behind an iteration before the last that was saved."""
 
     def restarting(self, outcome: Outcome, setting: Setting, done: int) -> None:
         """An attempt failed, and is begun again with that setting behind ``done`` iterations."""
@@ -154,8 +154,10 @@ class TrainingSession:
                 if is_due or event.index == self._training.spec.iters:
                     self._report()
             case Resumed(iteration=iteration) if iteration != self.progress.saved:
+                is_lost = iteration < self.progress.saved
                 self._record(SAVED, {"iteration": iteration})
-                self._listener.moved(iteration)
+                if is_lost:
+                    self._listener.moved(iteration)
             case Validated():
                 self._record(VALIDATED, {"iteration": event.iteration, "loss": event.loss})
                 self._listener.validated(event)
