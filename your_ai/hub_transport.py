@@ -112,8 +112,8 @@ def retried(model_id: str, fetch: Callable[[], str], patience: float = math.inf)
                 "or run `hf auth login`."
             ) from error
         raise MachineError(
-            f"Cannot get {model_id} from the hub ({_first_line(cause)}), and no folder here is "
-            "called so; check the network and the free disk space, or name a local folder."
+            f"Cannot get {model_id} from the hub ({_first_line(cause)}); check the network and the "
+            "free disk space, or name a local folder."
         ) from error
 
 

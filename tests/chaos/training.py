@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,10 @@ class Course:
         """How often a training's journal speaks of an iteration, again or for the first time."""
         return len(self._reported(name))
 
+    def has_reported(self, name: str, times: int) -> bool:
+        """Whether it speaks of one that often."""
+        return self.reports(name) >= times
+
     def _reported(self, name: str) -> list[str]:
         try:
             text = (self.folder / name / JOURNAL).read_text(errors="replace")
@@ -138,7 +143,7 @@ def killed_often(course: Course, name: str, draw: random.Random, times: int) -> 
         process = course.start(arguments)
         arguments = ["train", "--resume", "--run-dir", name]
         seen, at = course.reports(name), draw.randrange(1, 8)
-        wait_for(lambda seen=seen, at=at: course.reports(name) >= seen + at, process)  # type: ignore[misc]
+        wait_for(partial(course.has_reported, name, seen + at), process)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         if process.returncode == 0:  # it was at its end before

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import psutil
 import pytest
@@ -135,10 +136,10 @@ def test_a_worker_that_is_killed_goes_on_with_less_then_with_the_same(course: Co
     """Of batches of one only the limit is left to be lowered, once."""
     process = course.start(course.train("deaths", "--batch-size", "1"))
     for at in (6, 12):
-        wait_for(lambda at=at: course.iteration("deaths") >= at, process)  # type: ignore[misc]
+        wait_for(partial(course.has_reported, "deaths", at), process)
         worker = worker_of(process)
         worker.kill()
-        wait_for(lambda worker=worker: not worker.is_running(), process)  # type: ignore[misc]
+        worker.wait(TIMEOUT)
     output, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, output
     record = course.record("deaths")
