@@ -185,7 +185,11 @@ def test_at_the_terminal(run: Finished, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "Error: Cannot read results.json: No such file or directory.\n"),
+        (
+            None,
+            "Error: Cannot read results.json: No such file or directory; "
+            "`your_ai runs` lists the runs with results.\n",
+        ),
         (b"{}", "Error: results.json is no results file of `your_ai benchmark` or `optimize`.\n"),
         (
             b'{"results": [{}]}',
