@@ -34,10 +34,15 @@ def check_writable(path: Path) -> None:
         raise UsageError(f"Cannot write {path}: {reason}; choose another file.") from error
 
 
-def refuse_to_replace(source: Path, target: Path) -> None:
-    """Raise UsageError where what is read would be written over."""
-    if os.path.exists(target) and os.path.exists(source) and source.samefile(target):  # noqa: PTH110 - Path raises where a file is taken for a folder
-        raise UsageError(f"{target} is what is read; name another file to write.")
+def refuse_to_replace(target: Path, *sources: Path) -> None:
+    """Raise UsageError where what is read would be written over; some of it need not be there."""
+    for source in sources:
+        try:
+            is_same = source.samefile(target)
+        except OSError:  # one of them is not there
+            continue
+        if is_same:
+            raise UsageError(f"{target} is what is read; name another file to write.")
 
 
 def write_atomically(path: Path, content: Iterable[bytes]) -> None:

@@ -75,7 +75,7 @@ def test_the_charts_show_the_results(browser: Browser, run: Finished, report: Pa
         f"small ({small['params']}): needed memory",
         f"large ({large['params']}): reached, then failed",
     ]
-    widths = [bar.bounding_box()["width"] for bar in bars.all()]  # type: ignore[index]
+    widths = [bar.bounding_box()["width"] for bar in bars.all()]  # type: ignore[index]  # it is there
     sizes = [small["peak_memory_bytes"], small["needed_memory_bytes"]]
     assert widths[1] / widths[0] == pytest.approx(sizes[1] / sizes[0], rel=0.05)
     tried = small["optimal_config"]["all_results"]

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from your_ai.errors import UsageError
-from your_ai.files import check_writable, json_pieces, write_atomically
+from your_ai.files import check_writable, json_pieces, refuse_to_replace, write_atomically
 
 # Writes until it is killed in the middle of the content, as by a full disk: RLIMIT_FSIZE sends
 # SIGXFSZ, which ends the process at once when it is not ignored, as Python does.
@@ -210,3 +210,13 @@ class Big(dict[str, int]):
     def __init__(self, content: dict[str, int], alive: weakref.WeakSet[Big]) -> None:
         super().__init__(content)
         alive.add(self)
+
+
+def test_what_is_read_is_not_written_over(tmp_path: Path) -> None:
+    results, other = tmp_path / "results.json", tmp_path / "other.json"
+    results.touch()
+    refuse_to_replace(other, results, tmp_path, results / "results.json")
+    (tmp_path / "link.html").symlink_to(results)
+    for target in (results, tmp_path / "link.html"):
+        with pytest.raises(UsageError, match="is what is read; name another file to write"):
+            refuse_to_replace(target, tmp_path, tmp_path / "results.json")

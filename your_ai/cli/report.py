@@ -33,8 +33,7 @@ def command(results: Path | None, html: Path | None) -> ExitCode:
         say(summary(document))
         return ExitCode.OK
     check_writable(html)
-    for read_from in (results, results / RESULTS):
-        refuse_to_replace(read_from, html)
+    refuse_to_replace(html, results, results / RESULTS)
     from your_ai.report.page import page  # only here: the template engine takes a while to import
 
     try:

@@ -129,8 +129,7 @@ def command(
     results = results or newest_results(runs_dir())
     choice = choose(load(results), name)
     if export is not None:
-        for read in (results, results / RESULTS, *data.glob("*.jsonl")):
-            refuse_to_replace(read, export)
+        refuse_to_replace(export, results, results / RESULTS, *data.glob("*.jsonl"))
         return _export(export, choice, data, asked, quiet=quiet)
     host = machine.describe()
     device = from_probe(probe_device(), host)
