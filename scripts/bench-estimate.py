@@ -16,10 +16,10 @@ from typing import Any
 
 from benchlib import table
 
-from your_ai.estimate import Estimate, estimate
-from your_ai.models import from_preset
-from your_ai.plan import TrainingOptions, plan
-from your_ai.presets import all_presets
+from your_ai.models.presets import all_presets
+from your_ai.models.resolve import from_preset
+from your_ai.planning.memory_estimate import Estimate, estimate
+from your_ai.planning.plan import TrainingOptions, plan
 from your_ai.units import show_size
 
 MISSES = 5

@@ -16,7 +16,7 @@ from typing import Any
 
 from benchlib import GB, BenchmarkRun, benchmark, gb, table
 
-from your_ai.presets import suite
+from your_ai.models.presets import suite
 
 # Peaks at a tight limit, GB, measured on an H200 with MLX 0.32.4 before this tool existed.
 REFERENCE = {

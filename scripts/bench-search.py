@@ -31,9 +31,9 @@ from surfaces import (
     surface,
 )
 
-from your_ai.grid import FULL, Configuration
-from your_ai.search import Search
-from your_ai.surface import Expected
+from your_ai.search.fit_model import Expected
+from your_ai.search.grid import FULL, Configuration
+from your_ai.search.search import Search
 
 HEAD = ["trials", "mean", "median", "90 %", "95 %", "most", "failing: median", "failing: most"]
 ERRORS = (0.05, 0.15, 0.3)

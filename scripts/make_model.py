@@ -56,7 +56,7 @@ def make_preset(folder: Path, name: str) -> Path:
 
     from worker import weights
     from worker.protocol import ModelSource, Quantization, TrialSpec, Weights
-    from your_ai import presets
+    from your_ai.models import presets
 
     folder.mkdir(parents=True)
     config = presets.all_presets()[name].config

@@ -51,7 +51,7 @@ def _train(spec: TrainingSpec, events: EventPipe) -> Trained:
     from mlx_lm.utils import get_total_parameters
 
     from worker import architecture, checkpoint, device, training
-    from worker.course import Course, loss_of
+    from worker.batches import Course, loss_of
     from worker.memory import MemoryWatch
 
     events.send(device.describe(events.now()))

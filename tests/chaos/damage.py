@@ -8,8 +8,8 @@ from pathlib import Path
 
 from tests.chaos.report import Report
 from tests.chaos.runs import Folder
-from your_ai import journal
-from your_ai.journal import JOURNAL, DamagedError, Record
+from your_ai.runs import journal
+from your_ai.runs.journal import JOURNAL, DamagedError, Record
 
 ASKED = [
     *("benchmark", "--model", "smoke-tiny", "--seq-length", "16", "--lora-rank", "4"),

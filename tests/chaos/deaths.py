@@ -14,10 +14,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.cgroups import MIB, memory_cgroup
 from tests.chaos.report import Report
-from tests.fakes import dying, garbling, hanging
-from tests.process.trials import (
+from tests.support.cgroups import MIB, memory_cgroup
+from tests.support.fakes import dying, garbling, hanging
+from tests.support.trials import (
     FOREVER,
     PATIENT,
     events_in,
@@ -29,9 +29,9 @@ from tests.process.trials import (
     wait_for,
 )
 from worker.protocol import ModelSource, Step, TrialSpec, encode_request
-from your_ai.log import TrialLog
-from your_ai.outcome import classify
-from your_ai.supervisor import WORKER, Limits, supervise
+from your_ai.supervision.outcome import classify
+from your_ai.supervision.supervisor import WORKER, Limits, supervise
+from your_ai.supervision.trial_log import TrialLog
 
 LIMITED = ["sh", "-c", 'ulimit -c 0; ulimit -v 2097152; exec "$@"', "sh"]
 HURRIED = Limits(deadline=60.0, silence=0.5, grace=0.3, closing=0.3)
@@ -103,7 +103,7 @@ def _killed_in_training(folder: Path) -> str:
 
 
 def _killed_by_the_kernel(folder: Path) -> str:
-    parent = [sys.executable, "-m", "tests.process.parent", str(folder / "log"), "5", "0"]
+    parent = [sys.executable, "-m", "tests.support.parent", str(folder / "log"), "5", "0"]
     with memory_cgroup(400 * MIB) as cgroup:
         answer = subprocess.run(
             cgroup.command([*parent, *WORKER]),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.chaos.report import Report, counted
 from tests.chaos.runs import Folder
-from tests.disks import small_disk
+from tests.support.disks import small_disk
 from your_ai.errors import UsageError
 
 ASKED = [

@@ -16,8 +16,8 @@ from typing import Any
 from tests.chaos.report import Report, counted
 from tests.chaos.runs import Folder, plain
 from your_ai.errors import UsageError
-from your_ai.outcome import OutcomeKind
-from your_ai.past import STARTED
+from your_ai.runs.resume import STARTED
+from your_ai.supervision.outcome import OutcomeKind
 
 ASKED = [
     *("benchmark", "--model", "smoke-tiny", "--model", "smoke-small", "--seq-length", "16"),

@@ -17,11 +17,11 @@ from typing import Any
 
 import psutil
 
-from tests.e2e.command import YOUR_AI, Finished, environment, your_ai_command
-from your_ai import journal
-from your_ai.journal import JOURNAL, Record
-from your_ai.past import ENDED, STARTED
-from your_ai.record import is_done
+from tests.support.command import YOUR_AI, Finished, environment, your_ai_command
+from your_ai.runs import journal
+from your_ai.runs.journal import JOURNAL, Record
+from your_ai.runs.resume import ENDED, STARTED
+from your_ai.runs.trial_record import is_done
 
 MARK = "YOUR_AI_CHAOS"
 """An environment variable by which all that a run has started is found again."""

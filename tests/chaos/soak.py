@@ -14,7 +14,7 @@ import psutil
 
 from tests.chaos.report import Report
 from tests.chaos.runs import Folder
-from your_ai.journal import JOURNAL
+from your_ai.runs.journal import JOURNAL
 
 WARM_UP = 20
 """Trials until all that is ever imported has been."""

@@ -17,10 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.cgroups import MIB, MemoryCgroup, memory_cgroup
 from tests.chaos.report import Report
-from tests.e2e.command import ROOT, YOUR_AI, environment, your_ai_command
-from your_ai.journal import JOURNAL
+from tests.support.cgroups import MIB, MemoryCgroup, memory_cgroup
+from tests.support.command import ROOT, YOUR_AI, environment, your_ai_command
+from your_ai.runs.journal import JOURNAL
 
 ITERS = 40
 ASKED = [

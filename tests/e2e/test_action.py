@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]  # its stubs are another package
 
-from tests.e2e.command import ROOT, environment
+from tests.support.command import ROOT, environment
 
 ACTION = ROOT / ".github/actions/smoke/action.yml"
 SMALL = "--model smoke-tiny --seq-length 16 --steps 2 --quiet"

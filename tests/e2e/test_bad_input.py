@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.command import (
+from tests.support.command import (
     PLAIN,
     ROOT,
     TIMEOUT,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.command import (
+from tests.support.command import (
     PLAIN,
     SMALL,
     Finished,

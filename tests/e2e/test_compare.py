@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.command import PLAIN, your_ai_command
+from tests.support.command import PLAIN, your_ai_command
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import click
 import pytest
 
 from tests.chaos.training import prepare
-from tests.e2e.command import ROOT, TIMEOUT, environment, your_ai_command
+from tests.support.command import ROOT, TIMEOUT, environment, your_ai_command
 from your_ai.cli import cli
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])

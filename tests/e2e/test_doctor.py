@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from tests.disks import small_disk
-from tests.e2e.command import environment, make_model, your_ai_command
+from tests.support.command import environment, make_model, your_ai_command
+from tests.support.disks import small_disk
 
 
 def test_a_machine_that_can_run_trials(tmp_path: Path) -> None:

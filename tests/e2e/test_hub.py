@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
-from tests.disks import small_disk
-from tests.e2e.command import (
+from tests.e2e.test_bad_input import check_refused
+from tests.e2e.test_benchmark import check_figures
+from tests.support.command import (
     CONFIG,
     PLAIN,
     ROOT,
@@ -28,10 +29,9 @@ from tests.e2e.command import (
     environment,
     your_ai_command,
 )
-from tests.e2e.test_bad_input import check_refused
-from tests.e2e.test_benchmark import check_figures
-from tests.fakes.hub import RESET, Hub, Repository, refusing, serve, silent
-from your_ai import presets
+from tests.support.disks import small_disk
+from tests.support.fakes.hub import RESET, Hub, Repository, refusing, serve, silent
+from your_ai.models import presets
 
 TOKEN = "hf_planted0123456789"
 TINY = ["--model", "org/tiny"]

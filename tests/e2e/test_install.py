@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 import your_ai
-from tests.e2e.command import PLAIN, ROOT, Finished, environment
 from tests.e2e.test_bad_input import check_refused
 from tests.e2e.test_benchmark import check_figures
+from tests.support.command import PLAIN, ROOT, Finished, environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -137,7 +137,7 @@ def test_the_wheel_holds_both_packages_and_nothing_else(wheel: Path) -> None:
         metadata = HeaderParser().parsestr(archive.read(f"{info}/METADATA").decode())
         entry_points = archive.read(f"{info}/entry_points.txt").decode()
     assert names - described == sources
-    assert {"your_ai/presets/default.json", "your_ai/presets/smoke.json"} <= names
+    assert {"your_ai/models/suites/default.json", "your_ai/models/suites/smoke.json"} <= names
     assert f"{info}/licenses/LICENSE" in described
     assert (metadata["Name"], metadata["Version"]) == ("your_ai", your_ai.__version__)
     assert {"cpu", "cuda12", "cuda13"} <= set(metadata.get_all("Provides-Extra", []))

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.command import PLAIN, TIMEOUT, at_a_terminal, environment, make_model
+from tests.support.command import PLAIN, TIMEOUT, at_a_terminal, environment, make_model
 
 SHOW_CURSOR, HIDE_CURSOR = "\x1b[?25h", "\x1b[?25l"
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")

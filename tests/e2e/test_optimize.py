@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.e2e.command import (
+from tests.support.command import (
     PLAIN,
     Finished,
     at_a_terminal,
@@ -19,7 +19,7 @@ from tests.e2e.command import (
     environment,
     your_ai_command,
 )
-from tests.process.trials import wait_for
+from tests.support.trials import wait_for
 
 GB = 2**30
 TRAINING = ["--seq-length", "64", "--steps", "2", "--quantize", "none"]

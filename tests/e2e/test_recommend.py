@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.command import Finished, environment, make_model, your_ai_command
+from tests.support.command import Finished, environment, make_model, your_ai_command
 
 SMALL = ["--seq-length", "64", "--lora-rank", "4"]
 MEASURED = ["--model", "smoke-tiny", *SMALL]

@@ -12,8 +12,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 
-from tests.e2e.browser import chromium, open_page
-from tests.e2e.command import Finished, benchmark, make_model, your_ai_command
+from tests.support.browser import chromium, open_page
+from tests.support.command import Finished, benchmark, make_model, your_ai_command
 
 GRID = ["--batch-sizes", "1,2", "--ranks", "4,64", "--layers", "1,2", "--exhaustive"]
 TRAINING = ["--seq-length", "64", "--lora-rank", "4", "--steps", "2", "--quantize", "none"]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
-from tests.e2e.command import ROOT, benchmark, make_model, your_ai_command
+from tests.support.command import ROOT, benchmark, make_model, your_ai_command
 
 SCHEMA = json.loads((ROOT / "docs/results.schema.json").read_text(encoding="utf-8"))
 TRAINING = ["--seq-length", "64", "--lora-rank", "4", "--steps", "2", "--quantize", "none"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.command import PLAIN, Finished, add_weights, make_model, your_ai_command
+from tests.support.command import PLAIN, Finished, add_weights, make_model, your_ai_command
 
 TOKEN = "hf_planted0123456789"
 ESCAPE = "\x1b]0;owned\x07\x1b[2Jevil"

@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from tests.chaos.training import ITERS, Course, prepare, wait_for
-from tests.disks import small_disk
-from tests.e2e.command import TIMEOUT, Finished, at_a_terminal, environment, your_ai_command
+from tests.support.command import TIMEOUT, Finished, at_a_terminal, environment, your_ai_command
+from tests.support.disks import small_disk
 from your_ai.cli.train import command
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from your_ai.log import TrialLog
+from your_ai.supervision.trial_log import TrialLog
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import psutil
 
-from tests.process.trials import FOREVER, events_in, is_gone, tapped, tiny_spec, wait_for
+from tests.support.trials import FOREVER, events_in, is_gone, tapped, tiny_spec, wait_for
 from worker.protocol import Device, Started, Step, encode_request
-from your_ai.supervisor import WORKER
+from your_ai.supervision.supervisor import WORKER
 
 WITHIN_SECONDS = 1.0
 
@@ -21,7 +21,7 @@ WITHIN_SECONDS = 1.0
 @contextmanager
 def parent_of(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     arguments = [str(log), str(FOREVER), "0", *command]
-    argv = [sys.executable, "-m", "tests.process.parent", *arguments]
+    argv = [sys.executable, "-m", "tests.support.parent", *arguments]
     with subprocess.Popen(argv, stdin=subprocess.PIPE) as parent:
         assert parent.stdin is not None
         parent.stdin.write(encode_request(tiny_spec(FOREVER)))

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import dying
-from tests.process.trials import PATIENT, fake, observe
+from tests.support.fakes import dying
+from tests.support.trials import PATIENT, fake, observe
 from your_ai.errors import MachineError
-from your_ai.log import TrialLog
-from your_ai.outcome import OutcomeKind, classify
-from your_ai.probe import probe_device
-from your_ai.supervisor import supervise
+from your_ai.supervision.outcome import OutcomeKind, classify
+from your_ai.supervision.probe import probe_device
+from your_ai.supervision.supervisor import supervise
+from your_ai.supervision.trial_log import TrialLog
 
 MORE_THAN_A_PIPE_HOLDS = b'{"padding":"' + b"x" * 2**21 + b'"}\n'
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.fakes import garbling
-from tests.process.trials import observe
-from your_ai.log import TrialLog
-from your_ai.outcome import Certainty, OutcomeKind, classify
+from tests.support.fakes import garbling
+from tests.support.trials import observe
+from your_ai.supervision.outcome import Certainty, OutcomeKind, classify
+from your_ai.supervision.trial_log import TrialLog
 
 ONE_LINE = 1000
 

@@ -8,13 +8,13 @@ from collections.abc import Callable
 import psutil
 import pytest
 
-from tests.fakes import hanging
-from tests.process.trials import fake, observe
+from tests.support.fakes import hanging
+from tests.support.trials import fake, observe
 from worker.protocol import Memory, Started
-from your_ai.log import TrialLog
-from your_ai.observation import Kill, Observation
-from your_ai.outcome import OutcomeKind, classify
-from your_ai.supervisor import Limits, supervise
+from your_ai.supervision.observation import Kill, Observation
+from your_ai.supervision.outcome import OutcomeKind, classify
+from your_ai.supervision.supervisor import Limits, supervise
+from your_ai.supervision.trial_log import TrialLog
 
 SILENCE = Limits(deadline=60.0, silence=1.0, grace=0.3)
 DEADLINE = Limits(deadline=2.0, silence=1.0, grace=0.3)

@@ -1,4 +1,4 @@
-"""What `your_ai.hub` makes of a hub that fails: a real server, a real client in its own process."""
+"""What `your_ai.models.hub` makes of a hub that fails: a real server, a real client in its own process."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.disks import small_disk
-from tests.e2e.command import CONFIG, PLAIN, add_weights, at_a_terminal, environment
-from tests.fakes.hub import RESET, STALLED, TRUNCATED, Hub, Repository, serve
-from tests.process.trials import wait_for
+from tests.support.command import CONFIG, PLAIN, add_weights, at_a_terminal, environment
+from tests.support.disks import small_disk
+from tests.support.fakes.hub import RESET, STALLED, TRUNCATED, Hub, Repository, serve
+from tests.support.trials import wait_for
 
 WEIGHTS = "model.safetensors"
 API, TREE = "/api/models/org/tiny", "/api/models/org/tiny/tree/"
@@ -26,7 +26,7 @@ CONFIG_FILE, CDN = "/org/tiny/resolve/", "/cdn/"
 
 FETCH = """
 import sys
-from your_ai import hub
+from your_ai.models import hub
 from your_ai.errors import YourAIError
 try:
     found = hub.revision("org/tiny")
@@ -210,7 +210,7 @@ def test_an_answer_that_is_no_hubs_is_told_of(hub: Hub, tmp_path: Path) -> None:
 def test_no_telemetry_is_sent_not_even_by_xet() -> None:
     """Whose library is in Rust: it sees the environment alone."""
     code = (
-        "import os; from your_ai.hub_transport import configure; configure(); "
+        "import os; from your_ai.models.hub_http import configure; configure(); "
         "from huggingface_hub import constants; "
         "print(os.environ['HF_HUB_DISABLE_TELEMETRY'], constants.HF_HUB_DISABLE_TELEMETRY)"
     )

@@ -14,9 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.command import at_a_terminal
-from tests.process.trials import is_gone, wait_for
-from your_ai.supervisor import Limits
+from tests.support.command import at_a_terminal
+from tests.support.trials import is_gone, wait_for
+from your_ai.supervision.supervisor import Limits
 
 # Short steps, many of them: some seconds a trial.
 OPTIONS = ["--suite", "smoke", "--seq-length", "8", "--batch-size", "1", "--steps", "300"]

@@ -6,8 +6,8 @@ import signal
 import subprocess
 import sys
 
-from tests.cgroups import MIB, MemoryCgroup, memory_cgroup
-from your_ai.host.linux import machine_oom_kills, oom_counter_path, read_oom_kills
+from tests.support.cgroups import MIB, MemoryCgroup, memory_cgroup
+from your_ai.system.cgroups import machine_oom_kills, oom_counter_path, read_oom_kills
 
 LIMIT = 64 * MIB
 
@@ -100,7 +100,7 @@ def test_the_helper_leaves_nothing_behind() -> None:
 
 def test_a_machine_is_as_large_as_its_cgroup_lets_it_be() -> None:
     with memory_cgroup(512 * MIB) as group:
-        code = "from your_ai.machine import describe; print(describe().memory_bytes)"
+        code = "from your_ai.system.machine import describe; print(describe().memory_bytes)"
         command = group.command([sys.executable, "-c", code])
         seen = subprocess.run(command, check=True, capture_output=True, text=True)
         assert int(seen.stdout) == 512 * MIB

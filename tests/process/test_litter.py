@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.fakes import littering
-from tests.process.trials import is_gone, observe, wait_for
-from your_ai.log import LIMIT_BYTES, TrialLog
-from your_ai.observation import Kill, Observation
-from your_ai.outcome import OutcomeKind, classify
-from your_ai.supervisor import Limits
+from tests.support.fakes import littering
+from tests.support.trials import is_gone, observe, wait_for
+from your_ai.supervision.observation import Kill, Observation
+from your_ai.supervision.outcome import OutcomeKind, classify
+from your_ai.supervision.supervisor import Limits
+from your_ai.supervision.trial_log import LIMIT_BYTES, TrialLog
 
 PROMPT_SECONDS = 10.0
 HANGING = Limits(deadline=60.0, silence=1.0, grace=5.0)

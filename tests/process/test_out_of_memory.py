@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.cgroups import MIB, memory_cgroup
-from tests.fakes import dying
-from tests.process.trials import PATIENT, giant_spec, observe, tiny_spec
+from tests.support.cgroups import MIB, memory_cgroup
+from tests.support.fakes import dying
+from tests.support.trials import PATIENT, giant_spec, observe, tiny_spec
 from worker.protocol import Phase, encode_request
-from your_ai.log import TrialLog
-from your_ai.outcome import Certainty, OutcomeKind, classify
-from your_ai.supervisor import WORKER, supervise
+from your_ai.supervision.outcome import Certainty, OutcomeKind, classify
+from your_ai.supervision.supervisor import WORKER, supervise
+from your_ai.supervision.trial_log import TrialLog
 
 pytestmark = pytest.mark.alone
 
@@ -39,7 +39,7 @@ def test_real_training_passes_where_nothing_goes_wrong(log: TrialLog) -> None:
 def test_the_kernels_oom_killer_takes_the_worker_and_leaves_the_parent(tmp_path: Path) -> None:
     # The parent holds more than the worker ever gets: by size alone the kernel would take it.
     limit_mib, ballast_mib = 400, 250
-    parent = [sys.executable, "-m", "tests.process.parent", str(tmp_path / "trial.log")]
+    parent = [sys.executable, "-m", "tests.support.parent", str(tmp_path / "trial.log")]
     with memory_cgroup(limit_mib * MIB) as cgroup:
         answer = subprocess.run(
             cgroup.command([*parent, "5", str(ballast_mib), *WORKER]),

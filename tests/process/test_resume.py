@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 
 from tests.chaos.runs import plain
-from tests.e2e.command import YOUR_AI, Finished, environment, your_ai_command
-from tests.process.trials import wait_for
-from your_ai import journal
-from your_ai.journal import JOURNAL, Journal, Record
-from your_ai.past import ENDED, STARTED
+from tests.support.command import YOUR_AI, Finished, environment, your_ai_command
+from tests.support.trials import wait_for
+from your_ai.runs import journal
+from your_ai.runs.journal import JOURNAL, Journal, Record
+from your_ai.runs.resume import ENDED, STARTED
 
 OPTIONS = ["--seq-length", "16", "--lora-rank", "4", "--batch-size", "1", "--steps", "2"]
 MODELS = ["--model", "smoke-tiny", "--model", "smoke-small", *OPTIONS]

@@ -6,8 +6,8 @@ import os
 import signal
 from pathlib import Path
 
-from tests.fakes import dying
-from tests.process.trials import (
+from tests.support.fakes import dying
+from tests.support.trials import (
     FOREVER,
     events_in,
     observe,
@@ -17,8 +17,8 @@ from tests.process.trials import (
     wait_for,
 )
 from worker.protocol import Passed, Started, Step, encode_request
-from your_ai.log import TrialLog
-from your_ai.outcome import Certainty, OutcomeKind, classify
+from your_ai.supervision.outcome import Certainty, OutcomeKind, classify
+from your_ai.supervision.trial_log import TrialLog
 
 
 def test_sigkill_by_someone_else_in_the_middle_of_real_training(

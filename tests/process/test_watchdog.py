@@ -11,18 +11,18 @@ from dataclasses import replace
 
 import pytest
 
-from tests.cgroups import MIB, memory_cgroup
-from tests.process.trials import FOREVER, PATIENT, giant_spec, is_gone, tiny_spec
+from tests.support.cgroups import MIB, memory_cgroup
+from tests.support.trials import FOREVER, PATIENT, giant_spec, is_gone, tiny_spec
 from worker.protocol import Started, TrialSpec, encode_request
-from your_ai import guard
-from your_ai.host import memory
-from your_ai.host.footprint import footprint
-from your_ai.host.macos import PressureLevel
-from your_ai.host.memory import MachineMemory
-from your_ai.log import TrialLog
-from your_ai.observation import Kill, Observation
-from your_ai.outcome import Certainty, Outcome, OutcomeKind, classify
-from your_ai.supervisor import supervise
+from your_ai.supervision import memory_guard
+from your_ai.supervision.observation import Kill, Observation
+from your_ai.supervision.outcome import Certainty, Outcome, OutcomeKind, classify
+from your_ai.supervision.supervisor import supervise
+from your_ai.supervision.trial_log import TrialLog
+from your_ai.system import memory
+from your_ai.system.footprint import footprint
+from your_ai.system.macos import PressureLevel
+from your_ai.system.memory import MachineMemory
 
 pytestmark = pytest.mark.alone
 
@@ -130,10 +130,10 @@ def test_lasting_critical_pressure_ends_a_worker(
 def test_a_moment_of_critical_pressure_ends_nothing(
     log: TrialLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blip = Scripted(NORMAL, *[CRITICAL] * (guard.HELD_READINGS - 1), NORMAL)
+    blip = Scripted(NORMAL, *[CRITICAL] * (memory_guard.HELD_READINGS - 1), NORMAL)
     spec = tiny_spec()
     seen = under_pressure(blip, spec, log, monkeypatch)
-    assert blip.asked > guard.HELD_READINGS + 1
+    assert blip.asked > memory_guard.HELD_READINGS + 1
     assert (seen.killed, seen.alarm, seen.pressure) == (None, None, "critical")
     assert classify(seen, spec.steps).kind is OutcomeKind.PASS, log.tail()
 
@@ -153,23 +153,23 @@ def test_a_dead_programs_memory_is_waited_for() -> None:
                 last.kill()
             return readings[-1]
 
-        assert guard.wait_for_memory(free, lambda: False, read) == free
+        assert memory_guard.wait_for_memory(free, lambda: False, read) == free
     *before, after = readings
     assert len(before) >= 3
-    assert not any(guard.is_back(free, reading) for reading in before)
+    assert not any(memory_guard.is_back(free, reading) for reading in before)
     assert after == free
 
 
 IN_A_BOX = """
 import sys
-from your_ai import guard
+from your_ai.supervision import memory_guard
 from your_ai.errors import MachineError
-from your_ai.host import memory
+from your_ai.system import memory
 
 ballast = b"x" * int(sys.argv[1])
 now = memory.for_trials("cpu")
 print(now.total_bytes, now.available_bytes, memory.read().total_bytes)
-guard.wait_for_memory(now, lambda: False, lambda: memory.for_trials("cpu"), most_seconds=0)
+memory_guard.wait_for_memory(now, lambda: False, lambda: memory.for_trials("cpu"), most_seconds=0)
 """
 
 

@@ -62,7 +62,7 @@ def parsed(module: str) -> ast.Module:
 
 
 def test_there_are_modules_to_look_at() -> None:
-    assert {"your_ai.cli.benchmark", "your_ai.host.macos", "your_ai.hub"} <= set(PARENT)
+    assert {"your_ai.cli.benchmark", "your_ai.system.macos", "your_ai.models.hub"} <= set(PARENT)
     assert {"worker.protocol", "worker.training", "worker.__main__"} <= set(WORKER)
 
 

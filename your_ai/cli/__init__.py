@@ -11,8 +11,8 @@ import click
 
 from your_ai import __version__
 from your_ai.errors import ExitCode, YourAIError
-from your_ai.interrupts import interrupts
-from your_ai.show.terminal import IN_ASCII, say
+from your_ai.system.signals import interrupts
+from your_ai.terminal.output import IN_ASCII, say
 
 _COMMANDS = {
     "benchmark": "Measure which models this machine can fine-tune, and how fast.",

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 
-from your_ai import machine, models, presets
 from your_ai.cli.options import (
     CONFIGURATION,
     RESULTS,
@@ -24,18 +23,20 @@ from your_ai.cli.options import (
     training,
 )
 from your_ai.cli.options import models as model_options
-from your_ai.cli.running import OpenRun, begun, new_run, open_console, plan_trials, resumed
-from your_ai.device import Device, from_probe
+from your_ai.cli.run_context import OpenRun, begun, new_run, open_console, plan_trials, resumed
 from your_ai.errors import ExitCode, UsageError
 from your_ai.files import check_writable
-from your_ai.optimization import Optimization, search_for
-from your_ai.plan import Trial
-from your_ai.probe import probe_device
-from your_ai.record import TrialRecord
-from your_ai.results import Entry
-from your_ai.run import Run
-from your_ai.session import now
-from your_ai.show.console import Console
+from your_ai.models import presets, resolve
+from your_ai.planning.device import Device, from_probe
+from your_ai.planning.plan import Trial
+from your_ai.runs.optimization import Optimization, search_for
+from your_ai.runs.results import Entry
+from your_ai.runs.run import Run
+from your_ai.runs.runner import now
+from your_ai.runs.trial_record import TrialRecord
+from your_ai.supervision.probe import probe_device
+from your_ai.system import machine
+from your_ai.terminal.benchmark import Console
 
 
 @click.command(name="benchmark")
@@ -76,12 +77,12 @@ def command(
     search = searching(arguments) if optimize else None
     with open_console(quiet=quiet) as console:
         host = machine.describe()
-        chosen = [models.find(name) for name in dict.fromkeys(names)]
+        chosen = [resolve.find(name) for name in dict.fromkeys(names)]
         console.notes(chosen)
         device = from_probe(probe_device(), host)
         if not chosen:
             suite = _suite(suite_name, device, console)
-            chosen = [models.from_preset(preset) for preset in suite.presets]
+            chosen = [resolve.from_preset(preset) for preset in suite.presets]
         trained = training(arguments, presets.training_of([model.name for model in chosen]))
         trials = plan_trials(chosen, trained, device, max_memory)
         console.notes(trial.model for trial in trials if trial.model.is_preset)

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from your_ai.cli.types import FILE, Percent
-from your_ai.compare import compare
+from your_ai.cli.params import FILE, Percent
 from your_ai.errors import ExitCode
-from your_ai.results import load
-from your_ai.show.comparison import FORMATS
-from your_ai.show.terminal import say
+from your_ai.report.compare import compare
+from your_ai.runs.results import load
+from your_ai.terminal.comparison import FORMATS
+from your_ai.terminal.output import say
 
 
 @click.command(name="compare")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from your_ai import machine
-from your_ai.checkup import Mark, findings
+from your_ai.cli.checkup import Mark, findings
 from your_ai.errors import ExitCode
-from your_ai.show.terminal import say
+from your_ai.system import machine
+from your_ai.terminal.output import say
 
 
 @click.command(name="doctor")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
-from your_ai import estimate, hub, presets
 from your_ai.errors import ExitCode
-from your_ai.show.tables import aligned
-from your_ai.show.terminal import say
+from your_ai.models import hub, presets
+from your_ai.planning import memory_estimate
+from your_ai.terminal.output import say
+from your_ai.terminal.tables import aligned
 from your_ai.units import parameter_label
 
 _HEADS = ("Preset", "Size", "Layers", "Parameters", "Weights", "Model")
@@ -33,7 +34,7 @@ def _row(preset: presets.Preset) -> tuple[str, ...]:
         preset.name,
         preset.params,
         str(preset.config["num_hidden_layers"]),
-        parameter_label(estimate.parameters(preset.config)),
+        parameter_label(memory_estimate.parameters(preset.config)),
         "made here" if is_made else "cached" if hub.is_cached(preset.model_name) else "not cached",
         "–" if is_made else preset.model_name,
     )

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from your_ai import machine, models, presets
 from your_ai.cli.options import (
     RESULTS,
     RUN,
@@ -19,16 +18,18 @@ from your_ai.cli.options import (
     searching,
     training,
 )
-from your_ai.cli.running import OpenRun, begun, new_run, open_console, plan_trials, resumed
-from your_ai.device import from_probe
+from your_ai.cli.run_context import OpenRun, begun, new_run, open_console, plan_trials, resumed
 from your_ai.errors import ExitCode, UsageError
 from your_ai.files import check_writable
-from your_ai.optimization import Optimization, search_for
-from your_ai.plan import Trial
-from your_ai.probe import probe_device
-from your_ai.results import Entry
-from your_ai.session import now
-from your_ai.show.console import Console
+from your_ai.models import presets, resolve
+from your_ai.planning.device import from_probe
+from your_ai.planning.plan import Trial
+from your_ai.runs.optimization import Optimization, search_for
+from your_ai.runs.results import Entry
+from your_ai.runs.runner import now
+from your_ai.supervision.probe import probe_device
+from your_ai.system import machine
+from your_ai.terminal.benchmark import Console
 
 
 @click.command(name="optimize")
@@ -60,7 +61,7 @@ def command(
     search = searching(arguments)
     with open_console(quiet=quiet) as console:
         host = machine.describe()
-        chosen = [models.find(model)]
+        chosen = [resolve.find(model)]
         console.notes(chosen)
         device = from_probe(probe_device(), host)
         trained = training(arguments, presets.training_of([chosen[0].name]))

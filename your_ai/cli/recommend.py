@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from your_ai import history, hub, machine, models, presets, recommend, unprobed
 from your_ai.cli.options import (
     CONFIGURATION,
     RESULTS,
@@ -21,14 +20,17 @@ from your_ai.cli.options import (
     training,
 )
 from your_ai.cli.options import models as model_options
-from your_ai.device import budget_bytes
 from your_ai.errors import ExitCode, MachineError
 from your_ai.files import check_writable, write_atomically
-from your_ai.models import Model
-from your_ai.plan import plan
-from your_ai.rundir import runs_dir
-from your_ai.show.tables import recommendation
-from your_ai.show.terminal import say
+from your_ai.models import hub, presets, resolve
+from your_ai.models.resolve import Model
+from your_ai.planning.device import budget_bytes
+from your_ai.planning.plan import plan
+from your_ai.recommend import device_guess, history, recommend
+from your_ai.runs.run_dir import runs_dir
+from your_ai.system import machine
+from your_ai.terminal.output import say
+from your_ai.terminal.tables import recommendation
 
 
 @click.command(name="recommend")
@@ -60,7 +62,7 @@ def command(
     trained = training(arguments, presets.training_of([model.name for model in chosen]))
     host = machine.describe()
     past = history.read(runs_dir(), host, history.installed_versions())
-    device, device_source = unprobed.device(past, host)
+    device, device_source = device_guess.device(past, host)
     trials = plan(chosen, trained, budget_bytes(device, max_memory))
     lines = recommend.lines(trials, past.measurements, device.backend)
     if output is not None:
@@ -73,8 +75,10 @@ def command(
 def _chosen(names: Sequence[str], suite_name: str | None) -> list[Model]:
     """The models asked for; the default suite also without a GPU: they would fit or not."""
     if not names:
-        return [models.from_preset(each) for each in presets.suite(suite_name or "default").presets]
-    return [models.with_declared_facts(models.find(name)) for name in dict.fromkeys(names)]
+        return [
+            resolve.from_preset(each) for each in presets.suite(suite_name or "default").presets
+        ]
+    return [resolve.with_declared_facts(resolve.find(name)) for name in dict.fromkeys(names)]
 
 
 def _columns() -> int | None:

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import click
 
-from your_ai.cli.types import FILE
+from your_ai.cli.params import FILE
 from your_ai.errors import ExitCode, MachineError
 from your_ai.files import check_writable, refuse_to_replace, write_atomically
-from your_ai.report.reading import read
-from your_ai.results import load
-from your_ai.rundir import RESULTS, runs_dir
-from your_ai.runs import newest_results
-from your_ai.show.summary import summary
-from your_ai.show.terminal import say
+from your_ai.report.document import read
+from your_ai.runs.catalog import newest_results
+from your_ai.runs.results import load
+from your_ai.runs.run_dir import RESULTS, runs_dir
+from your_ai.terminal.output import say
+from your_ai.terminal.summary import summary
 
 
 @click.command(name="report")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from your_ai.errors import ExitCode
-from your_ai.rundir import runs_dir
-from your_ai.runs import summaries, summary_text
-from your_ai.show.terminal import say
+from your_ai.runs.catalog import summaries, summary_text
+from your_ai.runs.run_dir import runs_dir
+from your_ai.terminal.output import say
 
 
 @click.command(name="runs")

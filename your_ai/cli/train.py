@@ -12,20 +12,35 @@ from typing import Any
 
 import click
 
-from your_ai import __version__, hub, machine
-from your_ai.awake import kept_awake
+from your_ai import __version__
 from your_ai.cli.options import given
-from your_ai.cli.running import here, program
-from your_ai.cli.types import FILE
-from your_ai.device import from_probe
+from your_ai.cli.params import FILE
+from your_ai.cli.run_context import here, program
 from your_ai.errors import ExitCode, MachineError, UsageError
 from your_ai.files import check_writable, json_pieces, refuse_to_replace, write_atomically
-from your_ai.finetune import adapters
-from your_ai.finetune.choice import Choice, choose
-from your_ai.finetune.data import look_at
-from your_ai.finetune.export import as_yaml, lora_config, notes
-from your_ai.finetune.progress import Progress, document, progress_of
-from your_ai.finetune.request import (
+from your_ai.models import hub
+from your_ai.planning.device import from_probe
+from your_ai.runs.catalog import newest_results, to_resume
+from your_ai.runs.journal import JOURNAL, Journal
+from your_ai.runs.results import load
+from your_ai.runs.resume import BEGAN, CLOSED, RESUMED
+from your_ai.runs.run import check_same
+from your_ai.runs.run_dir import RESULTS, TRAINING, make_logs_dir, make_run_dir, runs_dir
+from your_ai.runs.runner import now
+from your_ai.supervision.outcome import Outcome, OutcomeKind
+from your_ai.supervision.probe import probe_device
+from your_ai.system import machine
+from your_ai.system.signals import interrupts
+from your_ai.system.sleep import kept_awake
+from your_ai.terminal.output import say
+from your_ai.terminal.screen import open_screen
+from your_ai.terminal.training import TrainingConsole
+from your_ai.training import adapter_dir
+from your_ai.training.dataset import look_at
+from your_ai.training.export import as_yaml, lora_config, notes
+from your_ai.training.job import Training, expect, from_fields, to_fields
+from your_ai.training.progress import Progress, document, progress_of
+from your_ai.training.request import (
     check_device,
     describe_model,
     lora_keys,
@@ -34,21 +49,8 @@ from your_ai.finetune.request import (
     with_layers,
     with_weights,
 )
-from your_ai.finetune.session import TrainingSession
-from your_ai.finetune.training import Training, expect, from_fields, to_fields
-from your_ai.interrupts import interrupts
-from your_ai.journal import JOURNAL, Journal
-from your_ai.outcome import Outcome, OutcomeKind
-from your_ai.past import BEGAN, CLOSED, RESUMED
-from your_ai.probe import probe_device
-from your_ai.results import load
-from your_ai.run import check_same
-from your_ai.rundir import RESULTS, TRAINING, make_logs_dir, make_run_dir, runs_dir
-from your_ai.runs import newest_results, to_resume
-from your_ai.session import now
-from your_ai.show.screen import open_screen
-from your_ai.show.terminal import say
-from your_ai.show.training import TrainingConsole
+from your_ai.training.runner import TrainingSession
+from your_ai.training.source import Choice, choose
 
 _MOST = 2**31
 
@@ -139,7 +141,7 @@ def command(
     found = look_at(data, trial.spec.batch_size, mask_prompt=asked["mask_prompt"])
     owner, target = uuid.uuid4().hex, Path(asked["adapter_path"].absolute())
     run_dir = make_run_dir(asked["run_dir"]).absolute()  # first: the adapters may be inside it
-    with adapters.claimed(target, owner), Journal.open(run_dir) as journal:
+    with adapter_dir.claimed(target, owner), Journal.open(run_dir) as journal:
         if any(True for _ in journal.records()):
             raise UsageError(f"{run_dir} holds another run; choose another --run-dir.")
         with _unless_it_never_begins(journal):
@@ -147,7 +149,7 @@ def command(
             trial = trial_of(choice, with_weights(model, choice), asked)
             spec = spec_of(choice, trial, data, asked)
             config = lora_config(spec, choice.model_name, asked["steps_per_report"], [])
-            spec = replace(spec, adapter_config={**config, adapters.OWNER: owner})
+            spec = replace(spec, adapter_config={**config, adapter_dir.OWNER: owner})
             training = Training(
                 id=owner,
                 command="train",
@@ -190,7 +192,7 @@ def _export(
     trial = trial_of(choice, model, asked)
     look_at(data, trial.spec.batch_size, mask_prompt=asked["mask_prompt"])
     spec = spec_of(choice, trial, data, asked)
-    adapters.check_free(Path(spec.adapter_path))  # or mlx_lm.lora would write over what is there
+    adapter_dir.check_free(Path(spec.adapter_path))  # or mlx_lm.lora would write over what is there
     keys = lora_keys(model)
     config = lora_config(spec, choice.model_name, asked["steps_per_report"], keys)
     said = notes(spec, choice.model_name, choice.revision or model.revision)
@@ -217,10 +219,10 @@ def _resume(context: click.Context, run_dir: Path | None, *, quiet: bool) -> Exi
         check_same(training, given(context), device, __version__)
         progress = progress_of(training, records)
         target = Path(training.spec.adapter_path)
-        with adapters.claimed(target, training.id) as is_ours:
+        with adapter_dir.claimed(target, training.id) as is_ours:
             if not progress.is_done:
                 _check_data(training)
-            elif not (is_ours and (target / adapters.ADAPTERS).is_file()):
+            elif not (is_ours and (target / adapter_dir.ADAPTERS).is_file()):
                 raise UsageError(
                     f"The training is done, and its adapters have left {target} since."
                 )
@@ -254,7 +256,7 @@ def _go(training: Training, journal: Journal, progress: Progress, *, quiet: bool
         record = document(training, progress, outcome.kind, outcome.reason)
         _write(Path(training.run_dir) / TRAINING, json_pieces(record))
         if passed:
-            adapters.discard_checkpoints(Path(training.spec.adapter_path))
+            adapter_dir.discard_checkpoints(Path(training.spec.adapter_path))
         console.end(outcome, progress, [*_told(training, outcome, progress)])
     if passed:
         return ExitCode.OK

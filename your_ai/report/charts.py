@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from your_ai.report.reading import Phase, Searched, Shown
+from your_ai.report.document import Phase, Searched, Shown
 from your_ai.units import GB, MB, show_size
 
 Spec = dict[str, Any]

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from your_ai.report import charts
-from your_ai.report.reading import Document
+from your_ai.report.document import Document
 from your_ai.units import show_size
 
 _OPEN_TIMELINES = 8

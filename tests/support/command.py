@@ -1,0 +1,131 @@
+"""Runs the real command as a user does, in a folder of its own, and reads what it left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import your_ai
+from tests.support import tiny
+
+ROOT = Path(your_ai.__file__).resolve().parent.parent
+YOUR_AI = [sys.executable, "-m", "your_ai"]
+COMMAND = [*YOUR_AI, "benchmark"]
+# The first use of a graph on a CPU compiles it with g++: up to 20 s, then it is cached.
+TIMEOUT = 110
+
+# The least that trains: what is measured is whether it works.
+SMALL = ["--seq-length", "64", "--lora-rank", "4", "--steps", "2"]
+PLAIN = [*SMALL, "--quantize", "none"]
+
+CONFIG = {**tiny.LLAMA, "max_position_embeddings": 256}
+
+
+def environment(home: Path, **changed: str) -> dict[str, str]:
+    """Nothing of the user's own: neither their runs nor their models, nor the network."""
+    return {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "XDG_STATE_HOME": str(home / "state"),
+        "HOME": str(home),
+        "HF_HOME": str(home / "hf"),
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONIOENCODING": "utf-8",
+        **changed,
+    }
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a finished command left behind. ``folder`` is where it ran."""
+
+    code: int
+    stdout: str
+    stderr: str
+    folder: Path
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The results that it wrote to ``run/results.json``."""
+        content: dict[str, Any] = json.loads((self.folder / "run" / "results.json").read_bytes())
+        return content
+
+    @property
+    def only(self) -> dict[str, Any]:
+        """The result of its only trial."""
+        (entry,) = self.document["results"]
+        assert isinstance(entry, dict)
+        return entry
+
+
+def at_a_terminal(*arguments: str, ignoring: signal.Signals | None = None) -> list[str]:
+    """The command ``your_ai`` as a terminal starts it, where Ctrl-C is not ignored.
+
+    A job that a script starts in its background inherits SIGINT ignored. ``ignoring`` is a signal
+    that is, as by nohup.
+    """
+    code = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    if ignoring is not None:
+        code += f"signal.signal({int(ignoring)}, signal.SIG_IGN); "
+    code += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    return [sys.executable, "-c", code, "-m", "your_ai", *arguments]
+
+
+def benchmark(
+    folder: Path, *arguments: str | Path, env: Mapping[str, str] | None = None
+) -> Finished:
+    """Run ``your_ai benchmark`` in ``folder``, its run directory ``run`` there."""
+    return command(folder, "--run-dir", "run", *arguments, env=env)
+
+
+def command(folder: Path, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Finished:
+    """Run ``your_ai benchmark`` with these arguments and no others."""
+    return your_ai_command(folder, "benchmark", *arguments, env=env)
+
+
+def your_ai_command(
+    folder: Path,
+    *arguments: str | Path,
+    env: Mapping[str, str] | None = None,
+    home: Path | None = None,
+) -> Finished:
+    """Run ``your_ai`` with these arguments in ``folder``; by default its home is beside that."""
+    home = home or folder.parent / f"{folder.name}-home"
+    done = subprocess.run(
+        [*YOUR_AI, *map(str, arguments)],
+        cwd=folder,
+        env={**environment(home), **(env or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=TIMEOUT,
+        check=False,
+    )
+    return Finished(done.returncode, done.stdout, done.stderr, folder)
+
+
+def make_model(folder: Path, **changed: Any) -> Path:
+    """A folder with the config of a tiny model, changed; ``None`` leaves a key out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {key: value for key, value in {**CONFIG, **changed}.items() if value is not None}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def add_weights(folder: Path, **changed: Any) -> None:
+    """Real weights in bf16, as mlx-lm's own class of the config's architecture has them."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+    from mlx_lm.models import llama
+
+    model = llama.Model(llama.ModelArgs.from_dict({**CONFIG, **changed}))
+    model.set_dtype(mx.bfloat16)
+    weights = dict(tree_flatten(model.parameters()))
+    mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "mlx"})

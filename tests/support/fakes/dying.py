@@ -1,0 +1,98 @@
+"""Workers that really die, of what their part is called."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+import traceback
+
+from tests.support.fakes.reporting import Reporter, play
+from worker.protocol import Failed, Phase
+
+METAL_OOM = (
+    "libc++abi: terminating due to uncaught exception of type std::runtime_error: [METAL] Command "
+    "buffer execution failed: Insufficient Memory "
+    "(00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)"
+)
+
+STEPS = 3
+"""The counted steps that these workers were asked for."""
+
+
+def abort_with_metals_text(reporter: Reporter) -> None:
+    faulthandler.enable()  # as the worker does; its stack comes after the text
+    reporter.train(1)
+    os.write(2, f"{METAL_OOM}\n".encode())
+    os.abort()
+
+
+def fail_with_cudas_text(reporter: Reporter) -> None:
+    _fail(reporter, "cudaMallocAsync(&data, size, stream) failed: out of memory")
+
+
+def fail_with_mallocs_text(reporter: Reporter) -> None:
+    _fail(reporter, "[malloc] Unable to allocate 1234567 bytes.")
+
+
+def _fail(reporter: Reporter, message: str) -> None:
+    """As the real worker reports an exception of MLX."""
+    reporter.start()
+    reporter.send(Failed(reporter.now(), Phase.TIGHT, "RuntimeError", message))
+    sys.exit(1)
+
+
+def abort_without_text(reporter: Reporter) -> None:
+    reporter.train(1)
+    os.abort()
+
+
+def fault(reporter: Reporter) -> None:
+    reporter.train(1)
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def pass_and_fault(reporter: Reporter) -> None:
+    reporter.train(STEPS)
+    reporter.send(reporter.passed())
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def pass_without_all_steps(reporter: Reporter) -> None:
+    reporter.train(STEPS - 1)
+    reporter.send(reporter.passed())
+
+
+def exit_without_a_result(reporter: Reporter) -> None:
+    reporter.train(STEPS)
+
+
+def exit_with_a_traceback(reporter: Reporter) -> None:
+    reporter.start()
+    try:
+        raise RuntimeError("the disk went away")
+    except RuntimeError:
+        traceback.print_exc()
+    sys.exit(3)
+
+
+def die_before_reading(reporter: Reporter) -> None:
+    reporter.say("cannot start")
+    os.close(0)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    play(
+        abort_with_metals_text,
+        fail_with_cudas_text,
+        fail_with_mallocs_text,
+        abort_without_text,
+        fault,
+        pass_and_fault,
+        pass_without_all_steps,
+        exit_without_a_result,
+        exit_with_a_traceback,
+        die_before_reading,
+    )

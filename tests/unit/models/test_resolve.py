@@ -1,0 +1,277 @@
+"""What a model's name can mean: a preset, a folder, an id whose config is in the hub's cache."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.builders import CONFIG, model
+from worker.protocol import ModelFacts
+from your_ai.errors import UsageError
+from your_ai.models import presets, resolve
+
+SHA = "0123456789abcdef0123456789abcdef01234567"
+
+
+def make_folder(folder: Path, config: object = CONFIG) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(config if isinstance(config, str) else json.dumps(config))
+    return folder
+
+
+@pytest.mark.parametrize("name", list(presets.all_presets()))
+def test_a_preset_goes_by_its_name(name: str) -> None:
+    found = resolve.find(name)
+    preset = presets.all_presets()[name]
+    assert (found.name, found.model_name, found.params) == (name, preset.model_name, preset.params)
+    assert (found.path, found.is_preset) == (None, True)
+
+
+def test_a_preset_comes_before_a_folder_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_folder(tmp_path / "llama-8b")
+    monkeypatch.chdir(tmp_path)
+    assert resolve.find("llama-8b").is_preset
+    assert resolve.find("./llama-8b").path == str(tmp_path / "llama-8b")
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "my model")
+    found = resolve.find(str(folder))
+    assert found == resolve.Model("my model", str(folder), "", CONFIG, path=str(folder))
+    assert found.max_seq_length == 2048
+    assert found.stored_bits is None
+
+
+def test_a_folder_below_ones_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = make_folder(tmp_path / "model")
+    assert resolve.find("~/model").path == str(folder)
+
+
+def test_a_relative_folder_has_its_own_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_folder(tmp_path / "model")
+    monkeypatch.chdir(folder)
+    assert resolve.find(".").name == "model"
+
+
+def test_a_symbolic_link_to_a_folder(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "model")
+    (tmp_path / "link").symlink_to(folder)
+    assert resolve.find(str(tmp_path / "link")).path == str(folder)
+
+
+def test_a_quantized_models_bits_are_known(tmp_path: Path) -> None:
+    config = {**CONFIG, "quantization": {"bits": 8, "group_size": 64}}
+    assert resolve.find(str(make_folder(tmp_path / "q8", config))).stored_bits == 8
+
+
+def test_a_config_may_hold_infinity_as_those_of_mamba_do(tmp_path: Path) -> None:
+    text = json.dumps({**CONFIG, "time_step_limit": [0.0, float("inf")]})
+    assert "Infinity" in text
+    config = resolve.find(str(make_folder(tmp_path / "mamba", text))).config
+    assert config["time_step_limit"] == [0.0, float("inf")]
+
+
+@pytest.mark.parametrize(
+    ("config", "complaint"),
+    [
+        ("", "is not valid JSON"),
+        ("{", "is not valid JSON"),
+        ("[" * 100_000, "is not valid JSON"),
+        ([], "names no model_type"),
+        ("null", "names no model_type"),
+        ({}, "names no model_type"),
+        ({"vocab_size": 512}, "names no model_type"),
+        ({"model_type": "llama"}, "gives no usable vocab_size"),
+        ({**CONFIG, "vocab_size": 0}, "gives no usable vocab_size"),
+        ({**CONFIG, "vocab_size": -512}, "gives no usable vocab_size"),
+        ({**CONFIG, "vocab_size": True}, "gives no usable vocab_size"),
+        ({**CONFIG, "vocab_size": "512"}, "gives no usable vocab_size"),
+        ({"model_type": "x", "text_config": "x"}, "gives no usable vocab_size"),
+        ({**CONFIG, "quantization": {}}, "quantization without usable bits"),
+        ({**CONFIG, "quantization": {"bits": 4}}, "quantization without usable bits"),
+        ({**CONFIG, "quantization": 4}, "quantization without usable bits"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_a_config_that_is_none_is_refused(tmp_path: Path, config: object, complaint: str) -> None:
+    folder = make_folder(tmp_path / "model", config)
+    with pytest.raises(UsageError, match=complaint) as refused:
+        resolve.find(str(folder))
+    assert "\n" not in str(refused.value)
+
+
+JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=5,
+)
+KEYS = ("model_type", "vocab_size", "text_config", "quantization", "max_position_embeddings")
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), JSON))
+def test_no_config_is_anything_but_taken_or_refused(
+    tmp_path_factory: pytest.TempPathFactory, config: dict[str, Any]
+) -> None:
+    folder = make_folder(tmp_path_factory.mktemp("model"), {**CONFIG, **config})
+    try:
+        found = resolve.find(str(folder))
+    except UsageError:
+        return
+    assert found.max_seq_length is None or isinstance(found.max_seq_length, int)
+
+
+def test_a_model_that_asks_to_run_its_own_code_is_refused(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "model", {**CONFIG, "model_file": "model.py"})
+    with pytest.raises(UsageError, match=r"train model: .* code of its own .*; name another") as no:
+        resolve.find(str(folder))
+    assert "\n" not in str(no.value)
+
+
+def test_a_map_to_code_that_nothing_needs_is_no_obstacle(tmp_path: Path) -> None:
+    """As those of Phi-3 and Qwen have it, which mlx-lm has classes of its own for."""
+    own = {"auto_map": {"AutoModelForCausalLM": "modeling_phi3.Phi3ForCausalLM"}}
+    folder = make_folder(tmp_path / "model", {**CONFIG, **own, "model_file": None})
+    found = resolve.find(str(folder))
+    assert resolve.with_facts(found, {found.model_name: FACTS}).layers == FACTS.layers
+
+
+def test_a_map_to_code_that_would_be_needed_is_named(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "model", {**CONFIG, "auto_map": {"AutoModel": "own.Model"}})
+    found = resolve.find(str(folder))
+    with pytest.raises(
+        UsageError, match=r"not supported\. Code of its own \(auto_map\) is never ru"
+    ):
+        resolve.with_facts(found, {found.model_name: "Model type own not supported."})
+
+
+def test_what_is_no_hubs_or_has_its_commit_is_not_pinned(tmp_path: Path) -> None:
+    folder = resolve.find(str(make_folder(tmp_path / "model")))
+    assert resolve.pinned(folder) is folder
+    known = replace(model(), revision=SHA)
+    assert resolve.pinned(known) is known
+
+
+def test_a_text_part_speaks_for_a_multimodal_model(tmp_path: Path) -> None:
+    text = {"vocab_size": 100, "max_position_embeddings": 64}
+    folder = make_folder(tmp_path / "vlm", {"model_type": "vlm", "text_config": text})
+    assert resolve.find(str(folder)).max_seq_length == 64
+
+
+def test_a_folder_without_a_config_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").mkdir()
+    with pytest.raises(UsageError, match=r"has no config\.json; name a folder"):
+        resolve.find(str(tmp_path))
+
+
+def test_a_file_is_refused(tmp_path: Path) -> None:
+    file = make_folder(tmp_path) / "config.json"
+    with pytest.raises(UsageError, match="is a file; name the folder"):
+        resolve.find(str(file))
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("hermes-mistral", "hermes-mistral-7b"),
+        ("llama8b", "llama-8b"),
+        ("Smoke-Tiny", "smoke-tiny"),
+        ("hermes70b", "hermes-70b"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_the_nearest(name: str, near: str) -> None:
+    with pytest.raises(UsageError, match=f"called '{name}'. Near it: .*{near}") as refused:
+        resolve.find(name)
+    assert sum(preset in str(refused.value) for preset in presets.all_presets()) <= 3
+
+
+@pytest.mark.parametrize("name", ["zzz", "", "x" * 300, "~nosuchuser", "a b", "\n", "ü"])
+def test_a_name_near_nothing_is_answered_with_all_presets(name: str) -> None:
+    with pytest.raises(UsageError, match="No preset, folder or hub model") as refused:
+        resolve.find(name)
+    assert all(preset in str(refused.value) for preset in presets.all_presets())
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["a--b/c", "./missing", "-a/b", "ü/ö", "a/" + "b" * 100])
+def test_an_id_that_the_hub_cannot_have_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="no hub id can be") as refused:
+        resolve.find(name)
+    assert "\n" not in str(refused.value)
+
+
+FIND = """
+import sys
+from your_ai.models import resolve
+from your_ai.errors import YourAIError
+try:
+    found = resolve.find(sys.argv[1])
+    print(found.name, found.model_name, found.path, found.config["vocab_size"], found.revision)
+except YourAIError as error:
+    print(error)
+    sys.exit(error.exit_code)
+"""
+
+
+def find_in_cache(cache: Path, name: str) -> subprocess.CompletedProcess[str]:
+    """`resolve.find` in a process of its own, because the hub's cache is fixed at import."""
+    environment = {**os.environ, "HF_HOME": str(cache), "HF_HUB_OFFLINE": "1"}
+    environment.pop("HF_HUB_CACHE", None)
+    return subprocess.run(
+        [sys.executable, "-c", FIND, name],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_an_id_whose_config_is_in_the_hubs_cache_is_had_offline(tmp_path: Path) -> None:
+    make_folder(tmp_path / "hub" / "models--org--name" / "snapshots" / SHA)
+    found = find_in_cache(tmp_path, "org/name")
+    assert found.returncode == 0, found.stderr
+    assert found.stdout == f"org/name org/name None 512 {SHA}\n"
+
+
+def test_an_id_that_is_not_in_the_cache_and_the_hub_offline(tmp_path: Path) -> None:
+    answer = find_in_cache(tmp_path, "org/name")
+    assert answer.returncode == 3
+    assert answer.stdout.startswith("Cannot get org/name from the hub (HF_HUB_OFFLINE is set)")
+    assert answer.stdout.count("\n") == 1
+    assert answer.stderr == ""
+
+
+FACTS = ModelFacts(parameters=1_543_714_304, layers=28, lora_keys=("q", "k", "v", "o"))
+
+
+def test_a_probes_facts_make_a_model_complete() -> None:
+    unprobed = model(params="", layers=0)
+    probed = resolve.with_facts(unprobed, {unprobed.model_name: FACTS})
+    assert (probed.params, probed.layers) == ("1.5B", 28)
+
+
+def test_a_model_without_attention_projections_is_refused() -> None:
+    facts = ModelFacts(1000, 2, lora_keys=())
+    with pytest.raises(UsageError, match="no attention projections that LoRA could train"):
+        resolve.with_facts(model(), {"org/tiny": facts})
+
+
+def test_a_model_that_cannot_be_built_is_refused_with_mlx_lms_words_in_one_line() -> None:
+    problem = "Model type nonesuch not supported.\nand a second line"
+    with pytest.raises(UsageError) as refused:
+        resolve.with_facts(model(), {"org/tiny": problem})
+    assert str(refused.value) == "mlx-lm cannot train tiny: Model type nonesuch not supported."

@@ -1,0 +1,260 @@
+"""Estimates against recorded measurements, and what must hold for any model."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support import tiny
+from tests.support.builders import spec
+from worker.protocol import ModelSource, Quantization, TrialSpec, Weights
+from your_ai.errors import UsageError
+from your_ai.models.presets import all_presets
+from your_ai.planning.memory_estimate import error_share, estimate, parameters
+from your_ai.units import parameter_label
+
+RECORDED = json.loads((Path(__file__).parent / "recorded_memory.json").read_bytes())
+TRIALS: list[dict[str, Any]] = RECORDED["trials"]
+MODELS = {name: preset.config for name, preset in all_presets().items()} | RECORDED["configs"]
+BACKENDS = ("cuda", "cpu")
+
+MIXTURE = {
+    **tiny.LLAMA,
+    "model_type": "qwen3_moe",
+    "head_dim": 32,
+    "num_experts": 8,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 96,
+}
+
+
+def spec_of(config: dict[str, Any], **changed: Any) -> TrialSpec:
+    return spec(model=ModelSource(config), **changed)
+
+
+def recorded(trial: dict[str, Any]) -> TrialSpec:
+    settings = ("batch_size", "lora_rank", "lora_layers", "seq_length", "grad_checkpoint")
+    return spec_of(
+        MODELS[trial["model"]],
+        weights=Weights.SYNTHETIC,
+        quantization=Quantization(trial["bits"]) if trial["bits"] else None,
+        **{name: trial[name] for name in settings},
+    )
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_needed_memory_is_close_to_what_was_measured(backend: str) -> None:
+    trials = [trial for trial in TRIALS if trial["backend"] == backend]
+    errors = [
+        abs(estimate(recorded(trial), backend).needed_bytes / trial["needed_bytes"] - 1)
+        for trial in trials
+    ]
+    assert len(errors) >= 15
+    assert statistics.median(errors) <= 0.05
+    assert max(errors) <= 0.15
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_most_run_ahead_peaks_are_close_to_what_was_measured(backend: str) -> None:
+    errors = [
+        abs(estimate(recorded(trial), backend).run_ahead_bytes / trial["run_ahead_bytes"] - 1)
+        for trial in TRIALS
+        if trial["backend"] == backend
+    ]
+    assert statistics.median(errors) <= 0.1
+
+
+@pytest.mark.parametrize("trial", TRIALS, ids=lambda trial: f"{trial['backend']}-{trial['model']}")
+def test_weights_and_adapters_are_counted(trial: dict[str, Any]) -> None:
+    assert parameters(MODELS[trial["model"]]) == trial["parameters"]
+    resident = estimate(recorded(trial), trial["backend"]).resident_bytes
+    assert resident == pytest.approx(trial["resident_bytes"], rel=0.001)
+
+
+@pytest.mark.parametrize(("name", "preset"), all_presets().items())
+def test_a_presets_label_is_its_number_of_parameters(name: str, preset: Any) -> None:
+    label = parameter_label(parameters(preset.config))
+    # 7.2B and 14.8B are called 7B and 14B by those who published them.
+    published = {"hermes-mistral-7b": "7.2B", "r1-distill-14b": "15B", "hermes-70b": "71B"}
+    assert label == published.get(name, preset.params)
+
+
+def test_resident_bytes_of_a_tiny_model_by_hand() -> None:
+    attention = 64 * (64 + 32 + 32 + 64)
+    weights = 2 * 512 * 64 + 2 * (attention + 3 * 64 * 128 + 2 * 64) + 64
+    adapters = 2 * 8 * ((64 + 64) + 2 * (64 + 32) + (64 + 64))
+    unquantized = spec_of(tiny.LLAMA, quantization=None, lora_rank=8)
+    assert estimate(unquantized, "cpu").resident_bytes == 2 * weights + 4 * adapters
+
+    norms = 5 * 64
+    quantized = (weights - norms) // 2 + (weights - norms) // 64 * 4 + 2 * norms
+    four_bits = replace(unquantized, quantization=Quantization(4))
+    assert estimate(four_bits, "cpu").resident_bytes == quantized + 4 * adapters
+
+
+def test_a_matrix_that_groups_do_not_divide_stays_unquantized() -> None:
+    narrow, even = ({**tiny.LLAMA, "intermediate_size": width} for width in (96, 128))
+    down = 2 * 64 * (128 * 9 // 16 - 96 * 2)
+    gate_and_up = 2 * 2 * 64 * (128 - 96) * 9 // 16
+    saved = [estimate(spec_of(config), "cpu").resident_bytes for config in (even, narrow)]
+    assert saved[0] - saved[1] == down + gate_and_up
+
+
+def test_an_adapter_weight_takes_12_bytes_with_its_optimizer_state() -> None:
+    few, many = (spec_of(tiny.LLAMA, batch_size=1, seq_length=2, lora_rank=r) for r in (8, 4096))
+    weights = (4096 - 8) * 2 * ((64 + 64) + 2 * (64 + 32) + (64 + 64))
+    for backend in BACKENDS:
+        grown = estimate(many, backend).needed_bytes - estimate(few, backend).needed_bytes
+        assert grown == pytest.approx(12 * weights, rel=0.05)
+
+
+def test_a_model_that_is_quantized_in_its_files_is_estimated_so() -> None:
+    asked = estimate(spec_of(tiny.LLAMA, quantization=Quantization(8, 32)), "cuda")
+    stored = {**tiny.LLAMA, "quantization": {"bits": 8, "group_size": 32}}
+    assert estimate(spec_of(stored, quantization=None), "cuda") == asked
+
+
+def test_one_byte_scales_take_less_than_scales_and_biases() -> None:
+    stored = {"bits": 4, "group_size": 32}
+    affine = spec_of({**tiny.LLAMA, "quantization": stored}, quantization=None)
+    micro = spec_of({**tiny.LLAMA, "quantization": {**stored, "mode": "mxfp4"}}, quantization=None)
+    groups = (2 * 512 * 64 + 2 * (64 * (64 + 32 + 32 + 64) + 3 * 64 * 128)) // 32
+    spared = estimate(affine, "cpu").resident_bytes - estimate(micro, "cpu").resident_bytes
+    assert spared == 3 * groups
+
+
+@pytest.mark.parametrize(
+    ("changed", "added"),
+    [
+        ({"tie_word_embeddings": True}, -512 * 64),
+        ({"model_type": "qwen2"}, 2 * (64 + 32 + 32)),
+        ({"model_type": "qwen3"}, 2 * 2 * 32),
+        ({"model_type": "gemma2"}, 2 * 2 * 64 - 512 * 64),
+        ({"model_type": "phi3"}, 0),
+        ({"num_key_value_heads": None}, 2 * 2 * 64 * 32),
+        ({"head_dim": 64}, 2 * 64 * (64 + 32 + 32 + 64)),
+    ],
+)
+def test_parameters_of_other_families(changed: dict[str, Any], added: int) -> None:
+    assert parameters({**tiny.LLAMA, **changed}) == parameters(tiny.LLAMA) + added
+
+
+def test_a_config_that_does_not_say_is_tied_as_mlx_lm_has_it() -> None:
+    silent = {key: value for key, value in tiny.LLAMA.items() if key != "tie_word_embeddings"}
+    assert parameters(silent) == parameters({**silent, "tie_word_embeddings": True})
+    mixtral = {**silent, "model_type": "mixtral"}
+    assert parameters(mixtral) == parameters({**mixtral, "tie_word_embeddings": False})
+
+
+def test_a_mixture_keeps_all_its_experts_and_a_token_passes_some() -> None:
+    experts = 2 * (8 * 3 * 64 * 96 + 64 * 8)
+    dense = 2 * 3 * 64 * 128
+    assert parameters(MIXTURE) == parameters(tiny.LLAMA) - dense + experts + 2 * 2 * 32
+    fewer = {**MIXTURE, "num_experts_per_tok": 1}
+    for backend in BACKENDS:
+        two, one = (estimate(spec_of(config), backend) for config in (MIXTURE, fewer))
+        assert two.resident_bytes == one.resident_bytes
+        assert two.needed_bytes > one.needed_bytes
+
+
+def test_a_multimodal_model_is_estimated_by_its_text_part() -> None:
+    nested = {"model_type": "gemma3", "text_config": tiny.LLAMA}
+    assert estimate(spec_of(nested), "cpu") == estimate(spec_of(tiny.LLAMA), "cpu")
+
+
+def test_any_other_backend_is_taken_for_cuda() -> None:
+    assert estimate(spec(), "metal") == estimate(spec(), "cuda") != estimate(spec(), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"hidden_size": None}, "not usable"),
+        ({"num_attention_heads": 0}, "not usable"),
+        ({"vocab_size": "many"}, "not usable"),
+        ({"text_config": 5}, "not usable"),
+        ({"kv_lora_rank": 512}, "another form (kv_lora_rank)"),
+    ],
+)
+def test_what_cannot_be_estimated_is_said_in_one_line(changed: dict[str, Any], said: str) -> None:
+    config = {**tiny.LLAMA, **changed}
+    for call in (lambda: parameters(config), lambda: estimate(spec_of(config), "cuda")):
+        with pytest.raises(UsageError) as caught:
+            call()
+        message = str(caught.value)
+        assert said in message
+        assert "your_ai benchmark --model" in message
+        assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["hidden_size", "num_hidden_layers", "intermediate_size", "num_attention_heads", "vocab_size"],
+)
+def test_a_key_that_is_missing_is_named(key: str) -> None:
+    config = {name: value for name, value in tiny.LLAMA.items() if name != key}
+    with pytest.raises(UsageError, match=f"lacks {key}"):
+        parameters(config)
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> TrialSpec:
+    heads = draw(st.sampled_from([1, 2, 8, 32, 64]))
+    layers = draw(st.integers(2, 80))
+    hidden = heads * draw(st.sampled_from([32, 64, 128]))
+    config = {
+        "model_type": draw(st.sampled_from(["llama", "qwen2", "qwen3", "gemma2", "phi3"])),
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "intermediate_size": hidden * draw(st.integers(1, 8)),
+        "num_attention_heads": heads,
+        "num_key_value_heads": 1,
+        "vocab_size": draw(st.integers(256, 262144)),
+        "tie_word_embeddings": draw(st.booleans()),
+    }
+    bits = draw(st.sampled_from([None, 4, 8]))
+    return spec_of(
+        config,
+        quantization=Quantization(bits) if bits else None,
+        batch_size=draw(st.integers(1, 64)),
+        lora_rank=draw(st.integers(1, 256)),
+        lora_layers=draw(st.integers(1, layers - 1)),
+        seq_length=draw(st.integers(2, 32768)),
+        grad_checkpoint=draw(st.booleans()),
+    )
+
+
+@given(specs(), st.sampled_from(BACKENDS), st.integers(1, 64))
+def test_more_of_anything_never_needs_less(trial: TrialSpec, backend: str, more: int) -> None:
+    needed = estimate(trial, backend)
+    assert needed.resident_bytes < needed.needed_bytes < needed.run_ahead_bytes
+    for name in ("batch_size", "lora_rank", "seq_length"):
+        larger = replace(trial, **{name: getattr(trial, name) + more})
+        assert estimate(larger, backend).needed_bytes >= needed.needed_bytes
+    deeper = replace(trial, lora_layers=trial.lora_layers + 1)
+    assert estimate(deeper, backend).needed_bytes >= needed.needed_bytes
+
+
+@pytest.mark.parametrize(
+    ("preset", "backend", "share"),
+    [
+        ("llama-8b", "cuda", 0.15),
+        ("hermes-70b", "cuda", 0.15),
+        ("smoke-tiny", "cuda", 0.3),
+        ("smoke-large", "cpu", 0.15),
+        ("llama-8b", "cpu", 0.3),
+        ("llama-8b", "metal", 0.3),
+        ("smoke-tiny", "metal", 0.3),
+    ],
+)
+def test_an_estimate_is_more_doubtful_where_nobody_has_looked(
+    preset: str, backend: str, share: float
+) -> None:
+    assert error_share(all_presets()[preset].config, backend) == share

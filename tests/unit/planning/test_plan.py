@@ -1,0 +1,176 @@
+"""The plan: order, what is refused, what is skipped, and what weights are quantized to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.builders import CONFIG, model, trial
+from worker.protocol import ModelSource, Quantization, Weights
+from your_ai.errors import UsageError
+from your_ai.models import presets, resolve
+from your_ai.planning.plan import TrainingOptions, Trial, plan, reason_to_skip
+from your_ai.units import parameters_of
+
+BUDGET = 8 * 2**30
+STORED_4 = {**CONFIG, "quantization": {"bits": 4, "group_size": 64}}
+
+
+def planned(config: dict[str, Any], options: TrainingOptions) -> Trial:
+    (only,) = plan([model(config=config)], options, BUDGET)
+    return only
+
+
+def test_smallest_first_and_equals_in_the_order_given() -> None:
+    named = [("d", "70B"), ("b", "8B"), ("a", "7B"), ("c", "8B"), ("e", "350M")]
+    trials = plan([model(n, p) for n, p in named], TrainingOptions(), BUDGET)
+    assert [t.model.name for t in trials] == ["e", "a", "b", "c", "d"]
+    assert [t.index for t in trials] == [1, 2, 3, 4, 5]
+
+
+def test_the_default_suite_runs_in_the_order_of_its_file() -> None:
+    suite = presets.suite("default")
+    trials = plan([resolve.from_preset(p) for p in suite.presets], TrainingOptions(), BUDGET)
+    assert [t.model.name for t in trials] == [
+        "hermes-mistral-7b",
+        "dolphin-8b",
+        "llama-8b",
+        "r1-distill-14b",
+        "hermes-70b",
+    ]
+    assert {t.spec.lora_layers for t in trials} == {16}
+
+
+@given(st.lists(st.integers(1, 999), max_size=8))
+def test_every_model_has_its_one_trial(sizes: list[int]) -> None:
+    given_models = [model(f"m{i}", f"{size}M") for i, size in enumerate(sizes)]
+    trials = plan(given_models, TrainingOptions(), BUDGET)
+    assert sorted(t.model.name for t in trials) == sorted(m.name for m in given_models)
+    assert [t.index for t in trials] == list(range(1, len(sizes) + 1))
+    ordered = [parameters_of(t.model.params) for t in trials]
+    assert ordered == sorted(ordered)
+
+
+def test_the_spec_has_what_was_asked_for() -> None:
+    options = TrainingOptions(
+        batch_size=3,
+        lora_rank=8,
+        lora_layers=1,
+        seq_length=99,
+        steps=7,
+        quantize=8,
+        grad_checkpoint=False,
+    )
+    spec = planned(CONFIG, options).spec
+    assert spec.model == ModelSource(CONFIG)
+    assert (spec.batch_size, spec.lora_rank, spec.lora_layers, spec.seq_length) == (3, 8, 1, 99)
+    assert (spec.steps, spec.quantization, spec.grad_checkpoint) == (7, Quantization(8), False)
+    assert spec.budget_bytes == BUDGET
+
+
+@pytest.mark.parametrize(("has", "trained"), [(1, 1), (15, 15), (16, 16), (32, 16)])
+def test_by_default_the_last_16_layers_are_trained_or_all(has: int, trained: int) -> None:
+    (only,) = plan([model(layers=has)], TrainingOptions(), BUDGET)
+    assert only.spec.lora_layers == trained
+
+
+def test_more_layers_than_a_model_has_are_refused() -> None:
+    assert planned(CONFIG, TrainingOptions(lora_layers=2)).spec.lora_layers == 2
+    with pytest.raises(
+        UsageError, match=r"3 layers with adapters .* the 2 that .*tiny.* at most 2"
+    ):
+        planned(CONFIG, TrainingOptions(lora_layers=3))
+
+
+def test_a_longer_sequence_than_a_model_takes_is_refused() -> None:
+    assert planned(CONFIG, TrainingOptions(seq_length=2048)).spec.seq_length == 2048
+    with pytest.raises(
+        UsageError, match=r"Sequences of 2049 tokens .* the 2048 that .*tiny.* at most 2048"
+    ):
+        planned(CONFIG, TrainingOptions(seq_length=2049))
+
+
+def test_a_model_that_declares_no_longest_sequence_takes_any() -> None:
+    config = {key: value for key, value in CONFIG.items() if key != "max_position_embeddings"}
+    assert planned(config, TrainingOptions(seq_length=10**6)).spec.seq_length == 10**6
+
+
+def test_the_longest_sequence_of_a_multimodal_models_text_part_counts() -> None:
+    config = {"model_type": "x", "text_config": {"max_position_embeddings": 100}}
+    with pytest.raises(UsageError, match="at most 100"):
+        planned(config, TrainingOptions(seq_length=101))
+
+
+@pytest.mark.parametrize("weights", list(Weights))
+@pytest.mark.parametrize(
+    ("asked", "quantization"),
+    [(None, Quantization(4)), (4, Quantization(4)), (8, Quantization(8)), (0, None)],
+)
+def test_an_unquantized_model_is_quantized_as_asked(
+    asked: int | None, quantization: Quantization | None, weights: Weights
+) -> None:
+    spec = planned(CONFIG, TrainingOptions(quantize=asked, weights=weights)).spec
+    assert (spec.model.config, spec.quantization) == (CONFIG, quantization)
+
+
+@pytest.mark.parametrize("weights", list(Weights))
+@pytest.mark.parametrize("asked", [None, 4])
+def test_a_quantized_model_stays_as_it_is(asked: int | None, weights: Weights) -> None:
+    spec = planned(STORED_4, TrainingOptions(quantize=asked, weights=weights)).spec
+    assert (spec.model.config, spec.quantization) == (STORED_4, None)
+
+
+@pytest.mark.parametrize(("asked", "quantization"), [(8, Quantization(8)), (0, None)])
+def test_synthesized_weights_can_have_another_quantization(
+    asked: int, quantization: Quantization | None
+) -> None:
+    spec = planned(STORED_4, TrainingOptions(quantize=asked)).spec
+    assert (spec.model.config, spec.quantization) == (CONFIG, quantization)
+    assert "quantization" in STORED_4
+
+
+@pytest.mark.parametrize(("asked", "named"), [(8, "8"), (0, "none")])
+def test_real_weights_cannot(asked: int, named: str) -> None:
+    with pytest.raises(UsageError, match=f"--quantize {named}: tiny is quantized to 4 bits"):
+        planned(STORED_4, TrainingOptions(quantize=asked, weights=Weights.REAL))
+
+
+FOREIGN = {**CONFIG, "quantization_config": {"quant_method": "gptq", "bits": 8}}
+
+
+@pytest.mark.parametrize("weights", list(Weights))
+def test_a_quantization_that_is_not_mlxs_is_refused(weights: Weights) -> None:
+    with pytest.raises(UsageError, match=r"convert it with `mlx_lm\.convert`"):
+        planned(FOREIGN, TrainingOptions(weights=weights))
+
+
+def test_synthesized_weights_can_be_quantized_as_asked_whatever_the_files_are() -> None:
+    assert planned(FOREIGN, TrainingOptions(quantize=8)).spec.quantization == Quantization(8)
+
+
+def test_after_an_oom_larger_models_are_skipped_with_the_reason() -> None:
+    larger, reason = trial(3, "large", "70B"), "larger than mid, which ran out of memory"
+    assert reason_to_skip(larger, [trial(2, "mid", "8B")]) == reason
+    assert reason_to_skip(larger, []) is None
+
+
+@pytest.mark.parametrize("params", ["8B", "7B", "350M"])
+def test_models_that_are_not_larger_still_run(params: str) -> None:
+    assert reason_to_skip(trial(2, "other", params), [trial(1, "mid", "8B")]) is None
+
+
+def test_a_preset_needs_no_probe_for_its_layers() -> None:
+    preset = presets.all_presets()["hermes-70b"]
+    assert resolve.from_preset(preset).layers == 80
+    assert resolve.with_facts(resolve.from_preset(preset), {}).layers == 80
+
+
+def test_planning_changes_no_model() -> None:
+    given_model = model(config=STORED_4)
+    before = replace(given_model, config=dict(STORED_4))
+    plan([given_model], TrainingOptions(quantize=8), BUDGET)
+    assert given_model == before

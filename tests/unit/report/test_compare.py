@@ -1,0 +1,218 @@
+"""What counts as a regression between two results documents, and how it is told."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.support.builders import kept, model, observed, passing_events, read, run, spec
+from worker.protocol import Step
+from your_ai.errors import UsageError
+from your_ai.planning.plan import Trial
+from your_ai.report.compare import compare
+from your_ai.runs.results import Entry, document
+from your_ai.runs.trial_record import Ended, TrialRecord
+from your_ai.supervision.outcome import Outcome, OutcomeKind, classify
+from your_ai.terminal.comparison import as_json, as_markdown, as_text
+
+GB = 2**30
+FIVE = 0.05
+
+
+def trial(name: str = "a", *, seconds: tuple[float, ...] = (1.0,) * 5, **changed: Any) -> Ended:
+    """A pass; ``seconds`` are those of the counted steps."""
+    counted = iter(seconds)
+    events = (
+        replace(e, seconds=next(counted)) if isinstance(e, Step) and e.phase == "relaxed" else e
+        for e in passing_events(**changed)
+    )
+    seen = observed(*events)
+    return Ended(Trial(1, model(name), spec()), classify(seen, 5), "2026-01-02T03:04:05Z", seen)
+
+
+def failed(name: str = "a") -> Ended:
+    return Ended(Trial(1, model(name), spec()), Outcome(OutcomeKind.OOM, "why"), "")
+
+
+def results(*ended: Ended, **changed: Any) -> dict[str, Any]:
+    records: list[TrialRecord] = [kept(each) for each in ended]
+    entries = [Entry(record) for record in records]
+    pieces = document(run(*(e.trial for e in ended), **changed), entries, read)
+    content: dict[str, Any] = json.loads(b"".join(pieces))
+    return content
+
+
+def regressions(before: Ended, after: Ended, threshold: float = FIVE) -> list[str]:
+    (pair,) = compare(results(before), results(after)).pairs
+    return pair.regressions(threshold)
+
+
+def test_the_same_is_no_regression() -> None:
+    comparison = compare(results(trial()), results(trial()))
+    assert not comparison.has_regression(0)
+    assert (comparison.differences, comparison.only_before, comparison.only_after) == ((), (), ())
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "worse"),
+    [
+        (trial(), trial(needed=int(6.2 * GB)), []),
+        (trial(), trial(needed=int(6.4 * GB)), ["needed_memory_bytes"]),
+        (trial(), trial(needed=int(4.5 * GB)), []),
+        (trial(), trial(peak=int(7.5 * GB)), ["peak_memory_bytes"]),
+        (trial(), trial(seconds=(1.04,) * 5), []),
+        (trial(), trial(seconds=(1.07,) * 5), ["tokens_per_second"]),
+        (trial(), trial(seconds=(0.5,) * 5), []),
+        (trial(), failed(), ["outcome"]),
+        (failed(), trial(), []),
+        (failed(), failed(), []),
+    ],
+)
+def test_what_is_worse_by_more_than_five_percent(
+    before: Ended, after: Ended, worse: list[str]
+) -> None:
+    assert regressions(before, after) == worse
+
+
+def test_a_slowdown_within_the_noise_of_the_steps_is_none() -> None:
+    noisy = trial(seconds=(0.8, 1.5, 0.9, 1.4, 1.1))
+    assert regressions(trial(), noisy) == []
+    steady = trial(seconds=(1.13, 1.15, 1.14, 1.15, 1.13))
+    assert regressions(trial(), steady) == ["tokens_per_second"]
+
+
+def test_memory_that_has_not_settled_is_noise_of_that_size() -> None:
+    ended = trial(needed=int(6.6 * GB))
+    assert ended.seen is not None
+    rising = tuple(
+        replace(e, peak_bytes=int(5.5 * GB))
+        if isinstance(e, Step) and e.phase == "tight" and e.index == 2
+        else e
+        for e in ended.seen.events
+    )
+    assert regressions(trial(), ended) == ["needed_memory_bytes"]
+    assert regressions(trial(), replace(ended, seen=replace(ended.seen, events=rising))) == []
+
+
+def test_trials_are_lined_up_by_what_they_trained() -> None:
+    other = replace(trial(), trial=Trial(1, model("a"), spec(batch_size=4)))
+    comparison = compare(results(trial("b"), trial()), results(trial(), other))
+    assert [pair.name for pair in comparison.pairs] == [
+        "a (batch=2, rank=64, layers=2, 1024 tokens, 4-bit)"
+    ]
+    assert comparison.only_before == ("b (batch=2, rank=64, layers=2, 1024 tokens, 4-bit)",)
+    assert comparison.only_after == ("a (batch=4, rank=64, layers=2, 1024 tokens, 4-bit)",)
+
+
+def test_the_trials_of_a_search_are_lined_up_too() -> None:
+    content = results(trial())
+    other = results(replace(trial(), trial=Trial(1, model("a"), spec(batch_size=4))))
+    content["results"][0]["optimal_config"] = {
+        "all_results": [content["results"][0], other["results"][0]]
+    }
+    assert len(compare(copy.deepcopy(content), content).pairs) == 2
+
+
+def test_a_peak_follows_the_budget() -> None:
+    larger = replace(trial(peak=8 * GB), trial=Trial(1, model("a"), spec(budget_bytes=16 * GB)))
+    assert regressions(trial(), larger) == []
+
+
+def test_other_machines_and_versions_are_named() -> None:
+    before, after = results(trial()), results(trial(), version="2.0")
+    after["machine"]["memory_bytes"] = 8 * GB
+    after["device"]["versions"] = {"mlx": "0.33.0"}
+    assert compare(before, after).differences == (
+        f"memory: {36 * GB} bytes → {8 * GB} bytes",
+        "mlx: 0.32.4 → 0.33.0",
+        "your_ai: 1.0 → 2.0",
+    )
+
+
+@pytest.mark.parametrize("content", [{"results": [{}]}, {"results": 3}])
+def test_what_is_no_results_document_is_refused(content: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="no results file"):
+        compare(content, content)
+
+
+WORSE = compare(
+    results(trial(), trial("b"), trial("gone")),
+    results(trial(needed=int(6.6 * GB)), failed("b"), version="2.0"),
+)
+
+
+def test_as_text() -> None:
+    assert as_text(WORSE, FIVE).splitlines() == [
+        "Differs: your_ai: 1.0 → 2.0",
+        "✗ a (batch=2, rank=64, layers=2, 1024 tokens, 4-bit)",
+        "    needed 6.0 GB → 6.6 GB (+10.0%)  ← worse",
+        "    peak 7.0 GB → 7.0 GB (+0.0%)",
+        "    tokens/s 2,046 → 2,046 (+0.0%)",
+        "✗ b (batch=2, rank=64, layers=2, 1024 tokens, 4-bit)",
+        "    outcome pass → oom  ← worse",
+        "Only in BASE: gone (batch=2, rank=64, layers=2, 1024 tokens, 4-bit)",
+        "No longer there, and it passed: gone  ← worse",
+        "2 of 2 trials compared became worse beyond 5% and noise.",
+    ]
+
+
+def test_as_markdown() -> None:
+    lines = as_markdown(WORSE, FIVE).splitlines()
+    assert lines[0] == "**2 of 2 trials compared became worse beyond 5% and noise.**"
+    assert lines[2] == "| trial | outcome | needed | peak | tokens/s |  |"
+    assert "| **6.0 GB → 6.6 GB (+10.0%)** |" in lines[4]
+    assert "| **pass → oom** | – | – | – | ✗ |" in lines[5]
+    assert lines[-3:] == [
+        "- Differs: your_ai: 1.0 → 2.0",
+        "- Only in BASE: gone (batch=2, rank=64, layers=2, 1024 tokens, 4-bit)",
+        "- No longer there, and it passed: gone  ← worse",
+    ]
+
+
+def test_as_json() -> None:
+    content = json.loads(as_json(WORSE, FIVE))
+    assert (content["regression"], content["fail_above"]) == (True, FIVE)
+    first = content["trials"][0]
+    assert first["regressions"] == ["needed_memory_bytes"]
+    assert first["needed_memory_bytes"]["base"] == 6 * GB
+    assert content["only_in_base"] == ["gone (batch=2, rank=64, layers=2, 1024 tokens, 4-bit)"]
+
+
+def test_files_without_a_trial_in_common_are_not_without_regression() -> None:
+    with pytest.raises(UsageError, match="no trial in common"):
+        compare(results(trial("a")), results(trial("b")))
+
+
+def test_what_was_interrupted_is_not_worse() -> None:
+    stopped = Ended(trial().trial, Outcome(OutcomeKind.INTERRUPTED, "interrupted"), "")
+    assert not compare(results(trial()), results(stopped)).has_regression(0.05)
+
+
+def test_where_only_memory_counts_a_speed_fails_nothing() -> None:
+    before, after = results(trial()), results(trial(seconds=(3.0,) * 5))
+    assert compare(before, after).has_regression(0.05)
+    found = compare(before, after, memory_only=True)
+    assert not found.has_regression(0.05)
+    assert "tokens/s 2,046 → 682 (-66.7%)" in as_text(found, 0.05)
+    assert compare(results(trial()), results(trial(peak=8 * GB)), memory_only=True).has_regression(
+        0.05
+    )
+
+
+def test_a_model_that_passed_and_is_gone_is_a_regression() -> None:
+    before, after = results(trial("a"), trial("b")), results(trial("a"))
+    found = compare(before, after)
+    assert found.lost == ("b",)
+    assert found.has_regression(0.05)
+    assert as_text(found, 0.05).endswith(
+        "No longer there, and it passed: b  ← worse\n1 that passed before is no longer there."
+    )
+    assert not compare(results(trial("a"), failed("b")), after).has_regression(0.05)
+    assert not compare(after, before).has_regression(0.05)
+    unfinished = compare(before, {**after, "complete": False})  # it may not have come to b
+    assert not unfinished.has_regression(0.05)
+    assert unfinished.differences == ("NEW did not come to its end",)

@@ -1,0 +1,195 @@
+"""The journal: durable lines, of which damage takes no more than what it hit."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.disks import small_disk
+from your_ai.errors import MachineError, UsageError
+from your_ai.runs import journal
+from your_ai.runs.journal import JOURNAL, DamagedError, Journal, Record
+
+RECORDS = [
+    Record("began", {"pid": 1, "run": {"arguments": {"--model": "café"}}}),
+    Record("started", {"trial": "01-2x8x4"}),
+    Record("ended", {"trial": "01-2x8x4", "entry": {"loss": [1.5, None], "text": 'a "q" \\ \n'}}),
+]
+
+
+def written(folder: Path, records: list[Record] = RECORDS) -> Path:
+    with Journal.open(folder) as opened:
+        for record in records:
+            opened.append(record.kind, record.fields)
+    return folder / JOURNAL
+
+
+def readable(path: Path) -> list[Record]:
+    """All records up to the damage, if there is any."""
+    found: list[Record] = []
+    with contextlib.suppress(DamagedError):
+        found.extend(journal.read(path))  # extends as it goes
+    return found
+
+
+def iter_records(path: Path) -> list[Record]:
+    return list(journal.read(path))
+
+
+def test_what_is_appended_is_read_again_also_later(tmp_path: Path) -> None:
+    path = written(tmp_path, RECORDS[:2])
+    written(tmp_path, RECORDS[2:])
+    assert iter_records(path) == RECORDS
+
+
+def test_each_line_is_json_with_its_version(tmp_path: Path) -> None:
+    lines = [json.loads(line) for line in written(tmp_path).read_text().splitlines()]
+    assert [(line["v"], line["kind"]) for line in lines] == [(1, r.kind) for r in RECORDS]
+
+
+def test_it_is_the_users_alone(tmp_path: Path) -> None:
+    assert written(tmp_path).stat().st_mode & 0o777 == 0o600
+
+
+FIELDS = st.dictionaries(
+    st.text(max_size=5).filter(lambda name: name not in ("v", "kind", "crc32")),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=5,
+    ),
+)
+
+
+@given(st.text(), FIELDS)
+def test_a_record_survives_its_line(kind: str, fields: dict[str, Any]) -> None:
+    line = journal.encode(Record(kind, fields))
+    assert line.count(b"\n") == 1
+    assert journal.decode(line) == journal.decode(line[:-1]) == Record(kind, fields)
+
+
+def test_what_orjson_cannot_carry_survives_too() -> None:
+    fields = {"path": b"bad\xff".decode(errors="surrogateescape"), "limit": math.inf}
+    assert journal.decode(journal.encode(Record("began", fields))) == Record("began", fields)
+
+
+def test_a_place_gives_its_record_again(tmp_path: Path) -> None:
+    with Journal.open(tmp_path) as opened:
+        places = [opened.append(r.kind, r.fields) for r in RECORDS]
+        assert [opened.read_at(*place) for place in places] == RECORDS
+        assert [(record, (begin, size)) for record, begin, size in opened.records()] == list(
+            zip(RECORDS, places, strict=True)
+        )
+
+
+def test_cut_at_every_byte_it_is_read_up_to_there_and_goes_on(tmp_path: Path) -> None:
+    whole = written(tmp_path).read_bytes()
+    ends = [0, *(i + 1 for i, byte in enumerate(whole) if byte == ord("\n"))]
+    for cut in range(len(whole) + 1):
+        folder = tmp_path / str(cut)
+        folder.mkdir()
+        path = folder / JOURNAL
+        path.write_bytes(whole[:cut])
+        # A record is there from its last brace on: it lacks its newline alone.
+        left = RECORDS[: sum(end - 1 <= cut for end in ends[1:])]
+        assert iter_records(path) == left
+        written(folder, [RECORDS[1]])
+        assert iter_records(path) == [*left, RECORDS[1]]
+
+
+def test_with_any_byte_changed_it_is_read_up_to_there_or_refused_by_line(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    whole = path.read_bytes()
+    for place, byte in enumerate(whole):
+        number = whole[:place].count(b"\n")
+        for change in {0x01, 0x80, byte ^ ord("\n")} - {0}:
+            path.write_bytes(whole[:place] + bytes([byte ^ change]) + whole[place + 1 :])
+            assert readable(path) == RECORDS[:number], (place, change)
+            if b"\n" in path.read_bytes()[place:]:  # a line that never ended was never told
+                with pytest.raises(DamagedError, match=f"Line {number + 1} of "):
+                    iter_records(path)
+
+
+def test_a_damaged_one_is_not_mended_by_opening_it(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    spoilt = path.read_bytes().replace(b"started", b"startex")
+    path.write_bytes(spoilt)
+    with Journal.open(tmp_path) as opened, pytest.raises(DamagedError, match="head -n 1"):
+        list(opened.records())
+    assert path.read_bytes() == spoilt
+
+
+def test_another_version_is_named_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path)
+    monkeypatch.setattr(journal, "VERSION", 2)
+    with pytest.raises(UsageError, match="another version of your_ai"):
+        iter_records(path)
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from your_ai.runs.journal import Journal
+with Journal.open(Path(sys.argv[1])) as opened:
+    opened.append("resumed", {"pid": __import__("os").getpid()})
+    print("open", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_process_is_refused_with_the_firsts_id_until_that_is_dead(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    assert not journal.is_open(path)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"open\n"
+        assert journal.is_open(path)
+        with pytest.raises(UsageError, match=f"is under way in process {holder.pid};"):
+            Journal.open(tmp_path)
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+    assert not journal.is_open(path)
+    written(tmp_path, [])
+
+
+def test_it_is_not_left_open(tmp_path: Path) -> None:
+    before = {*Path("/dev/fd").iterdir()}
+    written(tmp_path)
+    path = tmp_path / JOURNAL
+    with Journal.open(tmp_path), pytest.raises(UsageError):
+        Journal.open(tmp_path)
+    iter_records(path)
+    journal.is_open(path)
+    assert {*Path("/dev/fd").iterdir()} == before
+
+
+def test_where_it_cannot_be_made_that_is_said(tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match=r"Cannot open .*: No such file"):
+        Journal.open(tmp_path / "missing")
+
+
+def test_on_a_full_disk_what_was_written_stays_as_it_was(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "size=64k") as disk, Journal.open(disk) as opened:
+        written = 0
+        with contextlib.suppress(MachineError):
+            for written in range(100):
+                opened.append("ended", {"number": written, "padding": "x" * 1000})
+        assert 10 < written < 64
+        path = disk / JOURNAL
+        before = path.read_bytes()
+        assert [r.fields["number"] for r in journal.read(path)] == list(range(written))
+        with pytest.raises(MachineError, match=r"Cannot write .*No space left .*--resume"):
+            opened.append("ended", {"padding": "x" * 100_000})
+        assert path.read_bytes() == before

@@ -1,0 +1,89 @@
+"""A run as its journal keeps it, and what may not change when it is resumed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.support import builders
+from worker.protocol import ModelSource, Quantization
+from your_ai.errors import UsageError
+from your_ai.planning.plan import Trial
+from your_ai.runs import journal
+from your_ai.runs.optimization import SearchOptions
+from your_ai.runs.run import Run, check_same, from_fields, to_fields
+from your_ai.search.grid import make_grid
+from your_ai.search.search import Objective
+
+SEARCH = SearchOptions(make_grid([1, 2], [8], [4]), Objective.TOKENS, exhaustive=True)
+ODD = Trial(
+    2,
+    builders.model("b\udcff", config={**builders.CONFIG, "limit": math.inf}),
+    builders.spec(model=ModelSource({"a": [1, {"b": None}]}, "/x"), quantization=Quantization(8)),
+)
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        builders.run(),
+        builders.run(builders.trial(), ODD, search=SEARCH, deadline=math.inf, output="out.json"),
+    ],
+)
+def test_a_run_survives_the_journal(run: Run) -> None:
+    line = journal.decode(journal.encode(journal.Record("began", {"run": to_fields(run)})))
+    assert line is not None
+    assert from_fields(line.fields["run"]) == run
+
+
+@pytest.mark.parametrize("change", [{"trials": 5}, {"machine": {}}, {"deadline": "soon"}])
+def test_what_another_version_wrote_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="another version of your_ai"):
+        from_fields({**to_fields(builders.run()), **change})
+
+
+RUN = builders.run(arguments={"--max-memory": "24.0", "--model": "llama-8b"})
+
+
+@pytest.mark.parametrize("given", [{}, {"--max-memory": "24.0"}, RUN.arguments])
+def test_the_same_options_or_none_are_the_same_run(given: dict[str, str]) -> None:
+    check_same(RUN, given, RUN.device, RUN.version)
+
+
+@pytest.mark.parametrize(
+    ("given", "difference"),
+    [
+        ({"--max-memory": "16.0"}, "--max-memory 16.0 (it was 24.0)"),
+        ({"--model": "llama-8b", "--steps": "9"}, "--steps 9 (it was not given)"),
+    ],
+)
+def test_a_changed_option_is_refused_with_the_difference(
+    given: dict[str, str], difference: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        check_same(RUN, given, RUN.device, RUN.version)
+    assert f"The run in /runs/1 was begun otherwise: {difference}." in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "version", "difference"),
+    [
+        ({"name": "Apple M4"}, "1.0", "device Apple M4 (it was Apple M3 Pro)"),
+        ({"backend": "cpu"}, "1.0", "backend cpu (it was metal)"),
+        ({"versions": {"mlx": "0.33.0"}}, "1.0", "mlx 0.33.0 (it was 0.32.4)"),
+        ({}, "2.0", "your_ai 2.0 (it was 1.0)"),
+    ],
+)
+def test_another_device_or_version_is_refused(
+    changed: dict[str, Any], version: str, difference: str
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        check_same(RUN, {}, replace(RUN.device, **changed), version)
+    assert difference in str(refused.value)
+
+
+def test_what_is_free_of_a_gpu_may_change() -> None:
+    check_same(RUN, {}, replace(RUN.device, free_bytes=1), RUN.version)

@@ -1,0 +1,114 @@
+"""What is proposed after a failure: the mildest change that should make it fit."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.support.builders import METAL, observed
+from worker.protocol import OverBudget, Passed, Phase, PhaseBegan, Quantization, Step
+from your_ai.models import presets, resolve
+from your_ai.planning.memory_estimate import estimate
+from your_ai.planning.plan import TrainingOptions, Trial, plan
+from your_ai.runs.suggestions import advice
+from your_ai.supervision.observation import Kill, Observation
+from your_ai.supervision.outcome import Outcome, OutcomeKind, classify
+from your_ai.units import GB
+
+
+def trial(budget_gb: float, name: str = "llama-8b", **changed: Any) -> Trial:
+    preset = next(p for p in presets.suite("default").presets if p.name == name)
+    budget = int(budget_gb * GB)
+    return plan([resolve.from_preset(preset)], TrainingOptions(**changed), budget)[0]
+
+
+def over(budget_gb: float) -> Observation:
+    measured = int(1.01 * budget_gb * GB)
+    return observed(METAL, OverBudget(1.0, Phase.TIGHT, measured, planned=False), returncode=1)
+
+
+def proposed(tried: Trial) -> str | None:
+    seen = over(tried.spec.budget_bytes / GB)
+    return advice(tried, classify(seen, 5), seen)
+
+
+@pytest.mark.parametrize(
+    ("budget_gb", "changed", "line"),
+    [
+        (8, {"batch_size": 16}, "--batch-size 2 should fit"),
+        (7, {"batch_size": 1, "seq_length": 4096}, "--seq-length 1024 should fit"),
+        (10, {"grad_checkpoint": False}, "--grad-checkpoint should fit"),
+        (10, {"quantize": 0}, "--quantize 4 should fit"),
+        (9, {"quantize": 0, "grad_checkpoint": False}, "--grad-checkpoint --quantize 4 should fit"),
+        (4, {}, "a smaller model; `your_ai recommend` says at once which should fit"),
+    ],
+)
+def test_over_budget(budget_gb: float, changed: dict[str, Any], line: str) -> None:
+    assert proposed(trial(budget_gb, **changed)) == line
+
+
+@pytest.mark.parametrize("budget_gb", [5.5, 6, 7, 8, 12, 20])
+@pytest.mark.parametrize("batch_size", [1, 2, 8, 32])
+def test_what_is_proposed_fits_by_the_estimate(budget_gb: float, batch_size: int) -> None:
+    tried = trial(budget_gb, batch_size=batch_size)
+    words = (proposed(tried) or "").removesuffix(" should fit").split()
+    if not words[0].startswith("--"):
+        return
+    fields = {"--batch-size": "batch_size", "--seq-length": "seq_length"}
+    changed = {fields[o]: int(v) for o, v in zip(words[::2], words[1::2], strict=True)}
+    spec = replace(tried.spec, **changed)  # type: ignore[arg-type]  # both are int
+    assert estimate(spec, "metal").needed_bytes < tried.spec.budget_bytes
+    assert estimate(spec, "metal").needed_bytes < estimate(tried.spec, "metal").needed_bytes
+
+
+def test_an_architecture_that_cannot_be_estimated_is_searched() -> None:
+    tried = trial(8)
+    config = {**tried.spec.model.config, "kv_lora_rank": 512}
+    spec = replace(tried.spec, model=replace(tried.spec.model, config=config))
+    assert proposed(replace(tried, spec=spec)) == "`your_ai optimize llama-8b` looks for what fits"
+
+
+def test_real_weights_keep_their_quantization() -> None:
+    tried = trial(9, quantize=0)
+    real = replace(tried, spec=replace(tried.spec, weights="real"))  # type: ignore[arg-type]  # as from JSON
+    assert "--quantize" not in (proposed(real) or "")
+    assert tried.spec.quantization != Quantization(4)
+
+
+def test_an_oom_that_fitted_at_its_least_is_told_so_by_its_reason() -> None:
+    tried = trial(30)
+    ahead = observed(
+        METAL,
+        PhaseBegan(1.0, Phase.TIGHT),
+        Step(2.0, Phase.TIGHT, 1, 1.0, 10, 1.0, 6 * GB),
+        PhaseBegan(3.0, Phase.RELAXED),
+        returncode=-9,
+        oom_kills=1,
+    )
+    outcome = classify(ahead, 5)
+    assert outcome.kind is OutcomeKind.OOM
+    assert "--max-memory" in outcome.reason
+    assert advice(tried, outcome, ahead) is None
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        (observed(returncode=-15, killed=Kill.SILENCE), "run it again"),
+        (observed(returncode=-signal.SIGKILL), "another program or a memory limit"),
+        (observed(returncode=-signal.SIGSEGV, memory_limited=True), "ulimit -v unlimited"),
+        (observed(returncode=-15, killed=Kill.DEADLINE), None),  # the reason names the option
+        (observed(returncode=1, log_tail="ValueError: x"), None),
+    ],
+)
+def test_other_failures(seen: Observation, words: str | None) -> None:
+    said = advice(trial(8), classify(seen, 5), seen)
+    assert said is None if words is None else words in (said or "")
+
+
+def test_of_a_pass_nothing() -> None:
+    seen = observed(Passed(1.0, 1, 1, 1, 1))
+    assert advice(trial(8), Outcome(OutcomeKind.PASS, "fine"), seen) is None

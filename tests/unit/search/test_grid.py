@@ -1,0 +1,99 @@
+"""The grid: which configurations, in which order, and which is preferred."""
+
+from __future__ import annotations
+
+from itertools import permutations, product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from your_ai.search.grid import FULL, QUICK, Configuration, make_grid
+
+SIZES = st.integers(1, 8)
+CONFIGURATIONS = st.builds(Configuration, SIZES, SIZES, SIZES)
+AXES = st.lists(st.integers(1, 40), min_size=1, max_size=5)
+
+
+def test_the_grids_are_those_of_the_command() -> None:
+    assert (len(FULL.configurations), len(QUICK.configurations)) == (96, 12)
+    assert FULL.largest == Configuration(12, 128, 32)
+    assert QUICK.largest == Configuration(8, 128, 24)
+
+
+def test_the_capacity_score() -> None:
+    assert Configuration(8, 128, 32).capacity == 32768
+
+
+@given(AXES, AXES, AXES)
+def test_every_combination_once_the_best_last(
+    batches: list[int], ranks: list[int], layers: list[int]
+) -> None:
+    grid = make_grid(batches, ranks, layers)
+    expected = {Configuration(*sizes) for sizes in product(batches, ranks, layers)}
+    assert set(grid.configurations) == expected
+    assert len(grid.configurations) == len(expected)
+    worth = [(c.capacity, c.lora_rank, c.lora_layers) for c in grid.configurations]
+    assert worth == sorted(worth)
+    assert grid.largest == Configuration(max(batches), max(ranks), max(layers))
+    assert grid.largest == grid.configurations[-1]
+    assert all(grid.largest.covers(c) and c.covers(grid.configurations[0]) for c in expected)
+
+
+def test_the_order_and_repetitions_in_which_axes_are_given_do_not_matter() -> None:
+    grid = make_grid((4, 2, 2, 8), (128, 64), (24, 16, 24))
+    assert grid == QUICK
+    assert hash(grid) == hash(QUICK)
+    assert (grid.batch_sizes, grid.lora_ranks, grid.lora_layers) == ((2, 4, 8), (64, 128), (16, 24))
+
+
+@given(CONFIGURATIONS, CONFIGURATIONS)
+def test_of_two_configurations_exactly_one_is_preferred(
+    one: Configuration, other: Configuration
+) -> None:
+    """A strict total order: tuples give the rest."""
+    assert (one.preference == other.preference) == (one == other)
+
+
+@given(CONFIGURATIONS, CONFIGURATIONS)
+def test_a_larger_capacity_is_preferred_and_so_is_what_covers(
+    one: Configuration, other: Configuration
+) -> None:
+    if one.capacity > other.capacity or (one.covers(other) and one != other):
+        assert one.preference > other.preference
+
+
+def test_of_equal_capacities_more_rank_then_more_layers_is_preferred() -> None:
+    equal = [Configuration(*sizes) for sizes in permutations((2, 4, 8))]
+    ordered = sorted(equal, key=lambda c: c.preference, reverse=True)
+    assert [(c.lora_rank, c.lora_layers) for c in ordered] == [
+        (8, 4),
+        (8, 2),
+        (4, 8),
+        (4, 2),
+        (2, 8),
+        (2, 4),
+    ]
+
+
+@given(CONFIGURATIONS, CONFIGURATIONS)
+def test_one_covers_another_when_no_axis_is_smaller(
+    one: Configuration, other: Configuration
+) -> None:
+    pairs = [
+        (one.batch_size, other.batch_size),
+        (one.lora_rank, other.lora_rank),
+        (one.lora_layers, other.lora_layers),
+    ]
+    assert one.covers(other) == (not any(ours < theirs for ours, theirs in pairs))
+    assert (one.covers(other) and other.covers(one)) == (one == other)
+
+
+@pytest.mark.parametrize(
+    ("layers", "left"),
+    [(80, (8, 16, 24, 32)), (32, (8, 16, 24, 32)), (28, (8, 16, 24, 28)), (9, (8, 9)), (4, (4,))],
+)
+def test_a_model_with_fewer_layers_cuts_the_grid(layers: int, left: tuple[int, ...]) -> None:
+    cut = FULL.cut(layers)
+    assert cut == make_grid(FULL.batch_sizes, FULL.lora_ranks, left)
+    assert cut.lora_layers == left

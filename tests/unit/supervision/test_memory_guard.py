@@ -1,0 +1,138 @@
+"""When the machine is in danger, and the wait until it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from your_ai.errors import MachineError
+from your_ai.supervision import memory_guard
+from your_ai.system.macos import PressureLevel
+from your_ai.system.memory import MachineMemory
+from your_ai.system.nvidia import GpuMemory
+
+GB, MB = 2**30, 2**20
+LINUX = MachineMemory(32 * GB, 24 * GB, 0, None)
+MAC = MachineMemory(36 * GB, 20 * GB, 1 * GB, PressureLevel.NORMAL)
+CRITICAL = replace(MAC, pressure=PressureLevel.CRITICAL)
+CUDA = replace(LINUX, gpu=GpuMemory(140 * GB, 139 * GB))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "said"),
+    [
+        (LINUX, {}, None),
+        (LINUX, {"available_bytes": 700 * MB}, None),
+        (LINUX, {"available_bytes": 600 * MB}, "600.0 MB of memory left"),
+        (LINUX, {"swap_used_bytes": 3 * GB}, None),
+        (LINUX, {"swap_used_bytes": 4 * GB}, "4.0 GB more in swap"),
+        (MAC, {"available_bytes": 100 * MB}, None),  # free and inactive: that may well be so
+        (MAC, {"pressure": PressureLevel.WARNING}, None),
+        (MAC, {"swap_used_bytes": 4 * GB}, None),  # 3 GB more
+        (MAC, {"swap_used_bytes": 5 * GB}, "4.0 GB more in swap"),
+    ],
+)
+def test_what_raises_the_alarm(
+    before: MachineMemory, now: dict[str, object], said: str | None
+) -> None:
+    recent = (before, before, before, replace(before, **now))  # type: ignore[arg-type]  # by name
+    assert memory_guard.alarm(before, recent) == said
+
+
+@pytest.mark.parametrize(
+    ("recent", "raised"),
+    [
+        ((CRITICAL,), False),
+        ((CRITICAL, CRITICAL, CRITICAL), False),
+        ((CRITICAL, CRITICAL, CRITICAL, CRITICAL), True),
+        ((MAC, CRITICAL, CRITICAL, CRITICAL, CRITICAL), True),
+        ((CRITICAL, CRITICAL, CRITICAL, MAC), False),
+        ((CRITICAL, MAC, CRITICAL, CRITICAL), False),
+    ],
+)
+def test_critical_pressure_must_last(recent: tuple[MachineMemory, ...], raised: bool) -> None:
+    said = "macOS reports critical memory pressure" if raised else None
+    assert memory_guard.alarm(MAC, recent) == said
+
+
+@pytest.mark.parametrize(
+    ("total_gb", "floor_mb"), [(4, 256), (8, 256), (24, 491), (64, 1310), (128, 2048), (512, 2048)]
+)
+def test_so_much_must_be_left(total_gb: int, floor_mb: int) -> None:
+    enough = MachineMemory(total_gb * GB, (floor_mb + 1) * MB, 0, None)
+    assert memory_guard.alarm(enough, [enough]) is None
+    short = replace(enough, available_bytes=(floor_mb - 1) * MB)
+    assert memory_guard.alarm(short, [short]) is not None
+
+
+@pytest.mark.parametrize("total_gb", [2, 4, 8, 16, 24, 64, 512])
+def test_where_a_trial_may_begin_the_alarm_is_some_way_off(total_gb: int) -> None:
+    for available in range(0, total_gb * 1024, 64):
+        now = MachineMemory(total_gb * GB, available * MB, 0, None)
+        if memory_guard.shortage(now) is None:
+            less = replace(now, available_bytes=now.available_bytes - 200 * MB)
+            assert memory_guard.alarm(now, [less]) is None
+
+
+@pytest.mark.parametrize(
+    ("baseline", "now", "back"),
+    [
+        (LINUX, {"available_bytes": 24 * GB - 980 * MB}, True),
+        (LINUX, {"available_bytes": 24 * GB - 990 * MB}, False),
+        (CUDA, {}, True),
+        (CUDA, {"gpu": GpuMemory(140 * GB, 135 * GB)}, True),
+        (CUDA, {"gpu": GpuMemory(140 * GB, 134 * GB)}, False),
+        (CUDA, {"gpu": GpuMemory(140 * GB, 139 * GB), "available_bytes": 20 * GB}, False),
+        (CUDA, {"gpu": None}, True),  # it could not be asked this time
+        (LINUX, {"gpu": GpuMemory(140 * GB, 0)}, True),
+    ],
+)
+def test_what_is_back(baseline: MachineMemory, now: dict[str, object], back: bool) -> None:
+    assert memory_guard.is_back(baseline, replace(baseline, **now)) is back  # type: ignore[arg-type]
+
+
+def reader(*available: int) -> Callable[[], MachineMemory]:
+    readings: Iterator[int] = iter(available)
+    return lambda: replace(LINUX, available_bytes=next(readings))
+
+
+def never() -> bool:
+    return False
+
+
+def test_it_waits_until_the_memory_is_back() -> None:
+    read = reader(10 * GB, 15 * GB, int(23.5 * GB), 0)
+    assert memory_guard.wait_for_memory(LINUX, never, read) == LINUX
+    assert read().available_bytes == 0  # it asked three times and no more
+
+
+def test_what_never_comes_back_is_waited_for_once() -> None:
+    gone = memory_guard.wait_for_memory(LINUX, never, reader(10 * GB), most_seconds=-1)
+    assert gone.available_bytes == 10 * GB
+    assert memory_guard.wait_for_memory(gone, never, reader(10 * GB)) == gone
+
+
+def test_a_machine_that_is_short_is_not_made_shorter() -> None:
+    with pytest.raises(MachineError) as refused:
+        memory_guard.wait_for_memory(LINUX, never, reader(1 * GB), most_seconds=-1)
+    assert str(refused.value) == (
+        "This machine is short of memory: only 1.0 GB of memory is available, and 1.6 GB should "
+        "be. Close other programs, then go on with --resume."
+    )
+
+
+def test_a_gpu_that_others_fill_is_not_trained_on() -> None:
+    full = replace(CUDA, gpu=GpuMemory(140 * GB, 3 * GB))
+    with pytest.raises(MachineError, match=r"only 3\.0 GB of the GPU's is free, and 4\.0 GB"):
+        memory_guard.wait_for_memory(CUDA, never, lambda: full, most_seconds=-1)
+
+
+def test_a_mac_under_pressure_is_not_put_under_more() -> None:
+    with pytest.raises(MachineError, match="macOS reports critical memory pressure"):
+        memory_guard.wait_for_memory(MAC, never, lambda: CRITICAL, most_seconds=-1)
+
+
+def test_a_stop_ends_the_wait() -> None:
+    assert memory_guard.wait_for_memory(LINUX, lambda: True, reader(1 * GB)) == LINUX

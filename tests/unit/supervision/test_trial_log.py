@@ -1,0 +1,122 @@
+"""A worker's log, real files: bounded, and its end, in which the cause is, always kept."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from your_ai.supervision.trial_log import (
+    EXCERPT_COLUMNS,
+    LIMIT_BYTES,
+    TAIL_BYTES,
+    TrialLog,
+    excerpt,
+)
+
+
+def test_a_log_is_private_and_appended_to(tmp_path: Path) -> None:
+    log = TrialLog(tmp_path / "trial.log")
+    for text in (b"one\n", b"two\n"):
+        with log.open() as file:
+            file.write(text)
+    assert log.path.read_bytes() == b"one\ntwo\n"
+    assert stat.S_IMODE(log.path.stat().st_mode) == 0o600
+
+
+def test_the_tail_of_a_short_log_is_all_of_it(tmp_path: Path) -> None:
+    log = TrialLog(tmp_path / "trial.log")
+    log.path.write_text("short ✓")
+    assert log.tail() == "short ✓"
+
+
+def test_the_tail_of_a_long_log_is_its_end(tmp_path: Path) -> None:
+    log = TrialLog(tmp_path / "trial.log")
+    log.path.write_bytes(b"x" * 2 * TAIL_BYTES + b"the cause")
+    assert log.tail().endswith("xxx" + "the cause")
+    assert len(log.tail()) == TAIL_BYTES
+
+
+def test_bytes_that_are_no_text_are_shown_all_the_same(tmp_path: Path) -> None:
+    log = TrialLog(tmp_path / "trial.log")
+    log.path.write_bytes(b"\xff\x00 cause")
+    assert log.tail() == "\N{REPLACEMENT CHARACTER}\x00 cause"
+
+
+def test_a_log_within_its_limit_is_left_alone(tmp_path: Path) -> None:
+    log = TrialLog(tmp_path / "trial.log")
+    log.path.write_bytes(b"x" * LIMIT_BYTES)
+    log.trim()
+    assert log.path.stat().st_size == LIMIT_BYTES
+    assert log.discarded_bytes == 0
+
+
+def test_past_its_limit_all_but_the_tail_is_dropped_and_said_so(tmp_path: Path) -> None:
+    log = TrialLog(tmp_path / "trial.log")
+    # Two bytes a character, and the tail begins inside of one.
+    content = b"head\n" + "é".encode() * (LIMIT_BYTES // 2) + b"the cause\n"
+    log.path.write_bytes(content)
+    log.trim()
+    marker, _, kept = log.path.read_bytes().partition(b"\n")
+    assert kept == content[-TAIL_BYTES:]
+    assert log.discarded_bytes == len(content) - TAIL_BYTES
+    assert marker == f"[{log.discarded_bytes} bytes dropped]".encode()
+
+
+def test_a_writer_goes_on_behind_what_was_kept(tmp_path: Path) -> None:
+    log = TrialLog(tmp_path / "trial.log")
+    with log.open() as worker:
+        worker.write(b"x" * (LIMIT_BYTES + 1))
+        worker.flush()
+        log.trim()
+        worker.write(b"the cause\n")
+    content = log.path.read_bytes()
+    assert content.endswith(b"xxxthe cause\n")
+    assert b"\0" not in content  # no hole where the dropped bytes were
+    assert len(content) < 2 * TAIL_BYTES
+
+
+def test_a_flood_never_takes_more_than_the_limit_and_a_write(tmp_path: Path) -> None:
+    log = TrialLog(tmp_path / "trial.log")
+    written, chunk = 0, b"y" * 2**20
+    with log.open() as worker:
+        for _ in range(20):
+            worker.write(chunk)
+            worker.flush()
+            written += len(chunk)
+            log.trim()
+            assert log.path.stat().st_size <= LIMIT_BYTES + len(chunk)
+    kept = log.path.read_bytes().count(b"y")
+    assert log.discarded_bytes > 0
+    assert kept + log.discarded_bytes >= written
+
+
+CHAINED = """\
+Loading:  40%|####      | 2/5\rLoading: 100%|##########| 5/5
+Traceback (most recent call last):
+  File "load.py", line 1, in load
+    raise KeyError(name)
+    ^^^^^^^^^^^^^^^^^^^^
+KeyError: 'q_proj'
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "train.py", line 2, in <module>
+    load()
+ValueError: no weights for q_proj
+"""
+
+
+def test_the_excerpt_is_what_a_person_would_quote() -> None:
+    assert excerpt(CHAINED) == ["KeyError: 'q_proj'", "ValueError: no weights for q_proj"]
+
+
+def test_the_excerpt_is_bounded() -> None:
+    shown = excerpt("\n".join(f"{n} {'x' * 1000}" for n in range(50)))
+    assert [line[:2] for line in shown] == ["47", "48", "49"]
+    assert {len(line) for line in shown} == {EXCERPT_COLUMNS}
+
+
+def test_of_nothing_there_is_no_excerpt() -> None:
+    assert excerpt("") == []
+    assert excerpt("\n \n\r\n") == []

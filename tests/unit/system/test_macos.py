@@ -1,0 +1,206 @@
+"""The macOS calls: recorded layouts everywhere, the real kernel where the tests run on a Mac."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from your_ai.system import macos
+from your_ai.system.macos import Footprint, PressureLevel
+
+on_macos = pytest.mark.skipif(sys.platform != "darwin", reason="needs the macOS kernel")
+
+# Apple's <sys/resource.h>, struct rusage_info_v4, after uint8_t ri_uuid[16]: all uint64_t.
+RUSAGE_V4_FIELDS = [
+    "ri_user_time",
+    "ri_system_time",
+    "ri_pkg_idle_wkups",
+    "ri_interrupt_wkups",
+    "ri_pageins",
+    "ri_wired_size",
+    "ri_resident_size",
+    "ri_phys_footprint",
+    "ri_proc_start_abstime",
+    "ri_proc_exit_abstime",
+    "ri_child_user_time",
+    "ri_child_system_time",
+    "ri_child_pkg_idle_wkups",
+    "ri_child_interrupt_wkups",
+    "ri_child_pageins",
+    "ri_child_elapsed_abstime",
+    "ri_diskio_bytesread",
+    "ri_diskio_byteswritten",
+    "ri_cpu_time_qos_default",
+    "ri_cpu_time_qos_maintenance",
+    "ri_cpu_time_qos_background",
+    "ri_cpu_time_qos_utility",
+    "ri_cpu_time_qos_legacy",
+    "ri_cpu_time_qos_user_initiated",
+    "ri_cpu_time_qos_user_interactive",
+    "ri_billed_system_time",
+    "ri_serviced_system_time",
+    "ri_logical_writes",
+    "ri_lifetime_max_phys_footprint",
+    "ri_instructions",
+    "ri_cycles",
+    "ri_billed_energy",
+    "ri_serviced_energy",
+    "ri_interval_max_phys_footprint",
+    "ri_runnable_time",
+]
+
+
+def rusage_v4(**given: int) -> bytes:
+    """A buffer with another value in every field, above 2**32 so that no half of one passes."""
+    values = {name: (index + 1) << 33 | index for index, name in enumerate(RUSAGE_V4_FIELDS)}
+    values.update(given)
+    return bytes(range(16)) + struct.pack(f"<{len(values)}Q", *values.values())
+
+
+def test_the_footprint_is_read_from_its_two_fields() -> None:
+    index = RUSAGE_V4_FIELDS.index
+    assert macos.parse_rusage_v4(rusage_v4()) == Footprint(
+        current_bytes=(index("ri_phys_footprint") + 1) << 33 | index("ri_phys_footprint"),
+        lifetime_max_bytes=(index("ri_lifetime_max_phys_footprint") + 1) << 33
+        | index("ri_lifetime_max_phys_footprint"),
+    )
+
+
+def test_the_structure_is_as_long_as_apples() -> None:
+    assert len(rusage_v4()) == macos.RUSAGE_V4_BYTES == 296
+
+
+def test_the_lifetime_maximum_is_never_below_the_current_footprint() -> None:
+    buffer = rusage_v4(ri_phys_footprint=2000, ri_lifetime_max_phys_footprint=1000)
+    assert macos.parse_rusage_v4(buffer) == Footprint(2000, 2000)
+
+
+def test_a_shorter_structure_is_refused() -> None:
+    with pytest.raises(ValueError, match="296 bytes, not 295"):
+        macos.parse_rusage_v4(rusage_v4()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("value", "level"),
+    [
+        (1, PressureLevel.NORMAL),
+        (2, PressureLevel.WARNING),
+        (4, PressureLevel.CRITICAL),
+        (0, None),  # The kernel's internal numbers, which the sysctl never shows.
+        (3, None),
+        (8, None),
+        (-1, None),
+    ],
+)
+def test_pressure_levels(value: int, level: PressureLevel | None) -> None:
+    assert macos.parse_pressure_level(value) is level
+
+
+class FakeKernel:
+    """libproc and libSystem as C functions of the same types, so that ctypes really calls them."""
+
+    def __init__(self) -> None:
+        self.processes: dict[int, bytes] = {}
+        self.sysctls: dict[bytes, bytes] = {}
+        self.flavors: list[int] = []
+        rusage = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
+        sysctl = ctypes.CFUNCTYPE(
+            ctypes.c_int,
+            ctypes.c_char_p,
+            ctypes.c_void_p,
+            ctypes.POINTER(ctypes.c_size_t),
+            ctypes.c_void_p,
+            ctypes.c_size_t,
+        )
+        self.library = SimpleNamespace(
+            proc_pid_rusage=rusage(self._rusage), sysctlbyname=sysctl(self._sysctl)
+        )
+
+    def _rusage(self, pid: int, flavor: int, buffer: int) -> int:
+        self.flavors.append(flavor)
+        if pid not in self.processes:
+            return -1
+        ctypes.memmove(buffer, self.processes[pid], len(self.processes[pid]))
+        return 0
+
+    def _sysctl(
+        self, name: bytes, value: int, size: ctypes._Pointer[ctypes.c_size_t], new: int, length: int
+    ) -> int:
+        answer = self.sysctls.get(name)
+        if answer is None or len(answer) > size[0] or new or length:
+            return -1
+        ctypes.memmove(value, answer, len(answer))
+        size[0] = len(answer)
+        return 0
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
+    fake = FakeKernel()
+    monkeypatch.setattr(macos, "_load_library", lambda path: fake.library)
+    return fake
+
+
+def test_the_call_asks_for_version_4_and_reads_the_answer(kernel: FakeKernel) -> None:
+    kernel.processes[77] = rusage_v4(
+        ri_phys_footprint=5 << 30, ri_lifetime_max_phys_footprint=6 << 30
+    )
+    assert macos.phys_footprint(77) == Footprint(5 << 30, 6 << 30)
+    assert kernel.flavors == [4]
+
+
+def test_a_process_that_is_gone_or_forbidden_has_no_footprint(kernel: FakeKernel) -> None:
+    assert macos.phys_footprint(78) is None
+
+
+def test_the_pressure_is_read_by_name(kernel: FakeKernel) -> None:
+    kernel.sysctls[b"kern.memorystatus_vm_pressure_level"] = struct.pack("=i", 4)
+    assert macos.memory_pressure() is PressureLevel.CRITICAL
+
+
+@pytest.mark.parametrize("answer", [None, b"\x01", struct.pack("=i", 16)])
+def test_pressure_that_the_kernel_does_not_tell(kernel: FakeKernel, answer: bytes | None) -> None:
+    if answer is not None:
+        kernel.sysctls[b"kern.memorystatus_vm_pressure_level"] = answer
+    assert macos.memory_pressure() is None
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="for systems without these libraries")
+def test_other_systems_answer_nothing() -> None:
+    assert macos.phys_footprint(os.getpid()) is None
+    assert macos.memory_pressure() is None
+
+
+def test_importing_leaves_ctypes_alone() -> None:
+    code = "import sys, your_ai.system.macos; sys.exit('ctypes' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+@on_macos
+def test_the_real_footprint_grows_by_what_is_allocated() -> None:
+    before = macos.phys_footprint(os.getpid())
+    block = b"\xa5" * (64 * 2**20)
+    after = macos.phys_footprint(os.getpid())
+    assert before is not None
+    assert after is not None
+    grown = after.current_bytes - before.current_bytes
+    assert abs(grown - len(block)) < 16 * 2**20
+    assert after.lifetime_max_bytes >= after.current_bytes > 0
+
+
+@on_macos
+def test_the_real_kernel_tells_the_pressure() -> None:
+    assert macos.memory_pressure() in set(PressureLevel)
+
+
+@on_macos
+def test_a_real_process_that_is_gone() -> None:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait(60)
+    assert macos.phys_footprint(process.pid) is None

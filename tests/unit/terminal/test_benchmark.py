@@ -1,0 +1,195 @@
+"""What a run prints, to the letter, from real records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support import builders
+from tests.support.builders import kept, model, observed, passing_events, spec
+from worker.protocol import Failed, OverBudget, Phase, PhaseBegan
+from your_ai.planning.device import Device
+from your_ai.planning.plan import Trial
+from your_ai.runs.run import Run
+from your_ai.runs.trial_record import Ended, TrialRecord
+from your_ai.supervision.observation import Observation
+from your_ai.supervision.outcome import Outcome, OutcomeKind, classify
+from your_ai.system.machine import Machine
+from your_ai.terminal.benchmark import Console
+from your_ai.terminal.screen import PlainScreen, Screen
+from your_ai.units import GB
+
+PASSING = observed(*passing_events(needed=6 * GB, peak=int(12.4 * GB)))
+OVER = observed(OverBudget(1.0, Phase.TIGHT, 30 * GB, planned=False), returncode=1)
+
+WRITTEN = ["Results written to out.json"]
+
+GOLDEN = """\
+Note: something to know
+━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
+Hardware Benchmark
+━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
+System Memory: 36.00 GB (budget 28.8 GB, training on Apple M3 Pro (metal))
+Testing models from smallest to largest...
+
+[1/5] hermes-mistral-7b  (  7B) ... ✓ Pass (12.4 GB, needs 6.0 GB, 2,046 tokens/s)
+[2/5] dolphin-8b         (  8B) ... ✓ Pass (12.4 GB, needs 6.0 GB, 2,046 tokens/s)
+[3/5] llama-8b           (  8B) ... ✗ Error (Model type llama not supported.)
+        log: /runs/1/logs/3.log
+[4/5] r1-distill-14b     ( 14B) ... ✗ OOM (the GPU ran out of memory)
+[5/5] hermes-70b         ( 70B) ... – Skipped (larger than r1-distill-14b, which ran out of memory)
+
+━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
+Results
+━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
+Recommended: dolphin-8b (largest model that fits)
+Alternatives: hermes-mistral-7b (7B)
+━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
+Results written to out.json
+"""
+
+
+def ended(
+    index: int, name: str, params: str, outcome: Outcome | None = None, seen: Observation = PASSING
+) -> TrialRecord:
+    trial = Trial(index, model(name, params), spec(budget_bytes=int(28.8 * GB)))
+    log = f"/runs/1/logs/{index}.log"
+    if outcome is not None and outcome.kind is OutcomeKind.SKIPPED:
+        return kept(Ended(trial, outcome, "2026-01-02T03:04:05Z"))
+    return kept(Ended(trial, outcome or classify(seen, 5), "2026-01-02T03:04:05Z", seen, log))
+
+
+LADDER = [
+    ended(1, "hermes-mistral-7b", "7B"),
+    ended(2, "dolphin-8b", "8B"),
+    ended(3, "llama-8b", "8B", Outcome(OutcomeKind.ERROR, "Model type llama not supported.")),
+    ended(4, "r1-distill-14b", "14B", Outcome(OutcomeKind.OOM, "the GPU ran out of memory")),
+    ended(
+        5,
+        "hermes-70b",
+        "70B",
+        Outcome(OutcomeKind.SKIPPED, "larger than r1-distill-14b, which ran out of memory"),
+    ),
+]
+
+
+def run(machine_gb: int = 36, device: Device | None = None) -> Run:
+    changed: dict[str, Any] = {} if device is None else {"device": device}
+    machine = Machine("macOS", "26.1", "arm64", 12, machine_gb * GB, "3.11.7")
+    return builders.run(*(record.trial for record in LADDER), machine=machine, **changed)
+
+
+def print_all(console: Console, records: list[TrialRecord]) -> None:
+    console.note("something to know")
+    console.begin(run(), 0)
+    for record in records:
+        console.trial_began(record.trial, len(records))
+        console.trial_ended(record)
+    console.end(run(), records, WRITTEN)
+
+
+def test_a_whole_run(capsys: pytest.CaptureFixture[str]) -> None:
+    print_all(Console(PlainScreen()), LADDER)
+    assert capsys.readouterr() == (GOLDEN, "")
+
+
+def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    print_all(Console(Screen()), LADDER)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_trial_is_announced_before_it_has_ended(capsys: pytest.CaptureFixture[str]) -> None:
+    Console(PlainScreen()).trial_began(LADDER[0].trial, 5)
+    assert capsys.readouterr().out == "[1/5] hermes-mistral-7b  (  7B) ... "
+
+
+def test_a_gpus_own_memory_is_named_where_it_is_not_the_machines(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    device = Device("cuda", "NVIDIA H200", 150_754_820_096, None, None, {})
+    Console(PlainScreen()).begin(run(128, device), 0)
+    assert (
+        "System Memory: 128.00 GB (budget 28.8 GB, training on NVIDIA H200 (cuda), "
+        "140.40 GB of its own)\n"
+    ) in capsys.readouterr().out
+
+
+def test_nothing_passed(capsys: pytest.CaptureFixture[str]) -> None:
+    failed = LADDER[2:]
+    Console(PlainScreen()).end(builders.run(*(r.trial for r in failed)), failed, WRITTEN)
+    out = capsys.readouterr().out
+    assert "Recommended: none (no model passed)\n" in out
+    assert "Alternatives" not in out
+
+
+def test_alternatives_are_all_others_that_passed(capsys: pytest.CaptureFixture[str]) -> None:
+    records = [*LADDER[:2], ended(3, "llama-8b", "8B"), ended(4, "r1-distill-14b", "14B")]
+    Console(PlainScreen()).end(builders.run(*(r.trial for r in records)), records, WRITTEN)
+    assert (
+        "Recommended: r1-distill-14b (largest model that fits)\n"
+        "Alternatives: hermes-mistral-7b (7B), dolphin-8b (8B), llama-8b (8B)\n"
+    ) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", sorted(set(OutcomeKind) - {OutcomeKind.PASS}))
+def test_every_other_outcome_has_its_line(
+    kind: OutcomeKind, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Console(PlainScreen()).trial_ended(ended(1, "a", "7B", Outcome(kind, "why")))
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first[0] in "✗–"
+    assert first == "– Interrupted" if kind is OutcomeKind.INTERRUPTED else first.endswith(" (why)")
+
+
+def test_over_budget_says_what_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    Console(PlainScreen()).trial_ended(ended(1, "a", "7B", seen=OVER))
+    assert capsys.readouterr().out == (
+        "✗ Over budget (needs at least 30.0 GB)\n        try: --batch-size 1 should fit\n"
+    )
+
+
+@pytest.mark.parametrize(("done", "words"), [(1, "1 trial of it is"), (3, "3 trials of it are")])
+def test_a_resumed_run_says_what_is_done(
+    done: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Console(PlainScreen()).begin(run(), done)
+    assert f"\nResuming the run of 2026-01-02T03:04:00Z: {words} done.\n" in capsys.readouterr().out
+
+
+def test_the_lines_of_the_log_that_say_more_than_the_reason_are_shown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    seen = observed(
+        PhaseBegan(0.1, Phase.IMPORT), returncode=-6, log_tail="[metal] bad kernel\nAborted\n"
+    )
+    Console(PlainScreen()).trial_ended(ended(1, "a", "7B", seen=seen))
+    assert capsys.readouterr().out == (
+        "✗ Crash (the worker was killed by SIGABRT, cause unknown)\n"
+        "        | [metal] bad kernel\n"
+        "        | Aborted\n"
+        "        log: /runs/1/logs/1.log\n"
+    )
+
+
+def test_what_the_reason_says_already_is_not_said_again(capsys: pytest.CaptureFixture[str]) -> None:
+    seen = observed(
+        Failed(1.0, Phase.LOAD, "ValueError", "no such type"), log_tail="ValueError: no such type\n"
+    )
+    Console(PlainScreen()).trial_ended(ended(1, "a", "7B", seen=seen))
+    assert capsys.readouterr().out == ("✗ Error (no such type)\n        log: /runs/1/logs/1.log\n")
+
+
+def test_models_that_were_not_reached_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    Console(PlainScreen()).end(run(), LADDER[:3], WRITTEN)
+    out = capsys.readouterr().out
+    assert "Not tried: r1-distill-14b (14B), hermes-70b (70B)\n" in out
+    assert "Recommended: dolphin-8b (largest yet that fits)\n" in out
+
+
+def test_a_run_stopped_in_its_first_trial_knows_nothing_yet(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stopped = ended(1, "hermes-mistral-7b", "7B", Outcome(OutcomeKind.INTERRUPTED, "interrupted"))
+    Console(PlainScreen()).end(run(), [stopped], WRITTEN)
+    assert "Recommended: none (not known yet)\n" in capsys.readouterr().out

@@ -1,0 +1,181 @@
+"""What a terminal shows of a trial under way, and the lines that it settles into."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console as RichConsole
+
+from tests.support.builders import passing_events, trial
+from tests.unit.terminal.test_benchmark import GOLDEN, LADDER, print_all
+from worker.protocol import Memory, Phase, PhaseBegan, Step, Validated
+from your_ai.terminal.benchmark import Console
+from your_ai.terminal.live import LiveScreen
+from your_ai.terminal.status import Glimpse, TrainingView, TrialView, curve, flow
+from your_ai.units import GB
+
+
+def seen_after(count: int) -> Glimpse:
+    seen = Glimpse()
+    for event in passing_events()[:count]:
+        seen = seen.heard(event)
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [
+        (0, ["starting"]),
+        (2, ["starting MLX"]),
+        (4, ["making the model"]),
+        (7, ["finding the needed memory", "step 1"]),
+        (9, ["finding the needed memory", "step 3"]),
+        (11, ["training under the budget", "step 1 of 5"]),
+        (13, ["training under the budget", "step 3 of 5"]),
+        (16, ["training under the budget", "step 5 of 5"]),
+    ],
+)
+def test_the_phase_and_step(count: int, told: list[str]) -> None:
+    assert TrialView(trial()).doing(seen_after(count)) == told
+
+
+def test_the_figures() -> None:
+    seen = Glimpse(Phase.TIGHT, 2, 2, 5.0, 1234.5, (5.0,), None, 3 * GB)
+    assert TrialView(trial(), "", 127.4).figures(seen, 7.4) == [
+        "memory 3.0 GB of 8.0 GB",
+        "1,234 tokens/s",
+        "7 s",
+        "about 2 min left",
+    ]
+    assert TrialView(trial(), "", 7.0).figures(Glimpse(), 7.4) == ["memory 0.0 MB of 8.0 GB", "7 s"]
+
+
+def test_a_training_under_way() -> None:
+    view = TrainingView("Training m", 100, 20, 8 * GB, 5.0)
+    begun = Glimpse(Phase.TRAIN, active_bytes=3 * GB)
+    assert view.doing(begun) == ["training", "iteration 21 of 100"]
+    assert view.figures(begun, 2.0) == ["memory 3.0 GB of 8.0 GB", "2 s", "about 7 min left"]
+    later = Glimpse(Phase.TRAIN, 60, 40, 76.0, 900.0, (5.0, 3.0, 2.3456), 2.5, 4 * GB)
+    assert view.doing(later) == ["training", "iteration 61 of 100"]
+    assert view.figures(later, 80.0) == [
+        "loss 2.346 █▃▁",
+        "validation 2.500",
+        "memory 4.0 GB of 8.0 GB",
+        "900 tokens/s",
+        "80 s",
+        "about 1 min left",
+    ]
+
+
+def test_what_a_training_reports_is_kept() -> None:
+    seen = Glimpse()
+    for index in range(1, 40):
+        seen = seen.heard(Step(1.0, Phase.TRAIN, index, 0.5, 100, 40.0 - index, GB))
+    seen = seen.heard(Validated(1.0, 40, 2.5, 1.0))
+    assert (seen.step, seen.validation) == (39, 2.5)
+    assert seen.losses == tuple(40.0 - index for index in range(16, 40))
+    assert (curve(seen.losses)[0], curve(seen.losses)[-1]) == ("█", "▁")
+    assert curve([1.0, 1.0]) == "▁▁"
+
+
+@pytest.mark.parametrize(
+    ("columns", "lines"),
+    [(80, ["one, two, three"]), (9, ["one, two", "three"]), (3, ["one", "two", "three"])],
+)
+def test_parts_flow_into_lines(columns: int, lines: list[str]) -> None:
+    assert flow(["one", "two", "three"], columns) == lines
+
+
+class Terminal:
+    """A screen whose terminal is a buffer of so many columns."""
+
+    def __init__(self, columns: int) -> None:
+        self.file = io.StringIO()
+        self.screen = LiveScreen()
+        self.screen._console = RichConsole(
+            file=self.file, width=columns, force_terminal=True, color_system=None, highlight=False
+        )
+        self.screen.width = columns
+
+    @property
+    def text(self) -> str:
+        return self.file.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def _a_capable_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_no_line_is_longer_than_the_terminal_is_wide(columns: int) -> None:
+    terminal = Terminal(columns)
+    print_all(Console(terminal.screen), LADDER)
+    assert max(map(len, terminal.text.splitlines())) <= columns
+
+
+def test_a_wide_terminal_shows_what_a_file_would() -> None:
+    terminal = Terminal(200)
+    print_all(Console(terminal.screen), LADDER)
+    assert terminal.text == GOLDEN
+
+
+def test_a_narrow_one_says_the_same_words() -> None:
+    terminal = Terminal(40)
+    print_all(Console(terminal.screen), LADDER)
+
+    def words(text: str) -> list[str]:
+        return text.replace("(  ", "(").replace("( ", "(").replace("━", "").split()
+
+    assert words(terminal.text) == words(GOLDEN)
+    assert (
+        "[1/5] hermes-mistral-7b (7B) ... ✓ Pass\n        (12.4 GB, needs 6.0 GB," in terminal.text
+    )
+
+
+def test_a_path_is_never_broken() -> None:
+    terminal = Terminal(40)
+    path = f"/a/{'long/' * 20}results.json"
+    terminal.screen.print(f"Results written to {path}")
+    assert path in terminal.text
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_the_running_trial(columns: int) -> None:
+    terminal = Terminal(columns)
+    console = Console(terminal.screen)
+    console.trial_began(LADDER[0].trial, 5)
+    for event in (
+        PhaseBegan(1.0, Phase.TIGHT),
+        Step(2.0, Phase.TIGHT, 1, 0.5, 1000, 9.0, GB),
+        Memory(2.5, 2 * GB, 0),
+    ):
+        console.hear(event)
+    assert terminal.screen._live is not None
+    terminal.screen._live.refresh()
+    console.trial_ended(LADDER[0])
+    for shown in ("hermes-mistral-7b", "finding the needed memory", "step 2", "2,000 tokens/s"):
+        assert shown in terminal.text
+    assert "memory 2.0 GB of 28.8 GB" in terminal.text
+    # What was drawn is taken back: line by line up, each erased, the cursor shown again.
+    *_, settled = terminal.text.split("\x1b[?25h")
+    assert "✓ Pass" in settled
+    assert "finding" not in settled
+
+
+def test_what_is_under_way_is_cleared_however_the_run_stops() -> None:
+    terminal = Terminal(80)
+    console = Console(terminal.screen)
+    console.trial_began(LADDER[0].trial, 5)
+    console.hear(Memory(2.5, 2 * GB, 0))
+    console.close()
+    console.close()
+    assert terminal.text.count("\x1b[?25h") == 1
+
+
+def test_a_models_name_cannot_command_the_terminal() -> None:
+    terminal = Terminal(80)
+    terminal.screen.print("[bold]\x1b[2Jname[/bold]")
+    assert terminal.text == "[bold]\\x1b[2Jname[/bold]\n"

@@ -1,0 +1,48 @@
+"""Nothing that commands a terminal reaches it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from your_ai.terminal.output import IN_ASCII, folded, printable
+
+
+@pytest.mark.parametrize(
+    ("raw", "shown"),
+    [
+        ("\x1b[2J\x1b]0;title\x07", r"\x1b[2J\x1b]0;title\x07"),
+        ("\x9b31m", r"\x9b31m"),
+        ("a\rb\x08", r"a\rb\x08"),
+        ("gpj\u202e.exe", r"gpj\u202e.exe"),
+        ("✓ Pass – café 模型\n\tnext", "✓ Pass – café 模型\n\tnext"),
+    ],
+)
+def test_escapes_are_shown_and_not_obeyed(raw: str, shown: str) -> None:
+    assert printable(raw) == shown
+
+
+@given(st.text())
+def test_whatever_comes_no_control_is_left(text: str) -> None:
+    left = {c for c in printable(text) if ord(c) < 32 or 127 <= ord(c) < 160}
+    assert left <= {"\n", "\t"}
+
+
+def test_where_the_locale_lacks_a_sign_another_stands_for_it() -> None:
+    text = "━━ ✓ Pass – 2 × 3 → 6 … café"
+    assert text.encode("ascii", IN_ASCII) == b"== + Pass - 2 x 3 -> 6 ... caf?"
+    assert text.encode("latin-1", IN_ASCII).decode("latin-1") == "== + Pass - 2 × 3 -> 6 ... café"
+
+
+@pytest.mark.parametrize(
+    ("line", "lines"),
+    [
+        ("short", ["short"]),
+        ("one two three four", ["one two", "    three", "    four"]),
+        ("        deep one two", ["        deep one", "        two"]),
+        ("/a/path/that/is/longer/than/the/terminal", ["/a/path/that/is/longer/than/the/terminal"]),
+    ],
+)
+def test_lines_are_folded_between_words(line: str, lines: list[str]) -> None:
+    assert folded(line, 10 if "deep" not in line else 16).split("\n") == lines

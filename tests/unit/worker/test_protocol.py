@@ -1,0 +1,320 @@
+"""The protocol: every message comes back as it was sent, and nothing else is taken for one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from enum import StrEnum
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.builders import spec
+from worker import protocol
+from worker.protocol import (
+    Device,
+    Event,
+    Failed,
+    Loaded,
+    Memory,
+    ModelFacts,
+    OverBudget,
+    Passed,
+    Phase,
+    PhaseBegan,
+    ProbeAnswer,
+    ProbeRequest,
+    ProtocolError,
+    Resumed,
+    Saved,
+    Started,
+    Step,
+    Trained,
+    TrialSpec,
+    Truncated,
+    Validated,
+    Weights,
+    decode_event,
+    decode_probe_request,
+    decode_spec,
+    encode_event,
+    encode_request,
+)
+
+EVENTS: tuple[Event, ...] = (
+    Started(0.0, 4711),
+    PhaseBegan(0.1, Phase.TIGHT, 2**40),
+    PhaseBegan(0.1, Phase.IMPORT),
+    Device(0.2, "cuda", {"device_name": "H200", "total_memory": 150754820096}, {"mlx": "0.32.4"}),
+    Loaded(0.3, 2.5, 4 * 2**30, 5 * 2**30, 7_248_023_552, 54_525_952),
+    Step(0.4, Phase.RELAXED, 5, 1.25, 2046, 6.5, 6 * 2**30),
+    Memory(0.5, 123, 456),
+    Passed(0.6, 1, 2, 3, 4),
+    OverBudget(0.7, Phase.LOAD, 99, planned=True),
+    Resumed(0.8, 100),
+    Truncated(0.8, 1500),
+    Validated(0.8, 200, 2.5, 1.5),
+    Saved(0.8, 200),
+    Trained(0.8, 1000, 2000, 512),
+    Failed(0.8, Phase.LOAD, "RuntimeError", "bad\nmultiline \u2713 text"),
+    ProbeAnswer(
+        Device(0.9, "cpu", {"device_name": "AMD EPYC"}, {"python": "3.11.7"}),
+        {"a": ModelFacts(1000, 2, ("self_attn.q_proj",))},
+        {"b": "Model type nonesuch not supported."},
+    ),
+)
+SAMPLES = [pytest.param(event, id=type(event).__name__) for event in EVENTS]
+
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats()  # NaN and infinity among them
+    | st.text()
+)
+JSON: st.SearchStrategy[Any] = st.recursive(
+    SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8
+)
+
+
+def values(hint: Any) -> st.SearchStrategy[Any]:
+    """Whatever a field of this type may hold."""
+    if isinstance(hint, UnionType):
+        return st.one_of([values(arm) for arm in get_args(hint)])
+    if get_origin(hint) is tuple:
+        return st.lists(values(get_args(hint)[0]), max_size=3).map(tuple)
+    if get_origin(hint) is dict:
+        return st.dictionaries(st.text(), values(get_args(hint)[1]), max_size=3)
+    if hint is Any:
+        return JSON
+    if dataclasses.is_dataclass(hint):
+        return messages(hint)
+    simple: dict[Any, st.SearchStrategy[Any]] = {
+        type(None): st.none(),
+        bool: st.booleans(),
+        int: st.integers(),
+        float: st.floats(),
+        str: st.text(),
+        Phase: st.sampled_from(Phase),
+        Weights: st.sampled_from(Weights),
+    }
+    return simple[hint]
+
+
+def messages(cls: Any) -> st.SearchStrategy[Any]:
+    hints = get_type_hints(cls)
+    return st.builds(cls, **{f.name: values(hints[f.name]) for f in dataclasses.fields(cls)})
+
+
+def decoded_or_refused(decode: Any, line: bytes) -> None:
+    """Any exception but ProtocolError gets through, and fails the test."""
+    try:
+        decode(line)
+    except ProtocolError:
+        return
+
+
+def fields_of(event: Event) -> dict[str, Any]:
+    fields: dict[str, Any] = json.loads(encode_event(event))
+    return fields
+
+
+def line_of(fields: Any) -> bytes:
+    return json.dumps(fields).encode()
+
+
+def test_the_samples_are_all_the_events_that_there_are() -> None:
+    assert {type(event) for event in EVENTS} == set(get_args(protocol.Event))
+
+
+@given(st.one_of([messages(cls) for cls in get_args(protocol.Event)]))
+def test_an_event_comes_back_as_it_was_sent(event: Event) -> None:
+    line = encode_event(event)
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    # By repr, because NaN is unequal to itself.
+    assert repr(decode_event(line)) == repr(event)
+
+
+@given(messages(TrialSpec))
+def test_a_spec_comes_back_as_it_was_sent(sent: TrialSpec) -> None:
+    assert repr(decode_spec(encode_request(sent))) == repr(sent)
+
+
+@given(messages(ProbeRequest))
+def test_a_probe_request_comes_back_as_it_was_sent(sent: ProbeRequest) -> None:
+    assert repr(decode_probe_request(encode_request(sent))) == repr(sent)
+
+
+@pytest.mark.parametrize("loss", [float("nan"), float("inf"), float("-inf")])
+def test_a_diverged_loss_is_reported_not_refused(loss: float) -> None:
+    step = Step(1.0, Phase.TIGHT, 1, 1.0, 126, loss, 1)
+    received = decode_event(encode_event(step))
+    assert isinstance(received, Step)
+    assert str(received.loss) == str(loss)
+
+
+def test_a_path_that_is_not_utf8_comes_back_as_it_was_sent() -> None:
+    sent = spec(model=protocol.ModelSource({}, b"/models/\xff".decode(errors="surrogateescape")))
+    assert decode_spec(encode_request(sent)) == sent
+
+
+@pytest.mark.parametrize("event", SAMPLES)
+def test_a_torn_line_is_refused(event: Event) -> None:
+    line = encode_event(event)
+    for length in range(len(line) - 1):
+        with pytest.raises(ProtocolError):
+            decode_event(line[:length])
+
+
+@pytest.mark.parametrize("event", SAMPLES)
+def test_two_events_on_one_line_are_refused(event: Event) -> None:
+    with pytest.raises(ProtocolError):
+        decode_event(encode_event(event).strip() + encode_event(event))
+
+
+@pytest.mark.parametrize("event", SAMPLES)
+def test_an_extra_key_is_refused(event: Event) -> None:
+    with pytest.raises(ProtocolError):
+        decode_event(line_of({**fields_of(event), "extra": 1}))
+
+
+@pytest.mark.parametrize("event", SAMPLES)
+def test_a_missing_key_is_refused(event: Event) -> None:
+    required = {f.name for f in dataclasses.fields(event) if f.default is dataclasses.MISSING}
+    for key in {*required, "v", "event"}:
+        fields = fields_of(event)
+        del fields[key]
+        with pytest.raises(ProtocolError):
+            decode_event(line_of(fields))
+
+
+@pytest.mark.parametrize("version", [0, 2, -1, "1", None, 1.5, [1]])
+@pytest.mark.parametrize("event", SAMPLES)
+def test_another_version_is_refused(event: Event, version: object) -> None:
+    with pytest.raises(ProtocolError, match="version"):
+        decode_event(line_of({**fields_of(event), "v": version}))
+
+
+@pytest.mark.parametrize("kind", ["", "nonesuch", "Started", None, 1, [], {}, ["started"]])
+def test_an_unknown_event_is_refused(kind: object) -> None:
+    with pytest.raises(ProtocolError, match="not a known event"):
+        decode_event(line_of({**fields_of(EVENTS[0]), "event": kind}))
+
+
+WRONG: dict[Any, list[Any]] = {
+    int: ["1", 1.5, 1.0, True, None, [], {}],
+    float: ["1", True, None, [], {}],
+    str: [1, 1.5, True, None, [], {}],
+    bool: [0, 1, "true", None, [], {}],
+    Phase: ["nonesuch", "", 1, True, None, [], {}],
+    int | None: ["1", 1.5, True, [], {}],
+}
+
+
+def wrong_values(hint: Any) -> list[Any]:
+    if get_origin(hint) is tuple:
+        return [None, 1, "x", [1]]
+    if get_origin(hint) is dict:
+        inner = get_args(hint)[1]
+        inside = [] if inner is Any else [{"key": value} for value in wrong_values(inner)]
+        return [1, "x", None, [], *inside]
+    if dataclasses.is_dataclass(hint):
+        return [1, "x", None, [], {}, {"at": 0.0}]
+    return WRONG[hint]
+
+
+@pytest.mark.parametrize("event", SAMPLES)
+def test_a_wrong_type_is_refused_in_every_field(event: Event) -> None:
+    hints = get_type_hints(type(event))
+    for field in dataclasses.fields(event):
+        for value in wrong_values(hints[field.name]):
+            with pytest.raises(ProtocolError):
+                decode_event(line_of({**fields_of(event), field.name: value}))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model", None),
+        ("model", {"config": []}),
+        ("model", {"config": {}, "path": 1}),
+        ("model", {"config": {}, "extra": 1}),
+        ("weights", 1),
+        ("quantization", {"bits": "4"}),
+        ("quantization", {"bits": 4, "group_size": None}),
+        ("quantization", 4),
+        ("batch_size", 2.0),
+        ("grad_checkpoint", 1),
+        ("budget_bytes", "8"),
+        ("extra", 1),
+        ("v", 2),
+    ],
+)
+def test_a_malformed_spec_is_refused(key: str, value: object) -> None:
+    fields = json.loads(encode_request(spec()))
+    with pytest.raises(ProtocolError):
+        decode_spec(line_of({**fields, key: value}))
+
+
+def test_a_time_may_be_a_whole_number() -> None:
+    assert decode_event(line_of({"v": 1, "event": "started", "at": 3, "pid": 1})) == Started(3.0, 1)
+
+
+DECODERS = pytest.mark.parametrize("decode", [decode_event, decode_spec, decode_probe_request])
+
+
+@DECODERS
+@given(st.binary())
+def test_arbitrary_bytes_are_refused(decode: Any, line: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        decode(line)
+
+
+@DECODERS
+@given(JSON)
+def test_arbitrary_json_never_raises_anything_else(decode: Any, value: Any) -> None:
+    decoded_or_refused(decode, line_of(value))
+
+
+@given(st.sampled_from(EVENTS), st.data())
+def test_a_damaged_event_never_raises_anything_else(event: Event, data: st.DataObject) -> None:
+    fields = fields_of(event)
+    key = data.draw(st.sampled_from(sorted(fields)))
+    decoded_or_refused(decode_event, line_of({**fields, key: data.draw(JSON)}))
+
+
+@given(st.sampled_from(EVENTS), st.data())
+def test_flipped_bytes_never_raise_anything_else(event: Event, data: st.DataObject) -> None:
+    line = bytearray(encode_event(event))
+    for _ in range(data.draw(st.integers(1, 3))):
+        line[data.draw(st.integers(0, len(line) - 1))] = data.draw(st.integers(0, 255))
+    decoded_or_refused(decode_event, bytes(line))
+
+
+def test_json_nested_too_deeply_is_refused() -> None:
+    with pytest.raises(ProtocolError):
+        decode_event(b"[" * 100_000)
+
+
+def test_a_time_too_large_for_a_float_is_refused() -> None:
+    with pytest.raises(ProtocolError):
+        decode_event(line_of({"v": 1, "event": "started", "at": 10**400, "pid": 1}))
+
+
+def test_a_number_too_long_to_parse_is_refused() -> None:
+    with pytest.raises(ProtocolError):
+        decode_event(b'{"v":1,"event":"started","at":0.0,"pid":' + b"9" * 5000 + b"}")
+
+
+def test_a_version_of_true_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="version"):
+        decode_event(line_of({**fields_of(EVENTS[0]), "v": True}))
+
+
+def test_phases_are_text_in_json() -> None:
+    assert issubclass(Phase, StrEnum)
+    assert fields_of(PhaseBegan(0.1, Phase.TIGHT))["phase"] == "tight"

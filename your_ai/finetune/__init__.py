@@ -1,1 +1,0 @@
-"""From the results to a real training, and through its failures."""

@@ -1,1 +1,0 @@
-"""What the operating system knows of a process and its memory, read without starting anything."""

@@ -1,0 +1,1 @@
+"""Models: presets, folders, the Hugging Face Hub, and their weight files."""

@@ -1,0 +1,203 @@
+"""From what the user names - a preset, a hub id, a folder - to a model that can be planned."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from worker.protocol import ModelFacts
+from your_ai.errors import UsageError, YourAIError
+from your_ai.models import hub, presets
+from your_ai.planning import memory_estimate
+from your_ai.units import parameter_label
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model as the plan needs it.
+
+    ``name`` is what the user called it and ``model_name`` its id or path; ``params`` its size
+    label, empty until a probe has counted it; ``path`` the local folder with its files, if any;
+    ``revision`` the hub's commit that it is of, and ``note`` what the user should know of that.
+    """
+
+    name: str
+    model_name: str
+    params: str
+    config: dict[str, Any]
+    layers: int = 0
+    path: str | None = None
+    is_preset: bool = False
+    revision: str | None = None
+    note: str | None = None
+
+    @property
+    def max_seq_length(self) -> int | None:
+        """The longest sequence, in tokens, that the config declares."""
+        return _declared(self.config, "max_position_embeddings")
+
+    @property
+    def stored_bits(self) -> int | None:
+        """The bits that the model's own files are quantized to, ``None`` when they are not."""
+        stored = self.config.get("quantization")
+        return None if stored is None else int(stored["bits"])
+
+
+def from_preset(preset: presets.Preset) -> Model:
+    """A preset's model: its facts are known, so no probe needs to build it."""
+    return Model(
+        name=preset.name,
+        model_name=preset.model_name,
+        params=preset.params,
+        config=preset.config,
+        layers=preset.config["num_hidden_layers"],
+        is_preset=True,
+    )
+
+
+def find(name: str) -> Model:
+    """The model that ``name`` means: a preset first, then a folder, then an id on the hub.
+
+    Raises:
+        UsageError: when it is none of them, or its config cannot be had or read.
+    """
+    known = presets.all_presets()
+    if name in known:
+        return from_preset(known[name])
+    # os.path, because Path raises where a name is too long, or its user is unknown.
+    path = os.path.expanduser(name)  # noqa: PTH111
+    if os.path.isdir(path):  # noqa: PTH112
+        return _from_folder(name, Path(path))
+    if os.path.exists(path):  # noqa: PTH110
+        raise UsageError(f"{name} is a file; name the folder that holds the model's config.json.")
+    if _HUB_ID.fullmatch(name):
+        found = hub.revision(name)
+        config = _read_config(hub.config_file(name, found.sha), name)
+        _refuse_own_code(config, name)
+        return Model(name, name, "", config, revision=found.sha, note=found.note)
+    raise UsageError(_unknown(name, list(known)))
+
+
+def pinned(model: Model) -> Model:
+    """The model at the hub's commit of now, where its files are to come from there.
+
+    A preset names none, so that it needs no network. One that cannot be had stays as it is: whether
+    that matters is seen when its weights are wanted.
+    """
+    if model.path is not None or model.revision is not None:
+        return model
+    try:
+        found = hub.revision(model.model_name)
+    except YourAIError:
+        return model
+    return replace(model, revision=found.sha, note=found.note)
+
+
+def with_facts(model: Model, facts: Mapping[str, ModelFacts | str]) -> Model:
+    """The model with its size and layers as a probe counted them, by ``model_name``.
+
+    A preset needs no facts; a text in place of them says why the model cannot be built.
+
+    Raises:
+        UsageError: when mlx-lm cannot build it, or LoRA finds nothing to train in it.
+    """
+    known = facts.get(model.model_name)
+    if known is None:
+        return model
+    if isinstance(known, str):
+        problem = known.partition("\n")[0]
+        code = " Code of its own (auto_map) is never run." if "auto_map" in model.config else ""
+        raise UsageError(f"mlx-lm cannot train {model.name}: {problem}{code}")
+    if not known.lora_keys:
+        raise UsageError(f"{model.name} has no attention projections that LoRA could train.")
+    params = model.params or parameter_label(known.parameters)
+    return replace(model, params=params, layers=known.layers)
+
+
+def with_declared_facts(model: Model) -> Model:
+    """The model with its size and layers as its config declares them, without a probe.
+
+    Raises:
+        UsageError: when the config does not.
+    """
+    if model.params and model.layers:
+        return model
+    try:
+        count = memory_estimate.parameters(model.config)
+    except UsageError as error:
+        raise UsageError(f"{model.name}: {error}") from error
+    layers = _declared(model.config, "num_hidden_layers")
+    if layers is None:
+        raise UsageError(f"{model.name}: its config.json gives no usable num_hidden_layers.")
+    return replace(model, params=model.params or parameter_label(count), layers=layers)
+
+
+def _from_folder(name: str, folder: Path) -> Model:
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        raise UsageError(f"{name} has no config.json; name a folder that holds a model.")
+    path = folder.resolve()
+    config = _read_config(config_file, name)
+    _refuse_own_code(config, path.name)
+    return Model(path.name, str(path), "", config, path=str(path))
+
+
+def _read_config(path: Path, name: str) -> dict[str, Any]:
+    try:
+        # Not orjson: configs in the wild hold Infinity, which is Python's own extension.
+        config = json.loads(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"Cannot read the config.json of {name}: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"The config.json of {name} is not valid JSON: {error}.") from error
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise UsageError(f"The config.json of {name} names no model_type; it is not a model's.")
+    if (_declared(config, "vocab_size") or 0) < 1:
+        raise UsageError(
+            f"The config.json of {name} gives no usable vocab_size; it cannot be trained."
+        )
+    stored = config.get("quantization")
+    if stored is not None and not (
+        isinstance(stored, dict)
+        and all(type(stored.get(key)) is int and stored[key] > 0 for key in ("bits", "group_size"))
+    ):
+        raise UsageError(
+            f"The config.json of {name} has a quantization without usable bits and group_size."
+        )
+    return config
+
+
+def _refuse_own_code(config: Mapping[str, Any], name: str) -> None:
+    """Refuse a model that is built by a file of its own, as mlx-lm would with ``model_file``.
+
+    Transformers' ``auto_map`` is none: mlx-lm reads over it, and many that it has classes for have
+    it. Where it has none, the probe says so.
+    """
+    if config.get("model_file") is not None:
+        raise UsageError(
+            f"mlx-lm cannot train {name}: its config asks to run code of its own (model_file), "
+            "which is never run; name another model."
+        )
+
+
+def _declared(config: Mapping[str, Any], key: str) -> int | None:
+    """An integer of the config, or of its text part where the model is multimodal."""
+    text = config.get("text_config")
+    value = config.get(key) or (text.get(key) if isinstance(text, dict) else None)
+    return value if type(value) is int else None
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known
+    return (
+        f"No preset, folder or hub model is called {name!r}. "
+        f"Near it: {', '.join(near)}; or give a folder, or ORG/NAME of the hub."
+    )

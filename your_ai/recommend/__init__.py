@@ -1,0 +1,1 @@
+"""Which models should fit, from estimates and earlier measurements."""

@@ -1,0 +1,1 @@
+"""One worker process: started, watched, ended, and what its death proves."""

@@ -1,0 +1,119 @@
+"""What the supervisor saw of one worker, from spawn to reaped: facts, without judgement."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+from worker.protocol import Device, Event, FinalEvent, Loaded, Memory, Phase, PhaseBegan, Step
+
+T = TypeVar("T", bound=Event)
+
+
+class Kill(StrEnum):
+    """Why the supervisor ended a worker."""
+
+    DEADLINE = "deadline"
+    SILENCE = "silence"
+    INTERRUPT = "interrupt"
+    CORRUPT = "corrupt"
+    MEMORY = "memory"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class FootprintSample:
+    """What the operating system charged the worker, ``at`` seconds after the spawn."""
+
+    at: float
+    footprint_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """The evidence of one trial.
+
+    ``returncode`` is as `subprocess` has it: negative for a signal. ``oom_kills`` is by how much
+    the kernel's count of OOM kills in the worker's own cgroup rose, ``machine_oom_kills`` by how
+    much the whole machine's did; ``None`` where there is no such count. ``memory_limited`` says
+    that the worker's address space was limited (RLIMIT_AS). ``alarm`` is why the supervisor feared
+    for the machine, ``machine_lost_bytes`` by how much less memory that then had than at the
+    worker's start. ``corrupt`` is the first line on the event pipe that was no event.
+    ``wall_seconds`` runs from the spawn until the worker was reaped, ``start_seconds`` until its
+    first event: by so much its clock is behind the parent's.
+    """
+
+    events: tuple[Event, ...]
+    returncode: int
+    wall_seconds: float
+    start_seconds: float = 0.0
+    killed: Kill | None = None
+    corrupt: str | None = None
+    log_tail: str = ""
+    log_discarded_bytes: int = 0
+    oom_kills: int | None = None
+    machine_oom_kills: int | None = None
+    memory_limited: bool = False
+    pressure: str | None = None
+    alarm: str | None = None
+    machine_lost_bytes: int = 0
+    footprint_peak_bytes: int | None = None
+    footprints: tuple[FootprintSample, ...] = ()
+
+    @property
+    def final(self) -> FinalEvent | None:
+        """The worker's last word, if it had one."""
+        last = self.events[-1] if self.events else None
+        return last if isinstance(last, FinalEvent) else None
+
+    @property
+    def device(self) -> Device | None:
+        """The device that the worker trained on."""
+        return self._first(Device)
+
+    @property
+    def loaded(self) -> Loaded | None:
+        """Set once the weights were resident."""
+        return self._first(Loaded)
+
+    @property
+    def steps(self) -> list[Step]:
+        """Every finished step, in order, of both phases and all attempts."""
+        return self._all(Step)
+
+    @property
+    def counted_steps(self) -> list[Step]:
+        """The steps of the last relaxed attempt: the trial's peak memory and speed are theirs."""
+        began = max((p.at for p in self.phases if p.phase is Phase.RELAXED), default=math.inf)
+        return [step for step in self.steps if step.at >= began]
+
+    @property
+    def needed_bytes(self) -> int | None:
+        """The tight phase's peak, once that phase was done: known however the trial ended then."""
+        if not any(phase.phase is Phase.RELAXED for phase in self.phases):
+            return None
+        peaks = (step.peak_bytes for step in self.steps if step.phase is Phase.TIGHT)
+        return max(peaks, default=None)
+
+    @property
+    def tight_steps(self) -> list[Step]:
+        """The steps at needed memory, less the first, which also compiles."""
+        return [step for step in self.steps if step.phase is Phase.TIGHT and step.index > 1]
+
+    @property
+    def phases(self) -> list[PhaseBegan]:
+        """The phases that began, in order."""
+        return self._all(PhaseBegan)
+
+    @property
+    def memory(self) -> list[Memory]:
+        """The samples of MLX's memory."""
+        return self._all(Memory)
+
+    def _first(self, kind: type[T]) -> T | None:
+        return next((event for event in self.events if isinstance(event, kind)), None)
+
+    def _all(self, kind: type[T]) -> list[T]:
+        return [event for event in self.events if isinstance(event, kind)]

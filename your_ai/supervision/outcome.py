@@ -1,0 +1,293 @@
+"""How a trial ended, and what proves it: a pure function of what was observed.
+
+The rules are ordered by strength of evidence: the worker's own last word, what the supervisor did,
+what the kernel counted, what MLX wrote. An unproven cause is never asserted.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from worker.protocol import Failed, OverBudget, Passed, Phase, Trained
+from your_ai.supervision.observation import Kill, Observation
+from your_ai.units import show_size
+
+
+class OutcomeKind(StrEnum):
+    """The ways in which a trial can end."""
+
+    PASS = "pass"
+    OOM = "oom"
+    OVER_BUDGET = "over-budget"
+    TIMEOUT = "timeout"
+    CRASH = "crash"
+    ERROR = "error"
+    SKIPPED = "skipped"
+    INTERRUPTED = "interrupted"
+
+
+class Certainty(StrEnum):
+    """How sure the named cause is."""
+
+    CERTAIN = "certain"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a trial ended: one line of ``reason`` for people, and the ``evidence`` it rests on."""
+
+    kind: OutcomeKind
+    reason: str
+    certainty: Certainty = Certainty.CERTAIN
+    evidence: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """A text that MLX or a driver writes, and what it means when it ends a worker."""
+
+    pattern: re.Pattern[str]
+    kind: OutcomeKind
+    reason: str
+    certainty: Certainty
+
+
+def _text(pattern: str, kind: OutcomeKind, reason: str, certainty: Certainty) -> _Text:
+    return _Text(re.compile(pattern), kind, reason, certainty)
+
+
+_TEXTS = (
+    _text(
+        r"cudaMalloc\w*\(.*\) failed: out of memory",
+        OutcomeKind.OOM,
+        "the GPU ran out of memory",
+        Certainty.CERTAIN,
+    ),
+    _text(
+        r"\[malloc\] Unable to allocate \d+ bytes",
+        OutcomeKind.OOM,
+        "the device ran out of memory",
+        Certainty.HIGH,
+    ),
+    # Up to MLX 0.31 an abort with this text, from 0.32 an exception (mlx #3390, #3523, #3742).
+    _text(
+        r"kIOGPUCommandBufferCallbackErrorOutOfMemory",
+        OutcomeKind.OOM,
+        "the GPU ran out of memory",
+        Certainty.HIGH,
+    ),
+    _text(
+        r"\[metal::malloc\] Attempting to allocate .* maximum allowed buffer size",
+        OutcomeKind.ERROR,
+        "one tensor is larger than Metal takes; try a smaller batch or a shorter sequence",
+        Certainty.CERTAIN,
+    ),
+    _text(
+        r"\[metal::malloc\] Resource limit \(\d+\) exceeded",
+        OutcomeKind.ERROR,
+        "MLX used more buffers than Metal allows; this is not about memory (mlx-lm #1185)",
+        Certainty.CERTAIN,
+    ),
+    # Often on a machine that swaps (mlx #3267, #3896).
+    _text(
+        r"ImpactingInteractivity|Impacting Interactivity|GPU Timeout|CallbackErrorTimeout",
+        OutcomeKind.CRASH,
+        "macOS stopped the GPU work for taking too long; close other programs and try again",
+        Certainty.HIGH,
+    ),
+    _text(
+        r"kIOGPUCommandBufferCallbackError(Hang|PageFault|InnocentVictim|SubmissionsIgnored)",
+        OutcomeKind.CRASH,
+        "the GPU driver failed, or failed earlier and refuses work; try again",
+        Certainty.MEDIUM,
+    ),
+)
+
+_KILLED_FOR_MEMORY = "the kernel killed the worker for memory"
+
+_TIMEOUTS = {
+    Kill.DEADLINE: "the trial took longer than its time limit; raise --timeout",
+    Kill.SILENCE: "the worker stopped reporting",
+    Kill.CLOSED: "the worker stopped reporting and did not end",
+}
+
+
+def classify(seen: Observation, steps: int) -> Outcome:
+    """What ``seen`` proves of a trial of that many counted ``steps``."""
+    outcome = _classify(seen, steps)
+    if outcome.kind is OutcomeKind.OOM and seen.needed_bytes is not None:
+        needed = show_size(seen.needed_bytes)
+        reason = f"{outcome.reason}; it needs only {needed}, so give a smaller --max-memory"
+        return replace(outcome, reason=reason)
+    return outcome
+
+
+def _classify(seen: Observation, steps: int) -> Outcome:
+    if seen.corrupt is None and seen.final is not None:
+        return _by_last_word(seen, steps)
+    if seen.killed is Kill.INTERRUPT:
+        return Outcome(OutcomeKind.INTERRUPTED, "interrupted", evidence="stopped by the user")
+    if seen.killed is Kill.MEMORY:
+        return _ended_for_the_machine(seen)
+    # One that had closed its pipe was dying already, and not of our signals.
+    if seen.killed in (None, Kill.CLOSED) and seen.returncode == -signal.SIGKILL and seen.oom_kills:
+        return _killed_for_memory(seen)
+    if seen.killed in _TIMEOUTS:
+        evidence = f"ended by the supervisor after {seen.wall_seconds:.0f} s, {_where(seen)}"
+        return Outcome(OutcomeKind.TIMEOUT, _TIMEOUTS[seen.killed], evidence=evidence)
+    if seen.corrupt is not None:
+        evidence = f"no event: {seen.corrupt!r}"
+        return Outcome(
+            OutcomeKind.CRASH, "the worker's event pipe was corrupted", evidence=evidence
+        )
+    if seen.returncode < 0:
+        return _by_signal(seen)
+    return _by_exit(seen)
+
+
+def _by_last_word(seen: Observation, steps: int) -> Outcome:
+    final = seen.final
+    if isinstance(final, Passed):
+        return _passed(seen, steps)
+    if isinstance(final, Trained):
+        evidence = f"{final.iterations} iterations done, synchronized, losses finite"
+        return Outcome(OutcomeKind.PASS, "every iteration was done", evidence=evidence)
+    if isinstance(final, OverBudget):
+        return _over_budget(final)
+    assert isinstance(final, Failed)
+    known = _known_text(final.message)
+    if known is not None:
+        return known
+    evidence = f"{final.error}: {final.message}, while in phase {final.phase}"
+    if final.error.endswith("MemoryError"):  # numpy has one of its own
+        return Outcome(OutcomeKind.OOM, "the machine ran out of memory", Certainty.HIGH, evidence)
+    return Outcome(OutcomeKind.ERROR, _first_line(final.message) or final.error, evidence=evidence)
+
+
+def _passed(seen: Observation, steps: int) -> Outcome:
+    done = len(seen.counted_steps)
+    if done != steps:
+        evidence = f"{done} of {steps} counted steps were reported"
+        return Outcome(OutcomeKind.CRASH, "the worker left out steps", evidence=evidence)
+    evidence = f"{done} steps done, synchronized, losses finite, adapters changed"
+    if seen.returncode < 0 and seen.killed is None:
+        # All was measured and checked before; MLX can fault while it is torn down.
+        evidence += f"; then {_signal_name(-seen.returncode)} at exit"
+    return Outcome(OutcomeKind.PASS, "every step ran inside the budget", evidence=evidence)
+
+
+def _over_budget(final: OverBudget) -> Outcome:
+    size = show_size(final.measured_bytes)
+    if final.planned:
+        reason = f"the weights alone take {size}"
+    elif final.phase is Phase.RELAXED:
+        reason = f"on the edge of the budget: no limit kept the peak of {size} inside it"
+    else:
+        reason = f"needs at least {size}"
+    evidence = f"{final.measured_bytes} bytes in phase {final.phase}"
+    return Outcome(OutcomeKind.OVER_BUDGET, reason, evidence=evidence)
+
+
+def _killed_for_memory(seen: Observation) -> Outcome:
+    evidence = (
+        f"killed by SIGKILL, {_where(seen)}; the kernel's OOM counter rose by {seen.oom_kills}"
+    )
+    return Outcome(OutcomeKind.OOM, _KILLED_FOR_MEMORY, Certainty.CERTAIN, evidence)
+
+
+def _ended_for_the_machine(seen: Observation) -> Outcome:
+    """The watchdog ended it: by its fault only if it had much of what the machine had lost."""
+    own, lost = seen.footprint_peak_bytes, seen.machine_lost_bytes
+    had = "what the worker had is not known" if own is None else f"the worker had {show_size(own)}"
+    evidence = (
+        f"{seen.alarm}, {_where(seen)}; {had}, "
+        f"the machine {show_size(lost)} less than when it was started"
+    )
+    short = f"the machine ran short of memory ({seen.alarm})"
+    if own is not None and 2 * own < lost:
+        reason = f"other programs took the machine's memory ({seen.alarm}); close them, try again"
+        return Outcome(OutcomeKind.ERROR, reason, Certainty.MEDIUM, evidence)
+    if not own or not lost or _phase(seen) is Phase.IMPORT:  # of which no model is too large
+        reason = f"{short}, and nothing shows that the model took it; close other programs"
+        return Outcome(OutcomeKind.ERROR, reason, Certainty.LOW, evidence)
+    return Outcome(
+        OutcomeKind.OOM, f"{short}; the worker was ended first", Certainty.HIGH, evidence
+    )
+
+
+def _by_signal(seen: Observation) -> Outcome:
+    number = -seen.returncode
+    what = f"killed by {_signal_name(number)}, {_where(seen)}"
+    known = _known_text(seen.log_tail)
+    if known is not None:
+        return known
+    if number == signal.SIGKILL:
+        return _by_sigkill(seen, what)
+    if number in (signal.SIGSEGV, signal.SIGBUS) and seen.memory_limited and _on_cpu(seen):
+        # MLX's CPU allocator does not check malloc: exhaustion looks like any other bug.
+        return Outcome(
+            OutcomeKind.CRASH,
+            "segmentation fault under a memory limit: suspected out of memory",
+            Certainty.LOW,
+            f"{what}; RLIMIT_AS is set",
+        )
+    reason = f"the worker was killed by {_signal_name(number)}, cause unknown"
+    return Outcome(OutcomeKind.CRASH, reason, Certainty.LOW, what)
+
+
+def _by_sigkill(seen: Observation, what: str) -> Outcome:
+    if seen.oom_kills is None and seen.machine_oom_kills:
+        evidence = f"{what}; the machine's OOM counter rose by {seen.machine_oom_kills}"
+        return Outcome(OutcomeKind.OOM, _KILLED_FOR_MEMORY, Certainty.HIGH, evidence)
+    reason = "the worker was killed by SIGKILL, cause unknown"
+    if seen.pressure == "critical":
+        reason += " (macOS reported critical memory pressure)"
+    return Outcome(OutcomeKind.CRASH, reason, Certainty.LOW, what)
+
+
+def _by_exit(seen: Observation) -> Outcome:
+    known = _known_text(seen.log_tail) if seen.returncode else None
+    if known is not None:
+        return known
+    what = f"exit {seen.returncode} without a result, {_where(seen)}"
+    last = _first_line("\n".join(reversed(seen.log_tail.strip().splitlines())))
+    reason = f"the worker ended without a result{f': {last}' if last else ''}"
+    return Outcome(OutcomeKind.CRASH, reason, Certainty.CERTAIN, what)
+
+
+def _known_text(text: str) -> Outcome | None:
+    """The outcome that the last line with a known text means: earlier ones were survived."""
+    for line in reversed(text.splitlines()):
+        for known in _TEXTS:
+            if known.pattern.search(line):
+                return Outcome(known.kind, known.reason, known.certainty, line.strip())
+    return None
+
+
+def _where(seen: Observation) -> str:
+    return f"in phase {_phase(seen)}"
+
+
+def _phase(seen: Observation) -> Phase:
+    return seen.phases[-1].phase if seen.phases else Phase.IMPORT
+
+
+def _on_cpu(seen: Observation) -> bool:
+    return seen.device is None or seen.device.backend == "cpu"
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal has a number only
+        return f"signal {number}"
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0].rstrip()

@@ -1,0 +1,89 @@
+"""Asks a worker what MLX trains on here, so that the parent need not import MLX."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from worker.protocol import (
+    PROBE_FLAG,
+    Device,
+    ModelFacts,
+    ProbeAnswer,
+    ProbeRequest,
+    encode_request,
+)
+from your_ai.errors import MachineError, UsageError
+from your_ai.supervision.observation import Kill, Observation
+from your_ai.supervision.supervisor import Limits, supervise
+from your_ai.supervision.trial_log import TrialLog
+
+
+def probe_device() -> Device:
+    """The device that MLX trains on.
+
+    Raises:
+        MachineError: when MLX is missing, has no backend for this machine, or does not answer.
+        KeyboardInterrupt: when the user stopped it.
+    """
+    seen = _probe({})
+    answer = _answer(seen)
+    if answer is None:
+        raise MachineError(
+            f"MLX does not work here ({_cause(seen)}). Install it with: {install_line()}"
+        )
+    return answer.device
+
+
+def probe_models(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, ModelFacts | str]:
+    """The facts of each model whose config is given or, as a text, why mlx-lm cannot build it.
+
+    Raises:
+        UsageError: when a config brings the worker itself down.
+        KeyboardInterrupt: when the user stopped it.
+    """
+    if not configs:
+        return {}
+    seen = _probe(configs)
+    answer = _answer(seen)
+    if answer is None:
+        raise UsageError(f"mlx-lm cannot build {' or '.join(configs)}: {_cause(seen)}.")
+    return {**answer.models, **answer.problems}
+
+
+def install_line() -> str:
+    """The command that installs the MLX backend that fits this machine."""
+    if platform.system() == "Darwin":
+        return "pip install --force-reinstall mlx"
+    if shutil.which("nvidia-smi"):
+        return "pip install 'mlx[cuda13]' (cuda12 for a driver older than 580)"
+    return "pip install 'mlx[cpu]'"
+
+
+def _probe(configs: Mapping[str, Mapping[str, Any]]) -> Observation:
+    request = ProbeRequest({name: dict(config) for name, config in configs.items()})
+    with tempfile.TemporaryDirectory(prefix="your_ai-") as folder:
+        return supervise(
+            encode_request(request),
+            log=TrialLog(Path(folder) / "probe.log"),
+            limits=Limits(deadline=300),
+            arguments=[PROBE_FLAG],
+        )
+
+
+def _answer(seen: Observation) -> ProbeAnswer | None:
+    if seen.killed is Kill.INTERRUPT:
+        raise KeyboardInterrupt
+    last = seen.events[-1] if seen.events else None
+    return last if isinstance(last, ProbeAnswer) else None
+
+
+def _cause(seen: Observation) -> str:
+    if seen.killed is not None:
+        return "the worker did not answer"
+    lines = seen.log_tail.strip().splitlines()
+    return lines[-1] if lines else f"the worker ended with exit status {seen.returncode}"

@@ -1,0 +1,1 @@
+"""What the operating system knows of a machine, a process and its memory."""

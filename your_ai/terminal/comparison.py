@@ -1,0 +1,137 @@
+"""What a comparison looks like: text, JSON, and Markdown for a pull request's comment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import orjson
+
+from your_ai.report.compare import Change, Comparison, Pair
+from your_ai.units import show_size
+
+_FIGURES = {
+    "needed_memory_bytes": "needed",
+    "peak_memory_bytes": "peak",
+    "tokens_per_second": "tokens/s",
+}
+_HEADS = ("trial", "outcome", *_FIGURES.values(), "")
+
+
+def as_text(comparison: Comparison, threshold: float) -> str:
+    """One paragraph a trial: what changed, and what of it is a regression."""
+    lines = [f"Differs: {difference}" for difference in comparison.differences]
+    for pair in comparison.pairs:
+        regressions = pair.regressions(threshold)
+        lines.append(f"{'✗' if regressions else '✓'} {pair.name}")
+        lines += [f"    {line}" for line in _lines(pair, regressions)]
+    return "\n".join([*lines, *_unpaired(comparison), _verdict(comparison, threshold)])
+
+
+def as_markdown(comparison: Comparison, threshold: float) -> str:
+    """A table, the regressions in bold."""
+    rows = [_HEADS, ("---",) * len(_HEADS)]
+    for pair in comparison.pairs:
+        regressions = pair.regressions(threshold)
+        cells = {"outcome": _outcome(pair), **{name: _cell(pair, name) for name in _FIGURES}}
+        marked = [f"**{cell}**" if name in regressions else cell for name, cell in cells.items()]
+        rows.append((pair.name, *marked, "✗" if regressions else "✓"))
+    table = [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows]
+    notes = [f"- {line}" for line in (*_differences(comparison), *_unpaired(comparison))]
+    return "\n".join([f"**{_verdict(comparison, threshold)}**", "", *table, "", *notes]).rstrip()
+
+
+def as_json(comparison: Comparison, threshold: float) -> str:
+    """Everything, exact."""
+    content = {
+        "regression": comparison.has_regression(threshold),
+        "fail_above": threshold,
+        "differences": comparison.differences,
+        "only_in_base": comparison.only_before,
+        "only_in_new": comparison.only_after,
+        "lost": comparison.lost,
+        "trials": [
+            {
+                "trial": pair.name,
+                "outcome": {"base": pair.outcome_before, "new": pair.outcome_after},
+                "regressions": pair.regressions(threshold),
+                **{
+                    name: {
+                        "base": change.before,
+                        "new": change.after,
+                        "change": change.share,
+                        "noise": change.noise,
+                    }
+                    for name, change in pair.changes.items()
+                },
+            }
+            for pair in comparison.pairs
+        ],
+    }
+    return orjson.dumps(content, option=orjson.OPT_INDENT_2).decode()
+
+
+FORMATS: dict[str, Callable[[Comparison, float], str]] = {
+    "text": as_text,
+    "json": as_json,
+    "markdown": as_markdown,
+}
+
+
+def _lines(pair: Pair, regressions: list[str]) -> Iterator[str]:
+    if pair.outcome_before != pair.outcome_after or not pair.changes:
+        yield f"outcome {_outcome(pair)}{_mark('outcome', regressions)}"
+    for name in pair.changes:
+        yield f"{_FIGURES[name]} {_cell(pair, name)}{_mark(name, regressions)}"
+
+
+def _mark(name: str, regressions: list[str]) -> str:
+    return "  ← worse" if name in regressions else ""
+
+
+def _outcome(pair: Pair) -> str:
+    if pair.outcome_before == pair.outcome_after:
+        return pair.outcome_after
+    return f"{pair.outcome_before} → {pair.outcome_after}"
+
+
+def _cell(pair: Pair, name: str) -> str:
+    change = pair.changes.get(name)
+    if change is None:
+        return "–"
+    show = _speed if name == "tokens_per_second" else _size
+    return f"{show(change.before)} → {show(change.after)} ({change.share:+.1%}{_noise(change)})"
+
+
+def _noise(change: Change) -> str:
+    return f", noise {change.noise:.1%}" if 0.001 <= change.noise < 1 else ""
+
+
+def _size(nbytes: float) -> str:
+    return show_size(round(nbytes))
+
+
+def _speed(tokens: float) -> str:
+    return f"{tokens:,.0f}"
+
+
+def _differences(comparison: Comparison) -> list[str]:
+    return [f"Differs: {difference}" for difference in comparison.differences]
+
+
+def _unpaired(comparison: Comparison) -> list[str]:
+    return [
+        *(f"Only in BASE: {name}" for name in comparison.only_before),
+        *(f"Only in NEW: {name}" for name in comparison.only_after),
+        *(f"No longer there, and it passed: {name}  ← worse" for name in comparison.lost),
+    ]
+
+
+def _verdict(comparison: Comparison, threshold: float) -> str:
+    worse = sum(bool(pair.regressions(threshold)) for pair in comparison.pairs)
+    if comparison.lost and not worse:
+        count = len(comparison.lost)
+        return f"{count} that passed before {'is' if count == 1 else 'are'} no longer there."
+    compared = f"{len(comparison.pairs)} trial{'' if len(comparison.pairs) == 1 else 's'} compared"
+    if not worse:
+        return f"No regression beyond {threshold * 100:g}% and noise ({compared})."
+    return f"{worse} of {compared} became worse beyond {threshold * 100:g}% and noise."

@@ -1,0 +1,71 @@
+"""How long a run will still take, from how long its trials took: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from your_ai.planning.plan import Trial
+from your_ai.runs.run import Run
+from your_ai.search.grid import Configuration, Grid
+from your_ai.units import parameters_of
+
+_START_SECONDS = 3.0
+"""Of each trial, for a worker's start: imports, the first kernels."""
+
+_SEARCH_TRIALS = 4
+"""The median of a search with an estimate, docs/measurements.md."""
+
+
+def trials_ahead(run: Run, trial: Trial, number: int) -> list[Trial]:
+    """The trials that a run will probably still consist of, from ``trial`` on.
+
+    ``number`` counts the trials of the present model from 1; those of a search are not known yet,
+    so each is taken to be of the middle of its grid.
+    """
+    now, *later = run.trials[trial.index - 1 :]
+    ahead = [trial, *_searched(run, now, number)]
+    for each in later:
+        ahead += [each, *_searched(run, each, 1)]
+    return ahead
+
+
+def seconds_left(done: Sequence[tuple[Trial, float]], ahead: Sequence[Trial]) -> float | None:
+    """Seconds for the trials ``ahead``; ``None`` before any was ``done`` (with its seconds).
+
+    A trial's time is taken to be a start and a part that grows with the model's parameters and the
+    tokens it is trained on; the latest trials, the largest so far, tell how fast.
+    """
+    if not done:
+        return None
+    known = done[-2:]
+    work = sum(_work(trial) for trial, _ in known)
+    seconds = sum(max(0.0, took - _START_SECONDS) for _, took in known)
+    rest = sum(_work(trial) for trial in ahead) * seconds / work
+    return len(ahead) * _START_SECONDS + rest
+
+
+def show_duration(seconds: float) -> str:
+    """``20 s``, ``4 min``, ``1 h 30 min``: no finer than an estimate is."""
+    if seconds < 60:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    hours, rest = divmod(minutes, 60)
+    return f"{minutes} min" if not hours else f"{hours} h {rest:02} min"
+
+
+def _searched(run: Run, trial: Trial, tried: int) -> list[Trial]:
+    if run.search is None:
+        return []
+    grid = run.search.grid.cut(trial.model.layers)
+    most = grid.size if run.search.exhaustive else _SEARCH_TRIALS
+    return [trial.with_configuration(_middle(grid))] * max(0, most - tried)
+
+
+def _middle(grid: Grid) -> Configuration:
+    axes = (grid.batch_sizes, grid.lora_ranks, grid.lora_layers)
+    return Configuration(*(axis[len(axis) // 2] for axis in axes))
+
+
+def _work(trial: Trial) -> float:
+    spec = trial.spec
+    return parameters_of(trial.model.params) * spec.batch_size * spec.seq_length * (spec.steps + 3)

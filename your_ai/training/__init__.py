@@ -1,0 +1,1 @@
+"""A real training: from measured results to adapters, through failures."""
