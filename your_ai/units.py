@@ -1,8 +1,9 @@
-"""Sizes as people read them. 1 GB is 2^30 bytes: a "36 GB" Mac has 36.00."""
+"""Sizes and times as people read them. 1 GB is 2^30 bytes: a "36 GB" Mac has 36.00."""
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 MB = 2**20
 GB = 2**30
@@ -40,3 +41,8 @@ def parameters_of(label: str) -> float:
     if match is None:
         raise ValueError(f"not a size label: {label!r}")
     return float(match[1]) * _PARAMETER_UNITS.get(match[2], 1)
+
+
+def now() -> str:
+    """The present time as results and journals write it: UTC, to the second."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

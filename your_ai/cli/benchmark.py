@@ -32,11 +32,11 @@ from your_ai.planning.plan import Trial
 from your_ai.runs.optimization import Optimization, search_for
 from your_ai.runs.results import Entry
 from your_ai.runs.run import Run
-from your_ai.runs.runner import now
 from your_ai.runs.trial_record import TrialRecord
 from your_ai.supervision.probe import probe_device
 from your_ai.system import machine
 from your_ai.terminal.benchmark import Console
+from your_ai.units import now
 
 
 @click.command(name="benchmark")

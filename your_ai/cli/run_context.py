@@ -32,7 +32,7 @@ from your_ai.runs.results import Entry, document
 from your_ai.runs.resume import BEGAN, CLOSED, NOTHING, RESUMED, Past, past_of
 from your_ai.runs.run import Run, check_same, from_fields, to_fields
 from your_ai.runs.run_dir import REPORT, RESULTS, make_logs_dir, make_run_dir, runs_dir
-from your_ai.runs.runner import Session, now
+from your_ai.runs.runner import Session
 from your_ai.supervision.probe import probe_device, probe_models
 from your_ai.system.boot import boot_id
 from your_ai.system.machine import Machine, describe
@@ -40,6 +40,7 @@ from your_ai.system.signals import interrupts
 from your_ai.system.sleep import kept_awake
 from your_ai.terminal.benchmark import Console
 from your_ai.terminal.screen import open_screen
+from your_ai.units import now
 
 _WRITING_SHARE = 0.02
 """Of a run's time, for its results: a thousand trials' take a while to write, and are safe in the

@@ -26,7 +26,6 @@ from your_ai.runs.results import load
 from your_ai.runs.resume import BEGAN, CLOSED, RESUMED
 from your_ai.runs.run import check_same
 from your_ai.runs.run_dir import RESULTS, TRAINING, make_logs_dir, make_run_dir, runs_dir
-from your_ai.runs.runner import now
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.supervision.probe import probe_device
 from your_ai.system import machine
@@ -51,6 +50,7 @@ from your_ai.training.request import (
 )
 from your_ai.training.runner import TrainingSession
 from your_ai.training.source import Choice, choose
+from your_ai.units import now
 
 _MOST = 2**31
 

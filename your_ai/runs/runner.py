@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from your_ai.system import memory
 from your_ai.system.boot import boot_id
 from your_ai.system.memory import MachineMemory
 from your_ai.system.signals import interrupts
+from your_ai.units import now
 
 
 class Session:
@@ -138,11 +138,6 @@ class Session:
         entry = to_json(ended)
         place = self._journal.append(ENDED, {"trial": key_of(ended.trial), "entry": entry})
         return replace(recall(ended.trial, entry, place), interrupted=ended.interrupted)
-
-
-def now() -> str:
-    """The present time as the results write it: UTC, to the second."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _log_name(trial: Trial, key: str) -> str:

@@ -21,7 +21,6 @@ from worker.protocol import (
     encode_request,
 )
 from your_ai.runs.journal import Journal
-from your_ai.runs.runner import now
 from your_ai.supervision import memory_guard
 from your_ai.supervision.outcome import Outcome, OutcomeKind, classify
 from your_ai.supervision.supervisor import Limits, supervise
@@ -42,6 +41,7 @@ from your_ai.training.progress import (
     Report,
     report_on,
 )
+from your_ai.units import now
 
 _GRACE = 60.0
 """Seconds for the iteration under way, and a checkpoint behind it, when a worker is to end."""
