@@ -39,7 +39,7 @@ from your_ai.system.machine import Machine, describe
 from your_ai.system.signals import interrupts
 from your_ai.system.sleep import kept_awake
 from your_ai.terminal.benchmark import Console
-from your_ai.terminal.screen import open_screen
+from your_ai.terminal.open import open_screen
 from your_ai.units import now
 
 _WRITING_SHARE = 0.02

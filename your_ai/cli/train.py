@@ -31,8 +31,8 @@ from your_ai.supervision.probe import probe_device
 from your_ai.system import machine
 from your_ai.system.signals import interrupts
 from your_ai.system.sleep import kept_awake
+from your_ai.terminal.open import open_screen
 from your_ai.terminal.output import say
-from your_ai.terminal.screen import open_screen
 from your_ai.terminal.training import TrainingConsole
 from your_ai.training import adapter_dir
 from your_ai.training.dataset import look_at

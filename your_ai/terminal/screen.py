@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 
@@ -87,14 +86,3 @@ class LastingScreen(Screen):
         except OSError:  # nobody reads any more
             self._screen = Screen()
             abandon(sys.stdout)
-
-
-def open_screen(*, quiet: bool) -> Screen:
-    """The best that standard output can do."""
-    if quiet:
-        return Screen()
-    if not sys.stdout.isatty() or os.environ.get("TERM", "") in ("", "dumb", "unknown"):
-        return LastingScreen(PlainScreen())
-    from your_ai.terminal.live import LiveScreen  # only here: rich takes a while to import
-
-    return LastingScreen(LiveScreen())
