@@ -14,9 +14,8 @@ from your_ai.cli.params import Gigabytes, Seconds, Sizes
 from your_ai.errors import UsageError
 from your_ai.models import presets
 from your_ai.planning.plan import DEFAULT_LORA_LAYERS, TrainingOptions
-from your_ai.runs.optimization import SearchOptions
 from your_ai.search.grid import FULL, QUICK, make_grid
-from your_ai.search.search import Objective
+from your_ai.search.search import Objective, SearchOptions
 from your_ai.supervision.supervisor import Limits
 
 F = TypeVar("F", bound=Callable[..., Any])

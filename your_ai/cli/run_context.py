@@ -27,12 +27,12 @@ from your_ai.planning.plan import TrainingOptions, Trial, plan
 from your_ai.report.isolated import write_apart
 from your_ai.runs.catalog import to_resume
 from your_ai.runs.journal import JOURNAL, Journal
-from your_ai.runs.optimization import SearchOptions
 from your_ai.runs.results import Entry, document
 from your_ai.runs.resume import BEGAN, CLOSED, NOTHING, RESUMED, Past, past_of
 from your_ai.runs.run import Run, check_same, from_fields, to_fields
 from your_ai.runs.run_dir import REPORT, RESULTS, make_logs_dir, make_run_dir, runs_dir
 from your_ai.runs.runner import Session
+from your_ai.search.search import SearchOptions
 from your_ai.supervision.probe import probe_device, probe_models
 from your_ai.system.boot import boot_id
 from your_ai.system.machine import Machine, describe

@@ -12,18 +12,9 @@ from your_ai.planning.memory_estimate import estimate
 from your_ai.planning.plan import Trial
 from your_ai.runs.trial_record import ReadEntry, TrialRecord
 from your_ai.search.fit_model import Expected
-from your_ai.search.grid import Configuration, Grid
-from your_ai.search.search import Certificate, Objective, Search, Tried
+from your_ai.search.grid import Configuration
+from your_ai.search.search import Certificate, Search, SearchOptions, Tried
 from your_ai.units import to_gb
-
-
-@dataclass(frozen=True, slots=True)
-class SearchOptions:
-    """What a search looks for, and where."""
-
-    grid: Grid
-    objective: Objective
-    exhaustive: bool
 
 
 @dataclass(frozen=True, slots=True)

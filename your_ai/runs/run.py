@@ -10,7 +10,7 @@ from worker.protocol import ProtocolError, build
 from your_ai.errors import UsageError
 from your_ai.planning.device import Device
 from your_ai.planning.plan import Trial
-from your_ai.runs.optimization import SearchOptions
+from your_ai.search.search import SearchOptions
 from your_ai.system.machine import Machine
 
 

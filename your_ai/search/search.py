@@ -33,6 +33,15 @@ class Objective(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """What a search looks for, and where."""
+
+    grid: Grid
+    objective: Objective
+    exhaustive: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Tried:
     """How the trial of a configuration ended: ``fits`` when it passed.
 

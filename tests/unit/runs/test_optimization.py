@@ -11,12 +11,12 @@ import pytest
 from tests.support import builders
 from tests.support.builders import read
 from worker.protocol import OverBudget, Phase, Step
-from your_ai.runs.optimization import Optimization, SearchOptions, optimal_config, search_for
+from your_ai.runs.optimization import Optimization, optimal_config, search_for
 from your_ai.runs.results import Entry, document
 from your_ai.runs.run import Run
 from your_ai.runs.trial_record import Ended, TrialRecord
 from your_ai.search.grid import Configuration, make_grid
-from your_ai.search.search import Objective, Search
+from your_ai.search.search import Objective, Search, SearchOptions
 from your_ai.supervision.outcome import Outcome, OutcomeKind, classify
 from your_ai.terminal.benchmark import Console
 from your_ai.terminal.screen import PlainScreen

@@ -13,10 +13,9 @@ from worker.protocol import ModelSource, Quantization
 from your_ai.errors import UsageError
 from your_ai.planning.plan import Trial
 from your_ai.runs import journal
-from your_ai.runs.optimization import SearchOptions
 from your_ai.runs.run import Run, check_same, from_fields, to_fields
 from your_ai.search.grid import make_grid
-from your_ai.search.search import Objective
+from your_ai.search.search import Objective, SearchOptions
 
 SEARCH = SearchOptions(make_grid([1, 2], [8], [4]), Objective.TOKENS, exhaustive=True)
 ODD = Trial(

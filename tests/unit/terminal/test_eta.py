@@ -7,9 +7,8 @@ import pytest
 from tests.support import builders
 from tests.support.builders import model, spec
 from your_ai.planning.plan import Trial
-from your_ai.runs.optimization import SearchOptions
 from your_ai.search.grid import Configuration, Grid
-from your_ai.search.search import Objective
+from your_ai.search.search import Objective, SearchOptions
 from your_ai.terminal.eta import seconds_left, show_duration, trials_ahead
 
 
