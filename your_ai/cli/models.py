@@ -6,7 +6,7 @@ import click
 
 from your_ai.errors import ExitCode
 from your_ai.models import hub, presets
-from your_ai.planning import memory_estimate
+from your_ai.models.architecture import parameters
 from your_ai.terminal.output import say
 from your_ai.terminal.tables import aligned
 from your_ai.units import parameter_label
@@ -34,7 +34,7 @@ def _row(preset: presets.Preset) -> tuple[str, ...]:
         preset.name,
         preset.params,
         str(preset.config["num_hidden_layers"]),
-        parameter_label(memory_estimate.parameters(preset.config)),
+        parameter_label(parameters(preset.config)),
         "made here" if is_made else "cached" if hub.is_cached(preset.model_name) else "not cached",
         "–" if is_made else preset.model_name,
     )

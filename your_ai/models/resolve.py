@@ -14,7 +14,7 @@ from typing import Any
 from worker.protocol import ModelFacts
 from your_ai.errors import UsageError, YourAIError
 from your_ai.models import hub, presets
-from your_ai.planning import memory_estimate
+from your_ai.models.architecture import parameters
 from your_ai.units import parameter_label
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -131,7 +131,7 @@ def with_declared_facts(model: Model) -> Model:
     if model.params and model.layers:
         return model
     try:
-        count = memory_estimate.parameters(model.config)
+        count = parameters(model.config)
     except UsageError as error:
         raise UsageError(f"{model.name}: {error}") from error
     layers = _declared(model.config, "num_hidden_layers")

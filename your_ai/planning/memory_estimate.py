@@ -14,26 +14,10 @@ from dataclasses import asdict, astuple, dataclass, replace
 from typing import Any
 
 from worker.protocol import TrialSpec
-from your_ai.errors import UsageError
+from your_ai.models.architecture import Shape, parameters, shape_of
 
 _ADAPTER_BYTES = 4
 """A weight's: mlx-lm's LoRA layers draw them in float32, whatever the model's own type."""
-
-_UNTIED = frozenset({"mixtral", "phi3", "qwen2_moe", "internlm2", "internlm3", "gemma3_text"})
-"""Model types with a head of their own unless their config says otherwise, in mlx-lm's classes."""
-
-_TIED = frozenset({"gemma", "gemma2", "cohere", "cohere2"})
-"""Model types without one, whatever their config says."""
-
-_UNGATED = frozenset({"starcoder2", "nemotron", "phi"})
-"""Model types whose MLP is two matrices, not three."""
-
-_OTHER_FORMS = (
-    *("kv_lora_rank", "linear_num_value_heads", "conv_L_cache", "altup_num_inputs"),
-    *("mamba_d_ssm", "mamba_d_state", "mamba_num_heads"),
-    *("n_routed_experts", "interleave_moe_layer_step"),
-)
-"""Keys of models whose layers are not the attention and MLP that are counted here."""
 
 _FITTED_SIZES = {"cuda": (3e8, math.inf), "cpu": (0.0, 3e7)}
 """Numbers of parameters between which a backend's estimates were held against measurements."""
@@ -66,7 +50,7 @@ def estimate(spec: TrialSpec, backend: str) -> Estimate:
     Raises:
         UsageError: when the config does not say what the estimate needs.
     """
-    shape = _Shape.of(spec.model.config)
+    shape = shape_of(spec.model.config)
     kernels = _CPU if backend == "cpu" else _CUDA
     weights = sum((rows + width) * spec.lora_rank for rows, width in shape.projections)
     adapters = weights * spec.lora_layers * _ADAPTER_BYTES
@@ -88,104 +72,7 @@ def error_share(config: Mapping[str, Any], backend: str) -> float:
     return _ERROR if least <= parameters(config) <= most else _UNFITTED_ERROR
 
 
-def parameters(config: Mapping[str, Any]) -> int:
-    """How many weights the unquantized model of ``config`` has.
-
-    Raises:
-        UsageError: when the config does not say.
-    """
-    shape = _Shape.of(config)
-    return shape.vectors + sum(count * rows * width for count, rows, width in shape.matrices)
-
-
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    """A decoder of equal layers, each an attention and an MLP; sizes are numbers of weights.
-
-    ``queries`` and ``keys`` are of all heads together, ``inner`` what of its MLPs a token passes
-    through. ``projections`` are rows and width of a layer's attention matrices, which are what LoRA
-    trains, ``matrices`` number, rows and width of all, ``vectors`` the norms and biases.
-    """
-
-    hidden: int
-    heads: int
-    queries: int
-    keys: int
-    inner: int
-    vocabulary: int
-    projections: tuple[tuple[int, int], ...]
-    matrices: tuple[tuple[int, int, int], ...]
-    vectors: int
-    weight_bytes: int
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> _Shape:
-        """The shape that ``config`` declares; raises UsageError when it does not."""
-        try:
-            text = {**config, **(config.get("text_config") or {})}
-            other = next((key for key in _OTHER_FORMS if text.get(key)), None)
-            if other is None:
-                return cls._read(text)
-            problem = f"describes layers of another form ({other})"
-        except KeyError as error:
-            problem = f"lacks {error.args[0]}"
-        except (TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
-            problem = f"is not usable ({error})"
-        raise UsageError(
-            f"The model's config.json {problem}, so its memory cannot be estimated; "
-            "`your_ai benchmark --model …` measures it."
-        )
-
-    @classmethod
-    def _read(cls, text: Mapping[str, Any]) -> _Shape:
-        kind = str(text.get("model_type"))
-        hidden, heads, layers, vocabulary = (
-            int(text[key])
-            for key in ("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size")
-        )
-        if not all(0 < size < 2**32 for size in (hidden, heads, layers, vocabulary)):
-            raise ValueError("it has a size that no model has")
-        head = int(text.get("head_dim") or hidden // heads)
-        queries, keys = heads * head, int(text.get("num_key_value_heads") or heads) * head
-        projections = [(queries, hidden), (keys, hidden), (keys, hidden), (hidden, queries)]
-        if kind in ("phi3", "internlm2"):  # one matrix for queries, keys and values
-            projections[:3] = [(queries + 2 * keys, hidden)]
-
-        experts = int(text.get("num_experts") or text.get("num_local_experts") or 0)
-        expert = experts and text.get("moe_intermediate_size")
-        inner = int(expert or text["intermediate_size"])
-        shared = int(text.get("shared_expert_intermediate_size") or 0)
-        gates = kind not in _UNGATED
-        tied = kind in _TIED or text.get("tie_word_embeddings", kind not in _UNTIED)
-        matrices = [
-            (1 if tied else 2, vocabulary, hidden),
-            *((layers, *projection) for projection in projections),
-            (layers * max(experts, 1) * (1 + gates), inner, hidden),
-            (layers * max(experts, 1), hidden, inner),
-            (layers * 2, shared, hidden),
-            (layers, hidden, shared),
-            (layers, experts + bool(shared), hidden),
-        ]
-        vectors = (4 if kind.startswith(("gemma2", "gemma3")) else 2) * hidden
-        if kind.startswith(("qwen3", "gemma3")):
-            vectors += 2 * head
-        if kind.startswith("qwen2") or text.get("attention_bias"):
-            vectors += queries + 2 * keys
-        return cls(
-            hidden=hidden,
-            heads=heads,
-            queries=queries,
-            keys=keys,
-            inner=inner * int(text.get("num_experts_per_tok") or 1) + shared,
-            vocabulary=vocabulary,
-            projections=tuple(projections),
-            matrices=tuple(matrices),
-            vectors=layers * vectors + hidden,
-            weight_bytes=4 if "float32" in (text.get("dtype"), text.get("torch_dtype")) else 2,
-        )
-
-
-def _weight_bytes(shape: _Shape, spec: TrialSpec, page: int) -> int:
+def _weight_bytes(shape: Shape, spec: TrialSpec, page: int) -> int:
     """The weights as they are loaded, every matrix quantized whose width the groups divide."""
     asked = spec.quantization
     stored = spec.model.config.get("quantization") or (asdict(asked) if asked else {})
@@ -225,7 +112,7 @@ class _Tensors:
     logits: float = 0
 
     @classmethod
-    def of(cls, shape: _Shape, spec: TrialSpec) -> _Tensors:
+    def of(cls, shape: Shape, spec: TrialSpec) -> _Tensors:
         """One of each, in bytes, for a whole batch."""
         length = max(1, spec.seq_length - 1)  # mlx-lm's loss feeds all tokens but the last
         row = spec.batch_size * length * shape.weight_bytes

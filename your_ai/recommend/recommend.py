@@ -12,9 +12,10 @@ from your_ai import __version__
 from your_ai.errors import UsageError
 from your_ai.files import json_pieces
 from your_ai.models import presets, resolve
+from your_ai.models.architecture import parameters
 from your_ai.models.resolve import Model
 from your_ai.planning.device import Device
-from your_ai.planning.memory_estimate import Estimate, error_share, estimate, parameters
+from your_ai.planning.memory_estimate import Estimate, error_share, estimate
 from your_ai.planning.plan import Trial, plan
 from your_ai.recommend.history import Measurement, training_of
 from your_ai.runs.trial_record import training_config

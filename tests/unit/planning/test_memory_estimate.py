@@ -16,8 +16,9 @@ from tests.support import tiny
 from tests.support.builders import spec
 from worker.protocol import ModelSource, Quantization, TrialSpec, Weights
 from your_ai.errors import UsageError
+from your_ai.models.architecture import parameters
 from your_ai.models.presets import all_presets
-from your_ai.planning.memory_estimate import error_share, estimate, parameters
+from your_ai.planning.memory_estimate import error_share, estimate
 from your_ai.units import parameter_label
 
 RECORDED = json.loads((Path(__file__).parent / "recorded_memory.json").read_bytes())

@@ -12,6 +12,7 @@ from tests.support.builders import CONFIG, model, spec
 from worker.protocol import TrialSpec, Weights
 from your_ai.errors import UsageError
 from your_ai.models import presets
+from your_ai.models.architecture import parameters
 from your_ai.models.resolve import from_preset, with_declared_facts
 from your_ai.planning import memory_estimate
 from your_ai.planning.device import Device
@@ -30,7 +31,7 @@ DEVICE = Device("cuda", "NVIDIA H200", 140 * GB, None, None, {"mlx": "0.32.4"})
 
 # Of the tiny model, whatever it is asked: 4 GB resident and 2 GB above, 12 GB if nothing holds it.
 GUESS = Estimate(4 * GB, 6 * GB, 12 * GB)
-PARAMETERS = memory_estimate.parameters(CONFIG)
+PARAMETERS = parameters(CONFIG)
 TRAINING = TrainingOptions(lora_layers=2, quantize=4)
 
 
@@ -166,9 +167,7 @@ def test_a_model_of_quite_another_size_does_not_correct(params: str) -> None:
 
 def test_a_preset_measured_before_corrects_though_it_is_not_asked_for() -> None:
     tiny = presets.all_presets()["smoke-tiny"]
-    past = measured(
-        model_name=tiny.model_name, parameters=memory_estimate.parameters(from_preset(tiny).config)
-    )
+    past = measured(model_name=tiny.model_name, parameters=parameters(from_preset(tiny).config))
     assert expected(replace(past, model_name=tiny.model_name)).source is Source.CORRECTED
 
 
