@@ -55,12 +55,12 @@ def make_preset(folder: Path, name: str) -> Path:
     from mlx_lm.utils import make_shards
 
     from worker import weights
-    from worker.protocol import ModelSource, Quantization, TrialSpec, Weights
+    from worker.protocol.messages import ModelSource, Quantization, TrialRequest, Weights
     from your_ai.models import presets
 
     folder.mkdir(parents=True)
     config = presets.all_presets()[name].config
-    spec = TrialSpec(
+    spec = TrialRequest(
         model=ModelSource(config),
         weights=Weights.SYNTHETIC,
         quantization=Quantization(4),

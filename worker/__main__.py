@@ -12,14 +12,15 @@ from pathlib import Path
 
 from worker import lifeline
 from worker.events import EventPipe
-from worker.protocol import (
+from worker.protocol.codec import decode_request
+from worker.protocol.messages import (
     EVENTS_FD_FLAG,
     PROBE_FLAG,
     TRAIN_FLAG,
+    ProbeRequest,
     Started,
-    decode_probe_request,
-    decode_spec,
-    decode_training_spec,
+    TrainingRequest,
+    TrialRequest,
 )
 
 
@@ -43,14 +44,14 @@ def main() -> None:
     if arguments.probe:
         from worker import probe
 
-        probe.run(decode_probe_request(request), events)
+        probe.run(decode_request(ProbeRequest, request), events)
     if arguments.train:
         from worker import finetune
 
-        finetune.run(decode_training_spec(request), events)
+        finetune.run(decode_request(TrainingRequest, request), events)
     from worker import trial
 
-    trial.run(decode_spec(request), events)
+    trial.run(decode_request(TrialRequest, request), events)
 
 
 def _offer_to_the_oom_killer() -> None:

@@ -8,7 +8,7 @@ import mlx.nn as nn
 from mlx.utils import tree_flatten
 from mlx_lm.utils import _get_classes
 
-from worker.protocol import ModelFacts
+from worker.protocol.messages import ModelFacts
 
 
 class UnsupportedModelError(ValueError):

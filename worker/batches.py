@@ -16,7 +16,7 @@ from mlx_lm.tuner.trainer import default_loss, evaluate, iterate_batches
 from worker.checkpoint import Place, numpy_state, random_key, save, set_numpy_state
 from worker.events import EventPipe
 from worker.memory import leave_wired_limit
-from worker.protocol import Phase, Saved, Step, TrainingSpec, Validated
+from worker.protocol.messages import Phase, Saved, Step, TrainingRequest, Validated
 
 Batch = tuple[mx.array, mx.array]
 """Token ids of shape [batch, sequence], and (offset, length) of each row."""
@@ -32,18 +32,18 @@ class Course:
 
     def __init__(
         self,
-        spec: TrainingSpec,
+        request: TrainingRequest,
         events: EventPipe,
         model: Any,
         optimizer: Any,
         sets: tuple[Any, Any],
         place: Place | None,
     ) -> None:
-        self._spec = spec
+        self._request = request
         self._events = events
         self._model = model
         self._optimizer = optimizer
-        self._loss = loss_of(spec)
+        self._loss = loss_of(request)
         self._data, self._valid = sets
         self.iteration = self._saved = place.iteration if place else 0
         self.samples = place.samples if place else 0
@@ -98,16 +98,16 @@ class Course:
         loss = sum(loss * tokens for loss, tokens in self._parts) / max(tokens, 1)
         self._parts = []
         self.iteration += 1
-        self.samples += self._spec.batch_size
+        self.samples += self._request.configuration.batch_size
         now, peak = self._events.now(), mx.get_peak_memory()
         self._events.send(Step(now, Phase.TRAIN, self.iteration, seconds, tokens, loss, peak))
 
     def save(self) -> None:
         """Write a checkpoint, if one is due: not before all gathered gradients are applied."""
-        spec, every = self._spec, self._spec.save_every
+        request, every = self._request, self._request.save_every
         if self.iteration // every == self._saved // every and not self._must_stop:
             return
-        if self.iteration % spec.grad_accumulation_steps:
+        if self.iteration % request.grad_accumulation_steps:
             return
         place = Place(
             iteration=self.iteration,
@@ -118,7 +118,7 @@ class Course:
             state=numpy_state(),
             random_key=random_key(),
         )
-        save(Path(spec.adapter_path), self._model, self._optimizer, place)
+        save(Path(request.adapter_path), self._model, self._optimizer, place)
         self._saved = self.iteration
         self._events.send(Saved(self._events.now(), self.iteration))
 
@@ -129,7 +129,10 @@ class Course:
         """Mlx-lm's batches from the present place on."""
         set_numpy_state(self._epoch_state if self._drawn else self._state)
         source: Iterator[Batch] = iterate_batches(
-            self._data, self._spec.batch_size, self._spec.max_seq_length, loop=True
+            self._data,
+            self._request.configuration.batch_size,
+            self._request.configuration.seq_length,
+            loop=True,
         )
         for _ in range(self._drawn):
             next(source)
@@ -138,7 +141,7 @@ class Course:
         return source
 
     def _draw(self) -> Batch:
-        if self._drawn == len(self._data) // self._spec.batch_size:
+        if self._drawn == len(self._data) // self._request.configuration.batch_size:
             self._drawn = 0
         if self._drawn == 0:
             self._epoch_state = numpy_state()
@@ -149,23 +152,24 @@ class Course:
     def _split(self, batch: Batch) -> Iterator[Batch]:
         """Its equal parts, for one step each."""
         tokens, lengths = batch
-        size = self._spec.batch_size // self._spec.parts
-        for start in range(0, self._spec.batch_size, size):
+        size = self._request.configuration.batch_size // self._request.micro_batches
+        for start in range(0, self._request.configuration.batch_size, size):
             yield tokens[start : start + size], lengths[start : start + size]
 
     def _validate(self) -> None:
         """Before the first iteration, the last, and each one that is due, as mlx-lm does."""
-        coming, spec = self.iteration + 1, self._spec
-        is_due = coming in (1, spec.iters) or coming % spec.steps_per_eval == 0
-        if not (self._valid and spec.val_batches and is_due):
+        coming, request = self.iteration + 1, self._request
+        is_due = coming in (1, request.iters) or coming % request.steps_per_eval == 0
+        if not (self._valid and request.val_batches and is_due):
             return
         began = time.perf_counter()
         loss = evaluate(
             model=self._model,
             dataset=self._valid,
-            batch_size=spec.batch_size,
-            num_batches=spec.val_batches * (spec.parts if spec.val_batches > 0 else 1),
-            max_seq_length=spec.max_seq_length,
+            batch_size=request.configuration.batch_size,
+            num_batches=request.val_batches
+            * (request.micro_batches if request.val_batches > 0 else 1),
+            max_seq_length=request.configuration.seq_length,
             loss=self._loss,
             iterate_batches=self._validation_batches,
         )
@@ -189,13 +193,13 @@ def _rows(batch: Batch) -> list[tuple[int, int]]:
     return [(offset, length) for offset, length in rows]
 
 
-def loss_of(spec: TrainingSpec) -> Callable[..., Batch]:
+def loss_of(request: TrainingRequest) -> Callable[..., Batch]:
     """Mlx-lm's loss and its number of tokens.
 
     Where prompts are masked, one that fills the longest sequence leaves nothing to train on: of a
     part that consists of such alone mlx-lm's loss is 0/0, and here it is 0.
     """
-    return _masked_loss if spec.mask_prompt else default_loss
+    return _masked_loss if request.mask_prompt else default_loss
 
 
 def _masked_loss(model: Any, batch: mx.array, lengths: mx.array) -> Batch:

@@ -16,7 +16,7 @@ import mlx.optimizers as optim
 import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 
-from worker.protocol import CHECKPOINT_PREFIX
+from worker.protocol.messages import CHECKPOINT_PREFIX
 
 _KEPT = 2
 """The last, and the one before it: a disk that goes down may lose what it said that it had."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import mlx.core as mx
 
-from worker.protocol import Device
+from worker.protocol.messages import Device
 
 
 def describe(at: float) -> Device:

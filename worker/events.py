@@ -7,7 +7,8 @@ import threading
 import time
 from typing import NoReturn
 
-from worker.protocol import Event, FinalEvent, Passed, Phase, PhaseBegan, Trained, encode_event
+from worker.protocol.codec import encode_event
+from worker.protocol.messages import Event, FinalEvent, Passed, Phase, PhaseBegan, Trained
 
 
 class EventPipe:

@@ -8,7 +8,7 @@ import time
 import mlx.core as mx
 
 from worker.events import EventPipe
-from worker.protocol import Memory, OverBudget, Phase
+from worker.protocol.messages import Memory, OverBudget, Phase
 
 SAMPLE_SECONDS = 0.1
 

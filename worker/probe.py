@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from worker import device
 from worker.events import EventPipe
-from worker.protocol import ModelFacts, ProbeAnswer, ProbeRequest
+from worker.protocol.messages import ModelFacts, ProbeAnswer, ProbeRequest
 
 
 def run(request: ProbeRequest, events: EventPipe) -> NoReturn:

@@ -16,26 +16,28 @@ from mlx.utils import tree_flatten, tree_map_with_path
 from mlx_lm.utils import load_model, quantize_model
 
 from worker import architecture
-from worker.protocol import Quantization, TrialSpec, Weights
+from worker.protocol.messages import GROUP_SIZE, Configuration, ModelSource, Weights
 
 _FLOATING_TYPES = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}
 _BLOCK_BYTES = 64 * 2**20
 
 
-def plan(spec: TrialSpec) -> nn.Module:
-    """The spec's model with every weight's shape, type and quantization, none of them allocated."""
-    if spec.weights is Weights.REAL:
-        if spec.model.path is None:
+def plan(source: ModelSource, configuration: Configuration) -> nn.Module:
+    """The model with every weight's shape, type and quantization, none of them allocated."""
+    if configuration.weights is Weights.REAL:
+        if source.path is None:
             raise ValueError("real weights need a local folder")
-        model, config = load_model(Path(spec.model.path), lazy=True)
+        model, config = load_model(Path(source.path), lazy=True)
         is_quantized = "quantization" in config
     else:
-        config = spec.model.config
+        config = source.config
         model = architecture.build(config)
         _as_stored(model, config)
         is_quantized = _quantize_as_stored(model, config)
-    if spec.quantization is not None and not is_quantized:
-        model = _quantize(model, config, spec.quantization)
+    bits = configuration.quantization_bits
+    if bits is not None and not is_quantized:
+        # As ``mlx_lm.convert`` would: with each model class's own exceptions.
+        model, _ = quantize_model(model, config, GROUP_SIZE, bits)
     return model
 
 
@@ -106,13 +108,6 @@ def _quantize_as_stored(model: nn.Module, config: dict[str, Any]) -> bool:
         class_predicate=as_stored,
     )
     return True
-
-
-def _quantize(model: nn.Module, config: dict[str, Any], quantization: Quantization) -> nn.Module:
-    """Quantize as ``mlx_lm.convert`` would: each model class's own exceptions included."""
-    quantized: nn.Module
-    quantized, _ = quantize_model(model, config, quantization.group_size, quantization.bits)
-    return quantized
 
 
 def _synthesize(name: str, planned: mx.array, module: nn.Module) -> mx.array:

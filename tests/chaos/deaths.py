@@ -28,7 +28,8 @@ from tests.support.trials import (
     tiny_spec,
     wait_for,
 )
-from worker.protocol import ModelSource, Step, TrialSpec, encode_request
+from worker.protocol.codec import encode_request
+from worker.protocol.messages import ModelSource, Step, TrialRequest
 from your_ai.supervision.outcome import classify
 from your_ai.supervision.supervisor import WORKER, Limits, supervise
 from your_ai.supervision.trial_log import TrialLog
@@ -81,7 +82,7 @@ def _faked(part: Callable[..., None], steps: int = dying.STEPS, limits: Limits =
     return cause
 
 
-def _trained(spec: TrialSpec, command: list[str] | None = None) -> Death:
+def _trained(spec: TrialRequest, command: list[str] | None = None) -> Death:
     def cause(folder: Path) -> str:
         log = TrialLog(folder / "log")
         command_line = command or [*WORKER]

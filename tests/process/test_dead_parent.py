@@ -12,7 +12,8 @@ from pathlib import Path
 import psutil
 
 from tests.support.trials import FOREVER, events_in, is_gone, tapped, tiny_spec, wait_for
-from worker.protocol import Device, Started, Step, encode_request
+from worker.protocol.codec import encode_request
+from worker.protocol.messages import Device, Started, Step
 from your_ai.supervision.supervisor import WORKER
 
 WITHIN_SECONDS = 1.0

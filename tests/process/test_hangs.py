@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.fakes import hanging
 from tests.support.trials import fake, observe
-from worker.protocol import Memory, Started
+from worker.protocol.messages import Memory, Started
 from your_ai.supervision.observation import Kill, Observation
 from your_ai.supervision.outcome import OutcomeKind, classify
 from your_ai.supervision.supervisor import Limits, supervise

@@ -13,7 +13,8 @@ import pytest
 from tests.support.cgroups import MIB, memory_cgroup
 from tests.support.fakes import dying
 from tests.support.trials import PATIENT, giant_spec, observe, tiny_spec
-from worker.protocol import Phase, encode_request
+from worker.protocol.codec import encode_request
+from worker.protocol.messages import Phase
 from your_ai.supervision.outcome import Certainty, OutcomeKind, classify
 from your_ai.supervision.supervisor import WORKER, supervise
 from your_ai.supervision.trial_log import TrialLog

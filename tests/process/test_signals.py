@@ -16,7 +16,8 @@ from tests.support.trials import (
     tiny_spec,
     wait_for,
 )
-from worker.protocol import Passed, Started, Step, encode_request
+from worker.protocol.codec import encode_request
+from worker.protocol.messages import Passed, Started, Step
 from your_ai.supervision.outcome import Certainty, OutcomeKind, classify
 from your_ai.supervision.trial_log import TrialLog
 

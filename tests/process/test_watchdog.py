@@ -13,7 +13,8 @@ import pytest
 
 from tests.support.cgroups import MIB, memory_cgroup
 from tests.support.trials import FOREVER, PATIENT, giant_spec, is_gone, tiny_spec
-from worker.protocol import Started, TrialSpec, encode_request
+from worker.protocol.codec import encode_request
+from worker.protocol.messages import Started, TrialRequest
 from your_ai.supervision import memory_guard
 from your_ai.supervision.observation import Kill, Observation
 from your_ai.supervision.outcome import Certainty, Outcome, OutcomeKind, classify
@@ -65,7 +66,7 @@ def lost(nbytes: int) -> Callable[[MachineMemory, Sequence[MachineMemory]], str 
     return alarm
 
 
-def watched(spec: TrialSpec, log: TrialLog, nbytes: int) -> tuple[Observation, Outcome]:
+def watched(spec: TrialRequest, log: TrialLog, nbytes: int) -> tuple[Observation, Outcome]:
     request = encode_request(spec)
     seen = supervise(request, log=log, limits=PATIENT, alarm=lost(nbytes))
     assert (seen.killed, seen.returncode) == (Kill.MEMORY, -signal.SIGKILL), log.tail()
@@ -112,7 +113,7 @@ NORMAL, CRITICAL = PressureLevel.NORMAL, PressureLevel.CRITICAL
 
 
 def under_pressure(
-    levels: Scripted, spec: TrialSpec, log: TrialLog, monkeypatch: pytest.MonkeyPatch
+    levels: Scripted, spec: TrialRequest, log: TrialLog, monkeypatch: pytest.MonkeyPatch
 ) -> Observation:
     monkeypatch.setattr(memory, "read", levels)
     return supervise(encode_request(spec), log=log, limits=PATIENT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.support import tiny
-from worker.protocol import (
+from worker.protocol.messages import (
     Device,
     Event,
     Loaded,
@@ -17,7 +17,7 @@ from worker.protocol import (
     Quantization,
     Started,
     Step,
-    TrialSpec,
+    TrialRequest,
 )
 from your_ai.models.resolve import Model
 from your_ai.planning import device
@@ -40,7 +40,7 @@ def model(name: str = "tiny", params: str = "7B", **changed: Any) -> Model:
     return Model(name=name, params=params, **facts)
 
 
-def spec(**changed: Any) -> TrialSpec:
+def spec(**changed: Any) -> TrialRequest:
     """A trial of five counted steps under a budget of 8 GB."""
     fields: dict[str, Any] = {
         "model": ModelSource(CONFIG),
@@ -55,7 +55,7 @@ def spec(**changed: Any) -> TrialSpec:
         "budget_bytes": 8 * 2**30,
         **changed,
     }
-    return TrialSpec(**fields)
+    return TrialRequest(**fields)
 
 
 def trial(index: int = 1, name: str = "tiny", params: str = "7B") -> Trial:

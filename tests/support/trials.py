@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 import psutil
 
-from worker.protocol import Event, ModelSource, ProtocolError, TrialSpec, Weights, decode_event
+from worker.protocol.codec import ProtocolError, decode_event
+from worker.protocol.messages import Event, ModelSource, TrialRequest, Weights
 from your_ai.supervision.observation import Observation
 from your_ai.supervision.supervisor import Limits, supervise
 from your_ai.supervision.trial_log import TrialLog
@@ -27,7 +28,7 @@ FOREVER = 100_000
 """Counted steps that no test waits for."""
 
 
-def tiny_spec(steps: int = 2, **config: Any) -> TrialSpec:
+def tiny_spec(steps: int = 2, **config: Any) -> TrialRequest:
     """A training that takes milliseconds a step, unless ``config`` makes the model larger."""
     tiny = {
         "model_type": "llama",
@@ -42,7 +43,7 @@ def tiny_spec(steps: int = 2, **config: Any) -> TrialSpec:
         "max_position_embeddings": 2048,
         "tie_word_embeddings": False,
     }
-    return TrialSpec(
+    return TrialRequest(
         model=ModelSource({**tiny, **config}),
         weights=Weights.SYNTHETIC,
         quantization=None,
@@ -56,7 +57,7 @@ def tiny_spec(steps: int = 2, **config: Any) -> TrialSpec:
     )
 
 
-def giant_spec() -> TrialSpec:
+def giant_spec() -> TrialRequest:
     """4 GiB of weights, the first of them asked for at once: nothing is left to the last moment."""
     return tiny_spec(hidden_size=1024, vocab_size=2**20)
 

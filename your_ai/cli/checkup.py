@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from worker.protocol import encode_request
+from worker.protocol.codec import encode_request
 from your_ai import __version__
 from your_ai.errors import MachineError
 from your_ai.models import hub, presets, resolve

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from worker.protocol import Weights
+from worker.protocol.messages import Weights
 from your_ai.cli.params import Gigabytes, Seconds, Sizes
 from your_ai.errors import UsageError
 from your_ai.models import presets

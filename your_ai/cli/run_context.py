@@ -15,7 +15,7 @@ from typing import Any
 
 import click
 
-from worker.protocol import Weights
+from worker.protocol.messages import Weights
 from your_ai import __version__
 from your_ai.cli.options import given
 from your_ai.errors import ExitCode, MachineError, UsageError

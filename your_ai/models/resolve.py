@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from worker.protocol import ModelFacts
+from worker.protocol.messages import ModelFacts
 from your_ai.errors import UsageError, YourAIError
 from your_ai.models import hub, presets
 from your_ai.models.architecture import parameters

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
-from worker.protocol import TrialSpec
+from worker.protocol.messages import GROUP_SIZE, Configuration, TrialRequest
 from your_ai.models.architecture import Shape, parameters, shape_of
 
 _ADAPTER_BYTES = 4
@@ -42,22 +42,24 @@ class Estimate:
     run_ahead_bytes: int
 
 
-def estimate(spec: TrialSpec, backend: str) -> Estimate:
-    """What ``spec`` will take on ``backend`` (``metal``, ``cuda`` or ``cpu``).
+def estimate(request: TrialRequest, backend: str) -> Estimate:
+    """What ``request`` will take on ``backend`` (``metal``, ``cuda`` or ``cpu``).
 
     Metal is not measured yet: it is taken to be as CUDA, most of whose fused kernels it shares.
 
     Raises:
         UsageError: when the config does not say what the estimate needs.
     """
-    shape = shape_of(spec.model.config)
+    shape = shape_of(request.model.config)
     kernels = _CPU if backend == "cpu" else _CUDA
-    weights = sum((rows + width) * spec.lora_rank for rows, width in shape.projections)
-    adapters = weights * spec.lora_layers * _ADAPTER_BYTES
-    resident = _weight_bytes(shape, spec, kernels.page_bytes) + adapters
-    one = _Tensors.of(shape, spec)
+    weights = sum(
+        (rows + width) * request.configuration.lora_rank for rows, width in shape.projections
+    )
+    adapters = weights * request.configuration.lora_layers * _ADAPTER_BYTES
+    resident = _weight_bytes(shape, request, kernels.page_bytes) + adapters
+    one = _Tensors.of(shape, request.configuration)
     # AdamW keeps two moments of each adapter weight, in its own type.
-    needed = resident + 2 * adapters + _step_bytes(one, spec, kernels)
+    needed = resident + 2 * adapters + _step_bytes(one, request.configuration, kernels)
     run_ahead = needed + min(kernels.queued.times(one), kernels.queued_bytes)
     return Estimate(resident, round(needed), round(run_ahead))
 
@@ -72,11 +74,11 @@ def error_share(config: Mapping[str, Any], backend: str) -> float:
     return _ERROR if least <= parameters(config) <= most else _UNFITTED_ERROR
 
 
-def _weight_bytes(shape: Shape, spec: TrialSpec, page: int) -> int:
+def _weight_bytes(shape: Shape, request: TrialRequest, page: int) -> int:
     """The weights as they are loaded, every matrix quantized whose width the groups divide."""
-    asked = spec.quantization
-    stored = spec.model.config.get("quantization") or (asdict(asked) if asked else {})
-    bits, group = stored.get("bits"), stored.get("group_size", 64)
+    stored = request.model.config.get("quantization") or {}
+    bits = stored.get("bits", request.configuration.quantization_bits)
+    group = stored.get("group_size", GROUP_SIZE)
     # A group has a scale and a bias in the weights' type; in microscaling modes a byte for a scale.
     affine = stored.get("mode", "affine") == "affine"
     scales = [shape.weight_bytes] * 2 if affine else [1]
@@ -112,16 +114,16 @@ class _Tensors:
     logits: float = 0
 
     @classmethod
-    def of(cls, shape: Shape, spec: TrialSpec) -> _Tensors:
+    def of(cls, shape: Shape, request: TrialRequest) -> _Tensors:
         """One of each, in bytes, for a whole batch."""
-        length = max(1, spec.seq_length - 1)  # mlx-lm's loss feeds all tokens but the last
-        row = spec.batch_size * length * shape.weight_bytes
+        length = max(1, configuration.seq_length - 1)  # mlx-lm's loss feeds all tokens but the last
+        row = configuration.batch_size * length * shape.weight_bytes
         return cls(
             stream=row * shape.hidden,
             hidden=row * (shape.hidden + shape.queries) / 2,
             keys=row * shape.keys,
             inner=row * shape.inner,
-            rank=row * spec.lora_rank,
+            rank=row * configuration.lora_rank,
             scores=row * length * shape.heads,
             logits=row * shape.vocabulary,
         )
@@ -203,9 +205,9 @@ _CPU = _Kernels(  # 92 trials: 0.1M to 8M parameters, batch 1-8, rank 4-64, 32-2
 )
 
 
-def _step_bytes(one: _Tensors, spec: TrialSpec, kernels: _Kernels) -> float:
+def _step_bytes(one: _Tensors, configuration: Configuration, kernels: _Kernels) -> float:
     """What a step takes at its worst, on top of weights, adapters and the optimizer's state."""
-    saved = one.stream if spec.grad_checkpoint else kernels.saved.times(one)
+    saved = one.stream if configuration.grad_checkpoint else kernels.saved.times(one)
     layer = kernels.allocated.times(one)
     # MLX is ahead of a small model's logits: 0.5B kept both copies at any batch, 3B to 14B did not.
     is_small = 20 * one.hidden + 5 * one.inner < 0.65 * one.logits
@@ -213,10 +215,10 @@ def _step_bytes(one: _Tensors, spec: TrialSpec, kernels: _Kernels) -> float:
     logits = copies.of(one.logits)
     loss = saved + kernels.held(logits + kernels.loss.times(one), layer + logits)
     backward = 0.0
-    if spec.grad_checkpoint:  # else nothing is computed again, and the loss is the worst
+    if configuration.grad_checkpoint:  # else nothing is computed again, and the loss is the worst
         # With a single layer none below waits for its gradients.
-        alive = kernels.backward.times(one) * (1 if spec.lora_layers > 1 else 0.5)
+        alive = kernels.backward.times(one) * (1 if configuration.lora_layers > 1 else 0.5)
         backward = kernels.held(alive + kernels.scores.of(one.scores), layer)
     degree = kernels.sharpness
     worst: float = (loss**degree + backward**degree) ** (1 / degree)
-    return (spec.lora_layers - 1) * saved + worst
+    return (configuration.lora_layers - 1) * saved + worst

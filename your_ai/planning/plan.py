@@ -1,25 +1,26 @@
-"""Which trials a run consists of, in which order, and when it stops: pure."""
+"""The trials of a run, in order, and when a trial may be skipped: pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
-from worker.protocol import ModelSource, Quantization, TrialSpec, Weights
+from worker.protocol.messages import Configuration, ModelSource, TrialRequest, Weights
 from your_ai.errors import UsageError
 from your_ai.models.resolve import Model
-from your_ai.search.grid import Configuration
 from your_ai.units import parameters_of
 
 DEFAULT_LORA_LAYERS = 16
+DEFAULT_BITS = 4
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingOptions:
-    """What to train with. ``lora_layers`` of ``None`` is 16, or all that a smaller model has.
+    """The training that the user asked for, before it is fitted to a model.
 
-    ``quantize`` of ``None`` is the default: 4 bits, or as a model is quantized already; 0 is not
-    at all, else it is the number of bits.
+    ``lora_layers`` of ``None`` means 16, or all layers of a smaller model. ``quantize`` is the
+    number of bits, 0 for none, ``None`` for the default: 4, or as the model is stored.
     """
 
     batch_size: int = 2
@@ -34,53 +35,40 @@ class TrainingOptions:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One model with one configuration, to be run once in one fresh worker; the first is 1."""
+    """One model with one configuration, run once in one fresh worker. ``index`` counts from 1."""
 
     index: int
     model: Model
-    spec: TrialSpec
-
-    @property
-    def bits(self) -> int | None:
-        """Bits a weight; ``None`` when the weights are not quantized."""
-        if self.spec.quantization is not None:
-            return self.spec.quantization.bits
-        return self.model.stored_bits if "quantization" in self.spec.model.config else None
+    request: TrialRequest
 
     @property
     def configuration(self) -> Configuration:
-        """The part of it that a search varies."""
-        return Configuration(self.spec.batch_size, self.spec.lora_rank, self.spec.lora_layers)
+        """What is trained."""
+        return self.request.configuration
 
     def with_configuration(self, configuration: Configuration) -> Trial:
         """The same trial with another configuration."""
-        spec = replace(
-            self.spec,
-            batch_size=configuration.batch_size,
-            lora_rank=configuration.lora_rank,
-            lora_layers=configuration.lora_layers,
-        )
-        return replace(self, spec=spec)
+        return replace(self, request=replace(self.request, configuration=configuration))
 
 
 def plan(models: Iterable[Model], options: TrainingOptions, budget_bytes: int) -> list[Trial]:
-    """One trial a model, smallest first; models of equal size stay in the order given.
+    """One trial per model, smallest first; models of equal size keep their order.
 
     Raises:
-        UsageError: when the options do not fit one of the models.
+        UsageError: if the options do not fit one of the models.
     """
     ordered = sorted(models, key=lambda model: parameters_of(model.params))
     return [
-        Trial(index, model, _spec(model, options, budget_bytes))
+        Trial(index, model, _request(model, options, budget_bytes))
         for index, model in enumerate(ordered, start=1)
     ]
 
 
 def reason_to_skip(trial: Trial, out_of_memory: Sequence[Trial]) -> str | None:
-    """Why ``trial`` need not run: a smaller model ran out of memory. ``None`` when it must run.
+    """Why ``trial`` need not run: a smaller model ran out of memory. ``None`` if it must run.
 
-    Only a proven OOM counts. An over-budget model ended by itself within seconds, so the larger
-    ones are tried: that costs little, and their own figures are worth having.
+    Only a proven OOM counts. An over-budget model ended by itself within seconds, so larger ones
+    are tried: that costs little, and their own figures are worth having.
     """
     size = parameters_of(trial.model.params)
     for other in out_of_memory:
@@ -89,22 +77,19 @@ def reason_to_skip(trial: Trial, out_of_memory: Sequence[Trial]) -> str | None:
     return None
 
 
-def _spec(model: Model, options: TrainingOptions, budget_bytes: int) -> TrialSpec:
+def _request(model: Model, options: TrainingOptions, budget_bytes: int) -> TrialRequest:
     _check(model, options)
-    config, quantization = _quantization(model, options)
-    layers = options.lora_layers or min(DEFAULT_LORA_LAYERS, model.layers)
-    return TrialSpec(
-        model=ModelSource(config, model.path),
+    config, bits = _quantization(model, options)
+    configuration = Configuration(
         weights=options.weights,
-        quantization=quantization,
+        quantization_bits=bits,
         batch_size=options.batch_size,
         lora_rank=options.lora_rank,
-        lora_layers=layers,
+        lora_layers=options.lora_layers or min(DEFAULT_LORA_LAYERS, model.layers),
         seq_length=options.seq_length,
-        steps=options.steps,
         grad_checkpoint=options.grad_checkpoint,
-        budget_bytes=budget_bytes,
     )
+    return TrialRequest(ModelSource(config, model.path), configuration, options.steps, budget_bytes)
 
 
 def _check(model: Model, options: TrainingOptions) -> None:
@@ -121,28 +106,27 @@ def _check(model: Model, options: TrainingOptions) -> None:
         )
 
 
-def _quantization(
-    model: Model, options: TrainingOptions
-) -> tuple[dict[str, object], Quantization | None]:
-    """The config to build from and what to quantize to on top of it.
+def _quantization(model: Model, options: TrainingOptions) -> tuple[dict[str, Any], int | None]:
+    """The config to build from, and the bits per weight in training.
 
-    Synthesized weights can have any quantization; real ones keep the one that their files have.
+    Synthesized weights can have any quantization; real ones keep that of their files.
     """
-    stored = model.stored_bits
-    asked = options.quantize
+    stored, asked = model.stored_bits, options.quantize
+    is_real = options.weights is Weights.REAL
     foreign = "quantization_config" in model.config and stored is None
-    if foreign and (asked is None or options.weights is Weights.REAL):
+    if foreign and (asked is None or is_real):
         raise UsageError(
             f"{model.name} is quantized in a form that is not MLX's own; convert it with "
             "`mlx_lm.convert` and name that folder."
         )
-    if stored is None or asked == stored or asked is None:
-        bits = None if stored is not None else (4 if asked is None else asked)
-        return model.config, Quantization(bits) if bits else None
-    if options.weights is Weights.REAL:
+    if stored is None:
+        return model.config, (DEFAULT_BITS if asked is None else asked) or None
+    if asked in (None, stored):
+        return model.config, stored
+    if is_real:
         raise UsageError(
             f"--quantize {asked or 'none'}: {model.name} is quantized to {stored} bits already; "
             "leave the option out to train it as it is."
         )
     config = {key: value for key, value in model.config.items() if key != "quantization"}
-    return config, Quantization(asked) if asked else None
+    return config, asked or None

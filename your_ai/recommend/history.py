@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from worker.protocol import Weights
+from worker.protocol.messages import Weights
 from your_ai.planning.device import Device
 from your_ai.planning.plan import TrainingOptions, Trial
 from your_ai.runs.run_dir import RESULTS, TRAINING

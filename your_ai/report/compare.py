@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean, stdev
 from typing import Any
 
-from worker.protocol import Phase
+from worker.protocol.messages import Phase
 from your_ai.errors import UsageError
 from your_ai.runs.results import NO_RESULTS
 from your_ai.supervision.outcome import OutcomeKind

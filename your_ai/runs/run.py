@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from worker.protocol import ProtocolError, build
+from worker.protocol.codec import ProtocolError, build
 from your_ai.errors import UsageError
 from your_ai.planning.device import Device
 from your_ai.planning.plan import Trial

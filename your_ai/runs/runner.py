@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from worker.protocol import Weights, encode_request
+from worker.protocol.codec import encode_request
+from worker.protocol.messages import Weights
 from your_ai.errors import NotStartedError, YourAIError
 from your_ai.models import hub, weight_files
 from your_ai.planning.plan import Trial, reason_to_skip

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import replace
 
-from worker.protocol import Quantization, TrialSpec, Weights
+from worker.protocol.messages import Quantization, TrialRequest, Weights
 from your_ai.errors import UsageError
 from your_ai.planning.memory_estimate import error_share, estimate
 from your_ai.planning.plan import Trial
@@ -52,7 +52,7 @@ def _smaller(trial: Trial, seen: Observation) -> str:
     return "a smaller model; `your_ai recommend` says at once which should fit"
 
 
-def _changes(trial: Trial) -> Iterator[tuple[TrialSpec, str]]:
+def _changes(trial: Trial) -> Iterator[tuple[TrialRequest, str]]:
     """Ever smaller trainings, those first that cost the result least, and the options for each."""
     spec, options = trial.spec, list[str]()
     if not spec.grad_checkpoint:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from worker.protocol import Loaded, Passed, Step
+from worker.protocol.messages import Loaded, Passed, Step
 from your_ai.planning.plan import Trial
 from your_ai.runs.suggestions import advice
 from your_ai.search.search import Tried

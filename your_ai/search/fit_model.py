@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist, fmean
 
-from your_ai.search.grid import Configuration, Grid
+from worker.protocol.messages import Configuration
+from your_ai.search.grid import Grid
 
 Vector = Sequence[float]
 
@@ -115,7 +116,7 @@ def chances(
 def _blind(grid: Grid, growth: float) -> _Belief:
     """Nothing is known but that memory grows: around the grid's middle it is about the budget."""
     axes = (grid.batch_sizes, grid.lora_ranks, grid.lora_layers)
-    middle = _shape(grid, Configuration(*(axis[(len(axis) - 1) // 2] for axis in axes)))
+    middle = _shape(grid, grid.at(*(axis[(len(axis) - 1) // 2] for axis in axes)))
 
     def prior(configuration: Configuration) -> _Prior:
         shape = [f - m for f, m in zip(_shape(grid, configuration), middle, strict=True)]

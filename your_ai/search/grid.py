@@ -1,72 +1,62 @@
-"""The configurations among which a search looks, and how they compare: pure."""
+"""The configurations that a search chooses among: pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 
-
-@dataclass(frozen=True, slots=True, order=True)
-class Configuration:
-    """What a search varies; the rest of a training stays as it is."""
-
-    batch_size: int
-    lora_rank: int
-    lora_layers: int
-
-    @property
-    def capacity(self) -> int:
-        """The capacity score: batch × rank × layers."""
-        return self.batch_size * self.lora_rank * self.lora_layers
-
-    @property
-    def preference(self) -> tuple[int, int, int]:
-        """Larger is better. Of equal capacities the one with more rank, then with more layers.
-
-        So that no two are equally good, and a search and a look at the whole grid name the same.
-        """
-        return self.capacity, self.lora_rank, self.lora_layers
-
-    def covers(self, other: Configuration) -> bool:
-        """Whether this is at least as large as ``other`` on every axis."""
-        return (
-            self.batch_size >= other.batch_size
-            and self.lora_rank >= other.lora_rank
-            and self.lora_layers >= other.lora_layers
-        )
+from worker.protocol.messages import Configuration
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Every combination of three axes, each ascending and without repetition."""
+    """Every combination of three axes, each ascending and without repetition.
+
+    The rest of each configuration is that of ``base``.
+    """
 
     batch_sizes: tuple[int, ...]
     lora_ranks: tuple[int, ...]
     lora_layers: tuple[int, ...]
+    base: Configuration = Configuration()
+
+    @property
+    def axes(self) -> dict[str, tuple[int, ...]]:
+        """The axes by name."""
+        return {
+            "batch_sizes": self.batch_sizes,
+            "lora_ranks": self.lora_ranks,
+            "lora_layers": self.lora_layers,
+        }
 
     @property
     def size(self) -> int:
-        """How many configurations there are."""
+        """The number of configurations."""
         return len(self.batch_sizes) * len(self.lora_ranks) * len(self.lora_layers)
 
     @cached_property
     def configurations(self) -> tuple[Configuration, ...]:
         """All of them, the best last."""
-        axes = product(self.batch_sizes, self.lora_ranks, self.lora_layers)
-        return tuple(sorted((Configuration(*c) for c in axes), key=lambda c: c.preference))
+        points = (self.at(*sizes) for sizes in product(*self.axes.values()))
+        return tuple(sorted(points, key=lambda c: c.preference))
 
     @cached_property
     def largest(self) -> Configuration:
         """The one that covers all others."""
-        return Configuration(self.batch_sizes[-1], self.lora_ranks[-1], self.lora_layers[-1])
+        return self.at(self.batch_sizes[-1], self.lora_ranks[-1], self.lora_layers[-1])
 
-    def cut(self, layers: int) -> Grid:
-        """The grid for a model of so many layers: more than those cannot have adapters."""
-        return make_grid(
-            self.batch_sizes, self.lora_ranks, (min(n, layers) for n in self.lora_layers)
+    def at(self, batch_size: int, lora_rank: int, lora_layers: int) -> Configuration:
+        """The base configuration with these sizes."""
+        return replace(
+            self.base, batch_size=batch_size, lora_rank=lora_rank, lora_layers=lora_layers
         )
+
+    def around(self, base: Configuration, layers: int) -> Grid:
+        """The grid for a model of that many layers, with the rest of ``base``."""
+        layer_counts = (min(count, layers) for count in self.lora_layers)
+        return replace(make_grid(self.batch_sizes, self.lora_ranks, layer_counts), base=base)
 
 
 def make_grid(batch_sizes: Iterable[int], ranks: Iterable[int], layers: Iterable[int]) -> Grid:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import StrEnum
 
+from worker.protocol.messages import Configuration
 from your_ai.search.fit_model import Expected, Measured, chances
-from your_ai.search.grid import Configuration, Grid
+from your_ai.search.grid import Grid
 
 CAUTION = 0.8
 """How likely to fit by its estimate a configuration must be until one has; else the least of all
@@ -92,14 +93,14 @@ class Search:
             return next((c for c in self.grid.configurations if c not in done), None)
         unsettled = self._unsettled(tried)
         if not unsettled or self.objective is Objective.TOKENS:
-            return min(unsettled, default=None)
+            return min(unsettled, key=_axes, default=None)
         likely = self._likely(tried)
         told = [c for c in likely if c not in unsettled and any(_speaks_for(t, c) for t in tried)]
         candidates = likely.keys() - told
         if self.expected is not None and not any(t.fits for t in tried):
             safe = {c for c in candidates if likely[c] >= CAUTION}
             candidates = safe or {self.grid.configurations[0]}
-        return _most_promising(sorted(candidates), unsettled, likely)
+        return _most_promising(sorted(candidates, key=_axes), unsettled, likely)
 
     def is_settled(self, tried: Sequence[Tried]) -> bool:
         """Whether nothing is left to try."""
@@ -124,8 +125,8 @@ class Search:
         failed = [t.configuration for t in tried if not t.fits]
         better = self._better(best)
         least = {c for c in failed if not any(c != other and c.covers(other) for other in failed)}
-        speaking = [c for c in sorted(least) if any(other.covers(c) for other in better)]
-        unsettled = tuple(sorted(self._unsettled(tried)))
+        speaking = [c for c in sorted(least, key=_axes) if any(other.covers(c) for other in better)]
+        unsettled = tuple(sorted(self._unsettled(tried), key=_axes))
         return Certificate(best.configuration if best else None, tuple(speaking), unsettled)
 
     def _has(self, configuration: Configuration) -> bool:
@@ -159,6 +160,10 @@ class Search:
         most = max((t.needed_bytes or 0 for t in tried if t.fits), default=0)
         failed = [t.needed_bytes or 0 for t in tried if not t.fits]
         return min([self.budget_bytes, *(needed for needed in failed if most < needed)])
+
+
+def _axes(configuration: Configuration) -> tuple[int, int, int]:
+    return configuration.batch_size, configuration.lora_rank, configuration.lora_layers
 
 
 def _speaks_for(tried: Tried, configuration: Configuration) -> bool:

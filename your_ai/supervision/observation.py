@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-from worker.protocol import Device, Event, FinalEvent, Loaded, Memory, Phase, PhaseBegan, Step
+from worker.protocol.messages import (
+    Device,
+    Event,
+    FinalEvent,
+    Loaded,
+    Memory,
+    Phase,
+    PhaseBegan,
+    Step,
+)
 
 T = TypeVar("T", bound=Event)
 

@@ -11,7 +11,7 @@ import signal
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from worker.protocol import Failed, OverBudget, Passed, Phase, Trained
+from worker.protocol.messages import Failed, OverBudget, Passed, Phase, Trained
 from your_ai.supervision.observation import Kill, Observation
 from your_ai.units import show_size
 

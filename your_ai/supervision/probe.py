@@ -9,14 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from worker.protocol import (
-    PROBE_FLAG,
-    Device,
-    ModelFacts,
-    ProbeAnswer,
-    ProbeRequest,
-    encode_request,
-)
+from worker.protocol.codec import encode_request
+from worker.protocol.messages import PROBE_FLAG, Device, ModelFacts, ProbeAnswer, ProbeRequest
 from your_ai.errors import MachineError, UsageError
 from your_ai.supervision.observation import Kill, Observation
 from your_ai.supervision.supervisor import Limits, supervise

@@ -16,7 +16,8 @@ from typing import BinaryIO
 
 import tenacity
 
-from worker.protocol import EVENTS_FD_FLAG, Event, ProtocolError, decode_event
+from worker.protocol.codec import ProtocolError, decode_event
+from worker.protocol.messages import EVENTS_FD_FLAG, Event
 from your_ai.errors import MachineError, NotStartedError
 from your_ai.supervision import memory_guard
 from your_ai.supervision.observation import Kill, Observation

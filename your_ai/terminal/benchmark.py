@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 
-from worker.protocol import Event
+from worker.protocol.messages import Event
 from your_ai.models.resolve import Model
 from your_ai.planning.plan import Trial
 from your_ai.runs.optimization import Optimization

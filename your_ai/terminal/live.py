@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.text import Text
 
-from worker.protocol import Event
+from worker.protocol.messages import Event
 from your_ai.terminal.output import folded, printable
 from your_ai.terminal.screen import Screen
 from your_ai.terminal.status import Glimpse, View, flow

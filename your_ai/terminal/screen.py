@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import click
 
-from worker.protocol import Event
+from worker.protocol.messages import Event
 from your_ai.terminal.output import abandon, printable
 from your_ai.terminal.status import View
 

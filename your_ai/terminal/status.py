@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from worker.protocol import Event, Memory, Phase, PhaseBegan, Step, Validated
+from worker.protocol.messages import Event, Memory, Phase, PhaseBegan, Step, Validated
 from your_ai.planning.plan import Trial
 from your_ai.terminal.eta import show_duration
 from your_ai.units import show_size

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.protocol import Event, Truncated, Validated
+from worker.protocol.messages import Event, Truncated, Validated
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.terminal.eta import show_duration
 from your_ai.terminal.screen import WIDTH, Screen

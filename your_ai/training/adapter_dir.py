@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from worker.protocol import CHECKPOINT_PREFIX
+from worker.protocol.messages import CHECKPOINT_PREFIX
 from your_ai.errors import UsageError
 
 ADAPTERS = "adapters.safetensors"

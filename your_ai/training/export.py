@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from worker.protocol import LORA_SCALE, TrainingSpec
+from worker.protocol.messages import LORA_SCALE, TrainingRequest
 
 
 def lora_config(
-    spec: TrainingSpec, model: str, steps_per_report: int, keys: Sequence[str]
+    spec: TrainingRequest, model: str, steps_per_report: int, keys: Sequence[str]
 ) -> dict[str, Any]:
     """What ``mlx_lm.lora --config`` reads, and what it leaves beside the adapters.
 
@@ -46,7 +46,7 @@ def lora_config(
     }
 
 
-def notes(spec: TrainingSpec, model: str, revision: str | None) -> list[str]:
+def notes(spec: TrainingRequest, model: str, revision: str | None) -> list[str]:
     """What the configuration cannot say; ``revision`` is the model's commit on the hub, if any."""
     said = [
         "The training that your_ai train would start, for mlx_lm.lora --config.",

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from worker.protocol import ProtocolError, TrainingSpec, build
+from worker.protocol.codec import ProtocolError, build
+from worker.protocol.messages import TrainingRequest
 from your_ai.errors import UsageError
 from your_ai.planning.device import Device
 from your_ai.planning.memory_estimate import estimate
@@ -52,7 +53,7 @@ class Training:
     model_name: str
     bits: int | None
     data: Data
-    spec: TrainingSpec
+    spec: TrainingRequest
     needed_limit_bytes: int
     expected: Expected
     restarts: int
@@ -68,7 +69,7 @@ class Training:
         """What it begins with."""
         return Setting(self.spec.parts, self.spec.limit_bytes)
 
-    def with_setting(self, setting: Setting, *, restart: bool) -> TrainingSpec:
+    def with_setting(self, setting: Setting, *, restart: bool) -> TrainingRequest:
         """The worker's request; ``restart`` goes on from the last checkpoint."""
         return replace(
             self.spec, parts=setting.parts, limit_bytes=setting.limit_bytes, restart=restart

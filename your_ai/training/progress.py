@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from worker.protocol import Step
+from worker.protocol.messages import Step
 from your_ai.runs.journal import Record
 from your_ai.training.job import Setting, Training
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from worker.protocol import ModelSource, TrainingSpec, Weights
+from worker.protocol.messages import ModelSource, TrainingRequest, Weights
 from your_ai.errors import UsageError
 from your_ai.models import hub, presets, resolve, tokenizer, weight_files
 from your_ai.models.resolve import Model
@@ -121,10 +121,10 @@ def trial_of(choice: Choice, model: Model, asked: Mapping[str, Any]) -> Trial:
     return plan([model], options, choice.budget_bytes)[0]
 
 
-def spec_of(choice: Choice, trial: Trial, data: Path, asked: Mapping[str, Any]) -> TrainingSpec:
+def spec_of(choice: Choice, trial: Trial, data: Path, asked: Mapping[str, Any]) -> TrainingRequest:
     """The whole training, in one part under the limit that was measured."""
     planned = trial.spec
-    return TrainingSpec(
+    return TrainingRequest(
         model=ModelSource(planned.model.config, planned.model.path),
         quantization=planned.quantization,
         data=str(data.absolute()),

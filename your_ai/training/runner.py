@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-from worker.protocol import (
+from worker.protocol.codec import encode_request
+from worker.protocol.messages import (
     TRAIN_FLAG,
     Event,
     Loaded,
@@ -18,7 +19,6 @@ from worker.protocol import (
     Step,
     Trained,
     Validated,
-    encode_request,
 )
 from your_ai.runs.journal import Journal
 from your_ai.supervision import memory_guard

@@ -9,7 +9,7 @@ import sys
 import traceback
 
 from tests.support.fakes.reporting import Reporter, play
-from worker.protocol import Failed, Phase
+from worker.protocol.messages import Failed, Phase
 
 METAL_OOM = (
     "libc++abi: terminating due to uncaught exception of type std::runtime_error: [METAL] Command "

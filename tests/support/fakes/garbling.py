@@ -7,7 +7,8 @@ import os
 import signal
 
 from tests.support.fakes.reporting import Reporter, play
-from worker.protocol import VERSION, encode_event
+from worker.protocol.codec import encode_event
+from worker.protocol.messages import VERSION
 
 STEPS = 2
 

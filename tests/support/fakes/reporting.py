@@ -10,7 +10,8 @@ import sys
 import time
 from collections.abc import Callable
 
-from worker.protocol import (
+from worker.protocol.codec import encode_event
+from worker.protocol.messages import (
     EVENTS_FD_FLAG,
     Event,
     Memory,
@@ -19,7 +20,6 @@ from worker.protocol import (
     PhaseBegan,
     Started,
     Step,
-    encode_event,
 )
 
 GIVE_UP_SECONDS = 90

@@ -11,7 +11,7 @@ import os
 import sys
 from pathlib import Path
 
-from worker.protocol import EVENTS_FD_FLAG
+from worker.protocol.messages import EVENTS_FD_FLAG
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from worker.protocol import Weights
+from worker.protocol.messages import Weights
 from your_ai.cli.options import training
 from your_ai.cli.params import Gigabytes, Seconds
 from your_ai.planning.plan import TrainingOptions

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.builders import CONFIG, model
-from worker.protocol import ModelFacts
+from worker.protocol.messages import ModelFacts
 from your_ai.errors import UsageError
 from your_ai.models import presets, resolve
 

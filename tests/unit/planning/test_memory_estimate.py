@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.support import tiny
 from tests.support.builders import spec
-from worker.protocol import ModelSource, Quantization, TrialSpec, Weights
+from worker.protocol.messages import ModelSource, Quantization, TrialRequest, Weights
 from your_ai.errors import UsageError
 from your_ai.models.architecture import parameters
 from your_ai.models.presets import all_presets
@@ -36,11 +36,11 @@ MIXTURE = {
 }
 
 
-def spec_of(config: dict[str, Any], **changed: Any) -> TrialSpec:
+def spec_of(config: dict[str, Any], **changed: Any) -> TrialRequest:
     return spec(model=ModelSource(config), **changed)
 
 
-def recorded(trial: dict[str, Any]) -> TrialSpec:
+def recorded(trial: dict[str, Any]) -> TrialRequest:
     settings = ("batch_size", "lora_rank", "lora_layers", "seq_length", "grad_checkpoint")
     return spec_of(
         MODELS[trial["model"]],
@@ -206,7 +206,7 @@ def test_a_key_that_is_missing_is_named(key: str) -> None:
 
 
 @st.composite
-def specs(draw: st.DrawFn) -> TrialSpec:
+def specs(draw: st.DrawFn) -> TrialRequest:
     heads = draw(st.sampled_from([1, 2, 8, 32, 64]))
     layers = draw(st.integers(2, 80))
     hidden = heads * draw(st.sampled_from([32, 64, 128]))
@@ -233,7 +233,7 @@ def specs(draw: st.DrawFn) -> TrialSpec:
 
 
 @given(specs(), st.sampled_from(BACKENDS), st.integers(1, 64))
-def test_more_of_anything_never_needs_less(trial: TrialSpec, backend: str, more: int) -> None:
+def test_more_of_anything_never_needs_less(trial: TrialRequest, backend: str, more: int) -> None:
     needed = estimate(trial, backend)
     assert needed.resident_bytes < needed.needed_bytes < needed.run_ahead_bytes
     for name in ("batch_size", "lora_rank", "seq_length"):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.builders import CONFIG, model, trial
-from worker.protocol import ModelSource, Quantization, Weights
+from worker.protocol.messages import ModelSource, Quantization, Weights
 from your_ai.errors import UsageError
 from your_ai.models import presets, resolve
 from your_ai.planning.plan import TrainingOptions, Trial, plan, reason_to_skip

@@ -14,7 +14,7 @@ import orjson
 import pytest
 
 from tests.support.builders import CONFIG, model, observed, passing_events, spec, trial
-from worker.protocol import Loaded, ModelSource, OverBudget, Phase, Quantization, Weights
+from worker.protocol.messages import Loaded, ModelSource, OverBudget, Phase, Quantization, Weights
 from your_ai.planning.device import Device
 from your_ai.planning.plan import TrainingOptions, Trial
 from your_ai.recommend import history

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from tests.support.builders import CONFIG, model, spec
-from worker.protocol import TrialSpec, Weights
+from worker.protocol.messages import TrialRequest, Weights
 from your_ai.errors import UsageError
 from your_ai.models import presets
 from your_ai.models.architecture import parameters
@@ -37,7 +37,7 @@ TRAINING = TrainingOptions(lora_layers=2, quantize=4)
 
 @pytest.fixture(autouse=True)
 def guess(monkeypatch: pytest.MonkeyPatch) -> None:
-    def always(_spec: TrialSpec, _backend: str) -> Estimate:
+    def always(_spec: TrialRequest, _backend: str) -> Estimate:
         return GUESS
 
     monkeypatch.setattr(recommend, "estimate", always)

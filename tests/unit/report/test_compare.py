@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.builders import kept, model, observed, passing_events, read, run, spec
-from worker.protocol import Step
+from worker.protocol.messages import Step
 from your_ai.errors import UsageError
 from your_ai.planning.plan import Trial
 from your_ai.report.compare import compare

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.support import builders
 from tests.support.builders import METAL, kept, model, observed, passing_events, spec
-from worker.protocol import Memory, OverBudget, Phase, PhaseBegan
+from worker.protocol.messages import Memory, OverBudget, Phase, PhaseBegan
 from your_ai.errors import UsageError
 from your_ai.files import json_pieces
 from your_ai.planning.plan import Trial

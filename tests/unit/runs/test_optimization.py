@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import builders
 from tests.support.builders import read
-from worker.protocol import OverBudget, Phase, Step
+from worker.protocol.messages import OverBudget, Phase, Step
 from your_ai.runs.optimization import Optimization, optimal_config, search_for
 from your_ai.runs.results import Entry, document
 from your_ai.runs.run import Run

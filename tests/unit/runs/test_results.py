@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.builders import kept, model, observed, passing_events, read, run, spec
-from worker.protocol import Step
+from worker.protocol.messages import Step
 from your_ai.planning.plan import Trial
 from your_ai.runs.results import Entry, document, recommended
 from your_ai.runs.run_dir import make_run_dir

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support import builders
-from worker.protocol import ModelSource, Quantization
+from worker.protocol.messages import ModelSource, Quantization
 from your_ai.errors import UsageError
 from your_ai.planning.plan import Trial
 from your_ai.runs import journal

@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.builders import CONFIG, began, kept, model, observed, passing_events, spec
-from worker.protocol import Failed, Loaded, Memory, ModelSource, Passed, Phase, Quantization
+from worker.protocol.messages import (
+    Failed,
+    Loaded,
+    Memory,
+    ModelSource,
+    Passed,
+    Phase,
+    Quantization,
+)
 from your_ai.planning.plan import Trial
 from your_ai.runs.trial_record import TIMELINE_POINTS, Ended, thin_out, to_json
 from your_ai.supervision.observation import FootprintSample

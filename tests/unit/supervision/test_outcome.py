@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.builders import CPU, METAL, began, kept, observed, passing_events, trial
-from worker.protocol import Event, Failed, OverBudget, Passed, Phase, PhaseBegan, Step
+from worker.protocol.messages import Event, Failed, OverBudget, Passed, Phase, PhaseBegan, Step
 from your_ai.runs.trial_record import Ended
 from your_ai.supervision.observation import Kill, Observation
 from your_ai.supervision.outcome import Certainty, Outcome, OutcomeKind, classify

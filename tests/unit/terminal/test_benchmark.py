@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import builders
 from tests.support.builders import kept, model, observed, passing_events, spec
-from worker.protocol import Failed, OverBudget, Phase, PhaseBegan
+from worker.protocol.messages import Failed, OverBudget, Phase, PhaseBegan
 from your_ai.planning.device import Device
 from your_ai.planning.plan import Trial
 from your_ai.runs.run import Run

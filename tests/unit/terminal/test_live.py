@@ -9,7 +9,7 @@ from rich.console import Console as RichConsole
 
 from tests.support.builders import passing_events, trial
 from tests.unit.terminal.test_benchmark import GOLDEN, LADDER, print_all
-from worker.protocol import Memory, Phase, PhaseBegan, Step, Validated
+from worker.protocol.messages import Memory, Phase, PhaseBegan, Step, Validated
 from your_ai.terminal.benchmark import Console
 from your_ai.terminal.live import LiveScreen
 from your_ai.terminal.status import Glimpse, TrainingView, TrialView, curve, flow

@@ -11,7 +11,7 @@ import pytest
 from tests.support import builders
 from tests.support.builders import model, passing_events, spec
 from tests.unit.report.test_report import content
-from worker.protocol import ModelSource, Phase, Step, TrainingSpec
+from worker.protocol.messages import ModelSource, Phase, Step, TrainingRequest
 from your_ai.errors import UsageError
 from your_ai.planning.plan import Trial
 from your_ai.training.dataset import Data
@@ -22,7 +22,7 @@ from your_ai.training.request import check_device
 from your_ai.training.source import Choice, choose
 from your_ai.units import GB, MB
 
-SPEC = TrainingSpec(
+SPEC = TrainingRequest(
     model=ModelSource(builders.CONFIG, "/model"),
     quantization=None,
     data="/data",

@@ -21,7 +21,8 @@ from tests.unit.training.test_training import SPEC
 from tests.unit.worker.test_training import prepared_model
 from worker.batches import Course, loss_of
 from worker.events import EventPipe
-from worker.protocol import Event, Saved, Step, TrainingSpec, Validated, decode_event
+from worker.protocol.codec import decode_event
+from worker.protocol.messages import Event, Saved, Step, TrainingRequest, Validated
 
 SMALL = replace(
     SPEC, batch_size=2, iters=8, max_seq_length=32, val_batches=1, steps_per_eval=3, save_every=100
@@ -60,7 +61,7 @@ class Trained:
         return [event.iteration for event in self.events if isinstance(event, Saved)]
 
 
-def trained(spec: TrainingSpec, folder: Path, data: Any = None, valid: Any = None) -> Trained:
+def trained(spec: TrainingRequest, folder: Path, data: Any = None, valid: Any = None) -> Trained:
     """Train the tiny model; its data is 6 sequences unless given, so that 8 batches take passes."""
     np.random.seed(0)
     spec = replace(spec, adapter_path=str(folder))

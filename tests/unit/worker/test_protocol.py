@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 
 from tests.support.builders import spec
 from worker import protocol
-from worker.protocol import (
+from worker.protocol.codec import (
+    ProtocolError,
+    decode_event,
+    decode_probe_request,
+    decode_spec,
+    encode_event,
+    encode_request,
+)
+from worker.protocol.messages import (
     Device,
     Event,
     Failed,
@@ -27,21 +35,15 @@ from worker.protocol import (
     PhaseBegan,
     ProbeAnswer,
     ProbeRequest,
-    ProtocolError,
     Resumed,
     Saved,
     Started,
     Step,
     Trained,
-    TrialSpec,
+    TrialRequest,
     Truncated,
     Validated,
     Weights,
-    decode_event,
-    decode_probe_request,
-    decode_spec,
-    encode_event,
-    encode_request,
 )
 
 EVENTS: tuple[Event, ...] = (
@@ -139,8 +141,8 @@ def test_an_event_comes_back_as_it_was_sent(event: Event) -> None:
     assert repr(decode_event(line)) == repr(event)
 
 
-@given(messages(TrialSpec))
-def test_a_spec_comes_back_as_it_was_sent(sent: TrialSpec) -> None:
+@given(messages(TrialRequest))
+def test_a_spec_comes_back_as_it_was_sent(sent: TrialRequest) -> None:
     assert repr(decode_spec(encode_request(sent))) == repr(sent)
 
 

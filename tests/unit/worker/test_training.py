@@ -16,10 +16,10 @@ from mlx_lm.tuner.trainer import TrainingArgs, train
 
 from tests.support import tiny
 from worker import training, weights
-from worker.protocol import ModelSource, TrialSpec, Weights
+from worker.protocol.messages import ModelSource, TrialRequest, Weights
 
 VOCABULARY = tiny.LLAMA["vocab_size"]
-SPEC = TrialSpec(
+SPEC = TrialRequest(
     model=ModelSource(tiny.LLAMA),
     weights=Weights.SYNTHETIC,
     quantization=None,

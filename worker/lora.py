@@ -1,0 +1,117 @@
+"""LoRA training exactly as mlx-lm does it, one step at a time."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import mlx.core as mx
+import mlx.nn as nn
+import mlx.optimizers as optim
+from mlx.utils import tree_flatten
+from mlx_lm.tuner.trainer import default_loss, grad_checkpoint
+from mlx_lm.tuner.utils import linear_to_lora_layers
+
+from worker.architecture import UnsupportedModelError, attention_projections
+from worker.protocol.messages import LORA_SCALE, Configuration, TrialRequest
+
+LEARNING_RATE = 1e-5  # mlx_lm.lora's default
+
+
+class EvidenceError(RuntimeError):
+    """The steps ran, but what they left behind is not what training leaves behind."""
+
+
+def add_adapters(model: nn.Module, configuration: Configuration) -> None:
+    """Freeze ``model`` and put LoRA on the attention's projections in its last layers.
+
+    Raises:
+        UnsupportedModelError: when there are none.
+    """
+    keys = attention_projections(model)
+    if not keys:
+        raise UnsupportedModelError("it has no attention projections that LoRA could train")
+    model.freeze()
+    config = {"rank": configuration.lora_rank, "scale": LORA_SCALE, "dropout": 0.0, "keys": keys}
+    linear_to_lora_layers(model, configuration.lora_layers, config)
+    if configuration.grad_checkpoint:
+        grad_checkpoint(model.layers[0])
+    model.train()
+
+
+class Trainer:
+    """One optimizer step at a time, exactly as ``mlx_lm.tuner.trainer.train`` takes them.
+
+    Its loop is not called itself because it raises the wired limit, trains in one phase and writes
+    adapters; the step, its compilation, evaluation and cache policy are the same.
+    """
+
+    def __init__(self, model: nn.Module, request: TrialRequest, vocab_size: int) -> None:
+        optimizer = optim.AdamW(learning_rate=LEARNING_RATE)
+        loss_and_grad = nn.value_and_grad(model, default_loss)
+        self._state = [model.state, optimizer.state, mx.random.state]
+
+        @partial(mx.compile, inputs=self._state, outputs=self._state)
+        def step(batch: tuple[mx.array, mx.array]) -> tuple[mx.array, mx.array]:
+            (loss, tokens), grad = loss_and_grad(model, *batch)
+            optimizer.update(model, grad)
+            return loss, tokens
+
+        self._step: Callable[[tuple[mx.array, mx.array]], tuple[mx.array, mx.array]] = step
+        self._model = model
+        self._batches = _full_batches(request, vocab_size)
+        self.losses: list[float] = []
+
+    def step(self) -> tuple[float, int, float]:
+        """Train on the next batch; seconds, tokens and loss of that step."""
+        batch = next(self._batches)
+        began = time.perf_counter()
+        loss, tokens = self._step(batch)
+        mx.eval(self._state, loss, tokens)
+        mx.clear_cache()
+        seconds = time.perf_counter() - began
+        # MLX's stubs allow an item to be complex; a loss and a count never are.
+        self.losses.append(float(loss.item()))  # type: ignore[arg-type]
+        return seconds, int(tokens.item()), self.losses[-1]  # type: ignore[arg-type]
+
+    def check(self) -> None:
+        """Raise EvidenceError unless the steps so far are evidence of training.
+
+        Since MLX 0.32 a Metal failure may surface only at a later call, hence the synchronization.
+        """
+        mx.synchronize()
+        if not all(math.isfinite(loss) for loss in self.losses):
+            raise EvidenceError(f"a loss is not finite: {self.losses}")
+        if len(set(self.losses)) == 1:
+            raise EvidenceError(f"the loss never changed: {self.losses}")
+        leaves = tree_flatten(self._model.trainable_parameters())
+        if not all(mx.isfinite(leaf).all().item() for _, leaf in leaves):
+            raise EvidenceError("an adapter weight is not finite")
+        # LoRA's b is zero at first, and only a gradient moves it.
+        if not any(leaf.any().item() for path, leaf in leaves if path.endswith("lora_b")):
+            raise EvidenceError("no adapter weight changed")
+
+
+def vocabulary_size(config: dict[str, Any]) -> int:
+    """How many tokens a model knows, from its ``config.json``."""
+    text = config.get("text_config") or {}
+    return int(config.get("vocab_size") or text["vocab_size"])
+
+
+def _full_batches(request: TrialRequest, vocab_size: int) -> Iterator[tuple[mx.array, mx.array]]:
+    """Batches as mlx-lm makes them, each of full length: the worst case that training can meet.
+
+    Token ids of shape [batch, sequence] and (offset, length) of each row, both int32.
+    """
+    # A key of its own: the global one is part of the compiled step's state.
+    key = mx.random.key(request.seed)
+    batch_size, length = request.configuration.batch_size, request.configuration.seq_length
+    lengths = mx.array([(0, length)] * batch_size)
+    while True:
+        key, own = mx.random.split(key)
+        tokens = mx.random.randint(0, vocab_size, (batch_size, length), key=own)
+        mx.eval(key, tokens)
+        yield tokens, lengths
