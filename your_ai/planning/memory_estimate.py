@@ -114,7 +114,7 @@ class _Tensors:
     logits: float = 0
 
     @classmethod
-    def of(cls, shape: Shape, request: TrialRequest) -> _Tensors:
+    def of(cls, shape: Shape, configuration: Configuration) -> _Tensors:
         """One of each, in bytes, for a whole batch."""
         length = max(1, configuration.seq_length - 1)  # mlx-lm's loss feeds all tokens but the last
         row = configuration.batch_size * length * shape.weight_bytes
