@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +35,20 @@ def check_writable(path: Path) -> None:
 
 
 def refuse_to_replace(target: Path, *sources: Path) -> None:
-    """Raise UsageError where what is read would be written over; some of it need not be there."""
+    """Raise UsageError if ``target`` is the same file as one of ``sources``.
+
+    Missing sources are ignored.
+    """
     for source in sources:
         try:
             is_same = source.samefile(target)
         except OSError:  # one of them is not there
             continue
         if is_same:
-            raise UsageError(f"{target} is what is read; name another file to write.")
+            raise UsageError(f"{target} is also the input file; choose a different output file.")
 
 
-def write_atomically(path: Path, content: Iterable[bytes]) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """Replace ``path`` by ``content``: a reader, or a crash, sees the old file or the new one.
 
     A device or pipe (``/dev/stdout``) is written to, never replaced, and neither is a symbolic
@@ -56,13 +59,12 @@ def write_atomically(path: Path, content: Iterable[bytes]) -> None:
     """
     path = _target(path)
     if is_special(path):
-        with path.open("wb") as file:
-            file.writelines(content)
+        path.write_bytes(content)
         return
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".your_ai.")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.writelines(content)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         # mkstemp's files are the user's alone; results are as readable as any other file.
@@ -75,35 +77,18 @@ def write_atomically(path: Path, content: Iterable[bytes]) -> None:
         raise
 
 
-def json_pieces(content: dict[str, Any]) -> Iterator[bytes]:
-    """``content`` as JSON for people too, indented; what an iterator in it yields is never held.
-
-    A path that is not UTF-8 must not cost the rest of it.
-    """
-    yield from _pieces(content, b"\n")
-    yield b"\n"
-
-
-def _pieces(value: Any, line: bytes) -> Iterator[bytes]:
-    """``value`` piece by piece; ``line`` begins a line at its own depth."""
-    if isinstance(value, dict) and value:
-        for index, (key, item) in enumerate(value.items()):
-            yield (b"," if index else b"{") + line + b"  " + orjson.dumps(key) + b": "
-            yield from _pieces(item, line + b"  ")
-        yield line + b"}"
-    elif isinstance(value, Iterator):
-        beginning = b"["
-        for item in value:
-            yield beginning + line + b"  "
-            yield from _pieces(item, line + b"  ")
-            beginning = b","
-        yield b"[]" if beginning == b"[" else line + b"]"
-    else:
-        whole = orjson.dumps(_encodable(value), option=orjson.OPT_INDENT_2)
-        yield whole.replace(b"\n", line)
+def to_json(content: Any) -> bytes:
+    """``content`` (dataclasses included) as indented JSON; invalid UTF-8 in it is replaced."""
+    option = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+    try:
+        return orjson.dumps(content, option=option)
+    except orjson.JSONEncodeError:  # a path that is not UTF-8
+        return orjson.dumps(_encodable(content), option=option)
 
 
 def _encodable(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
     if isinstance(value, dict):
         return {key: _encodable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,18 +1,16 @@
-"""The runs kept on this machine: what their journals say of them."""
+"""The runs saved on this machine, by what their journals say."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import starmap
 from pathlib import Path
-from typing import Any
 
 from your_ai.errors import UsageError
 from your_ai.runs import journal
-from your_ai.runs.journal import JOURNAL
-from your_ai.runs.resume import BEGAN, CLOSED, ENDED
+from your_ai.runs.journal import BEGAN, CLOSED, ENDED, JOURNAL
+from your_ai.runs.run import Header, read_header
 from your_ai.runs.run_dir import RESULTS
 from your_ai.supervision.outcome import OutcomeKind
 
@@ -20,81 +18,73 @@ _COMPLETE = "complete"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What a run was started with."""
+class SavedRun:
+    """One run or training. ``state`` is for people; ``header`` is ``None`` if it cannot be read.
 
-    command: str
-    arguments: dict[str, str]
-    started_at: str
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """One run. ``state`` is for people to read; ``asked`` is ``None`` where it cannot be read.
-
-    ``ended`` says that nothing of it is left to do. ``done`` counts the trials that ended,
-    ``passed`` those of them that passed.
+    ``done`` counts the trials that ended, ``passed`` those of them that passed.
     """
 
     folder: Path
     state: str
-    asked: Asked | None
-    ended: bool
-    done: int
-    passed: int
+    header: Header | None = None
+    done: int = 0
+    passed: int = 0
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether nothing of it is left to do."""
+        return self.state == _COMPLETE
+
+    @property
+    def started_at(self) -> str:
+        """When it started (UTC); empty if unknown."""
+        return self.header.started_at if self.header else ""
 
 
-def summaries(runs: Path) -> Iterator[Summary]:
-    """Every run in the folder ``runs``, newest first: a run's folder is named for when it began."""
-    for path in sorted(runs.glob(f"*/{JOURNAL}"), reverse=True):
-        yield _summary(path)
+def saved_runs(runs: Path) -> list[SavedRun]:
+    """Every run in the folder ``runs``, newest first; those that cannot be read come last."""
+    found = [_saved(path) for path in sorted(runs.glob(f"*/{JOURNAL}"), reverse=True)]
+    return sorted(found, key=lambda run: run.started_at, reverse=True)
 
 
-def to_resume(runs: Path, command: str) -> Path:
-    """The folder of the newest run of that command which did not come to its end.
+def newest_to_resume(runs: Path, command: str) -> Path:
+    """The folder of that command's newest unfinished run.
 
-    Where all did it is the newest of them: to resume it is to see its results again. One that never
-    began, or cannot be read, is only taken where there is no other.
+    If all have finished it is the newest of them: resuming it shows its results again. Runs that
+    never began or cannot be read, such as another version's, are skipped.
 
     Raises:
-        UsageError: when there is none.
+        UsageError: if there is none.
     """
-    newest = unreadable = None
-    for summary in summaries(runs):
-        if summary.asked is None:
-            unreadable = unreadable or summary.folder
-        elif summary.asked.command == command:
-            newest = newest or summary.folder
-            if not summary.ended:
-                return summary.folder
-    found = newest or unreadable
-    if found is None:
+    found = [run for run in saved_runs(runs) if run.header and run.header.command == command]
+    if not found:
         raise UsageError(
             f"There is no run of `your_ai {command}` in {runs}; give the --run-dir of one."
         )
-    return found
+    return next((run for run in found if not run.is_complete), found[0]).folder
 
 
 def newest_results(runs: Path) -> Path:
     """The folder of the newest run that has results.
 
     Raises:
-        UsageError: when there is none.
+        UsageError: if there is none.
     """
-    newest = max(runs.glob(f"*/{RESULTS}"), default=None)
-    if newest is None:
-        raise UsageError("There are no results yet: run `your_ai benchmark`, or name a file.")
-    return newest.parent
+    # Runs of an older version come last: their results can still be read.
+    for run in saved_runs(runs):
+        if (run.folder / RESULTS).exists():
+            return run.folder
+    raise UsageError("There are no results yet: run `your_ai benchmark`, or name a file.")
 
 
-def summary_text(summary: Summary) -> str:
-    """Two lines for people to read."""
-    if summary.asked is None:
-        return f"{summary.folder.name}: {summary.state}\n    {summary.folder}"
-    run = summary.asked
-    asked = " ".join([run.command, *starmap(_typed, run.arguments.items())])
-    figures = f" ({summary.done} done, {summary.passed} passed)" if run.command != "train" else ""
-    return f"{run.started_at}  {asked}: {summary.state}{figures}\n    {summary.folder}"
+def run_text(run: SavedRun) -> str:
+    """Two lines for people; one for a run that cannot be read."""
+    if run.header is None:
+        return f"{run.folder}: {run.state}"
+    header = run.header
+    asked = " ".join([header.command, *starmap(_typed, header.arguments.items())])
+    figures = f" ({run.done} done, {run.passed} passed)" if header.command != "train" else ""
+    return f"{header.started_at}  {asked}: {run.state}{figures}\n    {run.folder}"
 
 
 def _typed(option: str, value: str) -> str:
@@ -106,35 +96,30 @@ def _typed(option: str, value: str) -> str:
     return shlex.quote(value) if option == "MODEL" else f"{option} {shlex.quote(value)}"
 
 
-def _asked(fields: Mapping[str, Any]) -> Asked:
-    begun = fields.get("run") or fields["training"]
-    return Asked(begun["command"], begun["arguments"], begun["started_at"])
-
-
-def _closed(fields: Mapping[str, Any]) -> str:
-    if fields["complete"]:
-        return _COMPLETE
-    outcome = fields.get("outcome", OutcomeKind.INTERRUPTED)  # only a training's has one
-    return f"{'interrupted' if outcome == OutcomeKind.INTERRUPTED else outcome}, can be resumed"
-
-
-def _summary(path: Path) -> Summary:
-    asked: Asked | None = None
-    kinds: dict[str, str] = {}
+def _saved(path: Path) -> SavedRun:
+    header: Header | None = None
+    outcomes: dict[str, str] = {}
     state = "never began"
     try:
         for record in journal.read(path):
-            state = "ended unexpectedly, can be resumed"
             if record.kind == BEGAN:
-                asked = _asked(record.fields)
+                header = read_header(record.fields, Header)
             elif record.kind == ENDED:
-                kinds[record.fields["trial"]] = record.fields["entry"]["outcome"]
-            elif record.kind == CLOSED:
-                state = _closed(record.fields)
+                outcomes[record.fields["trial"]] = record.fields["result"]["outcome"]
+            state = _state(record)
         if journal.is_open(path):
             state = "under way"
     except (UsageError, OSError, KeyError) as error:
         state = str(error)
-    passed = sum(kind == OutcomeKind.PASS for kind in kinds.values())
-    done = len(kinds) - sum(kind == OutcomeKind.INTERRUPTED for kind in kinds.values())
-    return Summary(path.parent, state, asked, state == _COMPLETE, done, passed)
+    passed = sum(outcome == OutcomeKind.PASS for outcome in outcomes.values())
+    interrupted = sum(outcome == OutcomeKind.INTERRUPTED for outcome in outcomes.values())
+    return SavedRun(path.parent, state, header, len(outcomes) - interrupted, passed)
+
+
+def _state(last: journal.Record) -> str:
+    if last.kind != CLOSED:
+        return "ended unexpectedly, can be resumed"
+    if last.fields["complete"]:
+        return _COMPLETE
+    outcome = last.fields.get("outcome", OutcomeKind.INTERRUPTED)  # only trainings have one
+    return f"{'interrupted' if outcome == OutcomeKind.INTERRUPTED else outcome}, can be resumed"

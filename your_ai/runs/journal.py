@@ -13,17 +13,20 @@ import json
 import os
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 from your_ai.errors import MachineError, UsageError
 
 JOURNAL = "journal.jsonl"
-VERSION = 1
+VERSION = 2
 """Raised whenever a record changes its meaning."""
+
+BEGAN, RESUMED, CLOSED = "began", "resumed", "closed"
+STARTED, ENDED = "started", "ended"
 
 _CHECKSUM = b',"crc32":"%08x"}'
 _CHECKSUM_BYTES = len(_CHECKSUM % 0)
@@ -34,11 +37,20 @@ class DamagedError(UsageError):
 
     def __init__(self, path: Path, line: int) -> None:
         before = (
-            f"; what was measured before it is intact. Cut the file off there (head -n {line - 1}) "
-            "to go on from that, or start"
+            f"; earlier trials are intact. Keep the first {line - 1} lines (head -n {line - 1}) to "
+            "resume from there, or start"
         )
         super().__init__(
-            f"Line {line} of {path} is damaged{before if line > 1 else ': start'} a new run."
+            f"{path} is corrupt at line {line}{before if line > 1 else ': start'} a new run."
+        )
+
+
+class OtherVersionError(UsageError):
+    """The journal is of another version of this program."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The run was written by another version of your_ai; use that one, or start a new run."
         )
 
 
@@ -60,11 +72,11 @@ class Journal:
 
     @classmethod
     def open(cls, folder: Path) -> Journal:
-        """Open the journal of the run in ``folder``, made where there is none; mend its end.
+        """Open the journal of the run in ``folder``, created if missing, and repair its end.
 
         Raises:
-            UsageError: when another process has it open.
-            MachineError: when it cannot be opened or written.
+            UsageError: if another process has it open.
+            MachineError: if it cannot be opened or written.
         """
         path = folder / JOURNAL
         with contextlib.ExitStack() as undo:
@@ -72,9 +84,9 @@ class Journal:
                 flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
                 descriptor = os.open(path, flags, 0o600)
                 undo.callback(os.close, descriptor)
-                # Gone with the process, however that ends; not inherited by workers.
+                # Released with the process, however that ends; workers do not inherit it.
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _mend(path, descriptor)
+                _repair(path, descriptor)
                 _sync_folder(folder)
                 journal = cls(path, descriptor)
             except BlockingIOError as error:
@@ -84,16 +96,13 @@ class Journal:
             undo.pop_all()
         return journal
 
-    def append(self, kind: str, fields: dict[str, Any]) -> tuple[int, int]:
-        """Write one record; it has reached the disk when this returns.
-
-        Returns:
-            Where its line begins in the file and how long it is, in bytes, for `read_at`.
+    def append(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """Write one record; it is on disk when this returns.
 
         Raises:
-            MachineError: when it cannot be written; the journal is then as it was before.
+            MachineError: if it cannot be written; the journal is then as it was before.
         """
-        line = encode(Record(kind, fields))
+        line = encode(Record(kind, dict(fields)))
         try:
             _write(self._descriptor, line)
             _sync(self._descriptor)
@@ -101,31 +110,18 @@ class Journal:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, self._end)
             raise MachineError(
-                f"Cannot write {self._path}: {error.strerror}. What was measured before is intact: "
-                "go on with --resume when that is mended."
+                f"Cannot write {self._path}: {error.strerror}. Finished trials are saved. Fix the "
+                "problem and continue with --resume."
             ) from error
-        begin, self._end = self._end, self._end + len(line)
-        return begin, len(line)
+        self._end += len(line)
 
     def discard(self) -> None:
-        """Remove the file, to which nothing could be written."""
+        """Remove the file of a run that never began."""
         self._path.unlink(missing_ok=True)
 
-    def read_at(self, begin: int, length: int) -> Record:
-        """The record whose line begins there.
-
-        Raises:
-            MachineError: when it is no longer what was written.
-        """
-        record = decode(os.pread(self._descriptor, length, begin))
-        if record is None:
-            raise MachineError(f"{self._path} was changed while the run was under way.")
-        return record
-
-    def records(self) -> Iterator[tuple[Record, int, int]]:
-        """Every record with its place, as `append` returns it; raises DamagedError as `read`."""
-        with self._path.open("rb") as file:
-            yield from _records(self._path, file)
+    def records(self) -> list[Record]:
+        """Every record; raises DamagedError and OtherVersionError as `read` does."""
+        return list(read(self._path))
 
     def close(self) -> None:
         """Let others open it."""
@@ -144,19 +140,25 @@ class Journal:
 
 
 def read(path: Path) -> Iterator[Record]:
-    """Every record of a journal that may be another process's; a torn last line is passed over.
+    """Every record of a journal that may be another process's; a torn last line is skipped.
 
     Raises:
         DamagedError: at the first line that is not what was written.
-        OSError: when the file cannot be read.
+        OtherVersionError: if another version of this program wrote it.
+        OSError: if the file cannot be read.
     """
     with path.open("rb") as file:
-        for record, _begin, _length in _records(path, file):
+        for number, line in enumerate(file, start=1):
+            record = decode(line)
+            if record is None:
+                if not line.endswith(b"\n"):
+                    return
+                raise DamagedError(path, number)
             yield record
 
 
 def is_open(path: Path) -> bool:
-    """Whether some process has this journal open; raises OSError when it cannot be read."""
+    """Whether some process has this journal open; raises OSError if it cannot be read."""
     with path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -166,7 +168,7 @@ def is_open(path: Path) -> bool:
 
 
 def refuse_open(folder: Path) -> None:
-    """Raise UsageError where some process has the journal of the run in ``folder`` open."""
+    """Raise UsageError if some process has the journal of the run in ``folder`` open."""
     with contextlib.suppress(OSError):
         if is_open(folder / JOURNAL):
             raise _under_way(folder)
@@ -183,10 +185,10 @@ def encode(record: Record) -> bytes:
 
 
 def decode(line: bytes) -> Record | None:
-    """The record on a line, with or without its newline; ``None`` when it is not what was written.
+    """The record on a line, with or without its newline; ``None`` if it is not what was written.
 
     Raises:
-        UsageError: when another version of this program wrote it.
+        OtherVersionError: if another version of this program wrote it.
     """
     line = line.removesuffix(b"\n")
     body, checksum = line[:-_CHECKSUM_BYTES], line[-_CHECKSUM_BYTES:]
@@ -194,26 +196,12 @@ def decode(line: bytes) -> Record | None:
         return None
     fields = json.loads(body + b"}")
     if fields.pop("v") != VERSION:
-        raise UsageError(
-            "The run was written by another version of your_ai; use that one, or start a new run."
-        )
+        raise OtherVersionError
     return Record(fields.pop("kind"), fields)
 
 
-def _records(path: Path, file: BinaryIO) -> Iterator[tuple[Record, int, int]]:
-    begin = 0
-    for number, line in enumerate(file, start=1):
-        record = decode(line)
-        if record is None:
-            if not line.endswith(b"\n"):
-                return
-            raise DamagedError(path, number)
-        yield record, begin, len(line)
-        begin += len(line)
-
-
-def _mend(path: Path, descriptor: int) -> None:
-    """Complete a last line that lacks its newline alone, and drop one that lacks more."""
+def _repair(path: Path, descriptor: int) -> None:
+    """Complete a last line that lacks only its newline, and drop one that lacks more."""
     last, begin = b"", 0
     with path.open("rb") as file:
         for line in file:
@@ -236,7 +224,7 @@ def _under_way(folder: Path) -> UsageError:
 def _owner(path: Path) -> int | str:
     """The process that opened the run last."""
     owner: int | str = "unknown"
-    with contextlib.suppress(DamagedError, OSError):
+    with contextlib.suppress(UsageError, OSError):
         for record in read(path):
             owner = record.fields.get("pid", owner)
     return owner

@@ -1,102 +1,331 @@
-"""The results document: what is written, and what it recommends."""
+"""The results document of a run, as it is written and read.
+
+Sizes named ``…_gb`` are in GB of 2^30 bytes, sizes named ``…_bytes`` are exact; times are seconds.
+`docs/results.schema.json` is generated from these types and the docstrings of their fields.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import orjson
 
+from worker.protocol.messages import Configuration, Loaded, PhaseBegan, Step
 from your_ai.errors import UsageError
-from your_ai.files import json_pieces
-from your_ai.runs.optimization import Optimization, optimal_config
-from your_ai.runs.run import Run
-from your_ai.runs.run_dir import RESULTS, TRAINING
-from your_ai.runs.trial_record import ReadEntry, TrialRecord
-from your_ai.supervision.outcome import OutcomeKind
-from your_ai.units import parameters_of, to_gb
+from your_ai.files import to_json
+from your_ai.planning.device import Device
+from your_ai.search.search import Objective, Tried
+from your_ai.supervision.outcome import Certainty, OutcomeKind
+from your_ai.system.machine import Machine
+from your_ai.units import parameters_of
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """What is known of one model: its trial and, where one was asked for, the search behind it."""
+class TrialConfig(Configuration):
+    """A trial's configuration, and how it was measured."""
 
-    record: TrialRecord
-    optimization: Optimization | None = None
-
-    @property
-    def was_interrupted(self) -> bool:
-        """Whether the user stopped the run here."""
-        searched = self.optimization.records if self.optimization else ()
-        return any(record.interrupted for record in (self.record, *searched))
+    steps: int = 5
+    """Counted training steps."""
+    budget_bytes: int = 0
+    """The most memory that training might use, in bytes."""
+    seed: int = 0
+    """Seed of weights and batches."""
 
     @property
-    def is_complete(self) -> bool:
-        """Whether nothing of it was cut short."""
-        skipped = self.record.outcome.kind is OutcomeKind.SKIPPED
-        if self.was_interrupted or not (self.record.is_done or skipped):
+    def configuration(self) -> Configuration:
+        """The configuration alone."""
+        names = Configuration.__dataclass_fields__
+        return Configuration(**{name: getattr(self, name) for name in names})
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What a search varies."""
+
+    batch_size: int
+    lora_rank: int
+    lora_layers: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailedPoint(Point):
+    """A configuration that failed, and how."""
+
+    outcome: OutcomeKind
+    certainty: Certainty
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class ParetoPoint(Point):
+    """A configuration that passed, and its figures."""
+
+    needed_memory_bytes: int | None
+    capacity: int
+    tokens_per_second: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProofOfOptimum:
+    """Why no better configuration fits."""
+
+    failures: tuple[FailedPoint, ...]
+    """Failed configurations; every better one is at least as large on every axis as one of them."""
+    unsettled: tuple[Point, ...]
+    """Configurations that may be better and are neither tried nor covered by a failure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimalConfig:
+    """What a search for the best configuration found; null figures if nothing passed."""
+
+    model: str
+    """The model's Hub id or path."""
+    optimal_batch_size: int | None = None
+    """The best configuration's batch size."""
+    optimal_lora_rank: int | None = None
+    """The best configuration's LoRA rank."""
+    optimal_lora_layers: int | None = None
+    """The best configuration's number of layers with adapters."""
+    peak_memory_gb: float | None = None
+    """The best configuration's peak memory in GB."""
+    throughput_score: int | None = None
+    """The best configuration's capacity score: batch × rank × layers."""
+    created_at: str
+    """When the last trial of the search ended, in UTC."""
+    needed_memory_gb: float | None = None
+    """The best configuration's needed memory in GB."""
+    needed_memory_bytes: int | None = None
+    """The best configuration's needed memory in bytes."""
+    tokens_per_second: float | None = None
+    """The best configuration's training speed."""
+    objective: Objective
+    """What was maximized: the capacity score, or measured tokens per second."""
+    exhaustive: bool
+    """Whether the whole grid was tried."""
+    grid: dict[str, tuple[int, ...]]
+    """The axes that were searched."""
+    complete: bool
+    """Whether nothing is left to try."""
+    proven: bool
+    """Whether no better configuration fits, going by failures caused by memory alone."""
+    certificate: ProofOfOptimum
+    """What proves that nothing better fits."""
+    pareto: tuple[ParetoPoint, ...]
+    """Passed configurations that no other beats in memory, capacity and speed at once."""
+    all_results: tuple[TrialResult, ...]
+    """Every trial of the search, in order."""
+
+    @property
+    def best(self) -> TrialResult | None:
+        """The trial of the best configuration."""
+        optimum = (self.optimal_batch_size, self.optimal_lora_rank, self.optimal_lora_layers)
+        passed = (result for result in self.all_results if result.success)
+        return next((result for result in passed if result.axes == optimum), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialResult:
+    """One trial: what was trained, how it ended, and what was measured."""
+
+    preset: str
+    """The preset's name, or the name the user gave the model by."""
+    model_name: str
+    """The model's Hub id or path."""
+    params: str
+    """The model's size label."""
+    success: bool
+    """Whether every step ran within the budget."""
+    peak_memory_gb: float | None = None
+    """Peak memory in GB; null unless the trial passed."""
+    error: str | None = None
+    """Why the trial did not pass, in one line; null if it passed."""
+    optimal_config: OptimalConfig | None = None
+    """The search for this model's best configuration; null if none was made."""
+    outcome: OutcomeKind
+    """How the trial ended."""
+    certainty: Certainty = Certainty.CERTAIN
+    """How sure the stated cause is."""
+    evidence: str = ""
+    """What the outcome rests on."""
+    started_at: str = ""
+    """When the trial started, in UTC."""
+    ended_at: str = ""
+    """When the trial ended, in UTC."""
+    config: TrialConfig
+    """What was trained, and how it was measured."""
+    peak_memory_bytes: int | None = None
+    """Largest MLX active memory over the counted steps, in bytes."""
+    needed_memory_gb: float | None = None
+    """Needed memory in GB; known once the tight phase has ended."""
+    needed_memory_bytes: int | None = None
+    """Needed memory in bytes."""
+    needed_memory_limit_bytes: int | None = None
+    """MLX memory limit under which training takes no more than the needed memory."""
+    memory_limit_bytes: int | None = None
+    """MLX memory limit under which the peak stayed within the budget."""
+    tokens_per_second: float | None = None
+    """Training speed over the counted steps."""
+    log: str | None = None
+    """Path of the worker's log."""
+    log_excerpt: tuple[str, ...] = ()
+    """The last informative lines of the log, if the trial did not pass."""
+    advice: str | None = None
+    """What to try next."""
+    revision: str | None = None
+    """The model's commit on the Hub."""
+    wall_seconds: float | None = None
+    """From the worker's start until it had ended; null if no worker ran, as for all that follow."""
+    exit_status: int | None = None
+    """The worker's exit status; negative for a signal."""
+    tokens_per_second_at_needed_memory: float | None = None
+    """Training speed in the tight phase."""
+    footprint_peak_bytes: int | None = None
+    """The most that the operating system charged the worker."""
+    footprint_source: str | None = None
+    """Where the footprint is read: phys_footprint or rss."""
+    memory_pressure: str | None = None
+    """The highest memory pressure that macOS reported."""
+    log_discarded_bytes: int | None = None
+    """Bytes dropped from a log that grew too large."""
+    load: Loaded | None = None
+    """The loaded model: sizes, parameters, duration."""
+    steps: tuple[Step, ...] = ()
+    """Every finished step of both phases."""
+    phases: tuple[PhaseBegan, ...] = ()
+    """Every phase that began."""
+    memory_timeline: tuple[tuple[float, int, int], ...] = ()
+    """Samples of [seconds, MLX active bytes, MLX cache bytes], thinned with the peaks kept."""
+    footprint_timeline: tuple[tuple[float, int], ...] = ()
+    """Samples of [seconds, footprint bytes], thinned with the peaks kept."""
+    device: dict[str, Any] | None = None
+    """The device as MLX describes it."""
+    versions: dict[str, str] | None = None
+    """Versions of Python, mlx and mlx-lm in the worker."""
+
+    @property
+    def axes(self) -> tuple[int, int, int]:
+        """Batch size, rank and layers."""
+        return self.config.batch_size, self.config.lora_rank, self.config.lora_layers
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the trial has an outcome of its own, which is not measured again.
+
+        Interrupted and skipped trials, and those whose weights were missing, have none yet.
+        """
+        if self.outcome in (OutcomeKind.INTERRUPTED, OutcomeKind.SKIPPED):
             return False
-        return self.optimization is None or self.optimization.is_finished
+        return self.exit_status is not None or self.outcome is not OutcomeKind.ERROR
+
+    @property
+    def proves_too_large(self) -> bool:
+        """Whether it ran out of memory at its needed memory, not by running ahead."""
+        return self.outcome is OutcomeKind.OOM and self.needed_memory_bytes is None
+
+    @property
+    def tried(self) -> Tried:
+        """The trial as a search sees it."""
+        return Tried(
+            self.config.configuration,
+            fits=self.success,
+            needed_bytes=self.needed_memory_bytes,
+            tokens_per_second=self.tokens_per_second,
+            too_large=self.proves_too_large or self.outcome is OutcomeKind.OVER_BUDGET,
+        )
 
 
-def recommended(records: Sequence[TrialRecord]) -> TrialRecord | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """The results of a run."""
+
+    max_memory_gb: float
+    """The budget in GB."""
+    recommended: str | None
+    """The largest model that passed, by its `preset`; null if none did."""
+    results: tuple[TrialResult, ...]
+    """One entry per model that was tried, smallest first."""
+    your_ai_version: str
+    """The version that measured."""
+    started_at: str
+    """When the run started, in UTC."""
+    complete: bool
+    """Whether nothing of the run is left to do."""
+    budget_bytes: int
+    """The most memory that training might use, in bytes."""
+    machine: Machine
+    """The machine."""
+    device: Device
+    """The device that was trained on."""
+    run_dir: str
+    """The folder with the run's journal, logs and report."""
+
+    @property
+    def trials(self) -> list[TrialResult]:
+        """Every trial once: each model's entry, followed by the other trials of its search."""
+        found = []
+        for entry in self.results:
+            searched = entry.optimal_config.all_results if entry.optimal_config else ()
+            found += [entry, *(trial for trial in searched if trial.axes != entry.axes)]
+        return found
+
+
+def recommended(results: Sequence[TrialResult]) -> TrialResult | None:
     """The largest model that passed; of several equally large ones the first."""
-    passed = [record for record in records if record.passed]
-    return max(passed, key=lambda r: parameters_of(r.trial.model.params), default=None)
+    passed = [result for result in results if result.success]
+    return max(passed, key=lambda result: parameters_of(result.params), default=None)
 
 
-_IS_NONE = "is no results file of `your_ai benchmark` or `optimize`"
-NO_RESULTS = f"This {_IS_NONE}"
+def write(results: Results) -> bytes:
+    """The document as indented JSON."""
+    return to_json(results)
 
 
-def load(path: Path) -> dict[str, Any]:
-    """The results document in a file, or in a run's folder.
+def read(content: bytes, name: str) -> Results:
+    """The document in the bytes of a file called ``name``.
 
     Raises:
-        UsageError: when it cannot be read, or is none.
+        UsageError: if it is not a results document.
     """
-    is_folder = os.path.isdir(path)  # noqa: PTH112 - Path raises where a name is too long
-    file = path / RESULTS if is_folder else path
     try:
-        content = orjson.loads(file.read_bytes())
-    except OSError as error:
-        if is_folder and (path / TRAINING).exists():
-            problem = f"{path} is a training, whose record is {path / TRAINING}"
-        else:
-            problem = f"Cannot read {file}: {error.strerror}"
-        raise UsageError(f"{problem}; `your_ai runs` lists the runs with results.") from error
-    except orjson.JSONDecodeError:
-        content = None
-    if not isinstance(content, dict) or "results" not in content:
-        raise UsageError(f"{path} {_IS_NONE}.")
-    return content
+        document = orjson.loads(content)
+        for trial in _trials(document):
+            _restore(trial)
+        return msgspec.convert(document, Results)
+    except (orjson.JSONDecodeError, msgspec.ValidationError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{name} is not a results file of `your_ai benchmark` or `optimize`: {_what(error)}."
+        ) from error
 
 
-def document(run: Run, entries: Sequence[Entry], read: ReadEntry) -> Iterator[bytes]:
-    """The results as JSON, piece by piece; ``read`` fetches each trial's entry from the journal.
-
-    Sizes named ``…_gb`` are in GB of 2^30 bytes, ``…_bytes`` exact.
-    """
-    best = recommended([entry.record for entry in entries])
-    return json_pieces(
-        {
-            "max_memory_gb": to_gb(run.budget_bytes),
-            "recommended": best and best.trial.model.name,
-            "results": (_entry(entry, read) for entry in entries),
-            "your_ai_version": run.version,
-            "started_at": run.started_at,
-            "complete": len(entries) == len(run.trials) and all(e.is_complete for e in entries),
-            "budget_bytes": run.budget_bytes,
-            "machine": asdict(run.machine),
-            "device": asdict(run.device),
-            "run_dir": run.run_dir,
-        }
-    )
+def trial_result(fields: Any) -> TrialResult:
+    """The trial result that a journal's record holds."""
+    return msgspec.convert(fields, TrialResult)
 
 
-def _entry(entry: Entry, read: ReadEntry) -> dict[str, Any]:
-    found = entry.optimization
-    return read(entry.record) | {"optimal_config": found and optimal_config(found, read)}
+def _trials(document: Any) -> list[dict[str, Any]]:
+    found = []
+    for entry in document["results"]:
+        found += [entry, *((entry.get("optimal_config") or {}).get("all_results") or ())]
+    return found
+
+
+def _restore(trial: dict[str, Any]) -> None:
+    """JSON has no NaN, which a diverged loss is; version 0.1 wrote the load without its time."""
+    for step in trial.get("steps") or ():
+        if step["loss"] is None:
+            step["loss"] = math.nan
+    if trial.get("load"):
+        trial["load"].setdefault("at", 0.0)
+
+
+def _what(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"missing {error.args[0]!r}"
+    if isinstance(error, orjson.JSONDecodeError):
+        return "not valid JSON"
+    return str(error).rstrip(".")

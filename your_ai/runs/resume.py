@@ -1,33 +1,56 @@
-"""What the journal of a resumed run says of its trials: done, or begun and never ended. Pure."""
+"""What a journal says of a run's trials: finished, or started and never finished. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
+from worker.protocol.messages import Configuration
 from your_ai.planning.plan import Trial
-from your_ai.runs.journal import Record
-from your_ai.runs.trial_record import is_done
+from your_ai.runs.journal import ENDED, STARTED, Record
+from your_ai.runs.results import TrialResult, trial_result
 from your_ai.supervision.outcome import Certainty, Outcome, OutcomeKind
 
-BEGAN, RESUMED, STARTED, ENDED, CLOSED = "began", "resumed", "started", "ended", "closed"
-
-MOST_STARTS = 2
-"""How often a trial is begun that never ends: what it does to its parent, it does again."""
+MAX_STARTS = 2
+"""A trial that was started this many times without finishing is quarantined."""
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
-    """``ended`` has each done trial's place in the journal, by its key.
+class EndedTrial:
+    """The result of the run's trial ``index``, or of one of the search that belongs to it."""
 
-    ``unfinished`` has the machine's boots in which a trial was begun that has not ended since.
+    index: int
+    result: TrialResult
+
+    @property
+    def key(self) -> str:
+        """The same as the trial's `key_of`."""
+        return _key(self.index, self.result.config)
+
+    def fields(self) -> dict[str, Any]:
+        """The journal's record of it."""
+        return {"trial": self.key, "index": self.index, "result": asdict(self.result)}
+
+
+@dataclass(frozen=True, slots=True)
+class RunHistory:
+    """What happened to a run's trials before it was resumed.
+
+    ``ended`` has the last result of each trial by its key, in the order in which they ended;
+    ``unfinished`` the boots of the machine in which a trial was started and has not ended since.
     """
 
-    ended: Mapping[str, tuple[int, int]]
-    unfinished: Mapping[str, tuple[str, ...]]
+    ended: Mapping[str, EndedTrial] = field(default_factory=dict)
+    unfinished: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def final(self) -> dict[str, EndedTrial]:
+        """The trials that are not run again."""
+        return {key: ended for key, ended in self.ended.items() if ended.result.is_final}
 
     def quarantine(self, key: str, boot: str) -> Outcome | None:
-        """Why a trial must not be run again; ``None`` when it may. ``boot`` is the present one."""
+        """Why a trial must not be run again; ``None`` if it may. ``boot`` is the present one."""
         boots = self.unfinished.get(key, ())
         if any(each != boot for each in boots):
             return Outcome(
@@ -35,38 +58,38 @@ class Past:
                 "the machine restarted while it ran: suspected of having taken it down, so it is "
                 "not run again; try it in a run of its own with a smaller --max-memory",
                 Certainty.LOW,
-                f"begun in boot {boots[-1]} and never ended; this is boot {boot}",
+                f"started in boot {boots[-1]} and never finished; this is boot {boot}",
             )
-        if len(boots) >= MOST_STARTS:
+        if len(boots) >= MAX_STARTS:
             return Outcome(
                 OutcomeKind.CRASH,
                 f"your_ai itself was ended {len(boots)} times while it ran, so it is not run "
                 "again; try it in a run of its own",
                 Certainty.LOW,
-                f"begun {len(boots)} times in boot {boot} and never ended",
+                f"started {len(boots)} times in boot {boot} and never finished",
             )
         return None
 
 
-NOTHING = Past({}, {})
-
-
 def key_of(trial: Trial) -> str:
     """What tells a run's trials apart; also part of a file's name."""
-    c = trial.configuration
-    return f"{trial.index:02d}-{c.batch_size}x{c.lora_rank}x{c.lora_layers}"
+    return _key(trial.index, trial.configuration)
 
 
-def past_of(records: Iterable[tuple[Record, int, int]]) -> Past:
-    """What these records, each with its place, say of the trials."""
-    ended: dict[str, tuple[int, int]] = {}
+def history_of(records: Iterable[Record]) -> RunHistory:
+    """What these records of a journal say of the trials."""
+    ended: dict[str, EndedTrial] = {}
     unfinished: dict[str, tuple[str, ...]] = {}
-    for record, begin, length in records:
+    for record in records:
         key = record.fields.get("trial", "")
         if record.kind == STARTED:
             unfinished[key] = (*unfinished.get(key, ()), record.fields["boot"])
         elif record.kind == ENDED:
             unfinished.pop(key, None)
-            if is_done(record.fields["entry"]):
-                ended[key] = (begin, length)
-    return Past(ended, unfinished)
+            ended.pop(key, None)  # the order is that of the last ends
+            ended[key] = EndedTrial(record.fields["index"], trial_result(record.fields["result"]))
+    return RunHistory(ended, unfinished)
+
+
+def _key(index: int, c: Configuration) -> str:
+    return f"{index:02d}-{c.batch_size}x{c.lora_rank}x{c.lora_layers}"

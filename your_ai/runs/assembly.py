@@ -1,0 +1,66 @@
+"""The results of a run, put together from its ended trials: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from your_ai.planning.plan import Trial
+from your_ai.runs.optimization import Optimization, search_for
+from your_ai.runs.results import Results, TrialResult, recommended
+from your_ai.runs.resume import EndedTrial
+from your_ai.runs.run import Run
+from your_ai.supervision.outcome import OutcomeKind
+from your_ai.units import to_gb
+
+
+def assemble(run: Run, ended: Iterable[EndedTrial]) -> Results:
+    """The results so far."""
+    by_index: dict[int, list[TrialResult]] = {}
+    for each in ended:
+        by_index.setdefault(each.index, []).append(each.result)
+    entries = [
+        _entry(run, trial, by_index[trial.index]) for trial in run.trials if trial.index in by_index
+    ]
+    best = recommended(entries)
+    return Results(
+        max_memory_gb=to_gb(run.budget_bytes),
+        recommended=best.preset if best else None,
+        results=tuple(entries),
+        your_ai_version=run.version,
+        started_at=run.started_at,
+        complete=len(entries) == len(run.trials) and all(map(_is_complete, entries)),
+        budget_bytes=run.budget_bytes,
+        machine=run.machine,
+        device=run.device,
+        run_dir=run.run_dir,
+    )
+
+
+def optimization_of(run: Run, trial: Trial, results: Sequence[TrialResult]) -> Optimization:
+    """The search for the best configuration of a trial's model, and what it has found."""
+    assert run.search is not None
+    return Optimization(search_for(trial, run.search, run.device.backend), tuple(results))
+
+
+def _entry(run: Run, trial: Trial, results: Sequence[TrialResult]) -> TrialResult:
+    """A model's entry: its own trial or, for `optimize`, the best one; with its search."""
+    own = results[0]
+    if run.search is None:
+        return own
+    found = optimization_of(run, trial, results)
+    if run.command == "optimize":
+        own = found.best or results[-1]
+    elif not own.success:
+        return own
+    return replace(own, optimal_config=found.as_result())
+
+
+def _is_complete(entry: TrialResult) -> bool:
+    searched = entry.optimal_config
+    trials = (entry, *(searched.all_results if searched else ()))
+    if any(trial.outcome is OutcomeKind.INTERRUPTED for trial in trials):
+        return False
+    if not entry.is_final and entry.outcome is not OutcomeKind.SKIPPED:
+        return False
+    return searched is None or searched.complete

@@ -1,0 +1,92 @@
+"""Results files: read from a file or a run's folder, and written while a run lasts."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from your_ai.errors import UsageError
+from your_ai.files import is_special, write_atomically
+from your_ai.runs import journal, results
+from your_ai.runs.assembly import assemble
+from your_ai.runs.journal import JOURNAL
+from your_ai.runs.results import Results
+from your_ai.runs.resume import history_of
+from your_ai.runs.run import Run, read_header
+from your_ai.runs.run_dir import RESULTS, TRAINING
+
+WRITE_SECONDS = 10.0
+"""Least time between two writes while trials run; the journal is durable anyway."""
+
+
+def load(path: Path) -> Results:
+    """The results in a file, or in a run's folder.
+
+    If the run's journal is newer than its results file, they are rebuilt from the journal.
+
+    Raises:
+        UsageError: if there are none, or they cannot be read.
+    """
+    is_folder = os.path.isdir(path)  # noqa: PTH112 - Path raises if a name is too long
+    file = path / RESULTS if is_folder else path
+    rebuilt = _rebuilt(file) if file.name == RESULTS else None
+    if rebuilt is not None:
+        return rebuilt
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        if is_folder and (path / TRAINING).exists():
+            problem = f"{path} is a training, whose record is {path / TRAINING}"
+        else:
+            problem = f"Cannot read {file}: {error.strerror}"
+        raise UsageError(f"{problem}; `your_ai runs` lists the runs with results.") from error
+    return results.read(content, str(path))
+
+
+def _rebuilt(file: Path) -> Results | None:
+    """The results by the journal beside a results file; ``None`` if the file has all of it."""
+    path = file.parent / JOURNAL
+    try:
+        if file.exists() and file.stat().st_mtime_ns >= path.stat().st_mtime_ns:
+            return None
+        records = list(journal.read(path))
+        run = read_header(records[0].fields, Run)
+    except (OSError, UsageError, IndexError):  # then the results file is all there is
+        return None
+    ended = history_of(records).ended
+    return assemble(run, ended.values()) if ended else None
+
+
+class ResultsWriter:
+    """Writes a run's results to its targets; the run continues without one that fails.
+
+    ``problem`` says which target could not be written the last time, in one line.
+    """
+
+    def __init__(self, targets: Sequence[Path]) -> None:
+        self.targets = targets
+        self.problem: str | None = None
+        self._last = -WRITE_SECONDS
+
+    def is_due(self) -> bool:
+        """Whether the last write is long enough ago."""
+        return time.monotonic() >= self._last + WRITE_SECONDS
+
+    def write(self, found: Results, *, final: bool = False) -> None:
+        """Write every target; a device or a pipe only if this is the ``final`` time."""
+        self._last = time.monotonic()
+        self.problem = None
+        written: list[Path] = []
+        content = results.write(found)
+        for target in self.targets:
+            if is_special(target) and not final:
+                continue
+            try:
+                write_atomically(target, content)
+            except OSError as error:
+                kept = f"the results are in {written[0]}" if written else "its last state is intact"
+                self.problem = f"Cannot write {target}: {error.strerror}; {kept}."
+            else:
+                written.append(target)

@@ -1,0 +1,101 @@
+"""The record of a training, `training.json`, as it is written and read.
+
+Sizes are bytes, times seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import orjson
+
+from your_ai.errors import UsageError
+from your_ai.planning.device import Device
+from your_ai.runs.results import TrialConfig
+from your_ai.supervision.outcome import OutcomeKind
+from your_ai.system.machine import Machine
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """The memory a training is given: micro-batches per batch, and MLX's memory limit."""
+
+    micro_batches: int
+    limit_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a training is expected to take at most, at full sequence length."""
+
+    peak_bytes: int
+    seconds_per_iteration: float
+    seconds: float
+    is_measured: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a training took; null before anything was reported."""
+
+    peak_bytes: int | None
+    seconds_per_iteration: float | None
+    seconds: float
+    tokens_per_second: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """The loaded model's parameters, and the bytes it takes."""
+
+    parameters: int
+    resident_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailedAttempt:
+    """An attempt that failed, with its setting."""
+
+    micro_batches: int
+    limit_bytes: int
+    outcome: OutcomeKind
+    reason: str
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingResults:
+    """What was expected of a training, what it took, and its losses as [iteration, loss]."""
+
+    outcome: OutcomeKind
+    error: str | None
+    preset: str
+    model_name: str
+    config: TrialConfig
+    load: LoadedModel | None
+    longest_tokens: int
+    iterations: int
+    samples: int
+    adapter_path: str
+    expected: Expected
+    measured: Measured
+    losses: tuple[tuple[int, float | None], ...]
+    validation: tuple[tuple[int, float | None], ...]
+    setting: Setting
+    failures: tuple[FailedAttempt, ...]
+    training: dict[str, Any]
+    your_ai_version: str
+    started_at: str
+    machine: Machine
+    device: Device
+    run_dir: str
+
+
+def read(content: bytes, name: str) -> TrainingResults:
+    """The record in the bytes of a file called ``name``; raises UsageError if it is none."""
+    try:
+        return msgspec.convert(orjson.loads(content), TrainingResults)
+    except (orjson.JSONDecodeError, msgspec.ValidationError) as error:
+        raise UsageError(f"{name} is not a record of `your_ai train`: {error}.") from error

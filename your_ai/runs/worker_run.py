@@ -1,0 +1,72 @@
+"""Runs one worker after another under a run's journal, for trials and trainings alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from worker.protocol.messages import Event
+from your_ai.runs.journal import STARTED, Journal
+from your_ai.supervision import memory_guard
+from your_ai.supervision.observation import Observation
+from your_ai.supervision.outcome import Outcome, classify
+from your_ai.supervision.supervisor import Hear, Limits, supervise
+from your_ai.supervision.trial_log import TrialLog
+from your_ai.system import memory
+from your_ai.system.boot import boot_id
+from your_ai.system.memory import MachineMemory
+from your_ai.system.signals import interrupts
+from your_ai.units import now
+
+
+class WorkerRunner:
+    """Starts, supervises and classifies a run's workers, one at a time."""
+
+    def __init__(self, journal: Journal, backend: str) -> None:
+        self._journal = journal
+        self._backend = backend
+        self._memory = self._read_memory()
+        self.boot = boot_id()
+
+    def run(
+        self,
+        request: bytes,
+        *,
+        started: Mapping[str, Any],
+        log: Path,
+        limits: Limits,
+        steps: int,
+        hear: Hear,
+        arguments: Sequence[str] = (),
+        keeps: Callable[[Event], bool] = lambda _: True,
+    ) -> tuple[Observation, Outcome]:
+        """What was seen of the worker, and what it proves of a request of that many ``steps``.
+
+        Waits until the memory of the worker before it has been given back, and has the journal's
+        record of its start (with the fields ``started``) on disk before it is spawned.
+
+        Raises:
+            NotStartedError: if no process could be started.
+            MachineError: if the journal cannot be written, the machine is short of memory, or the
+                worker cannot be killed.
+        """
+        self._memory = memory_guard.wait_for_memory(
+            self._memory, lambda: interrupts.requested, self._read_memory
+        )
+        self._journal.append(STARTED, {**started, "at": now(), "boot": self.boot})
+        trial_log = TrialLog(log)
+        trial_log.discard()  # what an earlier attempt printed says nothing of this one
+        seen = supervise(
+            request,
+            log=trial_log,
+            limits=limits,
+            arguments=arguments,
+            must_stop=lambda: interrupts.requested,
+            hear=hear,
+            keeps=keeps,
+        )
+        return seen, classify(seen, steps)
+
+    def _read_memory(self) -> MachineMemory:
+        return memory.for_trials(self._backend)
