@@ -126,10 +126,10 @@ def _trial(device: Device) -> Finding:
     (trial,) = plan([model], TRAINING, budget_bytes(device, None))
     with tempfile.TemporaryDirectory(prefix="your_ai-") as folder:
         log = TrialLog(Path(folder) / "doctor.log")
-        seen = supervise(encode_request(trial.spec), log=log, limits=Limits(deadline=300))
+        seen = supervise(encode_request(trial.request), log=log, limits=Limits(deadline=300))
     if seen.killed is Kill.INTERRUPT:
         raise KeyboardInterrupt
-    outcome = classify(seen, trial.spec.steps)
+    outcome = classify(seen, trial.request.steps)
     shown = f"A real trial of {model.name}: {outcome.kind} in {seen.wall_seconds:.1f} s"
     if outcome.kind is OutcomeKind.PASS:
         return Finding(Mark.GOOD, shown)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from your_ai.errors import ExitCode
-from your_ai.runs.catalog import summaries, summary_text
+from your_ai.runs.catalog import run_text, saved_runs
 from your_ai.runs.run_dir import runs_dir
 from your_ai.terminal.output import say
 
@@ -17,10 +17,9 @@ def command() -> ExitCode:
     `your_ai benchmark --resume` goes on with the newest that did not come to its end; add --run-dir
     to name another. Runs with a --run-dir of their own are not listed.
     """
-    found = False
-    for summary in summaries(runs_dir()):
-        found = True
-        say(summary_text(summary))
+    found = saved_runs(runs_dir())
+    for run in found:
+        say(run_text(run))
     if not found:
         say(f"There is no run in {runs_dir()}.")
     return ExitCode.OK

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from worker.protocol.messages import Event
 from your_ai.models.resolve import Model
 from your_ai.planning.plan import Trial
 from your_ai.runs.optimization import Optimization
-from your_ai.runs.results import recommended
+from your_ai.runs.results import Results, TrialResult, recommended
 from your_ai.runs.run import Run
-from your_ai.runs.trial_record import TrialRecord
+from your_ai.system.signals import interrupts
 from your_ai.terminal import wording
 from your_ai.terminal.eta import seconds_left, trials_ahead
 from your_ai.terminal.screen import WIDTH, Screen
@@ -47,13 +47,13 @@ class Console:
         self._resuming(run, done_before)
         self._screen.print("Testing models from smallest to largest...\n")
 
-    def begin_search(self, run: Run, trial: Trial, found: Optimization, done_before: int) -> None:
+    def begin_search(self, run: Run, trial: Trial, done_before: int) -> None:
         """The head of a search for one model's best configuration."""
         self._run = run
         self._head("Configuration Search")
         self._screen.print(wording.memory(run.machine, run.device, run.budget_bytes))
         self._resuming(run, done_before)
-        self._screen.print(wording.goal(trial, found))
+        self._screen.print(wording.goal(run, trial))
 
     def trial_began(self, trial: Trial, total: int) -> None:
         """The first half of a trial's line, out at once."""
@@ -70,17 +70,17 @@ class Console:
         self._heard = True
         self._screen.hear(event)
 
-    def trial_ended(self, record: TrialRecord) -> None:
+    def trial_ended(self, result: TrialResult) -> None:
         """The second half: how it ended, and for a failure where to read more, and what to try."""
         self._ended()
-        self._screen.end(wording.verdict(record))
-        self._print_all([*wording.log_of(record), *wording.advice_on(record)])
+        self._screen.end(wording.verdict(result))
+        self._print_all([*wording.log_of(result), *wording.advice_on(result)])
 
-    def candidate_ended(self, record: TrialRecord) -> None:
+    def candidate_ended(self, result: TrialResult) -> None:
         """The second half of a configuration's line; over budget is no more than an answer."""
         self._ended()
-        self._screen.end(wording.verdict(record))
-        self._print_all(wording.log_of(record))
+        self._screen.end(wording.verdict(result))
+        self._print_all(wording.log_of(result))
 
     def optimizing(self) -> None:
         """The first half of the line on a model's search, out at once."""
@@ -94,28 +94,35 @@ class Console:
         """The second half: what the search found."""
         self._ended()
         self._screen.end(wording.search_ended(found))
-        for record in found.records:
-            self._print_all(wording.log_of(record))
+        for result in found.results:
+            self._print_all(wording.log_of(result))
 
-    def end(self, run: Run, records: Sequence[TrialRecord], written: Iterable[str]) -> None:
+    def end(self, run: Run, results: Results, written: Iterable[str]) -> None:
         """The foot: the recommendation, and what is written where."""
         self._screen.print("")
         self._head("Results")
-        best = recommended(records)
-        untried = [trial.model for trial in run.trials[len(records) :]]
-        is_over = not untried and not any(record.interrupted for record in records)
-        if best is None:
+        untried = [trial.model for trial in run.trials[len(results.results) :]]
+        is_over = not untried and not interrupts.requested
+        if results.recommended is None:
             self._screen.print(
                 f"Recommended: none ({'no model passed' if is_over else 'not known yet'})"
             )
         else:
-            which = "largest model" if is_over else "largest yet"
-            self._screen.print(f"Recommended: {best.trial.model.name} ({which} that fits)")
-            others = [r.trial.model for r in records if r.passed and r is not best]
+            so_far = "" if is_over else " so far"
+            self._screen.print(
+                f"Recommended{so_far}: {results.recommended} (largest model that fits)"
+            )
+            passed = [entry for entry in results.results if entry.success]
+            others = [
+                f"{entry.preset} ({entry.params})"
+                for entry in passed
+                if entry is not recommended(passed)
+            ]
             if others:
-                self._screen.print(f"Alternatives: {_listed(others)}")
+                self._screen.print(f"Alternatives: {', '.join(others)}")
         if untried:
-            self._screen.print(f"Not tried: {_listed(untried)}")
+            names = ", ".join(f"{model.name} ({model.params})" for model in untried)
+            self._screen.print(f"Not tried: {names}")
         self._foot(written)
 
     def end_search(self, found: Optimization, written: Iterable[str]) -> None:
@@ -149,9 +156,7 @@ class Console:
 
     def _resuming(self, run: Run, done_before: int) -> None:
         if done_before and done_before == len(run.trials) and run.search is None:
-            self._screen.print(
-                f"The run of {run.started_at} was at its end: nothing is measured again."
-            )
+            self._screen.print(f"This run (started {run.started_at}) is already complete.")
         elif done_before:
             done = f"{wording.counted(done_before, 'trial')} of it"
             self._screen.print(
@@ -165,7 +170,3 @@ class Console:
     def _print_all(self, texts: Iterable[str]) -> None:
         for text in texts:
             self._screen.print(text)
-
-
-def _listed(models: Iterable[Model]) -> str:
-    return ", ".join(f"{model.name} ({model.params})" for model in models)

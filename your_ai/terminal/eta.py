@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from your_ai.planning.plan import Trial
 from your_ai.runs.run import Run
-from your_ai.search.grid import Configuration, Grid
 from your_ai.units import parameters_of
 
 _START_SECONDS = 3.0
@@ -56,16 +55,13 @@ def show_duration(seconds: float) -> str:
 def _searched(run: Run, trial: Trial, tried: int) -> list[Trial]:
     if run.search is None:
         return []
-    grid = run.search.grid.cut(trial.model.layers)
-    most = grid.size if run.search.exhaustive else _SEARCH_TRIALS
-    return [trial.with_configuration(_middle(grid))] * max(0, most - tried)
-
-
-def _middle(grid: Grid) -> Configuration:
-    axes = (grid.batch_sizes, grid.lora_ranks, grid.lora_layers)
-    return Configuration(*(axis[len(axis) // 2] for axis in axes))
+    grid = run.search.grid.around(trial.configuration, trial.model.layers)
+    count = grid.size if run.search.exhaustive else _SEARCH_TRIALS
+    middle = grid.at(*(axis[len(axis) // 2] for axis in grid.axes.values()))
+    return [trial.with_configuration(middle)] * max(0, count - tried)
 
 
 def _work(trial: Trial) -> float:
-    spec = trial.spec
-    return parameters_of(trial.model.params) * spec.batch_size * spec.seq_length * (spec.steps + 3)
+    c = trial.configuration
+    tokens = c.batch_size * c.seq_length * (trial.request.steps + 3)
+    return parameters_of(trial.model.params) * tokens

@@ -95,13 +95,13 @@ class TrialView:
     @property
     def budget_bytes(self) -> int:
         """The trial's."""
-        return self.trial.spec.budget_bytes
+        return self.trial.request.budget_bytes
 
     def doing(self, seen: Glimpse) -> list[str]:
         """The phase, and how far it is."""
         said = [self.text] if self.text else []
         said.append(_DOING[seen.phase])
-        steps = self.trial.spec.steps
+        steps = self.trial.request.steps
         if seen.phase is Phase.RELAXED:
             said.append(f"step {min(seen.step + 1, steps)} of {steps}")
         elif seen.phase is Phase.TIGHT:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from your_ai.planning.device import Device
 from your_ai.planning.plan import Trial
 from your_ai.runs.optimization import Optimization
-from your_ai.runs.trial_record import TrialRecord
+from your_ai.runs.results import TrialResult
+from your_ai.runs.run import Run
 from your_ai.search.search import Objective
 from your_ai.supervision.outcome import OutcomeKind
 from your_ai.system.machine import Machine
@@ -41,11 +42,13 @@ def memory(machine: Machine, device: Device, budget_bytes: int) -> str:
     return f"System Memory: {machine.memory_bytes / GB:.2f} GB ({', '.join(parts)})"
 
 
-def goal(trial: Trial, found: Optimization) -> str:
+def goal(run: Run, trial: Trial) -> str:
     """What a search looks for, on two lines."""
+    assert run.search is not None
+    grid = run.search.grid.around(trial.configuration, trial.model.layers)
     return (
-        f"Looking among {counted(found.search.grid.size, 'configuration')} of {trial.model.name} "
-        f"({trial.model.params})\nfor the {_GOALS[found.search.objective]}...\n"
+        f"Looking among {counted(grid.size, 'configuration')} of {trial.model.name} "
+        f"({trial.model.params})\nfor the {_GOALS[run.search.objective]}...\n"
     )
 
 
@@ -67,36 +70,41 @@ def configuration_began(trial: Trial, number: int) -> str:
     return f"[{number}] {shown} ... "
 
 
-def verdict(record: TrialRecord) -> str:
+def verdict(result: TrialResult) -> str:
     """The second half of a trial's line: how it ended."""
-    if record.peak_bytes is None or record.needed_bytes is None:
-        failure = _FAILURES[record.outcome.kind]
-        return failure if record.interrupted else f"{failure} ({record.outcome.reason})"
-    figures = [show_size(record.peak_bytes), f"needs {show_size(record.needed_bytes)}"]
-    speed = record.tokens_per_second
+    if result.peak_memory_bytes is None or result.needed_memory_bytes is None:
+        failure = _FAILURES[result.outcome]
+        return (
+            failure if result.outcome is OutcomeKind.INTERRUPTED else f"{failure} ({result.error})"
+        )
+    figures = [
+        show_size(result.peak_memory_bytes),
+        f"needs {show_size(result.needed_memory_bytes)}",
+    ]
+    speed = result.tokens_per_second
     if speed is not None:
         figures.append(f"{speed:,.0f} tokens/s")
     return f"✓ Pass ({', '.join(figures)})"
 
 
-def log_of(record: TrialRecord) -> Iterator[str]:
+def log_of(result: TrialResult) -> Iterator[str]:
     """Where to read more of a failure whose cause the reason may not tell, and what matters there.
 
     A line that the reason has already is not said again.
     """
-    if record.outcome.kind not in _LOGGED or record.log_path is None:
+    if result.outcome not in _LOGGED or result.log is None:
         return
-    reason = record.outcome.reason
-    for line in record.log_excerpt:
+    reason = result.error or ""
+    for line in result.log_excerpt:
         if line not in reason and reason not in line:
             yield f"{_INDENT}| {line}"
-    yield f"{_INDENT}log: {record.log_path}"
+    yield f"{_INDENT}log: {result.log}"
 
 
-def advice_on(record: TrialRecord) -> Iterator[str]:
+def advice_on(result: TrialResult) -> Iterator[str]:
     """What to try next, where there is something."""
-    if record.advice is not None:
-        yield f"{_INDENT}try: {record.advice}"
+    if result.advice is not None:
+        yield f"{_INDENT}try: {result.advice}"
 
 
 def search_ended(found: Optimization) -> str:
@@ -110,9 +118,9 @@ def optimal(found: Optimization) -> str:
     best = found.best
     if not found.tried:
         return "not known, since no trial has come to its end"
-    if best is None or best.needed_bytes is None:
+    if best is None or best.needed_memory_bytes is None:
         return f"none of the grid passed {used}"
-    figures = [_shown(best), f"needs {show_size(best.needed_bytes)}"]
+    figures = [_shown(best), f"needs {show_size(best.needed_memory_bytes)}"]
     if best.tokens_per_second is not None:
         figures.append(f"{best.tokens_per_second:,.0f} tokens/s")
     return ", ".join([*figures, used if found.is_proven else f"{used}, not proven"])
@@ -142,6 +150,6 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def _shown(record: TrialRecord) -> str:
-    c = record.trial.configuration
+def _shown(result: TrialResult) -> str:
+    c = result.config
     return f"batch={c.batch_size}, rank={c.lora_rank}, layers={c.lora_layers}"
