@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,17 +36,20 @@ def check_writable(path: Path) -> None:
 
 
 def refuse_to_replace(target: Path, *sources: Path) -> None:
-    """Raise UsageError where what is read would be written over; some of it need not be there."""
+    """Raise UsageError if ``target`` is the same file as one of ``sources``.
+
+    Missing sources are ignored.
+    """
     for source in sources:
         try:
             is_same = source.samefile(target)
         except OSError:  # one of them is not there
             continue
         if is_same:
-            raise UsageError(f"{target} is what is read; name another file to write.")
+            raise UsageError(f"{target} is also the input file; choose a different output file.")
 
 
-def write_atomically(path: Path, content: Iterable[bytes]) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """Replace ``path`` by ``content``: a reader, or a crash, sees the old file or the new one.
 
     A device or pipe (``/dev/stdout``) is written to, never replaced, and neither is a symbolic
@@ -56,13 +60,12 @@ def write_atomically(path: Path, content: Iterable[bytes]) -> None:
     """
     path = _target(path)
     if is_special(path):
-        with path.open("wb") as file:
-            file.writelines(content)
+        path.write_bytes(content)
         return
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".your_ai.")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.writelines(content)
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         # mkstemp's files are the user's alone; results are as readable as any other file.
@@ -73,6 +76,15 @@ def write_atomically(path: Path, content: Iterable[bytes]) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def to_json(content: Any) -> bytes:
+    """``content`` (dataclasses included) as indented JSON; invalid UTF-8 in it is replaced."""
+    option = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
+    try:
+        return orjson.dumps(content, option=option)
+    except orjson.JSONEncodeError:  # a path that is not UTF-8
+        return orjson.dumps(_encodable(content), option=option)
 
 
 def json_pieces(content: dict[str, Any]) -> Iterator[bytes]:
@@ -104,6 +116,8 @@ def _pieces(value: Any, line: bytes) -> Iterator[bytes]:
 
 
 def _encodable(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        value = dataclasses.asdict(value)
     if isinstance(value, dict):
         return {key: _encodable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -77,7 +77,8 @@ class OpenRun:
         written: list[Path] = []
         for target in targets:
             try:
-                write_atomically(target, document(self.run, self.entries, self.session.entry))
+                content = b"".join(document(self.run, self.entries, self.session.entry))
+                write_atomically(target, content)
             except OSError as error:
                 kept = f"the results are in {written[0]}" if written else "its last state is intact"
                 self.unwritten = f"Cannot write {target}: {error.strerror}; {kept}."
