@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all."""
+"""Write files whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from your_ai.errors import UsageError
 def check_writable(path: Path) -> None:
     """Raise UsageError unless `write_atomically` could write ``path`` now; leaves nothing behind.
 
-    Asked before the first trial, because a result that cannot be kept is hours lost.
+    Checked before the first trial, because results that cannot be saved are lost hours.
     """
     try:
         target = _target(path)
@@ -56,7 +56,7 @@ def write_atomically(path: Path, content: bytes) -> None:
     link: what it points to is.
 
     Raises:
-        OSError: when the disk is full or the folder gone; ``path`` is then as it was.
+        OSError: when the disk is full or the folder missing; ``path`` is then unchanged.
     """
     path = _target(path)
     if is_special(path):
@@ -132,5 +132,5 @@ def _target(path: Path) -> Path:
 
 
 def is_special(path: Path) -> bool:
-    """Whether it is a device, a pipe or a folder: there, and no file to be replaced."""
+    """Whether it exists and cannot be replaced: a device, a pipe or a folder."""
     return path.exists() and not path.is_file()
