@@ -264,9 +264,9 @@ def test_what_was_not_measured_is_estimated(course: Course) -> None:
         (["train"], "Name the folder with the data to train on, by --data."),
         (
             ["train", "--from", "results.json", "--data", "data", "--export", "results.json"],
-            "results.json is what is read; name another file to write.",
+            "results.json is also the input file; choose a different output file.",
         ),
-        (["report", "results.json", "--html", "results.json"], "is what is read; name another"),
+        (["report", "results.json", "--html", "results.json"], "is also the input file"),
         (["train", "--from", "gone.json", "--data", "data"], "Cannot read gone.json: No such"),
         (["train", "--from", "results.json", "--data", "gone"], "gone is not there"),
         (

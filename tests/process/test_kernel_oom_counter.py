@@ -7,7 +7,8 @@ import subprocess
 import sys
 
 from tests.support.cgroups import MIB, MemoryCgroup, memory_cgroup
-from your_ai.system.cgroups import machine_oom_kills, oom_counter_path, read_oom_kills
+from your_ai.system import cgroups
+from your_ai.system.cgroups import machine_oom_kills
 
 LIMIT = 64 * MIB
 
@@ -40,8 +41,12 @@ def await_ready(process: subprocess.Popen[str]) -> None:
     assert process.stdout.readline() == "ready\n"
 
 
+def found(cgroup: MemoryCgroup) -> cgroups.MemoryCgroup:
+    return cgroups.MemoryCgroup(cgroup.version, cgroup.directory)
+
+
 def kills_in(cgroup: MemoryCgroup) -> int:
-    kills = read_oom_kills(cgroup.counter)
+    kills = found(cgroup).oom_kills()
     assert kills is not None
     return kills
 
@@ -49,7 +54,7 @@ def kills_in(cgroup: MemoryCgroup) -> int:
 def test_the_kernels_kill_is_counted_once() -> None:
     with memory_cgroup(LIMIT) as cgroup, start(cgroup.join_code + ALLOCATE) as victim:
         await_ready(victim)
-        assert oom_counter_path(victim.pid) == cgroup.counter
+        assert cgroups.of_process(victim.pid) == found(cgroup)
         before, machine_before = kills_in(cgroup), machine_oom_kills()
         victim.communicate("go\n", timeout=60)
         assert victim.returncode == -signal.SIGKILL
@@ -63,9 +68,9 @@ def test_the_kernels_kill_is_counted_once() -> None:
 def test_a_kill_by_someone_else_is_not_counted() -> None:
     with memory_cgroup(LIMIT) as cgroup, start(ALLOCATE) as victim:
         await_ready(victim)
-        assert oom_counter_path(victim.pid) != cgroup.counter
+        assert cgroups.of_process(victim.pid) != found(cgroup)
         cgroup.add(victim.pid)
-        assert oom_counter_path(victim.pid) == cgroup.counter
+        assert cgroups.of_process(victim.pid) == found(cgroup)
         before = kills_in(cgroup)
         victim.kill()
         assert victim.wait(60) == -signal.SIGKILL

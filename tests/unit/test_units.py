@@ -1,12 +1,14 @@
-"""Sizes and size labels as people write and read them."""
+"""Sizes, size labels and times as people write and read them."""
 
 from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from your_ai.units import GB, parameter_label, parameters_of, show_size, to_gb
+from your_ai.units import GB, now, parameter_label, parameters_of, show_size, to_gb
 
 
 @pytest.mark.parametrize(
@@ -82,3 +84,8 @@ def test_a_36_gb_mac_has_36() -> None:
 @given(st.integers(0, 2**53))
 def test_gigabytes_are_exact_to_the_byte(nbytes: int) -> None:
     assert to_gb(nbytes) * GB == nbytes
+
+
+def test_now_is_utc_to_the_second() -> None:
+    said = datetime.strptime(now(), "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+    assert timedelta() <= datetime.now(UTC) - said < timedelta(seconds=60)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,7 @@ def _columns() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def _write(output: Path, content: Iterable[bytes]) -> None:
+def _write(output: Path, content: bytes) -> None:
     try:
         write_atomically(output, content)
     except OSError as error:

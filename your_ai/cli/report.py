@@ -37,7 +37,7 @@ def command(results: Path | None, html: Path | None) -> ExitCode:
     from your_ai.report.page import page  # only here: the template engine takes a while to import
 
     try:
-        write_atomically(html, [page(document).encode(errors="replace")])
+        write_atomically(html, page(document).encode(errors="replace"))
     except OSError as error:
         raise MachineError(f"Cannot write {html}: {error.strerror}.") from error
     say(f"Report written to {html}")

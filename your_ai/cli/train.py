@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from your_ai.cli.options import given
 from your_ai.cli.params import FILE
 from your_ai.cli.run_context import here, program
 from your_ai.errors import ExitCode, MachineError, UsageError
-from your_ai.files import check_writable, json_pieces, refuse_to_replace, write_atomically
+from your_ai.files import check_writable, refuse_to_replace, to_json, write_atomically
 from your_ai.models import hub
 from your_ai.planning.device import from_probe
 from your_ai.runs.catalog import newest_results, to_resume
@@ -196,7 +196,7 @@ def _export(
     keys = lora_keys(model)
     config = lora_config(spec, choice.model_name, asked["steps_per_report"], keys)
     said = notes(spec, choice.model_name, choice.revision or model.revision)
-    _write(file, [as_yaml(config, said).encode()])
+    _write(file, as_yaml(config, said).encode())
     if not quiet:
         command = shlex.join(["mlx_lm.lora", "--config", str(file)])
         say(f"Configuration written to {file}; train by: {command}")
@@ -254,7 +254,7 @@ def _go(training: Training, journal: Journal, progress: Progress, *, quiet: bool
         passed = outcome.kind is OutcomeKind.PASS
         journal.append(CLOSED, {"at": now(), "complete": passed, "outcome": outcome.kind})
         record = document(training, progress, outcome.kind, outcome.reason)
-        _write(Path(training.run_dir) / TRAINING, json_pieces(record))
+        _write(Path(training.run_dir) / TRAINING, to_json(record))
         if passed:
             adapter_dir.discard_checkpoints(Path(training.spec.adapter_path))
         console.end(outcome, progress, [*_told(training, outcome, progress)])
@@ -280,7 +280,7 @@ def _told(training: Training, outcome: Outcome, progress: Progress) -> Iterator[
     yield f"Record written to {Path(training.run_dir) / TRAINING}"
 
 
-def _write(path: Path, content: Iterable[bytes]) -> None:
+def _write(path: Path, content: bytes) -> None:
     try:
         write_atomically(path, content)
     except OSError as error:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from your_ai import __version__
 from your_ai.errors import UsageError
-from your_ai.files import json_pieces
+from your_ai.files import to_json
 from your_ai.models import presets, resolve
 from your_ai.models.architecture import parameters
 from your_ai.models.resolve import Model
@@ -149,9 +149,7 @@ def recommended(found: Sequence[Line]) -> Line | None:
     return None
 
 
-def document(
-    found: Sequence[Line], device: Device, device_source: str, machine: Machine
-) -> Iterator[bytes]:
+def document(found: Sequence[Line], device: Device, device_source: str, machine: Machine) -> bytes:
     """The same as JSON, in the words of the results document; sizes are exact beside GB."""
     best = recommended(found)
     budget = found[0].budget_bytes
@@ -165,7 +163,7 @@ def document(
         "device": asdict(device),
         "device_source": device_source,
     }
-    return json_pieces(content)
+    return to_json(content)
 
 
 def _entry(line: Line) -> dict[str, Any]:

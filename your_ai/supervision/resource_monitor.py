@@ -57,7 +57,7 @@ class Gauges:
         self._began = began
         self._next = self._next_memory = began
         self._every = SAMPLE_SECONDS
-        self._counter = cgroups.oom_counter_path(pid)
+        self._cgroup = cgroups.of_process(pid)
         self._oom_kills = self._count()
         self._machine_oom_kills = cgroups.machine_oom_kills()
         self._memory_limited = _address_space_limited(pid)
@@ -107,7 +107,7 @@ class Gauges:
         )
 
     def _count(self) -> int | None:
-        return None if self._counter is None else cgroups.read_oom_kills(self._counter)
+        return None if self._cgroup is None else self._cgroup.oom_kills()
 
 
 def _address_space_limited(pid: int) -> bool:

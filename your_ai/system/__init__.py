@@ -1,1 +1,1 @@
-"""What the operating system knows of a machine, a process and its memory."""
+"""The operating system: the machine, its processes, their memory, signals and sleep."""

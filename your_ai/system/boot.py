@@ -1,4 +1,4 @@
-"""Which start of the machine this is, so that a restart in between is noticed."""
+"""An id of the machine's boot, so that a restart is noticed."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def boot_id() -> str:
-    """The same until the machine restarts, another afterwards.
+    """An id that stays the same until the machine restarts.
 
-    Linux and macOS name each boot (random(4); ``kern.bootsessionuuid`` of XNU's kern_sysctl.c).
-    Elsewhere it is the time of the boot to the minute, since clocks are set now and then.
+    Linux and macOS have one (random(4); ``kern.bootsessionuuid`` of XNU's kern_sysctl.c). Otherwise
+    it is the time of the boot to the minute, because clocks are adjusted.
     """
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()

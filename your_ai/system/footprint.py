@@ -1,72 +1,50 @@
-"""What the operating system charges a process for memory, by the best number that it offers."""
+"""What the operating system charges a process for memory, by the best figure that it offers."""
 
 from __future__ import annotations
 
+import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
-from your_ai.system.macos import Footprint, phys_footprint
+from your_ai.system import macos
 
-__all__ = ["FOOTPRINT_SOURCE", "Footprint", "footprint", "footprint_source", "parse_vm_hwm"]
+# On macOS the resident size misses Metal buffers and compressed pages.
+FOOTPRINT_SOURCE: Final = "phys_footprint" if sys.platform == "darwin" else "rss"
 
-FootprintSource = Literal["phys_footprint", "rss"]
-
-_KIB = 1024
-
-
-def footprint_source(platform: str) -> FootprintSource:
-    """Name the number that stands for the footprint on a platform, given as in `sys.platform`.
-
-    On macOS the resident size misses Metal buffers and compressed pages; elsewhere it will do.
-    """
-    return "phys_footprint" if platform == "darwin" else "rss"
+# proc_pid_status(5): the resident size and its maximum, in kB of 1024 bytes. A zombie has neither.
+_SIZES = re.compile(r"^(VmRSS|VmHWM):\s+(\d+) kB$", re.MULTILINE)
 
 
-FOOTPRINT_SOURCE: Final[FootprintSource] = footprint_source(sys.platform)
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a process is charged now, and the most so far, in bytes."""
+
+    current_bytes: int
+    lifetime_max_bytes: int
 
 
 def footprint(pid: int) -> Footprint | None:
-    """Read what the operating system charges a process, in bytes, as `FOOTPRINT_SOURCE` names it.
-
-    Returns:
-        The footprint, or None where the process is gone, dead but not yet reaped, or not ours to
-        look at.
-    """
-    return phys_footprint(pid) if FOOTPRINT_SOURCE == "phys_footprint" else _resident(pid)
-
-
-def parse_vm_hwm(status: str) -> int | None:
-    """Read the largest resident size, in bytes, from a Linux /proc/<pid>/status.
-
-    proc_pid_status(5): VmHWM is the peak resident set size, in kB, which are 1024 bytes there.
-    Kernel threads have none; neither has a process that is dead.
-    """
-    for line in status.splitlines():
-        match line.split():
-            case ["VmHWM:", count, "kB"] if count.isdecimal():
-                return int(count) * _KIB
-    return None
-
-
-def _resident(pid: int) -> Footprint | None:
-    # Imported here, not above: a Mac never needs it for this.
-    import psutil
-
-    try:
-        current = psutil.Process(pid).memory_info().rss
-    except psutil.Error:
+    """The footprint of a process; ``None`` when it is gone, a zombie, or hidden from us."""
+    sizes = macos.phys_footprint(pid) if sys.platform == "darwin" else _resident(pid)
+    if sizes is None:
         return None
-    if current == 0:  # A zombie: nothing is charged any more, which is not a measurement of 0.
-        return None
-    # Where there is no VmHWM, or it lags (the kernel keeps RSS in per-CPU batches), what is
-    # resident now is the largest size known.
-    return Footprint(current, max(current, _peak_resident(pid) or 0))
+    current, largest = sizes
+    # The kernels' maximum may lag behind: it is updated in batches, or read a moment earlier.
+    return Footprint(current, max(current, largest))
 
 
-def _peak_resident(pid: int) -> int | None:
+def _resident(pid: int) -> tuple[int, int] | None:
     try:
         status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    return parse_vm_hwm(status)
+    return parse_status(status)
+
+
+def parse_status(status: str) -> tuple[int, int] | None:
+    """The resident size and its maximum, in bytes, from a Linux /proc/<pid>/status."""
+    sizes = {name: int(count) * 1024 for name, count in _SIZES.findall(status)}
+    current = sizes.get("VmRSS")
+    return None if current is None else (current, sizes.get("VmHWM", current))

@@ -6,18 +6,12 @@ import os
 import platform
 from dataclasses import dataclass
 
-import psutil
-
-from your_ai.system import cgroups
+from your_ai.system import memory
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The host.
-
-    ``memory_bytes`` is all of its RAM - on Apple Silicon, what the GPU shares - or in a container
-    what that may use of it.
-    """
+    """The host; ``memory_bytes`` is its RAM, or what a container may use of it."""
 
     system: str
     release: str
@@ -28,13 +22,12 @@ class Machine:
 
 
 def describe() -> Machine:
-    """This machine; nothing that names its owner."""
-    total = psutil.virtual_memory().total
+    """This machine, without anything that identifies its owner."""
     return Machine(
         system="macOS" if platform.system() == "Darwin" else platform.system(),
         release=platform.mac_ver()[0] or platform.release(),
         architecture=platform.machine(),
         cpus=os.cpu_count() or 1,
-        memory_bytes=min(total, cgroups.memory_limit(os.getpid()) or total),
+        memory_bytes=memory.usable().total_bytes,
         python=platform.python_version(),
     )

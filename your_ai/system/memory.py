@@ -1,4 +1,4 @@
-"""What is left of the machine's memory, and of the part of it that trials can have."""
+"""How much memory is left, of the machine and for trials."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ from your_ai.system.nvidia import GpuMemory
 class MachineMemory:
     """One reading, in bytes.
 
-    ``available_bytes`` can be had without swapping, as psutil counts it. ``pressure`` is macOS's
-    own word for how short it is, ``None`` elsewhere. ``gpu`` is a GPU's own memory, where that was
-    asked for.
+    Attributes:
+        total_bytes: All of the memory.
+        available_bytes: What can be had without swapping, as psutil counts it.
+        swap_used_bytes: What was moved to swap.
+        pressure: How short macOS says memory is, ``None`` elsewhere.
+        gpu: A GPU's own memory, where it was asked for.
     """
 
     total_bytes: int
@@ -29,21 +32,25 @@ class MachineMemory:
 
 
 def read() -> MachineMemory:
-    """The machine's memory now; some tenths of a millisecond."""
+    """The machine's memory now; takes some tenths of a millisecond."""
     memory, swap = psutil.virtual_memory(), psutil.swap_memory()
     return MachineMemory(memory.total, memory.available, swap.used, macos.memory_pressure())
 
 
-def for_trials(backend: str) -> MachineMemory:
-    """What a trial on that MLX backend could have now: in a container, at most what that has left.
-
-    With "cuda" the GPU is asked too, which takes up to some seconds.
-    """
-    now = read()
-    limit, left = cgroups.memory_limit(os.getpid()), cgroups.memory_left(os.getpid())
+def usable() -> MachineMemory:
+    """What this process can use of the machine's memory: in a container, at most its limit."""
+    now, cgroup = read(), cgroups.of_process(os.getpid())
+    limit, left = (cgroup.limit(), cgroup.left()) if cgroup else (None, None)
     return replace(
         now,
         total_bytes=min(now.total_bytes, limit or now.total_bytes),
         available_bytes=now.available_bytes if left is None else min(now.available_bytes, left),
-        gpu=nvidia.memory() if backend == "cuda" else None,
     )
+
+
+def for_trials(backend: str) -> MachineMemory:
+    """What a trial on that MLX backend could use now.
+
+    With "cuda" the GPU is asked too, which takes up to some seconds.
+    """
+    return replace(usable(), gpu=nvidia.memory() if backend == "cuda" else None)

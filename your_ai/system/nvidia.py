@@ -1,4 +1,4 @@
-"""What nvidia-smi says of NVIDIA's GPUs; where there is none, every call answers None."""
+"""NVIDIA GPUs as nvidia-smi reports them; without it every call returns ``None``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from your_ai.units import MB
 
-# Where no program keeps the driver loaded, it takes a second or two to be.
+# Loading the driver takes a second or two, unless another program keeps it loaded.
 TIMEOUT_SECONDS = 4.0
 
 
@@ -21,12 +21,12 @@ class GpuMemory:
 
 
 def query(fields: str, *options: str, timeout: float = TIMEOUT_SECONDS) -> list[str] | None:
-    """One line for each GPU, its ``fields`` with ", " between them; sizes are in MiB.
+    """One line per GPU with its ``fields``, separated by ", "; sizes are in MiB.
 
     Args:
-        fields: Names as `nvidia-smi --help-query-gpu` has them, with commas between them.
-        options: More of its options.
-        timeout: For how many seconds the answer is waited for.
+        fields: Names from `nvidia-smi --help-query-gpu`, separated by commas.
+        options: Further options of nvidia-smi.
+        timeout: Seconds to wait for the answer.
     """
     try:
         done = subprocess.run(
@@ -44,11 +44,11 @@ def query(fields: str, *options: str, timeout: float = TIMEOUT_SECONDS) -> list[
 
 
 def memory() -> GpuMemory | None:
-    """The memory of the first GPU that CUDA is shown, which is MLX's own choice.
+    """The memory of the first visible GPU, which MLX uses.
 
-    None also where a GPU shares the machine's: nvidia-smi then says "[N/A]".
+    ``None`` also when the GPU shares the machine's memory: nvidia-smi then says "[N/A]".
     """
-    # An index or a UUID, and nvidia-smi takes either.
+    # An index or a UUID; nvidia-smi accepts both.
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0].strip()
     match (query("memory.total,memory.free", f"--id={first or 0}") or [""])[0].split(", "):
         case [total, free] if total.isdecimal() and free.isdecimal():

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the first asks the run to stop, a second one stops it at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first asks the run to stop, the second stops it at once."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """Turns signals into a request where a run can act on one, else into KeyboardInterrupt."""
+    """Turns signals into a request while they are deferred, else into KeyboardInterrupt."""
 
     def __init__(self) -> None:
         self.requested = False
         self._is_deferring = False
 
     def install(self) -> None:
-        """Handle the signals, except those that are ignored: nohup's, or a background job's."""
+        """Handle the signals, except those ignored already, as by nohup or in a background job."""
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._handle)
@@ -31,7 +31,7 @@ class Interrupts:
 
     @contextlib.contextmanager
     def immediate(self) -> Iterator[None]:
-        """Within `deferred`: for what can be stopped anywhere, such as a download."""
+        """Within `deferred`, for work that can be stopped anywhere, such as a download."""
         if self.requested:
             raise KeyboardInterrupt
         with self._set(deferring=False):
@@ -52,4 +52,4 @@ class Interrupts:
 
 
 interrupts = Interrupts()
-"""The process's own: a signal reaches the whole of it."""
+"""The only instance: signal handlers belong to the process."""

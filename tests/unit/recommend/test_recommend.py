@@ -291,7 +291,7 @@ def test_the_largest_that_fits_is_recommended(
 
 def test_the_document_has_exact_bytes_beside_gb() -> None:
     found = recommend.lines([trial()], [measured()], "cuda")
-    content = orjson.loads(b"".join(recommend.document(found, DEVICE, "as told", MACHINE)))
+    content = orjson.loads(recommend.document(found, DEVICE, "as told", MACHINE))
     assert content["recommended"] == "tiny"
     assert (content["max_memory_gb"], content["budget_bytes"]) == (16.0, 16 * GB)
     assert content["device"]["backend"] == "cuda"
@@ -324,7 +324,7 @@ def test_the_document_has_exact_bytes_beside_gb() -> None:
 
 def test_the_document_carries_a_name_that_is_not_utf8() -> None:
     found = recommend.lines([trial("caf\udce9")], [], "cuda")
-    content = orjson.loads(b"".join(recommend.document(found, DEVICE, "", MACHINE)))
+    content = orjson.loads(recommend.document(found, DEVICE, "", MACHINE))
     assert (content["recommended"], content["results"][0]["model_name"]) == ("caf?", "org/caf?")
 
 

@@ -13,7 +13,7 @@ from tests.support import builders
 from tests.support.builders import METAL, kept, model, observed, passing_events, spec
 from worker.protocol.messages import Memory, OverBudget, Phase, PhaseBegan
 from your_ai.errors import UsageError
-from your_ai.files import json_pieces
+from your_ai.files import to_json
 from your_ai.planning.plan import Trial
 from your_ai.report import charts
 from your_ai.report.document import Document, read
@@ -154,4 +154,4 @@ def test_an_older_document_without_help_is_read() -> None:
         del found["results"][0][name]
     (entry,) = read(found).models
     assert (entry.log_excerpt, entry.advice, entry.memory, entry.phases) == ((), None, (), ())
-    assert b"".join(json_pieces(found))
+    assert to_json(found)

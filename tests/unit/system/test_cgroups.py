@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import pytest
 
 from your_ai.system import cgroups
-from your_ai.system.cgroups import CgroupMount, Membership
+from your_ai.system.cgroups import MemoryCgroup
 
 on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a Linux /proc")
 
@@ -31,8 +31,6 @@ HYBRID_MOUNTINFO = """\
 36 31 0:31 / /sys/fs/cgroup/cpu,cpuacct rw,nosuid shared:15 - cgroup cgroup rw,cpu,cpuacct
 41 31 0:36 / /sys/fs/cgroup/memory rw,nosuid,nodev shared:20 - cgroup cgroup rw,memory
 """
-
-SESSION = PurePosixPath("/user.slice/user-1000.slice/session-3.scope")
 
 # A Firecracker guest: v1 with one controller a mount, no optional fields in mountinfo.
 V1_CGROUP = "8:pids:/\n4:memory:/process_api/19196ccb61c2\n1:cpu:/\n0::/\n"
@@ -68,94 +66,82 @@ VMSTAT = "nr_free_pages 6122103\nallocstall_normal 0\noom_kill 19\nswap_ra 0\n"
 MEMORY = Path("/sys/fs/cgroup/memory")
 UNIFIED = Path("/sys/fs/cgroup")
 
-
-def candidates(cgroup: str, mountinfo: str) -> tuple[Path, ...]:
-    membership = cgroups.parse_membership(cgroup)
-    assert membership is not None
-    return cgroups.counter_candidates(membership, cgroups.parse_mounts(mountinfo))
+BOTH_MOUNTINFO = DOCKER_V2_MOUNTINFO + V1_MOUNTINFO.splitlines(keepends=True)[1]
 
 
 @pytest.mark.parametrize(
-    ("text", "membership"),
+    ("text", "nearest"),
     [
-        (HYBRID_CGROUP, Membership(1, SESSION)),
-        (V1_CGROUP, Membership(1, PurePosixPath("/process_api/19196ccb61c2"))),
-        ("0::/\n4:memory:/late\n", Membership(1, PurePosixPath("/late"))),
-        ("4:cpu,memory:/joint\n", Membership(1, PurePosixPath("/joint"))),
-        ("4:memory:/odd:name\n0::/\n", Membership(1, PurePosixPath("/odd:name"))),
-        ("1:name=memory:/named\n0::/unified\n", Membership(2, PurePosixPath("/unified"))),
-        (DOCKER_V2_CGROUP, Membership(2, PurePosixPath("/"))),
+        ("0::/\n4:memory:/late\n", MemoryCgroup(1, MEMORY / "late")),
+        ("4:cpu,memory:/joint\n", MemoryCgroup(1, MEMORY / "joint")),
+        ("4:memory:/odd:name\n0::/\n", MemoryCgroup(1, MEMORY / "odd:name")),
+        ("1:name=memory:/named\n0::/unified\n", MemoryCgroup(2, UNIFIED / "unified")),
         ("5:cpu:/only\n", None),
         ("", None),
         ("nonsense\n\n::\n", None),
     ],
 )
-def test_membership(text: str, membership: Membership | None) -> None:
-    assert cgroups.parse_membership(text) == membership
+def test_the_controller_that_accounts_memory(text: str, nearest: MemoryCgroup | None) -> None:
+    assert next(iter(cgroups.candidates(text, BOTH_MOUNTINFO)), None) == nearest
 
 
-def test_the_mounts_of_a_hybrid_system() -> None:
-    assert cgroups.parse_mounts(HYBRID_MOUNTINFO) == (
-        CgroupMount(2, PurePosixPath("/"), Path("/sys/fs/cgroup/unified")),
-        CgroupMount(1, PurePosixPath("/"), MEMORY),
+def folders(cgroup: str, mountinfo: str) -> list[Path]:
+    return [found.folder for found in cgroups.candidates(cgroup, mountinfo)]
+
+
+def test_v1() -> None:
+    assert cgroups.candidates(V1_CGROUP, V1_MOUNTINFO) == (
+        MemoryCgroup(1, MEMORY / "process_api/19196ccb61c2"),
+        MemoryCgroup(1, MEMORY),
     )
 
 
-def test_mounts_without_optional_fields() -> None:
-    assert CgroupMount(1, PurePosixPath("/"), MEMORY) in cgroups.parse_mounts(V1_MOUNTINFO)
+def test_on_a_hybrid_system_v1_accounts_memory() -> None:
+    session = MEMORY / "user.slice/user-1000.slice/session-3.scope"
+    own, root = cgroups.candidates(HYBRID_CGROUP, HYBRID_MOUNTINFO)
+    assert (own, root) == (MemoryCgroup(1, session), MemoryCgroup(1, MEMORY))
+
+
+def test_v2_accounts_in_the_nearest_cgroup_above_that_can() -> None:
+    user = UNIFIED / "user.slice/user-1000.slice/user@1000.service"
+    expected = [
+        user / "app.slice/vte-spawn.scope",
+        user / "app.slice",
+        user,
+        UNIFIED / "user.slice/user-1000.slice",
+        UNIFIED / "user.slice",
+        UNIFIED,
+    ]
+    found = cgroups.candidates(V2_CGROUP, V2_MOUNTINFO)
+    assert found == tuple(MemoryCgroup(2, folder) for folder in expected)
 
 
 def test_a_mount_point_with_a_space() -> None:
-    line = r"1 2 0:3 /a\040b /mnt/c\134d\040e rw - cgroup2 none rw"
-    assert cgroups.parse_mounts(line) == (
-        CgroupMount(2, PurePosixPath("/a b"), Path("/mnt/c\\d e")),
-    )
+    mount = r"1 2 0:3 /a\040b /mnt/c\134d\040e rw - cgroup2 none rw"
+    assert folders("0::/a b/own\n", mount)[0] == Path("/mnt/c\\d e/own")
 
 
 @pytest.mark.parametrize("text", ["", "\n", "31 23 0:28", "a b c d e - cgroup2", " - cgroup2 x rw"])
-def test_text_that_is_no_mountinfo(text: str) -> None:
-    assert cgroups.parse_mounts(text) == ()
+def test_text_that_is_not_mountinfo(text: str) -> None:
+    assert folders("0::/\n", text) == []
 
 
-def test_the_counter_on_v1() -> None:
-    own, root = candidates(V1_CGROUP, V1_MOUNTINFO)
-    assert own == MEMORY / "process_api/19196ccb61c2/memory.oom_control"
-    assert root == MEMORY / "memory.oom_control"
+def test_a_container_whose_mount_shows_a_part() -> None:
+    assert folders(DOCKER_V1_CGROUP, DOCKER_V1_MOUNTINFO) == [MEMORY]
 
 
-def test_the_counter_on_a_hybrid_system_is_v1s() -> None:
-    own, _ = candidates(HYBRID_CGROUP, HYBRID_MOUNTINFO)
-    assert own == MEMORY / "user.slice/user-1000.slice/session-3.scope/memory.oom_control"
-
-
-def test_the_counter_on_v2_may_be_that_of_the_nearest_cgroup_above() -> None:
-    user = UNIFIED / "user.slice/user-1000.slice/user@1000.service"
-    assert candidates(V2_CGROUP, V2_MOUNTINFO) == (
-        user / "app.slice/vte-spawn.scope/memory.events",
-        user / "app.slice/memory.events",
-        user / "memory.events",
-        UNIFIED / "user.slice/user-1000.slice/memory.events",
-        UNIFIED / "user.slice/memory.events",
-        UNIFIED / "memory.events",
-    )
-
-
-def test_the_counter_in_a_container_whose_mount_shows_a_part() -> None:
-    assert candidates(DOCKER_V1_CGROUP, DOCKER_V1_MOUNTINFO) == (MEMORY / "memory.oom_control",)
-
-
-def test_the_counter_in_a_container_with_a_namespace() -> None:
-    assert candidates(DOCKER_V2_CGROUP, DOCKER_V2_MOUNTINFO) == (UNIFIED / "memory.events",)
+def test_a_container_with_a_namespace() -> None:
+    assert folders(DOCKER_V2_CGROUP, DOCKER_V2_MOUNTINFO) == [UNIFIED]
 
 
 def test_a_path_that_the_mount_does_not_contain_falls_back_to_its_root() -> None:
     # The namespace was entered without mounting anew: the mount's root is above what is shown.
     mountinfo = "9 8 0:29 /.. /sys/fs/cgroup rw - cgroup2 cgroup rw\n"
-    assert candidates("0::/job\n", mountinfo) == (UNIFIED / "memory.events",)
+    assert folders("0::/job\n", mountinfo) == [UNIFIED]
 
 
 def test_a_process_outside_of_the_namespace_cannot_be_seen() -> None:
-    assert candidates("0::/../sibling\n", DOCKER_V2_MOUNTINFO) == ()
+    assert folders("0::/../sibling\n", DOCKER_V2_MOUNTINFO) == []
 
 
 def test_the_closest_of_several_mounts_is_used() -> None:
@@ -163,134 +149,178 @@ def test_the_closest_of_several_mounts_is_used() -> None:
     other = "78 70 0:31 /docker/other /mnt/other rw - cgroup cgroup rw,memory\n"
     whole = "79 70 0:31 / /mnt/whole rw - cgroup cgroup rw,memory\n"
     for order in (bind + other + whole, whole + other + bind):
-        assert candidates(DOCKER_V1_CGROUP, order)[0] == Path("/mnt/own/memory.oom_control")
+        assert folders(DOCKER_V1_CGROUP, order)[0] == Path("/mnt/own")
 
 
 def test_a_hierarchy_that_is_not_mounted() -> None:
-    assert candidates(V1_CGROUP, DOCKER_V2_MOUNTINFO) == ()
+    assert folders(V1_CGROUP, DOCKER_V2_MOUNTINFO) == []
 
 
 @pytest.mark.parametrize(
-    ("text", "kills"),
+    ("version", "text", "kills"),
     [
-        (V1_OOM_CONTROL, 3),
-        (V1_OOM_CONTROL_BEFORE_4_13, None),
-        (V2_EVENTS, 5),
-        (V2_EVENTS.replace("oom_kill 5\n", ""), None),
-        (VMSTAT, 19),
-        ("oom_kill", None),
-        ("oom_kill many\n", None),
-        ("oom_kill 1 2\n", None),
-        ("", None),
+        (1, V1_OOM_CONTROL, 3),
+        (1, V1_OOM_CONTROL_BEFORE_4_13, None),
+        (2, V2_EVENTS, 5),
+        (2, V2_EVENTS.replace("oom_kill 5\n", ""), None),
+        (2, "oom_kill", None),
+        (2, "oom_kill many\n", None),
+        (2, "oom_kill 1 2\n", None),
+        (2, "", None),
+        (2, "\udcff\udcfe\0", None),
     ],
 )
-def test_oom_kills(text: str, kills: int | None) -> None:
-    assert cgroups.parse_oom_kills(text) == kills
+def test_oom_kills(version: cgroups.Version, text: str, kills: int | None, tmp_path: Path) -> None:
+    cgroup = MemoryCgroup(version, tmp_path)
+    assert cgroup.oom_kills() is None
+    cgroup.events.write_text(text, errors="surrogateescape")
+    assert cgroup.oom_kills() == kills
 
 
-def recorded_proc(tmp_path: Path, cgroup: str, mountinfo: str) -> Path:
-    """A /proc with one process, 41, whose cgroup mount points lie in `tmp_path`."""
-    proc = tmp_path / "proc"
-    (proc / "41").mkdir(parents=True)
-    (proc / "self").mkdir()
-    (proc / "41/cgroup").write_text(cgroup)
-    (proc / "self/mountinfo").write_text(mountinfo.replace("/sys/fs/cgroup", f"{tmp_path}/cgroup"))
-    return proc
-
-
-def counter(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-    return path
-
-
-def test_the_existing_counter_is_found_and_read(tmp_path: Path) -> None:
-    proc = recorded_proc(tmp_path, V1_CGROUP, V1_MOUNTINFO)
-    memory = tmp_path / "cgroup/memory"
-    counter(memory / "memory.oom_control", "oom_kill 100\n")
-    own = counter(memory / "process_api/19196ccb61c2/memory.oom_control", V1_OOM_CONTROL)
-    assert cgroups.oom_counter_path(41, proc=proc) == own
-    assert cgroups.read_oom_kills(own) == 3
-
-
-def test_a_path_hidden_by_a_namespace_leads_to_the_mounts_root(tmp_path: Path) -> None:
-    proc = recorded_proc(tmp_path, V1_CGROUP, V1_MOUNTINFO)
-    root = counter(tmp_path / "cgroup/memory/memory.oom_control", V1_OOM_CONTROL)
-    assert cgroups.oom_counter_path(41, proc=proc) == root
-
-
-def test_a_v2_cgroup_without_the_controller_is_counted_above(tmp_path: Path) -> None:
-    proc = recorded_proc(tmp_path, V2_CGROUP, V2_MOUNTINFO)
-    user = tmp_path / "cgroup/user.slice/user-1000.slice"
-    (user / "user@1000.service/app.slice/vte-spawn.scope").mkdir(parents=True)
-    above = counter(user / "user@1000.service/memory.events", V2_EVENTS)
-    counter(user / "memory.events", V2_EVENTS)
-    assert cgroups.oom_counter_path(41, proc=proc) == above
-    assert cgroups.read_oom_kills(above) == 5
-
-
-def test_a_root_cgroup_on_v2_has_no_counter(tmp_path: Path) -> None:
-    proc = recorded_proc(tmp_path, "0::/\n", V2_MOUNTINFO)
-    (tmp_path / "cgroup").mkdir()
-    assert cgroups.oom_counter_path(41, proc=proc) is None
-
-
-@pytest.mark.parametrize("missing", ["41/cgroup", "self/mountinfo"])
-def test_missing_files_are_no_error(tmp_path: Path, missing: str) -> None:
-    proc = recorded_proc(tmp_path, V1_CGROUP, V1_MOUNTINFO)
-    (proc / missing).unlink()
-    assert cgroups.oom_counter_path(41, proc=proc) is None
-
-
-def test_a_proc_without_memory_cgroups(tmp_path: Path) -> None:
-    proc = recorded_proc(tmp_path, "5:cpu:/\n", V1_MOUNTINFO)
-    assert cgroups.oom_counter_path(41, proc=proc) is None
-
-
-def test_a_counter_that_is_gone_or_unreadable(tmp_path: Path) -> None:
-    assert cgroups.read_oom_kills(tmp_path / "gone") is None
-    assert cgroups.read_oom_kills(tmp_path) is None
-    garbage = tmp_path / "garbage"
-    garbage.write_bytes(b"\xff\xfe\x00")
-    assert cgroups.read_oom_kills(garbage) is None
-
-
-def test_the_machines_count(tmp_path: Path) -> None:
+def test_the_machines_oom_kills(tmp_path: Path) -> None:
     assert cgroups.machine_oom_kills(proc=tmp_path) is None
     (tmp_path / "vmstat").write_text(VMSTAT)
     assert cgroups.machine_oom_kills(proc=tmp_path) == 19
 
 
+def recorded_proc(tmp_path: Path, cgroup: str, mountinfo: str) -> Path:
+    """A /proc with one process, 41, whose cgroup mount points lie in `tmp_path`."""
+    proc = tmp_path / "proc"
+    write(proc / "41/cgroup", cgroup)
+    write(proc / "self/mountinfo", mountinfo.replace("/sys/fs/cgroup", f"{tmp_path}/cgroup"))
+    return proc
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def test_the_processs_own_cgroup_is_found(tmp_path: Path) -> None:
+    proc = recorded_proc(tmp_path, V1_CGROUP, V1_MOUNTINFO)
+    memory = tmp_path / "cgroup/memory"
+    own = MemoryCgroup(1, memory / "process_api/19196ccb61c2")
+    write(memory / "memory.oom_control", "oom_kill 100\n")
+    write(own.events, V1_OOM_CONTROL)
+    assert cgroups.of_process(41, proc=proc) == own
+    assert own.oom_kills() == 3
+
+
+def test_a_path_hidden_by_a_namespace_leads_to_the_mounts_root(tmp_path: Path) -> None:
+    proc = recorded_proc(tmp_path, V1_CGROUP, V1_MOUNTINFO)
+    root = MemoryCgroup(1, tmp_path / "cgroup/memory")
+    write(root.events, V1_OOM_CONTROL)
+    assert cgroups.of_process(41, proc=proc) == root
+
+
+def test_a_v2_cgroup_without_the_controller_is_accounted_above(tmp_path: Path) -> None:
+    proc = recorded_proc(tmp_path, V2_CGROUP, V2_MOUNTINFO)
+    user = tmp_path / "cgroup/user.slice/user-1000.slice"
+    (user / "user@1000.service/app.slice/vte-spawn.scope").mkdir(parents=True)
+    above = MemoryCgroup(2, user / "user@1000.service")
+    write(above.events, V2_EVENTS)
+    write(user / "memory.events", V2_EVENTS)
+    assert cgroups.of_process(41, proc=proc) == above
+
+
+def test_a_root_cgroup_on_v2_accounts_nothing(tmp_path: Path) -> None:
+    proc = recorded_proc(tmp_path, "0::/\n", V2_MOUNTINFO)
+    (tmp_path / "cgroup").mkdir()
+    assert cgroups.of_process(41, proc=proc) is None
+
+
+@pytest.mark.parametrize("missing", ["41/cgroup", "self/mountinfo"])
+def test_missing_files_are_no_error(tmp_path: Path, missing: str) -> None:
+    proc = recorded_proc(tmp_path, V1_CGROUP, V1_MOUNTINFO)
+    write(tmp_path / "cgroup/memory/memory.oom_control", V1_OOM_CONTROL)
+    assert cgroups.of_process(41, proc=proc) is not None
+    (proc / missing).unlink()
+    assert cgroups.of_process(41, proc=proc) is None
+
+
 @on_linux
-def test_a_real_process_that_is_gone_has_no_counter() -> None:
+def test_a_real_process_that_is_gone_has_no_cgroup() -> None:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait(60)
-    assert cgroups.oom_counter_path(process.pid) is None
+    assert cgroups.of_process(process.pid) is None
 
 
 @on_linux
 def test_this_machines_own_answers_are_counts_or_nothing() -> None:
-    path = cgroups.oom_counter_path(os.getpid())
-    kills = None if path is None else cgroups.read_oom_kills(path)
-    assert kills is None or kills >= 0
-    machine = cgroups.machine_oom_kills()
-    assert machine is None or machine >= 0
+    cgroup = cgroups.of_process(os.getpid())
+    counts = [cgroup.oom_kills() if cgroup else None, cgroups.machine_oom_kills()]
+    for count in counts:
+        assert count is None or count >= 0
 
 
 def test_a_v1_limit_is_the_least_of_all_above(tmp_path: Path) -> None:
-    proc = recorded_proc(tmp_path, V1_CGROUP, V1_MOUNTINFO)
-    own = tmp_path / "cgroup/memory/process_api/19196ccb61c2"
-    counter(own / "memory.oom_control", V1_OOM_CONTROL)
-    assert cgroups.memory_limit(41, proc=proc) is None
-    counter(own / "memory.stat", "cache 5\nhierarchical_memory_limit 268435456\nrss 7\n")
-    assert cgroups.memory_limit(41, proc=proc) == 268435456
+    cgroup = MemoryCgroup(1, tmp_path)
+    assert cgroup.limit() is None
+    write(tmp_path / "memory.stat", "cache 5\nhierarchical_memory_limit 268435456\nrss 7\n")
+    assert cgroup.limit() == 268435456
 
 
 def test_a_v2_limit_may_be_set_above(tmp_path: Path) -> None:
-    proc = recorded_proc(tmp_path, V2_CGROUP, V2_MOUNTINFO)
-    own = tmp_path / "cgroup/user.slice/user-1000.slice/user@1000.service"
-    counter(own / "memory.events", V2_EVENTS)
-    counter(own / "memory.max", "max\n")
-    assert cgroups.memory_limit(41, proc=proc) is None
-    counter(own.parent / "memory.max", "4294967296\n")
-    assert cgroups.memory_limit(41, proc=proc) == 4294967296
+    cgroup = MemoryCgroup(2, tmp_path / "user/own")
+    write(cgroup.folder / "memory.max", "max\n")
+    assert cgroup.limit() is None
+    write(tmp_path / "user/memory.max", "4294967296\n")
+    assert cgroup.limit() == 4294967296
+    write(cgroup.folder / "memory.max", "0\n")
+    assert cgroup.limit() == 0
+
+
+def v1(limit: object, used: int, active: int = 0, inactive: int = 0) -> dict[str, object]:
+    return {
+        "memory.limit_in_bytes": limit,
+        "memory.usage_in_bytes": used,
+        "memory.stat": f"active_file 1\ninactive_file 1\nhierarchical_memory_limit 1\n"
+        f"total_inactive_file {inactive}\ntotal_active_file {active}",
+    }
+
+
+def v2(limit: object, used: int, active: int = 0, inactive: int = 0) -> dict[str, object]:
+    return {
+        "memory.max": limit,
+        "memory.current": used,
+        "memory.stat": f"anon {used}\ninactive_file {inactive}\nactive_file {active}",
+    }
+
+
+def write_all(folder: Path, files: dict[str, object]) -> None:
+    for name, text in files.items():
+        write(folder / name, f"{text}\n")
+
+
+@pytest.mark.parametrize(
+    ("files", "left"),
+    [
+        (v1(1000, 300), 700),
+        (v1(1000, 900, active=200, inactive=300), 600),
+        (v1(1000, 1000), 0),
+        (v1(1000, 1020), 0),  # it was lowered
+        (v1(1000, 300, active=400), 1000),  # counted at another moment
+        ({}, None),
+    ],
+)
+def test_what_is_left_on_v1(tmp_path: Path, files: dict[str, object], left: int | None) -> None:
+    write_all(tmp_path, files)
+    assert MemoryCgroup(1, tmp_path).left() == left
+
+
+@pytest.mark.parametrize(
+    ("above", "own", "left"),
+    [
+        (v2("max", 5000), v2(1000, 900, active=200, inactive=300), 600),
+        (v2(2000, 1800), v2(1000, 300), 200),  # others use what is above
+        (v2(2000, 1000), v2("max", 300), 1000),
+        (v2("max", 1000), v2("max", 300), None),
+        ({}, v2(1000, 300), 700),  # the root has none of these files
+    ],
+)
+def test_what_is_left_on_v2(
+    tmp_path: Path, above: dict[str, object], own: dict[str, object], left: int | None
+) -> None:
+    write_all(tmp_path, above)
+    write_all(tmp_path / "own", own)
+    assert MemoryCgroup(2, tmp_path / "own").left() == left

@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from your_ai.system import macos
-from your_ai.system.macos import Footprint, PressureLevel
+from your_ai.system.footprint import Footprint, footprint
+from your_ai.system.macos import PressureLevel
 
 on_macos = pytest.mark.skipif(sys.platform != "darwin", reason="needs the macOS kernel")
 
@@ -56,6 +57,9 @@ RUSAGE_V4_FIELDS = [
 ]
 
 
+LARGEST = "ri_lifetime_max_phys_footprint"
+
+
 def rusage_v4(**given: int) -> bytes:
     """A buffer with another value in every field, above 2**32 so that no half of one passes."""
     values = {name: (index + 1) << 33 | index for index, name in enumerate(RUSAGE_V4_FIELDS)}
@@ -63,43 +67,8 @@ def rusage_v4(**given: int) -> bytes:
     return bytes(range(16)) + struct.pack(f"<{len(values)}Q", *values.values())
 
 
-def test_the_footprint_is_read_from_its_two_fields() -> None:
-    index = RUSAGE_V4_FIELDS.index
-    assert macos.parse_rusage_v4(rusage_v4()) == Footprint(
-        current_bytes=(index("ri_phys_footprint") + 1) << 33 | index("ri_phys_footprint"),
-        lifetime_max_bytes=(index("ri_lifetime_max_phys_footprint") + 1) << 33
-        | index("ri_lifetime_max_phys_footprint"),
-    )
-
-
 def test_the_structure_is_as_long_as_apples() -> None:
-    assert len(rusage_v4()) == macos.RUSAGE_V4_BYTES == 296
-
-
-def test_the_lifetime_maximum_is_never_below_the_current_footprint() -> None:
-    buffer = rusage_v4(ri_phys_footprint=2000, ri_lifetime_max_phys_footprint=1000)
-    assert macos.parse_rusage_v4(buffer) == Footprint(2000, 2000)
-
-
-def test_a_shorter_structure_is_refused() -> None:
-    with pytest.raises(ValueError, match="296 bytes, not 295"):
-        macos.parse_rusage_v4(rusage_v4()[:-1])
-
-
-@pytest.mark.parametrize(
-    ("value", "level"),
-    [
-        (1, PressureLevel.NORMAL),
-        (2, PressureLevel.WARNING),
-        (4, PressureLevel.CRITICAL),
-        (0, None),  # The kernel's internal numbers, which the sysctl never shows.
-        (3, None),
-        (8, None),
-        (-1, None),
-    ],
-)
-def test_pressure_levels(value: int, level: PressureLevel | None) -> None:
-    assert macos.parse_pressure_level(value) is level
+    assert len(rusage_v4()) == macos.RUSAGE_V4.size == 296
 
 
 class FakeKernel:
@@ -143,43 +112,67 @@ class FakeKernel:
 @pytest.fixture
 def kernel(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
     fake = FakeKernel()
-    monkeypatch.setattr(macos, "_load_library", lambda path: fake.library)
+    monkeypatch.setattr(macos, "_library", lambda path: fake.library)
     return fake
 
 
 def test_the_call_asks_for_version_4_and_reads_the_answer(kernel: FakeKernel) -> None:
-    kernel.processes[77] = rusage_v4(
-        ri_phys_footprint=5 << 30, ri_lifetime_max_phys_footprint=6 << 30
-    )
-    assert macos.phys_footprint(77) == Footprint(5 << 30, 6 << 30)
+    kernel.processes[77] = rusage_v4()
+    footprint, largest = map(RUSAGE_V4_FIELDS.index, ("ri_phys_footprint", LARGEST))
+    expected = (footprint + 1) << 33 | footprint, (largest + 1) << 33 | largest
+    assert macos.phys_footprint(77) == expected
     assert kernel.flavors == [4]
+
+
+def test_a_macs_maximum_is_never_below_the_current_footprint(
+    kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    kernel.processes[77] = rusage_v4(**{"ri_phys_footprint": 2000, LARGEST: 1000})
+    assert footprint(77) == Footprint(2000, 2000)
+    kernel.processes[77] = rusage_v4(**{"ri_phys_footprint": 2000, LARGEST: 3000})
+    assert footprint(77) == Footprint(2000, 3000)
+    assert footprint(78) is None
 
 
 def test_a_process_that_is_gone_or_forbidden_has_no_footprint(kernel: FakeKernel) -> None:
     assert macos.phys_footprint(78) is None
 
 
-def test_the_pressure_is_read_by_name(kernel: FakeKernel) -> None:
-    kernel.sysctls[b"kern.memorystatus_vm_pressure_level"] = struct.pack("=i", 4)
-    assert macos.memory_pressure() is PressureLevel.CRITICAL
-
-
-@pytest.mark.parametrize("answer", [None, b"\x01", struct.pack("=i", 16)])
-def test_pressure_that_the_kernel_does_not_tell(kernel: FakeKernel, answer: bytes | None) -> None:
+@pytest.mark.parametrize(
+    ("answer", "level"),
+    [
+        (1, PressureLevel.NORMAL),
+        (2, PressureLevel.WARNING),
+        (4, PressureLevel.CRITICAL),
+        (0, None),  # the kernel's internal numbers, which the sysctl never shows
+        (3, None),
+        (8, None),
+        (-1, None),
+        (b"\x01", None),
+        (None, None),
+    ],
+)
+def test_the_pressure_is_read_by_name(
+    kernel: FakeKernel, answer: int | bytes | None, level: PressureLevel | None
+) -> None:
     if answer is not None:
-        kernel.sysctls[b"kern.memorystatus_vm_pressure_level"] = answer
-    assert macos.memory_pressure() is None
+        raw = answer if isinstance(answer, bytes) else struct.pack("<i", answer)
+        kernel.sysctls[b"kern.memorystatus_vm_pressure_level"] = raw
+    assert macos.memory_pressure() is level
+
+
+def test_the_boot_session_is_read_by_name(kernel: FakeKernel) -> None:
+    assert macos.boot_session() == ""
+    kernel.sysctls[b"kern.bootsessionuuid"] = b"1B0A3D2E-0000\0"
+    assert macos.boot_session() == "1B0A3D2E-0000"
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="for systems without these libraries")
 def test_other_systems_answer_nothing() -> None:
     assert macos.phys_footprint(os.getpid()) is None
     assert macos.memory_pressure() is None
-
-
-def test_importing_leaves_ctypes_alone() -> None:
-    code = "import sys, your_ai.system.macos; sys.exit('ctypes' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+    assert macos.boot_session() == ""
 
 
 @on_macos
@@ -189,9 +182,8 @@ def test_the_real_footprint_grows_by_what_is_allocated() -> None:
     after = macos.phys_footprint(os.getpid())
     assert before is not None
     assert after is not None
-    grown = after.current_bytes - before.current_bytes
-    assert abs(grown - len(block)) < 16 * 2**20
-    assert after.lifetime_max_bytes >= after.current_bytes > 0
+    assert abs(after[0] - before[0] - len(block)) < 16 * 2**20
+    assert after[1] > before[0] > 0
 
 
 @on_macos
