@@ -38,7 +38,7 @@ class Shared:
 
 
 def smoke(folder: Path) -> Finished:
-    """One preset that passes, its results written to a file too, with a token in the environment."""
+    """One preset that passes, its results written to a file too, with a token at hand."""
     tokens = {"HF_TOKEN": TOKEN, "HUGGING_FACE_HUB_TOKEN": TOKEN}
     asked = ["--model", "smoke-tiny", *PLAIN, "--output", "out.json"]
     return checked(benchmark(folder, *asked, env=tokens))
