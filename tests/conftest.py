@@ -4,13 +4,75 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 
-_WORKER = os.environ.get("PYTEST_XDIST_WORKER")
-if _WORKER is not None:
-    # MLX keeps the kernels that it compiles for the CPU in the temporary folder, and takes one that
-    # another process is still writing for a whole one.
-    _FOLDER = Path(tempfile.gettempdir()) / f"your_ai-tests-{_WORKER}"
-    _FOLDER.mkdir(exist_ok=True)
-    os.environ["TMPDIR"] = str(_FOLDER)
+import pytest
+
+from tests.support import shared as measured
+from tests.support.command import Finished
+from tests.support.shared import Shared
+
+KERNELS = Path("your_ai-tests")
+"""In the temporary folder: MLX's compiled kernels, and the temporary folder of each process."""
+
+SETTLED_SECONDS = 2.0
+"""A kernel this old is whole: none takes longer to write."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each process of pytest a temporary folder of its own.
+
+    MLX keeps the kernels that it compiles for the CPU there, and loads one that another process is
+    still writing.
+    """
+    if config.getoption("numprocesses", None):
+        return  # the processes that xdist starts run the tests
+    folder = KERNELS_OF_ALL.parent / os.environ.get("PYTEST_XDIST_WORKER", "main")
+    folder.mkdir(parents=True, exist_ok=True)
+    os.environ["TMPDIR"] = str(folder)
     tempfile.tempdir = None
+
+
+KERNELS_OF_ALL = Path(tempfile.gettempdir()) / KERNELS / "kernels"
+
+
+def copy_kernels(source: Path, target: Path) -> None:
+    """Link the kernels that the target lacks: compiling one takes half a second."""
+    for kernel in source.glob("*/cpu/*.so"):
+        copy = target / kernel.relative_to(source)
+        if not copy.exists() and time.time() - kernel.stat().st_mtime > SETTLED_SECONDS:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            with suppress(FileExistsError):  # another process was first
+                copy.hardlink_to(kernel)
+
+
+def pytest_runtest_setup() -> None:
+    copy_kernels(KERNELS_OF_ALL, Path(tempfile.gettempdir()) / "mlx")
+
+
+def pytest_runtest_teardown() -> None:
+    copy_kernels(Path(tempfile.gettempdir()) / "mlx", KERNELS_OF_ALL)
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """Where runs are kept that are measured once and only read."""
+    base = tmp_path_factory.getbasetemp()
+    return Shared(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
+
+
+@pytest.fixture(scope="session")
+def smoke(shared: Shared) -> Finished:
+    return shared.made("smoke", measured.smoke)
+
+
+@pytest.fixture(scope="session")
+def ladder(shared: Shared) -> Finished:
+    return shared.made("ladder", measured.ladder)
+
+
+@pytest.fixture(scope="session")
+def history(shared: Shared) -> Finished:
+    return shared.made("history", measured.history)

@@ -49,8 +49,10 @@ def run_steps(folder: Path, **given: str) -> tuple[int, str]:
 
 
 def test_it_measures_and_compares_with_a_baseline(tmp_path: Path) -> None:
-    assert run_steps(tmp_path, arguments=SMALL, output="base.json") == (0, "")
-    same = {"arguments": SMALL, "baseline": "base.json", "fail-above": "1000"}
+    measured = run_steps(tmp_path, arguments=f"{SMALL} --run-dir run", output="base.json")
+    assert measured == (0, "")
+    again = "--resume --run-dir run --quiet"  # it is complete: nothing is trained
+    same = {"arguments": again, "baseline": "base.json", "fail-above": "1000"}
     status, summary = run_steps(tmp_path, **same)
     assert status == 0
     assert summary.startswith("## your_ai\n\n**No regression beyond 1000% and noise (1 trial")
@@ -58,6 +60,6 @@ def test_it_measures_and_compares_with_a_baseline(tmp_path: Path) -> None:
     base = json.loads((tmp_path / "base.json").read_bytes())
     base["results"][0]["needed_memory_bytes"] //= 2
     (tmp_path / "better.json").write_text(json.dumps(base))
-    status, summary = run_steps(tmp_path, arguments=SMALL, baseline="better.json")
+    status, summary = run_steps(tmp_path, arguments=again, baseline="better.json")
     assert status == 1
     assert "became worse beyond 5% and noise" in summary

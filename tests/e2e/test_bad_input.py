@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.checks import check_refused, listing
 from tests.support.command import (
     PLAIN,
     ROOT,
     TIMEOUT,
     YOUR_AI,
-    Finished,
     add_weights,
     benchmark,
     command,
@@ -51,27 +51,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     index = {"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}
     (sharded / "model.safetensors.index.json").write_text(json.dumps(index))
     return base
-
-
-def listing(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
-
-
-def check_refused(done: Finished, complaint: str, before: list[str], code: int = 2) -> None:
-    """Exit code, one line, no traceback, nothing left behind."""
-    assert "Traceback" not in done.stderr + done.stdout
-    assert done.code == code, done.stdout + done.stderr
-    usage = ("Usage:", "Try ")
-    lines = [
-        line for line in done.stderr.splitlines() if line.strip() and not line.startswith(usage)
-    ]
-    assert len(lines) == 1, done.stderr
-    assert lines[0].startswith("Error: ")
-    assert complaint in lines[0]
-    assert done.stdout == ""
-    assert listing(done.folder) == before
-    home = done.folder.parent / f"{done.folder.name}-home"
-    assert not (home / "state").exists()
 
 
 MAX_MEMORY = [

@@ -16,8 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.test_bad_input import check_refused
-from tests.e2e.test_benchmark import check_figures
+from tests.support.checks import check_figures, check_refused
 from tests.support.command import (
     CONFIG,
     PLAIN,

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 import your_ai
-from tests.e2e.test_bad_input import check_refused
-from tests.e2e.test_benchmark import check_figures
+from tests.support.checks import check_figures, check_refused
 from tests.support.command import PLAIN, ROOT, Finished, environment
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]

@@ -33,15 +33,10 @@ def only(document: dict[str, Any]) -> dict[str, Any]:
     return entry
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def home(history: Finished) -> Path:
     """The home of a user who has benchmarked one preset and one folder."""
-    home = tmp_path_factory.mktemp("home")
-    make_model(home / "mine")
-    asked = [*MEASURED, "--model", "mine", "--quantize", "none", "--steps", "2"]
-    done = your_ai_command(home, "benchmark", *asked, home=home)
-    assert done.code == 0, done.stdout + done.stderr
-    return home
+    return history.folder
 
 
 @pytest.fixture

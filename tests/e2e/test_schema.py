@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
-from tests.support.command import ROOT, benchmark, make_model, your_ai_command
+from tests.support.command import ROOT, Finished, your_ai_command
+from tests.support.shared import GRID
 
 SCHEMA = json.loads((ROOT / "docs/results.schema.json").read_text(encoding="utf-8"))
-TRAINING = ["--seq-length", "64", "--lora-rank", "4", "--steps", "2", "--quantize", "none"]
-GRID = ["--batch-sizes", "1,2", "--ranks", "4,64", "--layers", "1,2"]
 
 
 def closed(schema: Any) -> Any:
@@ -37,23 +36,17 @@ PUBLISHED, CLOSED = Draft202012Validator(SCHEMA), Draft202012Validator(closed(SC
 
 
 @pytest.fixture(scope="module")
-def documents(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """Results with a pass, a search, a model over budget, one that no worker could be run for."""
+def documents(
+    ladder: Finished, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, Any]]:
+    """Results with a pass, a search, a model over budget, and a search that found nothing."""
     folder = tmp_path_factory.mktemp("schema")
-    small = make_model(folder / "small")
-    large = make_model(folder / "large", hidden_size=256, intermediate_size=512)
-    found = {}
-    models = ["--model", str(small), "--model", str(large)]
-    ladder = benchmark(folder, *models, *TRAINING, "--optimize", *GRID, "--max-memory", "0.0025")
-    assert ladder.code == 0, ladder.stderr
-    found["ladder"] = ladder.document
-    searching = ["optimize", "small", *GRID, "--seq-length", "64", "--steps", "1"]
+    searching = ["optimize", "smoke-tiny", *GRID, "--seq-length", "64", "--steps", "1"]
     searched = your_ai_command(
-        folder, *searching, "--run-dir", "search", "--quantize", "none", "--max-memory", "0.0001"
+        folder, *searching, "--run-dir", "run", "--quantize", "none", "--max-memory", "0.0001"
     )
     assert searched.code == 1, searched.stderr
-    found["search"] = json.loads((folder / "search/results.json").read_bytes())
-    return found
+    return {"ladder": ladder.document, "search": searched.document}
 
 
 def entries(document: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What `your_ai.models.hub` makes of a failing Hub: a real server, a real client process."""
+"""What `your_ai.models.hub` makes of a hub that fails: a real server, a client in a process."""
 
 from __future__ import annotations
 

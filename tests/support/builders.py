@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from tests.support import tiny
 from worker.protocol.messages import (
     Device,
@@ -17,21 +19,51 @@ from worker.protocol.messages import (
     Quantization,
     Started,
     Step,
+    TrainingRequest,
     TrialRequest,
 )
 from your_ai.models.resolve import Model
 from your_ai.planning import device
 from your_ai.planning.plan import Trial
 from your_ai.runs import journal
+from your_ai.runs.results import Entry, document
 from your_ai.runs.run import Run
 from your_ai.runs.trial_record import Ended, TrialRecord, recall, to_json
 from your_ai.supervision.observation import Observation
+from your_ai.supervision.outcome import classify
 from your_ai.system.machine import Machine
+from your_ai.units import GB
 
 CONFIG = {**tiny.LLAMA, "max_position_embeddings": 2048}
 
 CPU = Device(0.5, "cpu", {"device_name": "AMD EPYC", "architecture": "x86_64"}, {"mlx": "0.32.4"})
 METAL = Device(0.5, "metal", {"device_name": "Apple M3 Pro"}, {"mlx": "0.32.4"})
+
+
+TRAINING_SPEC = TrainingRequest(
+    model=ModelSource(CONFIG, "/model"),
+    quantization=None,
+    data="/data",
+    adapter_path="/adapters",
+    iters=100,
+    batch_size=6,
+    parts=1,
+    grad_accumulation_steps=1,
+    learning_rate=1e-5,
+    lora_rank=64,
+    lora_layers=2,
+    max_seq_length=1024,
+    grad_checkpoint=True,
+    mask_prompt=False,
+    seed=0,
+    val_batches=25,
+    steps_per_eval=200,
+    save_every=100,
+    limit_bytes=8 * GB,
+    budget_bytes=8 * GB,
+    adapter_config={},
+    restart=False,
+)
 
 
 def model(name: str = "tiny", params: str = "7B", **changed: Any) -> Model:
@@ -139,3 +171,16 @@ def run(*trials: Trial, **changed: Any) -> Run:
         **changed,
     }
     return Run(**facts)
+
+
+def results_document(*seen: Observation) -> dict[str, Any]:
+    """The results of a run of these trials."""
+    trials = [Trial(n, model(f"m{n}", f"{n}B"), spec()) for n, _ in enumerate(seen, start=1)]
+    records = [
+        kept(Ended(trial, classify(each, 5), "2026-01-02T03:04:05Z", each, "x.log"))
+        for trial, each in zip(trials, seen, strict=True)
+    ]
+    entries = [Entry(record) for record in records]
+    pieces = document(run(*trials), entries, read)
+    found: dict[str, Any] = orjson.loads(b"".join(pieces))
+    return found

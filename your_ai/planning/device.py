@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from worker.protocol import messages
+from worker.protocol.messages import (messages)
 from your_ai.errors import UsageError
 from your_ai.system.machine import Machine
 from your_ai.units import GB

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support import builders
-from tests.support.builders import METAL, kept, model, observed, passing_events, spec
+from tests.support.builders import METAL, observed, passing_events, results_document
 from worker.protocol.messages import Memory, OverBudget, Phase, PhaseBegan
 from your_ai.errors import UsageError
-from your_ai.files import to_json
-from your_ai.planning.plan import Trial
+from your_ai.files import json_pieces
 from your_ai.report import charts
 from your_ai.report.document import Document, read
 from your_ai.report.page import page
-from your_ai.runs.results import Entry, document
-from your_ai.runs.trial_record import Ended
 from your_ai.supervision.observation import Observation
-from your_ai.supervision.outcome import OutcomeKind, classify
+from your_ai.supervision.outcome import OutcomeKind
 from your_ai.terminal.summary import summary
 from your_ai.units import GB
 
@@ -36,28 +29,15 @@ OVER = observed(
 )
 
 
-def content(*seen: Observation) -> dict[str, Any]:
-    """The results of a run of these trials."""
-    trials = [Trial(n, model(f"m{n}", f"{n}B"), spec()) for n, _ in enumerate(seen, start=1)]
-    records = [
-        kept(Ended(trial, classify(each, 5), "2026-01-02T03:04:05Z", each, "x.log"))
-        for trial, each in zip(trials, seen, strict=True)
-    ]
-    entries = [Entry(record) for record in records]
-    pieces = document(builders.run(*trials), entries, builders.read)
-    found: dict[str, Any] = orjson.loads(b"".join(pieces))
-    return found
-
-
 def results(*seen: Observation) -> Document:
-    return read(content(*seen))
+    return read(results_document(*seen))
 
 
 BOTH = results(observed(*passing_events()), OVER)
 
 
 def test_two_folders_of_one_name_are_told_apart_by_their_paths() -> None:
-    found = content(observed(*passing_events()), OVER)
+    found = results_document(observed(*passing_events()), OVER)
     for path, entry in zip(("/a/tiny", "/b/tiny"), found["results"], strict=True):
         entry |= {"preset": "tiny", "model_name": path}
         entry["optimal_config"] = {
@@ -127,7 +107,7 @@ def test_the_frontier_is_what_no_other_beats(points: list[tuple[int, float]]) ->
 
 
 def test_a_run_of_nothing_has_a_page_too() -> None:
-    skipped = content(OVER)
+    skipped = results_document(OVER)
     skipped["results"], skipped["recommended"] = [], None
     assert "No model passed." in page(read(skipped))
     assert summary(read(skipped)).endswith("Recommended: none (no model passed)")
@@ -142,16 +122,16 @@ def test_the_page_asks_for_nothing() -> None:
 
 @pytest.mark.parametrize("missing", ["machine", "device", "budget_bytes", "complete"])
 def test_what_is_no_results_document(missing: str) -> None:
-    found = content(OVER)
+    found = results_document(OVER)
     del found[missing]
     with pytest.raises(UsageError, match=f"no results file .* it lacks '{missing}'"):
         read(found)
 
 
 def test_an_older_document_without_help_is_read() -> None:
-    found = content(OVER)
+    found = results_document(OVER)
     for name in ("log_excerpt", "advice", "memory_timeline", "phases"):
         del found["results"][0][name]
     (entry,) = read(found).models
     assert (entry.log_excerpt, entry.advice, entry.memory, entry.phases) == ((), None, (), ())
-    assert to_json(found)
+    assert b"".join(json_pieces(found))

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console as RichConsole
 
 from tests.support.builders import passing_events, trial
-from tests.unit.terminal.test_benchmark import GOLDEN, LADDER, print_all
+from tests.support.ladder import GOLDEN, LADDER, print_all
 from worker.protocol.messages import Memory, Phase, PhaseBegan, Step, Validated
 from your_ai.terminal.benchmark import Console
 from your_ai.terminal.live import LiveScreen

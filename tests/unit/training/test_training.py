@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from tests.support import builders
-from tests.support.builders import model, passing_events, spec
-from tests.unit.report.test_report import content
-from worker.protocol.messages import ModelSource, Phase, Step, TrainingRequest
+from tests.support.builders import TRAINING_SPEC, model, passing_events, results_document, spec
+from worker.protocol.messages import Phase, Step
 from your_ai.errors import UsageError
 from your_ai.planning.plan import Trial
 from your_ai.training.dataset import Data
@@ -22,30 +21,6 @@ from your_ai.training.request import check_device
 from your_ai.training.source import Choice, choose
 from your_ai.units import GB, MB
 
-SPEC = TrainingRequest(
-    model=ModelSource(builders.CONFIG, "/model"),
-    quantization=None,
-    data="/data",
-    adapter_path="/adapters",
-    iters=100,
-    batch_size=6,
-    parts=1,
-    grad_accumulation_steps=1,
-    learning_rate=1e-5,
-    lora_rank=64,
-    lora_layers=2,
-    max_seq_length=1024,
-    grad_checkpoint=True,
-    mask_prompt=False,
-    seed=0,
-    val_batches=25,
-    steps_per_eval=200,
-    save_every=100,
-    limit_bytes=8 * GB,
-    budget_bytes=8 * GB,
-    adapter_config={},
-    restart=False,
-)
 RUN = builders.run()
 TRAINING = Training(
     id="an id",
@@ -55,7 +30,7 @@ TRAINING = Training(
     model_name="org/tiny",
     bits=4,
     data=Data(100, 8, "00ff"),
-    spec=SPEC,
+    spec=TRAINING_SPEC,
     needed_limit_bytes=4 * GB,
     expected=Expected(7 * GB, 1.0, 100.0, is_measured=True),
     restarts=4,
@@ -69,7 +44,7 @@ TRAINING = Training(
 
 
 def passed() -> dict[str, Any]:
-    return content(builders.observed(*passing_events()))
+    return results_document(builders.observed(*passing_events()))
 
 
 CHOICE = choose(passed(), None)
@@ -153,12 +128,14 @@ def test_settings_get_smaller_and_keep_the_batch() -> None:
         Setting(6, 8 * GB),
         Setting(6, 4 * GB),
     ]
-    assert all(SPEC.batch_size % each.parts == 0 for each in settings)
+    assert all(TRAINING_SPEC.batch_size % each.parts == 0 for each in settings)
 
 
 @pytest.mark.parametrize(("size", "parts"), [(8, [2, 4, 8]), (5, [5]), (9, [3, 9]), (1, [])])
 def test_a_batch_is_halved_where_that_goes(size: int, parts: list[int]) -> None:
-    training = replace(TRAINING, spec=replace(SPEC, batch_size=size), needed_limit_bytes=8 * GB)
+    training = replace(
+        TRAINING, spec=replace(TRAINING_SPEC, batch_size=size), needed_limit_bytes=8 * GB
+    )
     found, setting = [], training.smaller(training.first)
     while setting is not None:
         found.append(setting.parts)
@@ -169,7 +146,7 @@ def test_a_batch_is_halved_where_that_goes(size: int, parts: list[int]) -> None:
 def test_the_request_has_the_setting() -> None:
     request = TRAINING.with_setting(Setting(3, 5 * GB), restart=True)
     assert (request.parts, request.limit_bytes, request.restart) == (3, 5 * GB, True)
-    assert replace(request, parts=1, limit_bytes=8 * GB, restart=False) == SPEC
+    assert replace(request, parts=1, limit_bytes=8 * GB, restart=False) == TRAINING_SPEC
 
 
 def test_a_training_comes_back_from_its_journal() -> None:
@@ -239,7 +216,7 @@ def test_the_last_setting_is_gone_on_with() -> None:
 def test_the_yaml_is_what_was_meant() -> None:
     import yaml  # type: ignore[import-untyped]  # its stubs are another package
 
-    config = lora_config(SPEC, "org/tiny", 10, ["self_attn.q_proj"])
+    config = lora_config(TRAINING_SPEC, "org/tiny", 10, ["self_attn.q_proj"])
     text = as_yaml(config, ["a note"])
     assert text.startswith("# a note\n")
     read = yaml.safe_load(text)

@@ -17,15 +17,21 @@ import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.tuner.trainer import TrainingArgs, default_loss, train
 
-from tests.unit.training.test_training import SPEC
-from tests.unit.worker.test_training import prepared_model
+from tests.support.builders import TRAINING_SPEC
+from tests.support.prepared import prepared_model
 from worker.batches import Course, loss_of
 from worker.events import EventPipe
 from worker.protocol.codec import decode_event
 from worker.protocol.messages import Event, Saved, Step, TrainingRequest, Validated
 
 SMALL = replace(
-    SPEC, batch_size=2, iters=8, max_seq_length=32, val_batches=1, steps_per_eval=3, save_every=100
+    TRAINING_SPEC,
+    batch_size=2,
+    iters=8,
+    max_seq_length=32,
+    val_batches=1,
+    steps_per_eval=3,
+    save_every=100,
 )
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 import mlx.optimizers as optim
 import pytest
 from mlx.utils import tree_flatten
@@ -15,30 +14,10 @@ from mlx_lm.tuner.callbacks import TrainingCallback
 from mlx_lm.tuner.trainer import TrainingArgs, train
 
 from tests.support import tiny
-from worker import training, weights
-from worker.protocol.messages import ModelSource, TrialRequest, Weights
+from tests.support.prepared import SPEC, prepared_model
+from worker import training
 
 VOCABULARY = tiny.LLAMA["vocab_size"]
-SPEC = TrialRequest(
-    model=ModelSource(tiny.LLAMA),
-    weights=Weights.SYNTHETIC,
-    quantization=None,
-    batch_size=2,
-    lora_rank=4,
-    lora_layers=2,
-    seq_length=32,
-    steps=3,
-    grad_checkpoint=False,
-    budget_bytes=2**30,
-)
-
-
-def prepared_model() -> nn.Module:
-    mx.random.seed(0)
-    model = weights.plan(SPEC)
-    weights.materialize(model, synthesize=True, after_each=lambda: None)
-    training.add_adapters(model, SPEC)
-    return model
 
 
 class Losses(TrainingCallback):  # type: ignore[misc]  # mlx-lm is untyped
