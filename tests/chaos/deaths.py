@@ -22,10 +22,10 @@ from tests.support.trials import (
     PATIENT,
     events_in,
     fake,
-    giant_spec,
+    giant_request,
     supervising,
     tapped,
-    tiny_spec,
+    tiny_request,
     wait_for,
 )
 from worker.protocol.codec import encode_request
@@ -94,7 +94,7 @@ def _trained(spec: TrialRequest, command: list[str] | None = None) -> Death:
 
 
 def _killed_in_training(folder: Path) -> str:
-    spec, tap = tiny_spec(FOREVER), folder / "events"
+    spec, tap = tiny_request(FOREVER), folder / "events"
     with supervising(encode_request(spec), TrialLog(folder / "log"), tapped(tap)) as supervised:
         wait_for(lambda: events_in(tap, Step), "the first step")
         (pid,) = {json.loads(line)["pid"] for line in tap.read_bytes().splitlines()[:1]}
@@ -108,7 +108,7 @@ def _killed_by_the_kernel(folder: Path) -> str:
     with memory_cgroup(400 * MIB) as cgroup:
         answer = subprocess.run(
             cgroup.command([*parent, *WORKER]),
-            input=encode_request(giant_spec()),
+            input=encode_request(giant_request()),
             capture_output=True,
             check=True,
             timeout=PATIENT.deadline,
@@ -118,12 +118,14 @@ def _killed_by_the_kernel(folder: Path) -> str:
 
 
 def _kinds() -> list[Kind]:
-    unknown = replace(tiny_spec(), model=ModelSource({"model_type": "nothing-like-it"}))
-    beyond = replace(tiny_spec(), budget_bytes=300_000)
+    unknown = replace(tiny_request(), model=ModelSource({"model_type": "nothing-like-it"}))
+    beyond = replace(tiny_request(), budget_bytes=300_000)
     return [
         Kind("the kernel's OOM killer, in a cgroup", _killed_by_the_kernel, "oom, certain"),
         Kind(
-            "ulimit -v: MLX's segfault", _trained(giant_spec(), [*LIMITED, *WORKER]), "crash, low"
+            "ulimit -v: MLX's segfault",
+            _trained(giant_request(), [*LIMITED, *WORKER]),
+            "crash, low",
         ),
         Kind("SIGKILL in training", _killed_in_training, "crash, low"),
         Kind("CUDA's text", _faked(dying.fail_with_cudas_text), "oom, certain"),

@@ -16,7 +16,7 @@ from typing import Any
 from tests.chaos.report import Report, counted
 from tests.chaos.runs import Folder, plain
 from your_ai.errors import UsageError
-from your_ai.runs.resume import STARTED
+from your_ai.runs.journal import STARTED
 from your_ai.supervision.outcome import OutcomeKind
 
 ASKED = [

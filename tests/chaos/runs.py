@@ -19,8 +19,7 @@ import psutil
 
 from tests.support.command import YOUR_AI, Finished, environment, your_ai_command
 from your_ai.runs import journal
-from your_ai.runs.journal import JOURNAL, Record
-from your_ai.runs.resume import ENDED, STARTED
+from your_ai.runs.journal import ENDED, JOURNAL, STARTED, Record
 from your_ai.runs.trial_record import is_done
 
 MARK = "YOUR_AI_CHAOS"

@@ -17,8 +17,7 @@ from tests.chaos.runs import plain
 from tests.support.command import YOUR_AI, Finished, environment, your_ai_command
 from tests.support.trials import wait_for
 from your_ai.runs import journal
-from your_ai.runs.journal import JOURNAL, Journal, Record
-from your_ai.runs.resume import ENDED, STARTED
+from your_ai.runs.journal import ENDED, JOURNAL, STARTED, Journal, Record
 
 OPTIONS = ["--seq-length", "16", "--lora-rank", "4", "--batch-size", "1", "--steps", "2"]
 MODELS = ["--model", "smoke-tiny", "--model", "smoke-small", *OPTIONS]

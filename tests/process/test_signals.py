@@ -13,7 +13,7 @@ from tests.support.trials import (
     observe,
     supervising,
     tapped,
-    tiny_spec,
+    tiny_request,
     wait_for,
 )
 from worker.protocol.codec import encode_request
@@ -25,7 +25,7 @@ from your_ai.supervision.trial_log import TrialLog
 def test_sigkill_by_someone_else_in_the_middle_of_real_training(
     log: TrialLog, tmp_path: Path
 ) -> None:
-    spec, tap = tiny_spec(FOREVER), tmp_path / "events"
+    spec, tap = tiny_request(FOREVER), tmp_path / "events"
     with supervising(encode_request(spec), log, tapped(tap)) as supervised:
         wait_for(lambda: events_in(tap, Step), "the first step")
         (started,) = events_in(tap, Started)

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from tests.support.cgroups import MIB, memory_cgroup
-from tests.support.trials import FOREVER, PATIENT, giant_spec, is_gone, tiny_spec
+from tests.support.trials import FOREVER, PATIENT, giant_request, is_gone, tiny_request
 from worker.protocol.codec import encode_request
 from worker.protocol.messages import Started, TrialRequest
 from your_ai.supervision import memory_guard
@@ -75,7 +75,7 @@ def watched(spec: TrialRequest, log: TrialLog, nbytes: int) -> tuple[Observation
 
 
 def test_a_worker_that_takes_too_much_is_ended_first(log: TrialLog) -> None:
-    seen, outcome = watched(giant_spec(), log, ENOUGH)
+    seen, outcome = watched(giant_request(), log, ENOUGH)
     (started,) = [event for event in seen.events if isinstance(event, Started)]
     assert is_gone(started.pid)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.OOM, Certainty.HIGH)
@@ -90,7 +90,7 @@ def test_a_worker_that_takes_too_much_is_ended_first(log: TrialLog) -> None:
 def test_a_worker_is_not_blamed_for_what_others_take(log: TrialLog) -> None:
     """It needs some 100 MB itself, most of it Python and MLX; the other takes 2 GB."""
     with hog(2048 * MB):
-        _, outcome = watched(tiny_spec(FOREVER), log, 1500 * MB)
+        _, outcome = watched(tiny_request(FOREVER), log, 1500 * MB)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.ERROR, Certainty.MEDIUM)
     assert outcome.reason.startswith("other programs took the machine's memory (too little left)")
 
@@ -122,7 +122,7 @@ def under_pressure(
 def test_lasting_critical_pressure_ends_a_worker(
     log: TrialLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen = under_pressure(Scripted(NORMAL, CRITICAL), tiny_spec(FOREVER), log, monkeypatch)
+    seen = under_pressure(Scripted(NORMAL, CRITICAL), tiny_request(FOREVER), log, monkeypatch)
     assert (seen.killed, seen.returncode) == (Kill.MEMORY, -signal.SIGKILL)
     assert seen.alarm == "macOS reports critical memory pressure"
     assert seen.pressure == "critical"
@@ -132,7 +132,7 @@ def test_a_moment_of_critical_pressure_ends_nothing(
     log: TrialLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blip = Scripted(NORMAL, *[CRITICAL] * (memory_guard.HELD_READINGS - 1), NORMAL)
-    spec = tiny_spec()
+    spec = tiny_request()
     seen = under_pressure(blip, spec, log, monkeypatch)
     assert blip.asked > memory_guard.HELD_READINGS + 1
     assert (seen.killed, seen.alarm, seen.pressure) == (None, None, "critical")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
-
-import orjson
 
 from tests.support import tiny
 from worker.protocol.messages import (
+    Configuration,
     Device,
     Event,
     Loaded,
@@ -16,44 +16,41 @@ from worker.protocol.messages import (
     Passed,
     Phase,
     PhaseBegan,
-    Quantization,
     Started,
     Step,
     TrainingRequest,
     TrialRequest,
+    Weights,
 )
 from your_ai.models.resolve import Model
 from your_ai.planning import device
 from your_ai.planning.plan import Trial
-from your_ai.runs import journal
-from your_ai.runs.results import Entry, document
+from your_ai.runs.assembly import assemble
+from your_ai.runs.results import Results, TrialResult
+from your_ai.runs.resume import EndedTrial
 from your_ai.runs.run import Run
-from your_ai.runs.trial_record import Ended, TrialRecord, recall, to_json
+from your_ai.runs.trial_record import result_of, result_without_worker
 from your_ai.supervision.observation import Observation
-from your_ai.supervision.outcome import classify
+from your_ai.supervision.outcome import Outcome, OutcomeKind, classify
 from your_ai.system.machine import Machine
 from your_ai.units import GB
 
+STARTED_AT = "2026-01-02T03:04:05Z"
 CONFIG = {**tiny.LLAMA, "max_position_embeddings": 2048}
 
 CPU = Device(0.5, "cpu", {"device_name": "AMD EPYC", "architecture": "x86_64"}, {"mlx": "0.32.4"})
 METAL = Device(0.5, "metal", {"device_name": "Apple M3 Pro"}, {"mlx": "0.32.4"})
 
 
-TRAINING_SPEC = TrainingRequest(
+TRAINING_REQUEST = TrainingRequest(
     model=ModelSource(CONFIG, "/model"),
-    quantization=None,
+    configuration=Configuration(weights=Weights.REAL, batch_size=6, lora_layers=2),
     data="/data",
     adapter_path="/adapters",
     iters=100,
-    batch_size=6,
-    parts=1,
+    micro_batches=1,
     grad_accumulation_steps=1,
     learning_rate=1e-5,
-    lora_rank=64,
-    lora_layers=2,
-    max_seq_length=1024,
-    grad_checkpoint=True,
     mask_prompt=False,
     seed=0,
     val_batches=25,
@@ -62,7 +59,7 @@ TRAINING_SPEC = TrainingRequest(
     limit_bytes=8 * GB,
     budget_bytes=8 * GB,
     adapter_config={},
-    restart=False,
+    resume=False,
 )
 
 
@@ -72,27 +69,24 @@ def model(name: str = "tiny", params: str = "7B", **changed: Any) -> Model:
     return Model(name=name, params=params, **facts)
 
 
-def spec(**changed: Any) -> TrialRequest:
-    """A trial of five counted steps under a budget of 8 GB."""
+def request(**changed: Any) -> TrialRequest:
+    """A trial of five counted steps under a budget of 8 GB; ``changed`` names fields of either."""
+    names = Configuration.__dataclass_fields__
+    sizes = {"quantization_bits": 4, "lora_layers": 2}
+    configuration = sizes | {name: changed[name] for name in changed if name in names}
     fields: dict[str, Any] = {
         "model": ModelSource(CONFIG),
-        "weights": "synthetic",
-        "quantization": Quantization(4),
-        "batch_size": 2,
-        "lora_rank": 64,
-        "lora_layers": 2,
-        "seq_length": 1024,
+        "configuration": Configuration(**configuration),
         "steps": 5,
-        "grad_checkpoint": True,
-        "budget_bytes": 8 * 2**30,
-        **changed,
+        "budget_bytes": 8 * GB,
+        **{name: value for name, value in changed.items() if name not in names},
     }
     return TrialRequest(**fields)
 
 
-def trial(index: int = 1, name: str = "tiny", params: str = "7B") -> Trial:
-    """A trial of `model`, with `spec`."""
-    return Trial(index, model(name, params), spec())
+def trial(index: int = 1, name: str = "tiny", params: str = "7B", **changed: Any) -> Trial:
+    """A trial of `model`, with `request`."""
+    return Trial(index, model(name, params), request(**changed))
 
 
 def began(phase: Phase, at: float) -> list[Event]:
@@ -131,24 +125,19 @@ def observed(*events: Event, returncode: int = 0, **changed: Any) -> Observation
     return Observation(events, returncode, 31.0, **changed)
 
 
-_LINES: dict[tuple[int, int], bytes] = {}
-
-
-def kept(ended: Ended) -> TrialRecord:
-    """What a run remembers of it; `read` has the rest, by way of a line of a journal."""
-    entry = to_json(ended)
-    line = journal.encode(journal.Record("ended", {"entry": entry}))
-    place = (len(_LINES), len(line))
-    _LINES[place] = line
-    return recall(ended.trial, entry, place)
-
-
-def read(record: TrialRecord) -> dict[str, Any]:
-    """The whole entry of a record that `kept` returned."""
-    line = journal.decode(_LINES[record.place])
-    assert line is not None
-    entry: dict[str, Any] = line.fields["entry"]
-    return entry
+def result(
+    of: Trial | None = None,
+    seen: Observation | None = None,
+    outcome: Outcome | None = None,
+    **changed: Any,
+) -> TrialResult:
+    """The result of a trial, by default of a pass; without a worker if it was skipped."""
+    of = of or trial()
+    if outcome is not None and outcome.kind is OutcomeKind.SKIPPED:
+        return replace(result_without_worker(of, outcome, STARTED_AT), **changed)
+    seen = seen or observed(*passing_events())
+    outcome = outcome or classify(seen, of.request.steps)
+    return replace(result_of(of, outcome, STARTED_AT, seen, "x.log"), **changed)
 
 
 def run(*trials: Trial, **changed: Any) -> Run:
@@ -173,14 +162,14 @@ def run(*trials: Trial, **changed: Any) -> Run:
     return Run(**facts)
 
 
-def results_document(*seen: Observation) -> dict[str, Any]:
-    """The results of a run of these trials."""
-    trials = [Trial(n, model(f"m{n}", f"{n}B"), spec()) for n, _ in enumerate(seen, start=1)]
-    records = [
-        kept(Ended(trial, classify(each, 5), "2026-01-02T03:04:05Z", each, "x.log"))
-        for trial, each in zip(trials, seen, strict=True)
-    ]
-    entries = [Entry(record) for record in records]
-    pieces = document(run(*trials), entries, read)
-    found: dict[str, Any] = orjson.loads(b"".join(pieces))
-    return found
+def results(*found: TrialResult, **changed: Any) -> Results:
+    """The results of a run of models with these results."""
+    trials = [trial(n, r.preset, r.params) for n, r in enumerate(found, start=1)]
+    ended = (EndedTrial(n, each) for n, each in enumerate(found, start=1))
+    return replace(assemble(run(*trials), ended), **changed)
+
+
+def ladder(*seen: Observation) -> Results:
+    """The results of a run of ever larger models m1, m2, … whose workers were seen so."""
+    trials = [trial(n, f"m{n}", f"{n}B") for n, _ in enumerate(seen, start=1)]
+    return results(*(result(t, each) for t, each in zip(trials, seen, strict=True)))

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from tests.support import builders
-from tests.support.builders import kept, model, observed, passing_events, spec
+from tests.support.builders import observed, passing_events
 from your_ai.planning.device import Device
-from your_ai.planning.plan import Trial
+from your_ai.runs.assembly import assemble
+from your_ai.runs.results import TrialResult
+from your_ai.runs.resume import EndedTrial
 from your_ai.runs.run import Run
-from your_ai.runs.trial_record import Ended, TrialRecord
 from your_ai.supervision.observation import Observation
-from your_ai.supervision.outcome import Outcome, OutcomeKind, classify
+from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.system.machine import Machine
 from your_ai.terminal.benchmark import Console
 from your_ai.units import GB
@@ -47,12 +48,10 @@ Results written to out.json
 
 def ended(
     index: int, name: str, params: str, outcome: Outcome | None = None, seen: Observation = PASSING
-) -> TrialRecord:
-    trial = Trial(index, model(name, params), spec(budget_bytes=int(28.8 * GB)))
-    log = f"/runs/1/logs/{index}.log"
-    if outcome is not None and outcome.kind is OutcomeKind.SKIPPED:
-        return kept(Ended(trial, outcome, "2026-01-02T03:04:05Z"))
-    return kept(Ended(trial, outcome or classify(seen, 5), "2026-01-02T03:04:05Z", seen, log))
+) -> TrialResult:
+    trial = builders.trial(index, name, params, budget_bytes=int(28.8 * GB))
+    log = None if outcome and outcome.kind is OutcomeKind.SKIPPED else f"/runs/1/logs/{index}.log"
+    return builders.result(trial, seen, outcome, log=log)
 
 
 LADDER = [
@@ -72,13 +71,18 @@ LADDER = [
 def run(machine_gb: int = 36, device: Device | None = None) -> Run:
     changed: dict[str, Any] = {} if device is None else {"device": device}
     machine = Machine("macOS", "26.1", "arm64", 12, machine_gb * GB, "3.11.7")
-    return builders.run(*(record.trial for record in LADDER), machine=machine, **changed)
+    trials = [
+        builders.trial(n, result.preset, result.params, budget_bytes=int(28.8 * GB))
+        for n, result in enumerate(LADDER, start=1)
+    ]
+    return builders.run(*trials, machine=machine, **changed)
 
 
-def print_all(console: Console, records: list[TrialRecord]) -> None:
+def print_all(console: Console, results: list[TrialResult]) -> None:
     console.note("something to know")
     console.begin(run(), 0)
-    for record in records:
-        console.trial_began(record.trial, len(records))
-        console.trial_ended(record)
-    console.end(run(), records, WRITTEN)
+    for trial, result in zip(run().trials, results, strict=False):
+        console.trial_began(trial, len(results))
+        console.trial_ended(result)
+    ended = (EndedTrial(n, result) for n, result in enumerate(results, start=1))
+    console.end(run(), assemble(run(), ended), WRITTEN)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import psutil
 
 from worker.protocol.codec import ProtocolError, decode_event
-from worker.protocol.messages import Event, ModelSource, TrialRequest, Weights
+from worker.protocol.messages import Configuration, Event, ModelSource, TrialRequest
 from your_ai.supervision.observation import Observation
 from your_ai.supervision.supervisor import Limits, supervise
 from your_ai.supervision.trial_log import TrialLog
@@ -28,7 +28,7 @@ FOREVER = 100_000
 """Counted steps that no test waits for."""
 
 
-def tiny_spec(steps: int = 2, **config: Any) -> TrialRequest:
+def tiny_request(steps: int = 2, **config: Any) -> TrialRequest:
     """A training that takes milliseconds a step, unless ``config`` makes the model larger."""
     tiny = {
         "model_type": "llama",
@@ -45,21 +45,15 @@ def tiny_spec(steps: int = 2, **config: Any) -> TrialRequest:
     }
     return TrialRequest(
         model=ModelSource({**tiny, **config}),
-        weights=Weights.SYNTHETIC,
-        quantization=None,
-        batch_size=1,
-        lora_rank=8,
-        lora_layers=4,
-        seq_length=16,
+        configuration=Configuration(batch_size=1, lora_rank=8, lora_layers=4, seq_length=16),
         steps=steps,
-        grad_checkpoint=True,
         budget_bytes=NO_BUDGET,
     )
 
 
-def giant_spec() -> TrialRequest:
+def giant_request() -> TrialRequest:
     """4 GiB of weights, the first of them asked for at once: nothing is left to the last moment."""
-    return tiny_spec(hidden_size=1024, vocab_size=2**20)
+    return tiny_request(hidden_size=1024, vocab_size=2**20)
 
 
 def fake(part: Callable[..., None]) -> list[str]:

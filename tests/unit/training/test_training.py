@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support import builders
-from tests.support.builders import TRAINING_SPEC, model, passing_events, results_document, spec
+from tests.support.builders import TRAINING_REQUEST, model, passing_events, results_document, spec
 from worker.protocol.messages import Phase, Step
 from your_ai.errors import UsageError
 from your_ai.planning.plan import Trial
@@ -30,7 +30,7 @@ TRAINING = Training(
     model_name="org/tiny",
     bits=4,
     data=Data(100, 8, "00ff"),
-    spec=TRAINING_SPEC,
+    spec=TRAINING_REQUEST,
     needed_limit_bytes=4 * GB,
     expected=Expected(7 * GB, 1.0, 100.0, is_measured=True),
     restarts=4,
@@ -128,13 +128,13 @@ def test_settings_get_smaller_and_keep_the_batch() -> None:
         Setting(6, 8 * GB),
         Setting(6, 4 * GB),
     ]
-    assert all(TRAINING_SPEC.batch_size % each.parts == 0 for each in settings)
+    assert all(TRAINING_REQUEST.batch_size % each.parts == 0 for each in settings)
 
 
 @pytest.mark.parametrize(("size", "parts"), [(8, [2, 4, 8]), (5, [5]), (9, [3, 9]), (1, [])])
 def test_a_batch_is_halved_where_that_goes(size: int, parts: list[int]) -> None:
     training = replace(
-        TRAINING, spec=replace(TRAINING_SPEC, batch_size=size), needed_limit_bytes=8 * GB
+        TRAINING, spec=replace(TRAINING_REQUEST, batch_size=size), needed_limit_bytes=8 * GB
     )
     found, setting = [], training.smaller(training.first)
     while setting is not None:
@@ -146,7 +146,7 @@ def test_a_batch_is_halved_where_that_goes(size: int, parts: list[int]) -> None:
 def test_the_request_has_the_setting() -> None:
     request = TRAINING.with_setting(Setting(3, 5 * GB), restart=True)
     assert (request.parts, request.limit_bytes, request.restart) == (3, 5 * GB, True)
-    assert replace(request, parts=1, limit_bytes=8 * GB, restart=False) == TRAINING_SPEC
+    assert replace(request, parts=1, limit_bytes=8 * GB, restart=False) == TRAINING_REQUEST
 
 
 def test_a_training_comes_back_from_its_journal() -> None:
@@ -216,7 +216,7 @@ def test_the_last_setting_is_gone_on_with() -> None:
 def test_the_yaml_is_what_was_meant() -> None:
     import yaml  # type: ignore[import-untyped]  # its stubs are another package
 
-    config = lora_config(TRAINING_SPEC, "org/tiny", 10, ["self_attn.q_proj"])
+    config = lora_config(TRAINING_REQUEST, "org/tiny", 10, ["self_attn.q_proj"])
     text = as_yaml(config, ["a note"])
     assert text.startswith("# a note\n")
     read = yaml.safe_load(text)

@@ -17,7 +17,7 @@ import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.tuner.trainer import TrainingArgs, default_loss, train
 
-from tests.support.builders import TRAINING_SPEC
+from tests.support.builders import TRAINING_REQUEST
 from tests.support.prepared import prepared_model
 from worker.batches import Course, loss_of
 from worker.events import EventPipe
@@ -25,7 +25,7 @@ from worker.protocol.codec import decode_event
 from worker.protocol.messages import Event, Saved, Step, TrainingRequest, Validated
 
 SMALL = replace(
-    TRAINING_SPEC,
+    TRAINING_REQUEST,
     batch_size=2,
     iters=8,
     max_seq_length=32,
