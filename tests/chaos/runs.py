@@ -19,8 +19,8 @@ import psutil
 
 from tests.support.command import YOUR_AI, Finished, environment, your_ai_command
 from your_ai.runs import journal
-from your_ai.runs.journal import ENDED, JOURNAL, STARTED, Record
-from your_ai.runs.trial_record import is_done
+from your_ai.runs.journal import JOURNAL, STARTED, Record
+from your_ai.runs.resume import history_of
 
 MARK = "YOUR_AI_CHAOS"
 """An environment variable by which all that a run has started is found again."""
@@ -51,9 +51,9 @@ class Folder:
         return [record.fields["trial"] for record in self.records() if record.kind == kind]
 
     def ended(self) -> dict[str, Any]:
-        """The entries of the trials that are done, by their keys."""
-        ended = [record.fields for record in self.records() if record.kind == ENDED]
-        return {each["trial"]: each["entry"] for each in ended if is_done(each["entry"])}
+        """The final results, by the trials' keys."""
+        final = history_of(self.records()).final
+        return {key: ended.fields()["result"] for key, ended in final.items()}
 
     def starts(self, key: str) -> int:
         return self.keys(STARTED).count(key)

@@ -76,7 +76,7 @@ def test_what_was_done_is_not_repeated_and_the_rest_is_as_if_nothing_had_been(
     (tmp_path / "whole").mkdir()
     whole = your_ai_command(tmp_path / "whole", "benchmark", *MODELS, "--run-dir", "run")
     assert plain(done.document) == plain(whole.document)
-    assert done.document["results"][0] == before.fields["entry"]
+    assert done.document["results"][0] == before.fields["result"]
     assert next(line for line in done.stdout.splitlines() if line.startswith("[")).startswith(
         "[1/2] smoke-tiny         (263K) ... ✓ Pass ("
     )

@@ -54,7 +54,7 @@ def imported_by(statement: str) -> set[str]:
 
 def test_there_are_modules_to_look_at() -> None:
     assert {"your_ai.cli.benchmark", "your_ai.system.macos", "your_ai.models.hub"} <= set(PARENT)
-    assert {"worker.protocol", "worker.training", "worker.__main__"} <= set(WORKER)
+    assert {"worker.protocol.messages", "worker.lora", "worker.__main__"} <= set(WORKER)
 
 
 def test_the_whole_parent_imports_nothing_heavy() -> None:

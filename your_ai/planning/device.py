@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from worker.protocol.messages import (messages)
+from worker.protocol.messages import Device as DeviceEvent
 from your_ai.errors import UsageError
 from your_ai.system.machine import Machine
 from your_ai.units import GB
@@ -29,7 +29,7 @@ class Device:
     versions: dict[str, str]
 
 
-def from_probe(answer: messages.Device, machine: Machine) -> Device:
+def from_probe(answer: DeviceEvent, machine: Machine) -> Device:
     """Read ``mx.device_info()``, whose keys differ between Metal, CUDA and CPU."""
     info = answer.info
     return Device(

@@ -11,6 +11,7 @@ from your_ai.planning.plan import Trial
 from your_ai.runs.optimization import Optimization
 from your_ai.runs.results import Results, TrialResult, recommended
 from your_ai.runs.run import Run
+from your_ai.supervision.outcome import OutcomeKind
 from your_ai.system.signals import interrupts
 from your_ai.terminal import wording
 from your_ai.terminal.eta import seconds_left, trials_ahead
@@ -102,7 +103,8 @@ class Console:
         self._screen.print("")
         self._head("Results")
         untried = [trial.model for trial in run.trials[len(results.results) :]]
-        is_over = not untried and not interrupts.requested
+        stopped = any(each.outcome is OutcomeKind.INTERRUPTED for each in results.trials)
+        is_over = not (untried or stopped or interrupts.requested)
         if results.recommended is None:
             self._screen.print(
                 f"Recommended: none ({'no model passed' if is_over else 'not known yet'})"

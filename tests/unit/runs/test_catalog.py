@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,24 +11,28 @@ import pytest
 
 from tests.support import builders
 from your_ai.errors import UsageError
-from your_ai.runs.catalog import Summary, newest_results, summaries, summary_text, to_resume
-from your_ai.runs.journal import JOURNAL, Journal
-from your_ai.runs.resume import BEGAN, CLOSED, ENDED, RESUMED, STARTED
-from your_ai.runs.run import to_fields
+from your_ai.runs.catalog import (
+    SavedRun,
+    newest_results,
+    newest_to_resume,
+    run_text,
+    saved_runs,
+)
+from your_ai.runs.journal import BEGAN, CLOSED, ENDED, JOURNAL, RESUMED, STARTED, Journal
 
 RUN = builders.run(command="optimize", arguments={"MODEL": "llama-8b", "--max-memory": "24.0"})
-BEGUN = (BEGAN, {"run": to_fields(RUN)})
-PASSED = (ENDED, {"trial": "a", "entry": {"outcome": "pass"}})
-STOPPED = (ENDED, {"trial": "b", "entry": {"outcome": "interrupted"}})
+BEGUN = (BEGAN, {"run": asdict(RUN)})
+PASSED = (ENDED, {"trial": "a", "result": {"outcome": "pass"}})
+STOPPED = (ENDED, {"trial": "b", "result": {"outcome": "interrupted"}})
 
 
-def summary(runs: Path, *records: tuple[str, dict[str, Any]]) -> Summary:
+def summary(runs: Path, *records: tuple[str, dict[str, Any]]) -> SavedRun:
     folder = runs / "20260102-1"
     folder.mkdir(parents=True)
     with Journal.open(folder) as opened:
         for kind, fields in records:
             opened.append(kind, fields)
-    (only,) = summaries(runs)
+    (only,) = saved_runs(runs)
     return only
 
 
@@ -55,7 +61,7 @@ def test_the_state_is_what_the_last_record_leaves(
 def test_one_under_way_says_so(tmp_path: Path) -> None:
     assert summary(tmp_path, BEGUN, PASSED).state != "under way"
     with Journal.open(tmp_path / "20260102-1"):
-        (only,) = summaries(tmp_path)
+        (only,) = saved_runs(tmp_path)
     assert only.state == "under way"
 
 
@@ -63,67 +69,84 @@ def test_a_damaged_one_is_listed_with_its_line(tmp_path: Path) -> None:
     summary(tmp_path, BEGUN, PASSED)
     path = tmp_path / "20260102-1" / JOURNAL
     path.write_bytes(path.read_bytes().replace(b'"pass"', b'"past"'))
-    (only,) = summaries(tmp_path)
-    assert only.state.startswith(f"Line 2 of {path} is damaged")
+    (only,) = saved_runs(tmp_path)
+    assert only.state.startswith(f"{path} is corrupt at line 2")
 
 
-def test_the_newest_is_first(tmp_path: Path) -> None:
-    for name in ("20260102-1", "20260104-1", "20260103-1"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / JOURNAL).touch()
-    names = [each.folder.name for each in summaries(tmp_path)]
-    assert names == ["20260104-1", "20260103-1", "20260102-1"]
-    assert list(summaries(tmp_path / "missing")) == []
+def test_the_newest_is_first_whatever_its_folder_is_called(tmp_path: Path) -> None:
+    for name, day in (("b", "02"), ("a", "04"), ("c", "03")):
+        begun(tmp_path, name, "benchmark", started_at=f"2026-01-{day}T00:00:00Z")
+    (tmp_path / "z").mkdir()
+    (tmp_path / "z" / JOURNAL).touch()
+    assert [each.folder.name for each in saved_runs(tmp_path)] == ["a", "c", "b", "z"]
+    assert saved_runs(tmp_path / "missing") == []
+
+
+def test_a_run_of_another_version_is_one_line(tmp_path: Path) -> None:
+    folder = begun(tmp_path, "1", "benchmark")
+    path = folder / JOURNAL
+    old = path.read_bytes().partition(b',"crc32"')[0].replace(b'{"v":2', b'{"v":1')
+    path.write_bytes(old + b',"crc32":"%08x"}\n' % zlib.crc32(old))
+    (only,) = saved_runs(tmp_path)
+    assert run_text(only) == (
+        f"{folder}: The run was written by another version of your_ai; use that one, or start a "
+        "new run."
+    )
 
 
 def test_it_is_told_as_it_was_asked(tmp_path: Path) -> None:
-    assert summary_text(summary(tmp_path, BEGUN, PASSED)).splitlines() == [
+    assert run_text(summary(tmp_path, BEGUN, PASSED)).splitlines() == [
         "2026-01-02T03:04:00Z  optimize llama-8b --max-memory 24.0: "
         "ended unexpectedly, can be resumed (1 done, 1 passed)",
         f"    {tmp_path / '20260102-1'}",
     ]
 
 
-def begun(runs: Path, name: str, command: str, *, complete: bool | None = None) -> Path:
-    """A run's folder; ``complete`` is how it was closed, if it was."""
+def begun(
+    runs: Path,
+    name: str,
+    command: str,
+    *,
+    complete: bool | None = None,
+    started_at: str | None = None,
+) -> Path:
+    """A run's folder; ``complete`` is how it was closed, if it was; newer by name by default."""
     folder = runs / name
     folder.mkdir(parents=True)
+    started_at = started_at or f"2026-01-0{name}T00:00:00Z"
     with Journal.open(folder) as opened:
-        opened.append(BEGAN, {"run": to_fields(builders.run(command=command))})
+        run = builders.run(command=command, started_at=started_at)
+        opened.append(BEGAN, {"run": asdict(run)})
         if complete is not None:
             opened.append(CLOSED, {"complete": complete})
     return folder
 
 
-def test_the_newest_run_that_is_not_at_its_end_is_resumed(tmp_path: Path) -> None:
+def test_the_newest_unfinished_run_is_resumed(tmp_path: Path) -> None:
     begun(tmp_path, "1", "benchmark")
     wanted = begun(tmp_path, "2", "benchmark", complete=False)
     begun(tmp_path, "3", "benchmark", complete=True)
     begun(tmp_path, "4", "optimize")
-    assert to_resume(tmp_path, "benchmark") == wanted
+    assert newest_to_resume(tmp_path, "benchmark") == wanted
 
 
-def test_where_all_came_to_their_end_the_newest_is_shown_again(tmp_path: Path) -> None:
+def test_if_all_have_finished_the_newest_is_shown_again(tmp_path: Path) -> None:
     begun(tmp_path, "1", "benchmark", complete=True)
     newest = begun(tmp_path, "2", "benchmark", complete=True)
-    assert to_resume(tmp_path, "benchmark") == newest
+    assert newest_to_resume(tmp_path, "benchmark") == newest
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 100 + b"\n"])
-def test_one_that_never_began_or_is_damaged_stands_in_no_others_way(
-    content: bytes, tmp_path: Path
-) -> None:
+def test_a_run_that_never_began_or_is_damaged_is_skipped(content: bytes, tmp_path: Path) -> None:
     wanted = begun(tmp_path, "1", "benchmark", complete=False)
-    useless = begun(tmp_path, "2", "benchmark")
-    (useless / JOURNAL).write_bytes(content)
-    assert to_resume(tmp_path, "benchmark") == wanted
-    assert to_resume(tmp_path, "optimize") == useless  # so that its problem is told
+    (begun(tmp_path, "2", "benchmark") / JOURNAL).write_bytes(content)
+    assert newest_to_resume(tmp_path, "benchmark") == wanted
 
 
-def test_of_a_command_that_was_never_run_there_is_nothing_to_resume(tmp_path: Path) -> None:
+def test_of_a_command_that_was_never_run_there_is_nothing_newest_to_resume(tmp_path: Path) -> None:
     begun(tmp_path, "1", "benchmark")
     with pytest.raises(UsageError, match="no run of `your_ai optimize`"):
-        to_resume(tmp_path, "optimize")
+        newest_to_resume(tmp_path, "optimize")
 
 
 @pytest.mark.parametrize(
@@ -131,21 +154,21 @@ def test_of_a_command_that_was_never_run_there_is_nothing_to_resume(tmp_path: Pa
 )
 def test_a_switch_is_shown_as_it_is_typed(value: str, typed: str, tmp_path: Path) -> None:
     asked = builders.run(arguments={"--model": "a", "--grad-checkpoint": value})
-    text = summary_text(summary(tmp_path, (BEGAN, {"run": to_fields(asked)})))
+    text = run_text(summary(tmp_path, (BEGAN, {"run": asdict(asked)})))
     assert f"benchmark --model a {typed}: " in text
 
 
 def test_models_are_shown_as_they_are_typed(tmp_path: Path) -> None:
     asked = builders.run(arguments={"--model": "a,my model", "--ranks": "8,16"})
-    text = summary_text(summary(tmp_path, (BEGAN, {"run": to_fields(asked)})))
+    text = run_text(summary(tmp_path, (BEGAN, {"run": asdict(asked)})))
     assert "benchmark --model a --model 'my model' --ranks 8,16: " in text
 
 
 def test_the_newest_results_are_those_of_the_last_run_that_has_any(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="There are no results yet: run `your_ai benchmark`"):
         newest_results(tmp_path)
-    for name in ("20260101-000000-1", "20260102-000000-1", "20260103-000000-1"):
-        (tmp_path / name).mkdir()
-    for name in ("20260101-000000-1", "20260102-000000-1"):
+    for name in ("1", "2", "3"):
+        begun(tmp_path, name, "benchmark")
+    for name in ("1", "2"):
         (tmp_path / name / "results.json").touch()
-    assert newest_results(tmp_path) == tmp_path / "20260102-000000-1"
+    assert newest_results(tmp_path) == tmp_path / "2"

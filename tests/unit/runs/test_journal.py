@@ -83,15 +83,6 @@ def test_what_orjson_cannot_carry_survives_too() -> None:
     assert journal.decode(journal.encode(Record("began", fields))) == Record("began", fields)
 
 
-def test_a_place_gives_its_record_again(tmp_path: Path) -> None:
-    with Journal.open(tmp_path) as opened:
-        places = [opened.append(r.kind, r.fields) for r in RECORDS]
-        assert [opened.read_at(*place) for place in places] == RECORDS
-        assert [(record, (begin, size)) for record, begin, size in opened.records()] == list(
-            zip(RECORDS, places, strict=True)
-        )
-
-
 def test_cut_at_every_byte_it_is_read_up_to_there_and_goes_on(tmp_path: Path) -> None:
     whole = written(tmp_path).read_bytes()
     ends = [0, *(i + 1 for i, byte in enumerate(whole) if byte == ord("\n"))]
@@ -116,7 +107,7 @@ def test_with_any_byte_changed_it_is_read_up_to_there_or_refused_by_line(tmp_pat
             path.write_bytes(whole[:place] + bytes([byte ^ change]) + whole[place + 1 :])
             assert readable(path) == RECORDS[:number], (place, change)
             if b"\n" in path.read_bytes()[place:]:  # a line that never ended was never told
-                with pytest.raises(DamagedError, match=f"Line {number + 1} of "):
+                with pytest.raises(DamagedError, match=f"corrupt at line {number + 1}[;:]"):
                     iter_records(path)
 
 
@@ -131,7 +122,7 @@ def test_a_damaged_one_is_not_mended_by_opening_it(tmp_path: Path) -> None:
 
 def test_another_version_is_named_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path)
-    monkeypatch.setattr(journal, "VERSION", 2)
+    monkeypatch.setattr(journal, "VERSION", 3)
     with pytest.raises(UsageError, match="another version of your_ai"):
         iter_records(path)
 

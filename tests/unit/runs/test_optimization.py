@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
-from typing import Any
+from dataclasses import fields, replace
 
 import pytest
 
 from tests.support import builders
-from tests.support.builders import read
-from worker.protocol.messages import OverBudget, Phase, Step
-from your_ai.runs.optimization import Optimization, optimal_config, search_for
-from your_ai.runs.results import Entry, document
-from your_ai.runs.run import Run
-from your_ai.runs.trial_record import Ended, TrialRecord
-from your_ai.search.grid import Configuration, make_grid
+from worker.protocol.messages import Configuration, OverBudget, Phase, Step
+from your_ai.planning.plan import Trial
+from your_ai.runs.optimization import Optimization, search_for
+from your_ai.runs.results import Point, TrialResult
+from your_ai.runs.trial_record import result_without_worker
+from your_ai.search.grid import make_grid
 from your_ai.search.search import Objective, Search, SearchOptions
-from your_ai.supervision.outcome import Outcome, OutcomeKind, classify
+from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.terminal.benchmark import Console
 from your_ai.terminal.screen import PlainScreen
 
 GB = 2**30
-GRID = make_grid((1, 2, 4), (8, 16), (1, 2))
+GRID = make_grid((1, 2, 4), (8, 16), (1, 2)).around(builders.trial().configuration, 2)
 AT = "2026-11-23T10:00:00Z"
+
+
+def at(batch: int, rank: int, layers: int) -> Configuration:
+    return GRID.at(batch, rank, layers)
+
+
+def trial_at(batch: int, rank: int, layers: int) -> Trial:
+    return builders.trial().with_configuration(at(batch, rank, layers))
 
 
 def record(
     batch: int, rank: int, layers: int, needed_gb: float | None, seconds: float = 1.0
-) -> TrialRecord:
+) -> TrialResult:
     """A pass that needs so much and whose counted steps take so long; over budget for ``None``."""
-    trial = builders.trial().with_configuration(Configuration(batch, rank, layers))
+    trial = trial_at(batch, rank, layers)
     if needed_gb is None:
         over = OverBudget(3.0, Phase.TIGHT, 9 * GB, False)
         seen = builders.observed(*builders.began(Phase.TIGHT, 2.0), over)
@@ -38,16 +43,16 @@ def record(
         events = builders.passing_events(needed=int(needed_gb * GB), peak=int(needed_gb * GB))
         slower = (replace(e, seconds=seconds) if isinstance(e, Step) else e for e in events)
         seen = builders.observed(*slower)
-    return builders.kept(Ended(trial, classify(seen, trial.spec.steps), AT, seen, "trial.log"))
+    return builders.result(trial, seen, ended_at=AT)
 
 
-def interrupted(batch: int, rank: int, layers: int) -> TrialRecord:
-    trial = builders.trial().with_configuration(Configuration(batch, rank, layers))
-    return builders.kept(Ended(trial, Outcome(OutcomeKind.INTERRUPTED, "interrupted"), AT))
+def interrupted(batch: int, rank: int, layers: int) -> TrialResult:
+    outcome = Outcome(OutcomeKind.INTERRUPTED, "interrupted")
+    return result_without_worker(trial_at(batch, rank, layers), outcome, AT)
 
 
-def found(*records: TrialRecord, objective: Objective = Objective.CAPACITY) -> Optimization:
-    return Optimization(Search(GRID, 8 * GB, objective), records, AT)
+def found(*results: TrialResult, objective: Objective = Objective.CAPACITY) -> Optimization:
+    return Optimization(Search(GRID, 8 * GB, objective), results)
 
 
 NEARLY = found(
@@ -61,27 +66,29 @@ is of that worth: it is not tried yet."""
 
 
 def test_the_best_is_the_pass_of_most_capacity() -> None:
-    assert NEARLY.best is NEARLY.records[2]
-    assert NEARLY.certificate.optimum == Configuration(4, 8, 2)
+    assert NEARLY.best is NEARLY.results[2]
+    assert NEARLY.certificate.optimum == at(4, 8, 2)
 
 
 def test_of_equal_capacities_the_one_with_more_rank_must_be_settled_too() -> None:
-    assert NEARLY.certificate.unsettled == (Configuration(4, 16, 1),)
+    assert NEARLY.certificate.unsettled == (at(4, 16, 1),)
     assert not NEARLY.is_finished
-    done = found(*NEARLY.records, record(4, 16, 1, None))
+    done = found(*NEARLY.results, record(4, 16, 1, None))
     assert done.is_finished
-    assert done.certificate.failures == (Configuration(2, 16, 2), Configuration(4, 16, 1))
-    assert [r.trial.configuration for r in done.decisive] == [
-        Configuration(2, 16, 2),
-        Configuration(4, 16, 1),
+    assert done.certificate.failures == (at(2, 16, 2), at(4, 16, 1))
+    assert [r.config.configuration for r in done.decisive] == [
+        at(2, 16, 2),
+        at(4, 16, 1),
     ]
 
 
-def failed(batch: int, rank: int, layers: int, kind: OutcomeKind, *, ran: bool) -> TrialRecord:
+def failed(batch: int, rank: int, layers: int, kind: OutcomeKind, *, ran: bool) -> TrialResult:
     """A trial that failed for another reason than memory; the worker ``ran``, or never did."""
-    trial = builders.trial().with_configuration(Configuration(batch, rank, layers))
-    seen = builders.observed(*builders.began(Phase.LOAD, 1.0), returncode=1) if ran else None
-    return builders.kept(Ended(trial, Outcome(kind, "why"), AT, seen, "trial.log"))
+    trial, outcome = trial_at(batch, rank, layers), Outcome(kind, "why")
+    if not ran:
+        return result_without_worker(trial, outcome, AT)
+    seen = builders.observed(*builders.began(Phase.LOAD, 1.0), returncode=1)
+    return builders.result(trial, seen, outcome)
 
 
 @pytest.mark.parametrize("objective", Objective)
@@ -89,7 +96,6 @@ def test_a_trial_without_a_worker_proves_nothing(objective: Objective) -> None:
     """Its weights could not be had: the smallest one would otherwise rule out all others."""
     never = found(failed(1, 8, 1, OutcomeKind.ERROR, ran=False), objective=objective)
     assert (never.tried, never.is_finished, never.is_proven) == ([], False, False)
-    assert not Entry(never.records[0], never).is_complete
 
 
 def test_a_crash_ends_the_search_but_is_no_proof(capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,9 +104,9 @@ def test_a_crash_ends_the_search_but_is_no_proof(capsys: pytest.CaptureFixture[s
     done = found(record(1, 16, 2, 5.0), record(1, 8, 1, 4.0), crash)
     assert done.is_finished
     assert not done.is_proven
-    written = optimal_config(done, read)
-    assert (written["complete"], written["proven"]) == (True, False)
-    assert [f["outcome"] for f in written["certificate"]["failures"]] == ["crash"]
+    written = done.as_result()
+    assert (written.complete, written.proven) == (True, False)
+    assert [failure.outcome for failure in written.certificate.failures] == ["crash"]
     Console(PlainScreen()).end_search(done, ["Results written to out.json"])
     assert capsys.readouterr().out.splitlines()[4:7] == [
         "Optimal: batch=1, rank=16, layers=2, needs 5.0 GB, 2,046 tokens/s, in 3 trials, "
@@ -122,9 +128,9 @@ def test_a_crash_that_decides_nothing_spoils_no_proof() -> None:
 def test_the_fastest_is_sought_within_the_grid_alone() -> None:
     """A ladder's own trial may be of another rank: then it settles nothing."""
     ladder = found(record(2, 4, 1, 5.0), objective=Objective.TOKENS)
-    assert ladder.search.propose(ladder.tried) == Configuration(1, 8, 1)
-    later = found(*ladder.records, record(1, 8, 1, 4.0), objective=Objective.TOKENS)
-    assert later.search.propose(later.tried) == Configuration(2, 8, 1)
+    assert ladder.search.propose(ladder.tried) == at(1, 8, 1)
+    later = found(*ladder.results, record(1, 8, 1, 4.0), objective=Objective.TOKENS)
+    assert later.search.propose(later.tried) == at(2, 8, 1)
 
 
 def test_an_interrupted_trial_proves_nothing() -> None:
@@ -132,9 +138,6 @@ def test_an_interrupted_trial_proves_nothing() -> None:
     assert len(stopped.tried) == 1
     assert not stopped.certificate.failures
     assert not stopped.is_finished
-    entry = Entry(stopped.records[0], stopped)
-    assert entry.was_interrupted
-    assert not entry.is_complete
 
 
 def test_the_pareto_set_has_what_nothing_beats() -> None:
@@ -143,10 +146,10 @@ def test_the_pareto_set_has_what_nothing_beats() -> None:
     better_all_round = record(1, 16, 2, 5.2, seconds=1.5)
     fastest = record(2, 8, 1, 6.0, seconds=0.5)
     front = found(least, beaten, fastest, better_all_round, record(4, 16, 2, None)).pareto
-    assert [r.trial.configuration for r in front] == [
-        least.trial.configuration,
-        better_all_round.trial.configuration,
-        fastest.trial.configuration,
+    assert [r.config.configuration for r in front] == [
+        least.config.configuration,
+        better_all_round.config.configuration,
+        fastest.config.configuration,
     ]
 
 
@@ -155,8 +158,8 @@ def test_two_trials_alike_are_both_in_the_pareto_set() -> None:
 
 
 def test_the_optimal_config_has_the_seed_keys_first() -> None:
-    written = optimal_config(NEARLY, read)
-    assert list(written)[:8] == [
+    written = NEARLY.as_result()
+    assert [field.name for field in fields(written)][:8] == [
         "model",
         "optimal_batch_size",
         "optimal_lora_rank",
@@ -166,26 +169,20 @@ def test_the_optimal_config_has_the_seed_keys_first() -> None:
         "created_at",
         "needed_memory_gb",
     ]
-    assert (written["model"], written["created_at"]) == ("org/tiny", AT)
-    best = [written[f"optimal_{axis}"] for axis in ("batch_size", "lora_rank", "lora_layers")]
-    assert best == [4, 8, 2]
-    assert (written["throughput_score"], written["peak_memory_gb"]) == (64, 7.5)
-    assert written["complete"] is False
-    assert [t["outcome"] for t in written["all_results"]] == [
-        "pass",
-        "over-budget",
-        "pass",
-        "over-budget",
-    ]
-    (failure,) = written["certificate"]["failures"]
-    assert (failure["batch_size"], failure["lora_rank"], failure["lora_layers"]) == (2, 16, 2)
-    assert (failure["outcome"], failure["certainty"]) == ("over-budget", "certain")
+    assert (written.model, written.created_at) == ("org/tiny", AT)
+    assert written.best is NEARLY.results[2]
+    assert (written.throughput_score, written.peak_memory_gb) == (64, 7.5)
+    assert written.complete is False
+    assert written.all_results is NEARLY.results
+    (failure,) = written.certificate.failures
+    assert (failure.batch_size, failure.lora_rank, failure.lora_layers) == (2, 16, 2)
+    assert (failure.outcome, failure.certainty) == ("over-budget", "certain")
+    assert written.certificate.unsettled == (Point(4, 16, 1),)
 
 
-def test_where_nothing_passed_the_trials_are_kept_all_the_same() -> None:
-    written = optimal_config(found(record(1, 8, 1, None)), read)
-    empty = {key for key, value in written.items() if value is None}
-    assert empty == {
+def test_without_a_pass_the_figures_are_null_and_the_trials_are_kept() -> None:
+    written = found(record(1, 8, 1, None)).as_result()
+    assert {field.name for field in fields(written) if getattr(written, field.name) is None} == {
         "optimal_batch_size",
         "optimal_lora_rank",
         "optimal_lora_layers",
@@ -195,22 +192,9 @@ def test_where_nothing_passed_the_trials_are_kept_all_the_same() -> None:
         "needed_memory_bytes",
         "tokens_per_second",
     }
-    assert len(list(written["all_results"])) == 1
-    assert written["complete"] is True
-
-
-def run() -> Run:
-    return builders.run(NEARLY.records[0].trial)
-
-
-@pytest.mark.parametrize("is_done", [False, True])
-def test_a_run_is_complete_when_its_search_is(is_done: bool) -> None:
-    extra = (record(4, 16, 1, None),) if is_done else ()
-    optimization = found(*NEARLY.records, *extra)
-    entries = [Entry(NEARLY.records[0], optimization)]
-    content: dict[str, Any] = json.loads(b"".join(document(run(), entries, read)))
-    assert content["complete"] is is_done
-    assert content["results"][0]["optimal_config"]["optimal_batch_size"] == 4
+    assert len(written.all_results) == 1
+    assert written.best is None
+    assert written.complete is True
 
 
 def test_a_search_is_cut_to_the_models_layers_and_starts_from_its_estimate() -> None:
@@ -218,17 +202,15 @@ def test_a_search_is_cut_to_the_models_layers_and_starts_from_its_estimate() -> 
     search = search_for(builders.trial(), options, "cuda")
     assert search.grid.lora_layers == (1, 2)
     assert search.expected is not None
-    small, large = (search.expected(Configuration(b, 8, 2)) for b in (1, 2))
+    small, large = (search.expected(at(b, 8, 2)) for b in (1, 2))
     assert small.resident_bytes == large.resident_bytes
     assert small.needed_bytes < large.needed_bytes
 
 
 def test_a_model_that_cannot_be_estimated_is_searched_all_the_same() -> None:
     trial = builders.trial()
-    config = {**trial.spec.model.config, "mamba_d_state": 16}
-    unknown = replace(
-        trial, spec=replace(trial.spec, model=replace(trial.spec.model, config=config))
-    )
+    model = replace(trial.request.model, config={**builders.CONFIG, "mamba_d_state": 16})
+    unknown = replace(trial, request=replace(trial.request, model=model))
     options = SearchOptions(GRID, Objective.CAPACITY, False)
     search = search_for(unknown, options, "cuda")
     assert search.expected is None
@@ -237,10 +219,11 @@ def test_a_model_that_cannot_be_estimated_is_searched_all_the_same() -> None:
 
 def test_what_the_console_says_of_a_search(capsys: pytest.CaptureFixture[str]) -> None:
     console = Console(PlainScreen())
-    done = found(*NEARLY.records, record(4, 16, 1, None))
-    console.begin_search(run(), done.records[0].trial, done, 0)
-    for number, each in enumerate(done.records, start=1):
-        console.candidate_began(each.trial, number)
+    done = found(*NEARLY.results, record(4, 16, 1, None))
+    options = SearchOptions(GRID, Objective.CAPACITY, False)
+    console.begin_search(builders.run(search=options), builders.trial(), 0)
+    for number, each in enumerate(done.results, start=1):
+        console.candidate_began(trial_at(*each.axes), number)
         console.candidate_ended(each)
     console.end_search(done, ["Results written to out.json"])
     assert capsys.readouterr().out.splitlines()[3:] == [
@@ -270,7 +253,7 @@ def test_a_search_within_a_ladder_is_one_line(capsys: pytest.CaptureFixture[str]
     console = Console(PlainScreen())
     console.optimizing()
     assert capsys.readouterr().out == "    Optimizing configuration ... "
-    console.optimized(found(*NEARLY.records, record(4, 16, 1, None)))
+    console.optimized(found(*NEARLY.results, record(4, 16, 1, None)))
     console.optimized(NEARLY)
     console.optimized(found(record(1, 8, 1, None)))
     console.optimized(found(interrupted(1, 8, 1)))

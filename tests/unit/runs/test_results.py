@@ -10,34 +10,36 @@ from typing import Any
 
 import pytest
 
-from tests.support.builders import kept, model, observed, passing_events, read, run, spec
-from worker.protocol.messages import Step
-from your_ai.planning.plan import Trial
-from your_ai.runs.results import Entry, document, recommended
+from tests.support import builders
+from your_ai.errors import UsageError
+from your_ai.runs.assembly import assemble
+from your_ai.runs.results import Results, TrialResult, read, recommended, write
+from your_ai.runs.resume import EndedTrial
 from your_ai.runs.run_dir import make_run_dir
-from your_ai.runs.trial_record import Ended, TrialRecord
-from your_ai.supervision.outcome import Outcome, OutcomeKind, classify
+from your_ai.runs.trial_record import result_without_worker
+from your_ai.supervision.outcome import Outcome, OutcomeKind
 
 BUDGET = int(28.8 * 2**30)
 
 
-def ended(name: str, params: str, kind: OutcomeKind = OutcomeKind.PASS) -> Ended:
-    trial = Trial(1, model(name, params), spec(budget_bytes=BUDGET))
-    seen = observed(*passing_events())
+def record(name: str, params: str, kind: OutcomeKind = OutcomeKind.PASS) -> TrialResult:
+    trial = builders.trial(1, name, params, budget_bytes=BUDGET)
     if kind is OutcomeKind.PASS:
-        return Ended(trial, classify(seen, 5), "2026-01-02T03:04:05Z", seen, "x.log")
-    return Ended(trial, Outcome(kind, "some reason"), "2026-01-02T03:04:05Z")
+        return builders.result(trial)
+    return result_without_worker(trial, Outcome(kind, "some reason"), builders.STARTED_AT)
 
 
-def record(name: str, params: str, kind: OutcomeKind = OutcomeKind.PASS) -> TrialRecord:
-    return kept(ended(name, params, kind))
+def assembled(*found: TrialResult, planned: int = 1) -> Results:
+    trials = [
+        builders.trial(n, r.preset, r.params, budget_bytes=BUDGET)
+        for n, r in enumerate(found * planned, start=1)
+    ]
+    ended = (EndedTrial(n, each) for n, each in enumerate(found, start=1))
+    return assemble(builders.run(*trials), ended)
 
 
-def written(*records: TrialRecord, planned: int = 1) -> dict[str, Any]:
-    trials = [record.trial for record in records]
-    entries = [Entry(record) for record in records]
-    pieces = document(run(*(trials * planned)), entries, read)
-    content: dict[str, Any] = json.loads(b"".join(pieces))
+def written(*found: TrialResult, planned: int = 1) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(write(assembled(*found, planned=planned)))
     return content
 
 
@@ -103,13 +105,13 @@ def test_the_largest_that_passed_is_recommended(order: tuple[int, ...]) -> None:
     ]
     best = recommended([records[i] for i in order])
     assert best is not None
-    assert best.trial.model.name == "large"
+    assert best.preset == "large"
 
 
 def test_of_equally_large_ones_the_first_is_recommended() -> None:
     best = recommended([record("a", "8B"), record("b", "8B")])
     assert best is not None
-    assert best.trial.model.name == "a"
+    assert best.preset == "a"
 
 
 @pytest.mark.parametrize("kind", sorted(set(OutcomeKind) - {OutcomeKind.PASS}))
@@ -119,14 +121,32 @@ def test_nothing_is_recommended_when_nothing_passed(kind: OutcomeKind) -> None:
     assert written(record("a", "7B", kind))["recommended"] is None
 
 
+def test_what_was_written_is_read_again() -> None:
+    results = assembled(record("a", "7B"), record("b", "8B", OutcomeKind.OOM))
+    assert read(write(results), "results.json") == results
+
+
 def test_a_loss_that_is_no_number_is_null_in_json() -> None:
-    passed = ended("a", "7B")
-    assert passed.seen is not None
-    events = tuple(
-        replace(e, loss=math.nan) if isinstance(e, Step) else e for e in passed.seen.events
-    )
-    content = written(kept(replace(passed, seen=replace(passed.seen, events=events))))
-    assert {step["loss"] for step in content["results"][0]["steps"]} == {None}
+    passed = record("a", "7B")
+    diverged = replace(passed, steps=tuple(replace(step, loss=math.nan) for step in passed.steps))
+    assert {step["loss"] for step in written(diverged)["results"][0]["steps"]} == {None}
+    (found,) = read(write(assembled(diverged)), "results.json").results
+    assert all(math.isnan(step.loss) for step in found.steps)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"{", "not valid JSON"),
+        (b"{}", "missing 'results'"),
+        (b"5", "not subscriptable"),
+        (b'{"results": [], "recommended": 5}', "recommended"),
+    ],
+)
+def test_what_is_no_results_file_is_refused_with_the_reason(content: bytes, what: str) -> None:
+    with pytest.raises(UsageError, match=r"x\.json is not a results file of") as refused:
+        read(content, "x.json")
+    assert what in str(refused.value)
 
 
 def test_a_path_that_is_not_utf8_does_not_cost_the_results() -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.support.builders import observed, passing_events, trial
-from your_ai.runs.journal import Record
-from your_ai.runs.resume import ENDED, NOTHING, STARTED, key_of, past_of
-from your_ai.runs.trial_record import Ended, to_json
-from your_ai.supervision.outcome import Outcome, OutcomeKind, classify
+from tests.support.builders import observed, passing_events, result, trial
+from your_ai.runs.journal import ENDED, STARTED, Record, decode, encode
+from your_ai.runs.resume import EndedTrial, RunHistory, history_of, key_of
+from your_ai.runs.trial_record import result_without_worker
+from your_ai.supervision.outcome import Outcome, OutcomeKind
 
 TRIAL = trial()
 KEY = key_of(TRIAL)
@@ -22,13 +22,17 @@ def started(boot: str = "a", key: str = KEY) -> Record:
 
 
 def ended(kind: OutcomeKind = OutcomeKind.PASS, *, ran: bool = True) -> Record:
-    outcome = classify(SEEN, 5) if kind is OutcomeKind.PASS else Outcome(kind, "why")
-    entry = to_json(Ended(TRIAL, outcome, "", SEEN if ran else None))
-    return Record(ENDED, {"trial": KEY, "entry": entry})
+    outcome = None if kind is OutcomeKind.PASS else Outcome(kind, "why")
+    if ran:
+        found = result(TRIAL, SEEN, outcome)
+    else:
+        found = result_without_worker(TRIAL, Outcome(kind, "why"), "")
+    return Record(ENDED, EndedTrial(1, found).fields())
 
 
 def past(*records: Record) -> Any:
-    return past_of((record, 10 * i, 10) for i, record in enumerate(records))
+    lines = [decode(encode(record)) for record in records]  # as a journal keeps them
+    return history_of(line for line in lines if line)
 
 
 def test_the_key_has_what_a_search_varies() -> None:
@@ -36,12 +40,12 @@ def test_the_key_has_what_a_search_varies() -> None:
 
 
 def test_nothing_written_nothing_past() -> None:
-    assert past() == NOTHING
+    assert past() == RunHistory()
 
 
-def test_an_ended_trial_is_found_at_its_place() -> None:
+def test_an_ended_trial_keeps_its_result() -> None:
     found = past(started(), ended())
-    assert found.ended == {KEY: (10, 10)}
+    assert found.final[KEY].result == result(TRIAL, SEEN, ended_at=found.final[KEY].result.ended_at)
     assert found.quarantine(KEY, "b") is None
 
 
@@ -49,7 +53,7 @@ def test_an_ended_trial_is_found_at_its_place() -> None:
     "kind", sorted(set(OutcomeKind) - {OutcomeKind.INTERRUPTED, OutcomeKind.SKIPPED})
 )
 def test_whatever_was_run_to_its_end_is_done(kind: OutcomeKind) -> None:
-    assert KEY in past(started(), ended(kind)).ended
+    assert KEY in past(started(), ended(kind)).final
 
 
 @pytest.mark.parametrize(
@@ -58,17 +62,18 @@ def test_whatever_was_run_to_its_end_is_done(kind: OutcomeKind) -> None:
 )
 def test_what_was_stopped_or_never_run_is_not(kind: OutcomeKind, ran: bool) -> None:
     found = past(started(), ended(kind, ran=ran))
-    assert found == NOTHING
+    assert found.final == {}
     assert found.quarantine(KEY, "b") is None  # nor is it one that never ended
 
 
 def test_the_last_end_counts() -> None:
     found = past(started(), ended(OutcomeKind.INTERRUPTED), started(), ended())
-    assert found.ended == {KEY: (30, 10)}
+    assert found.final[KEY].result.outcome is OutcomeKind.PASS
+    assert list(found.ended) == [KEY]
 
 
 def test_a_quarantined_one_is_done() -> None:
-    assert KEY in past(started(), ended(OutcomeKind.CRASH, ran=False)).ended
+    assert KEY in past(started(), ended(OutcomeKind.CRASH, ran=False)).final
 
 
 def test_one_that_never_ended_is_run_once_more() -> None:

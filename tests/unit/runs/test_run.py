@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
 from tests.support import builders
-from worker.protocol.messages import ModelSource, Quantization
+from worker.protocol.messages import ModelSource
 from your_ai.errors import UsageError
 from your_ai.planning.plan import Trial
 from your_ai.runs import journal
-from your_ai.runs.run import Run, check_same, from_fields, to_fields
+from your_ai.runs.run import Run, check_same, read_header
 from your_ai.search.grid import make_grid
 from your_ai.search.search import Objective, SearchOptions
 
@@ -21,7 +21,7 @@ SEARCH = SearchOptions(make_grid([1, 2], [8], [4]), Objective.TOKENS, exhaustive
 ODD = Trial(
     2,
     builders.model("b\udcff", config={**builders.CONFIG, "limit": math.inf}),
-    builders.spec(model=ModelSource({"a": [1, {"b": None}]}, "/x"), quantization=Quantization(8)),
+    builders.request(model=ModelSource({"a": [1, {"b": None}]}, "/x"), quantization_bits=8),
 )
 
 
@@ -33,15 +33,15 @@ ODD = Trial(
     ],
 )
 def test_a_run_survives_the_journal(run: Run) -> None:
-    line = journal.decode(journal.encode(journal.Record("began", {"run": to_fields(run)})))
+    line = journal.decode(journal.encode(journal.Record("began", {"run": asdict(run)})))
     assert line is not None
-    assert from_fields(line.fields["run"]) == run
+    assert read_header(line.fields, Run) == run
 
 
 @pytest.mark.parametrize("change", [{"trials": 5}, {"machine": {}}, {"deadline": "soon"}])
 def test_what_another_version_wrote_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="another version of your_ai"):
-        from_fields({**to_fields(builders.run()), **change})
+        read_header({"run": {**asdict(builders.run()), **change}}, Run)
 
 
 RUN = builders.run(arguments={"--max-memory": "24.0", "--model": "llama-8b"})
@@ -64,7 +64,7 @@ def test_a_changed_option_is_refused_with_the_difference(
 ) -> None:
     with pytest.raises(UsageError) as refused:
         check_same(RUN, given, RUN.device, RUN.version)
-    assert f"The run in /runs/1 was begun otherwise: {difference}." in str(refused.value)
+    assert f"Cannot resume /runs/1 with different settings: {difference}." in str(refused.value)
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from tests.support.builders import METAL, observed
-from worker.protocol.messages import OverBudget, Passed, Phase, PhaseBegan, Quantization, Step
+from worker.protocol.messages import OverBudget, Passed, Phase, PhaseBegan, Step, Weights
 from your_ai.models import presets, resolve
 from your_ai.planning.memory_estimate import estimate
 from your_ai.planning.plan import TrainingOptions, Trial, plan
-from your_ai.runs.suggestions import advice
+from your_ai.runs.suggestions import suggestion
 from your_ai.supervision.observation import Kill, Observation
 from your_ai.supervision.outcome import Outcome, OutcomeKind, classify
 from your_ai.units import GB
@@ -31,8 +31,8 @@ def over(budget_gb: float) -> Observation:
 
 
 def proposed(tried: Trial) -> str | None:
-    seen = over(tried.spec.budget_bytes / GB)
-    return advice(tried, classify(seen, 5), seen)
+    seen = over(tried.request.budget_bytes / GB)
+    return suggestion(tried, classify(seen, 5), seen)
 
 
 @pytest.mark.parametrize(
@@ -59,23 +59,28 @@ def test_what_is_proposed_fits_by_the_estimate(budget_gb: float, batch_size: int
         return
     fields = {"--batch-size": "batch_size", "--seq-length": "seq_length"}
     changed = {fields[o]: int(v) for o, v in zip(words[::2], words[1::2], strict=True)}
-    spec = replace(tried.spec, **changed)  # type: ignore[arg-type]  # both are int
-    assert estimate(spec, "metal").needed_bytes < tried.spec.budget_bytes
-    assert estimate(spec, "metal").needed_bytes < estimate(tried.spec, "metal").needed_bytes
+    request = replace(
+        tried.request,
+        configuration=replace(tried.configuration, **changed),  # type: ignore[arg-type]  # both int
+    )
+    assert estimate(request, "metal").needed_bytes < tried.request.budget_bytes
+    assert estimate(request, "metal").needed_bytes < estimate(tried.request, "metal").needed_bytes
 
 
 def test_an_architecture_that_cannot_be_estimated_is_searched() -> None:
     tried = trial(8)
-    config = {**tried.spec.model.config, "kv_lora_rank": 512}
-    spec = replace(tried.spec, model=replace(tried.spec.model, config=config))
-    assert proposed(replace(tried, spec=spec)) == "`your_ai optimize llama-8b` looks for what fits"
+    config = {**tried.request.model.config, "kv_lora_rank": 512}
+    request = replace(tried.request, model=replace(tried.request.model, config=config))
+    assert (
+        proposed(replace(tried, request=request))
+        == "`your_ai optimize llama-8b` looks for what fits"
+    )
 
 
 def test_real_weights_keep_their_quantization() -> None:
     tried = trial(9, quantize=0)
-    real = replace(tried, spec=replace(tried.spec, weights="real"))  # type: ignore[arg-type]  # as from JSON
+    real = tried.with_configuration(replace(tried.configuration, weights=Weights.REAL))
     assert "--quantize" not in (proposed(real) or "")
-    assert tried.spec.quantization != Quantization(4)
 
 
 def test_an_oom_that_fitted_at_its_least_is_told_so_by_its_reason() -> None:
@@ -91,7 +96,7 @@ def test_an_oom_that_fitted_at_its_least_is_told_so_by_its_reason() -> None:
     outcome = classify(ahead, 5)
     assert outcome.kind is OutcomeKind.OOM
     assert "--max-memory" in outcome.reason
-    assert advice(tried, outcome, ahead) is None
+    assert suggestion(tried, outcome, ahead) is None
 
 
 @pytest.mark.parametrize(
@@ -105,10 +110,10 @@ def test_an_oom_that_fitted_at_its_least_is_told_so_by_its_reason() -> None:
     ],
 )
 def test_other_failures(seen: Observation, words: str | None) -> None:
-    said = advice(trial(8), classify(seen, 5), seen)
+    said = suggestion(trial(8), classify(seen, 5), seen)
     assert said is None if words is None else words in (said or "")
 
 
 def test_of_a_pass_nothing() -> None:
     seen = observed(Passed(1.0, 1, 1, 1, 1))
-    assert advice(trial(8), Outcome(OutcomeKind.PASS, "fine"), seen) is None
+    assert suggestion(trial(8), Outcome(OutcomeKind.PASS, "fine"), seen) is None

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.builders import CPU, METAL, began, kept, observed, passing_events, trial
+from tests.support.builders import CPU, METAL, began, observed, passing_events, result
 from worker.protocol.messages import Event, Failed, OverBudget, Passed, Phase, PhaseBegan, Step
-from your_ai.runs.trial_record import Ended
 from your_ai.supervision.observation import Kill, Observation
 from your_ai.supervision.outcome import Certainty, Outcome, OutcomeKind, classify
 
@@ -337,18 +336,18 @@ def test_a_worker_is_not_blamed_for_more_than_is_shown(
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.ERROR, certainty)
     assert words in outcome.reason
     assert SHORT in outcome.reason
-    assert not kept(Ended(trial(), outcome, "", seen)).proves_too_large
+    assert not result(None, seen, outcome).proves_too_large
 
 
 def test_only_a_model_that_ran_out_at_its_least_need_is_too_large_for_the_machine() -> None:
     seen = ended(6 * GB, 6 * GB)
-    assert kept(Ended(trial(), classify(seen, STEPS), "", seen)).proves_too_large
+    assert result(None, seen).proves_too_large
     relaxed = tuple(e for e in passing_events(STEPS) if not isinstance(e, Passed))
     ahead = replace(seen, events=relaxed)
     outcome = classify(ahead, STEPS)
     assert outcome.kind is OutcomeKind.OOM
     assert outcome.reason.endswith("it needs only 6.0 GB, so give a smaller --max-memory")
-    assert not kept(Ended(trial(), outcome, "", ahead)).proves_too_large
+    assert not result(None, ahead, outcome).proves_too_large
 
 
 def test_an_interrupt() -> None:

@@ -9,12 +9,23 @@ from tests.support.builders import observed
 from tests.support.ladder import GOLDEN, LADDER, WRITTEN, ended, print_all, run
 from worker.protocol.messages import Failed, OverBudget, Phase, PhaseBegan
 from your_ai.planning.device import Device
+from your_ai.runs.assembly import assemble
+from your_ai.runs.results import TrialResult
+from your_ai.runs.resume import EndedTrial
+from your_ai.runs.run import Run
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.terminal.benchmark import Console
 from your_ai.terminal.screen import PlainScreen, Screen
 from your_ai.units import GB
 
 OVER = observed(OverBudget(1.0, Phase.TIGHT, 30 * GB, planned=False), returncode=1)
+
+
+def end(results: list[TrialResult], of: Run | None = None) -> None:
+    trials = [builders.trial(n, r.preset, r.params) for n, r in enumerate(results, start=1)]
+    of = of or builders.run(*trials)
+    ended = (EndedTrial(n, result) for n, result in enumerate(results, start=1))
+    Console(PlainScreen()).end(of, assemble(of, ended), WRITTEN)
 
 
 def test_a_whole_run(capsys: pytest.CaptureFixture[str]) -> None:
@@ -28,7 +39,7 @@ def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_trial_is_announced_before_it_has_ended(capsys: pytest.CaptureFixture[str]) -> None:
-    Console(PlainScreen()).trial_began(LADDER[0].trial, 5)
+    Console(PlainScreen()).trial_began(run().trials[0], 5)
     assert capsys.readouterr().out == "[1/5] hermes-mistral-7b  (  7B) ... "
 
 
@@ -45,7 +56,7 @@ def test_a_gpus_own_memory_is_named_where_it_is_not_the_machines(
 
 def test_nothing_passed(capsys: pytest.CaptureFixture[str]) -> None:
     failed = LADDER[2:]
-    Console(PlainScreen()).end(builders.run(*(r.trial for r in failed)), failed, WRITTEN)
+    end(failed)
     out = capsys.readouterr().out
     assert "Recommended: none (no model passed)\n" in out
     assert "Alternatives" not in out
@@ -53,7 +64,7 @@ def test_nothing_passed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_alternatives_are_all_others_that_passed(capsys: pytest.CaptureFixture[str]) -> None:
     records = [*LADDER[:2], ended(3, "llama-8b", "8B"), ended(4, "r1-distill-14b", "14B")]
-    Console(PlainScreen()).end(builders.run(*(r.trial for r in records)), records, WRITTEN)
+    end(records)
     assert (
         "Recommended: r1-distill-14b (largest model that fits)\n"
         "Alternatives: hermes-mistral-7b (7B), dolphin-8b (8B), llama-8b (8B)\n"
@@ -109,15 +120,15 @@ def test_what_the_reason_says_already_is_not_said_again(capsys: pytest.CaptureFi
 
 
 def test_models_that_were_not_reached_are_named(capsys: pytest.CaptureFixture[str]) -> None:
-    Console(PlainScreen()).end(run(), LADDER[:3], WRITTEN)
+    end(LADDER[:3], run())
     out = capsys.readouterr().out
     assert "Not tried: r1-distill-14b (14B), hermes-70b (70B)\n" in out
-    assert "Recommended: dolphin-8b (largest yet that fits)\n" in out
+    assert "Recommended so far: dolphin-8b (largest model that fits)\n" in out
 
 
 def test_a_run_stopped_in_its_first_trial_knows_nothing_yet(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     stopped = ended(1, "hermes-mistral-7b", "7B", Outcome(OutcomeKind.INTERRUPTED, "interrupted"))
-    Console(PlainScreen()).end(run(), [stopped], WRITTEN)
+    end([stopped], run())
     assert "Recommended: none (not known yet)\n" in capsys.readouterr().out

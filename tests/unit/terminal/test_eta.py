@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.support import builders
-from tests.support.builders import model, spec
 from your_ai.planning.plan import Trial
-from your_ai.search.grid import Configuration, Grid
+from your_ai.search.grid import Grid
 from your_ai.search.search import Objective, SearchOptions
 from your_ai.terminal.eta import seconds_left, show_duration, trials_ahead
 
 
 def trial(index: int, params: str) -> Trial:
-    return Trial(index, model(f"m{index}", params), spec())
+    return builders.trial(index, f"m{index}", params)
 
 
 SMALL, MIDDLE, LARGE = trial(1, "1B"), trial(2, "2B"), trial(3, "10B")
@@ -33,7 +34,7 @@ def test_time_grows_with_the_model() -> None:
 
 
 def test_time_grows_with_the_tokens() -> None:
-    twice = SMALL.with_configuration(Configuration(4, 64, 2))
+    twice = SMALL.with_configuration(replace(SMALL.configuration, batch_size=4))
     assert seconds_left([(SMALL, 3 + 10)], [twice]) == pytest.approx(3 + 20)
 
 
@@ -53,8 +54,8 @@ def test_a_run_without_a_search_is_its_trials() -> None:
 
 def test_a_search_is_taken_to_have_the_usual_number_of_trials() -> None:
     run = builders.run(SMALL, MIDDLE, search=searching())
-    tried = SMALL.with_configuration(Configuration(1, 8, 1))
-    middle = Configuration(2, 16, 2)
+    grid = GRID.around(SMALL.configuration, 2)
+    tried, middle = SMALL.with_configuration(grid.at(1, 8, 1)), grid.at(2, 16, 2)
     assert trials_ahead(run, tried, 2) == [
         tried,
         *[SMALL.with_configuration(middle)] * 2,

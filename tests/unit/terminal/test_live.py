@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console as RichConsole
 
 from tests.support.builders import passing_events, trial
-from tests.support.ladder import GOLDEN, LADDER, print_all
+from tests.support.ladder import GOLDEN, LADDER, print_all, run
 from worker.protocol.messages import Memory, Phase, PhaseBegan, Step, Validated
 from your_ai.terminal.benchmark import Console
 from your_ai.terminal.live import LiveScreen
@@ -146,7 +146,7 @@ def test_a_path_is_never_broken() -> None:
 def test_the_running_trial(columns: int) -> None:
     terminal = Terminal(columns)
     console = Console(terminal.screen)
-    console.trial_began(LADDER[0].trial, 5)
+    console.trial_began(run().trials[0], 5)
     for event in (
         PhaseBegan(1.0, Phase.TIGHT),
         Step(2.0, Phase.TIGHT, 1, 0.5, 1000, 9.0, GB),
@@ -168,7 +168,7 @@ def test_the_running_trial(columns: int) -> None:
 def test_what_is_under_way_is_cleared_however_the_run_stops() -> None:
     terminal = Terminal(80)
     console = Console(terminal.screen)
-    console.trial_began(LADDER[0].trial, 5)
+    console.trial_began(run().trials[0], 5)
     console.hear(Memory(2.5, 2 * GB, 0))
     console.close()
     console.close()
