@@ -6,12 +6,13 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What the commands end with."""
+    """The exit codes of the commands."""
 
     OK = 0
     NONE_PASSED = 1
     USAGE = 2
     MACHINE = 3
+    INTERNAL = 70
     INTERRUPTED = 130
 
 
@@ -22,7 +23,7 @@ class YourAIError(Exception):
 
 
 class UsageError(YourAIError):
-    """What the user asked for cannot be done as asked."""
+    """What the user asked for cannot be done."""
 
 
 class MachineError(YourAIError):
@@ -32,4 +33,4 @@ class MachineError(YourAIError):
 
 
 class NotStartedError(MachineError):
-    """No worker process could be started, so that nothing was tried."""
+    """No worker process could be started, so nothing was tried."""

@@ -45,8 +45,8 @@ class _LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
             near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
-            hint = f"Did you mean {near[0]}?" if near else f"There is {', '.join(_COMMANDS)}."
-            ctx.fail(f"No such command {args[0]!r}. {hint}")
+            hint = f"Did you mean {near[0]}?" if near else f"Commands: {', '.join(_COMMANDS)}."
+            ctx.fail(f"Unknown command {args[0]!r}. {hint}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -77,6 +77,14 @@ def main() -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         code = ExitCode.INTERRUPTED
+    except Exception as error:  # noqa: BLE001 - a bug of ours, whatever it is
+        from your_ai.cli.internal_error import save
+
+        say(
+            f"Internal error: {error!r}. The traceback is in {save(error)}; please report it.",
+            err=True,
+        )
+        code = ExitCode.INTERNAL
     else:
         code = result if isinstance(result, int) else ExitCode.OK
     sys.exit(code)

@@ -18,9 +18,9 @@ from your_ai.runs.results import TrialResult
 from your_ai.runs.resume import EndedTrial, RunHistory, key_of
 from your_ai.runs.run import Run
 from your_ai.runs.trial_record import result_of, result_without_worker
-from your_ai.runs.worker_run import WorkerRunner
+from your_ai.runs.worker_run import Supervise, WorkerRunner
 from your_ai.supervision.outcome import Outcome, OutcomeKind
-from your_ai.supervision.supervisor import Hear, Limits, ignore
+from your_ai.supervision.supervisor import Hear, Limits, ignore, supervise
 from your_ai.system.signals import interrupts
 from your_ai.units import now
 
@@ -35,13 +35,18 @@ class TrialRunner:
     """
 
     def __init__(
-        self, run: Run, journal: Journal, history: RunHistory, hear: Hear = ignore
+        self,
+        run: Run,
+        journal: Journal,
+        history: RunHistory,
+        hear: Hear = ignore,
+        supervise: Supervise = supervise,
     ) -> None:
         self._run = run
         self._journal = journal
         self._history = history
         self._hear = hear
-        self._workers = WorkerRunner(journal, run.device.backend)
+        self._workers = WorkerRunner(journal, run.device.backend, supervise)
         self.ended: list[EndedTrial] = []
 
     def results_of(self, trial: Trial) -> tuple[TrialResult, ...]:

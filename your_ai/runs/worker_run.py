@@ -19,12 +19,16 @@ from your_ai.system.memory import MachineMemory
 from your_ai.system.signals import interrupts
 from your_ai.units import now
 
+Supervise = Callable[..., Observation]
+"""`supervise`, or what stands in for it."""
+
 
 class WorkerRunner:
     """Starts, supervises and classifies a run's workers, one at a time."""
 
-    def __init__(self, journal: Journal, backend: str) -> None:
+    def __init__(self, journal: Journal, backend: str, supervise: Supervise = supervise) -> None:
         self._journal = journal
+        self._supervise = supervise
         self._backend = backend
         self._memory = self._read_memory()
         self.boot = boot_id()
@@ -57,7 +61,7 @@ class WorkerRunner:
         self._journal.append(STARTED, {**started, "at": now(), "boot": self.boot})
         trial_log = TrialLog(log)
         trial_log.discard()  # what an earlier attempt printed says nothing of this one
-        seen = supervise(
+        seen = self._supervise(
             request,
             log=trial_log,
             limits=limits,

@@ -54,7 +54,7 @@ def test_what_is_appended_is_read_again_also_later(tmp_path: Path) -> None:
 
 def test_each_line_is_json_with_its_version(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in written(tmp_path).read_text().splitlines()]
-    assert [(line["v"], line["kind"]) for line in lines] == [(1, r.kind) for r in RECORDS]
+    assert [(line["v"], line["kind"]) for line in lines] == [(2, r.kind) for r in RECORDS]
 
 
 def test_it_is_the_users_alone(tmp_path: Path) -> None:

@@ -1,0 +1,52 @@
+"""A bug of ours: one line, a log with the traceback, and an exit code of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+BROKEN = """
+import sys
+from your_ai import cli
+from your_ai.cli import runs
+
+def broken(_):
+    raise ZeroDivisionError("a bug")
+
+runs.saved_runs = broken
+sys.argv = ["your_ai", "runs"]
+cli.main()
+"""
+
+
+def run(state: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", BROKEN],
+        env={**os.environ, "XDG_STATE_HOME": str(state)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_it_ends_with_one_line_a_log_and_exit_code_70(tmp_path: Path) -> None:
+    done = run(tmp_path)
+    assert done.returncode == 70
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Internal error: ZeroDivisionError('a bug'). The traceback is in ")
+    log = next((tmp_path / "your_ai").glob("error-*.log"))
+    assert str(log) in line
+    assert "raise ZeroDivisionError" in log.read_text()
+
+
+def test_without_a_state_folder_the_log_is_elsewhere(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run(tmp_path / "file")
+    assert done.returncode == 70
+    log = Path(done.stderr.partition("The traceback is in ")[2].partition(";")[0])
+    assert "ZeroDivisionError" in log.read_text()
+    log.unlink()

@@ -1,0 +1,252 @@
+"""The loops over a run's trials, with a function in place of the worker; the journal is real."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import builders
+from worker.protocol.codec import decode_request
+from worker.protocol.messages import Configuration, Failed, OverBudget, Phase, TrialRequest, Weights
+from your_ai.errors import NotStartedError
+from your_ai.planning.plan import Trial
+from your_ai.runs.journal import ENDED, STARTED, Journal
+from your_ai.runs.results import TrialResult
+from your_ai.runs.resume import RunHistory, history_of
+from your_ai.runs.run import Run
+from your_ai.runs.runner import TrialRunner
+from your_ai.search.grid import make_grid
+from your_ai.search.search import Objective, SearchOptions
+from your_ai.supervision.observation import Kill, Observation
+from your_ai.system.signals import interrupts
+
+Worker = Callable[[TrialRequest], Observation]
+
+PASS = builders.observed(*builders.passing_events())
+OOM = builders.observed(
+    *builders.began(Phase.LOAD, 1.0),
+    Failed(2.0, Phase.LOAD, "RuntimeError", "[malloc] Unable to allocate 5 bytes"),
+    returncode=1,
+)
+OVER = builders.observed(
+    *builders.began(Phase.TIGHT, 1.0), OverBudget(2.0, Phase.TIGHT, 2**40, False), returncode=1
+)
+INTERRUPTED = builders.observed(returncode=-15, killed=Kill.INTERRUPT)
+SEARCH = SearchOptions(make_grid((1, 2, 4), (8, 16), (1, 2)), Objective.CAPACITY, False)
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    (tmp_path / "logs").mkdir()
+    with Journal.open(tmp_path) as opened:
+        yield opened
+
+
+def ladder(folder: Path, *labels: str, **changed: Any) -> Run:
+    trials = [builders.trial(n, f"m{n}", label) for n, label in enumerate(labels, start=1)]
+    return builders.run(*trials, run_dir=str(folder), **changed)
+
+
+def runner(
+    run: Run, journal: Journal, worker: Worker, history: RunHistory | None = None
+) -> TrialRunner:
+    def supervise(request: bytes, **_: Any) -> Observation:
+        return worker(decode_request(TrialRequest, request))
+
+    return TrialRunner(run, journal, history or RunHistory(), supervise=supervise)
+
+
+def scripted(*seen: Observation) -> Worker:
+    left = list(seen)
+    return lambda _: left.pop(0)
+
+
+def outcomes(steps: Iterator[Trial | TrialResult]) -> list[str]:
+    return [step.outcome for step in steps if isinstance(step, TrialResult)]
+
+
+def kinds(journal: Journal) -> list[tuple[str, str]]:
+    return [(record.kind, record.fields["trial"]) for record in journal.records()]
+
+
+def test_each_trial_is_announced_journaled_and_recorded(tmp_path: Path, journal: Journal) -> None:
+    found = runner(ladder(tmp_path, "1B", "2B"), journal, scripted(PASS, OVER))
+    first, second, third, fourth = found.trials()
+    assert isinstance(first, Trial)
+    assert isinstance(third, Trial)
+    assert [second, fourth] == [each.result for each in found.ended]
+    assert kinds(journal) == [
+        (STARTED, "01-2x64x2"),
+        (ENDED, "01-2x64x2"),
+        (STARTED, "02-2x64x2"),
+        (ENDED, "02-2x64x2"),
+    ]
+
+
+def test_its_start_is_durable_before_the_worker_is_spawned(
+    tmp_path: Path, journal: Journal
+) -> None:
+    def worker(_: TrialRequest) -> Observation:
+        assert kinds(journal) == [(STARTED, "01-2x64x2")]
+        return PASS
+
+    assert outcomes(runner(ladder(tmp_path, "1B"), journal, worker).trials()) == ["pass"]
+
+
+def test_after_an_oom_larger_models_are_skipped(tmp_path: Path, journal: Journal) -> None:
+    run = ladder(tmp_path, "1B", "2B", "2B", "3B")
+    found = outcomes(runner(run, journal, scripted(PASS, OOM, PASS)).trials())
+    assert found == ["pass", "oom", "pass", "skipped"]
+    # The skipped one was never started.
+    assert (STARTED, "04-2x64x2") not in kinds(journal)
+
+
+def test_an_over_budget_model_skips_nothing(tmp_path: Path, journal: Journal) -> None:
+    run = ladder(tmp_path, "1B", "2B")
+    assert outcomes(runner(run, journal, scripted(OVER, PASS)).trials()) == ["over-budget", "pass"]
+
+
+def test_keep_going_skips_nothing(tmp_path: Path, journal: Journal) -> None:
+    run = ladder(tmp_path, "1B", "2B", keep_going=True)
+    assert outcomes(runner(run, journal, scripted(OOM, PASS)).trials()) == ["oom", "pass"]
+
+
+def test_nothing_follows_an_interrupted_trial(tmp_path: Path, journal: Journal) -> None:
+    run = ladder(tmp_path, "1B", "2B")
+    assert outcomes(runner(run, journal, scripted(INTERRUPTED)).trials()) == ["interrupted"]
+
+
+def test_nothing_follows_a_trial_during_which_the_user_stopped_the_run(
+    tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def worker(_: TrialRequest) -> Observation:
+        monkeypatch.setattr(interrupts, "requested", True)
+        return PASS
+
+    assert outcomes(runner(ladder(tmp_path, "1B", "2B"), journal, worker).trials()) == ["pass"]
+
+
+def test_final_results_are_kept_when_a_run_is_resumed(tmp_path: Path, journal: Journal) -> None:
+    run = ladder(tmp_path, "1B", "2B", "3B")
+    first = runner(run, journal, scripted(PASS, INTERRUPTED))
+    assert outcomes(first.trials()) == ["pass", "interrupted"]
+    history = history_of(journal.records())
+    resumed = runner(run, journal, scripted(OVER, PASS), history)
+    assert outcomes(resumed.trials()) == ["pass", "over-budget", "pass"]
+    assert resumed.ended[0] == first.ended[0]
+    assert [key for kind, key in kinds(journal) if kind == STARTED].count("01-2x64x2") == 1
+
+
+def test_an_oom_from_before_skips_larger_models_too(tmp_path: Path, journal: Journal) -> None:
+    run = ladder(tmp_path, "1B", "2B")
+    steps = runner(run, journal, scripted(OOM)).trials()
+    next(steps)
+    next(steps)
+    history = history_of(journal.records())
+    assert outcomes(runner(run, journal, scripted(), history).trials()) == ["oom", "skipped"]
+
+
+def test_a_trial_that_took_its_parent_down_twice_is_quarantined(
+    tmp_path: Path, journal: Journal
+) -> None:
+    def dies(_: TrialRequest) -> Observation:
+        raise KeyboardInterrupt
+
+    run = ladder(tmp_path, "1B")
+    for _ in range(2):
+        history = history_of(journal.records())
+        with pytest.raises(KeyboardInterrupt):
+            outcomes(runner(run, journal, dies, history).trials())
+    history = history_of(journal.records())
+    found = runner(run, journal, scripted(), history)
+    assert outcomes(found.trials()) == ["crash"]
+    assert "2 times" in (found.ended[0].result.error or "")
+
+
+def test_a_worker_that_cannot_be_started_ends_the_run_and_counts_as_no_start(
+    tmp_path: Path, journal: Journal
+) -> None:
+    def worker(_: TrialRequest) -> Observation:
+        raise NotStartedError("Cannot start a worker process.")
+
+    run = ladder(tmp_path, "1B", "2B")
+    with pytest.raises(NotStartedError):
+        outcomes(runner(run, journal, worker).trials())
+    history = history_of(journal.records())
+    assert history.final == {}
+    assert history.unfinished == {}
+
+
+def test_missing_weights_are_an_error_of_that_trial_alone(
+    tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    real = builders.trial(1, "m1", "1B", weights=Weights.REAL)
+    run = builders.run(real, builders.trial(2, "m2", "2B"), run_dir=str(tmp_path))
+    found = runner(run, journal, scripted(PASS))
+    assert outcomes(found.trials()) == ["error", "pass"]
+    assert not found.ended[0].result.is_final
+
+
+def capacity_up_to(most: int) -> Worker:
+    """A worker for which every configuration up to that capacity score fits."""
+
+    def worker(request: TrialRequest) -> Observation:
+        c = request.configuration
+        if c.capacity > most:
+            return OVER
+        needed = c.capacity * 2**20
+        return builders.observed(*builders.passing_events(needed=needed, peak=needed))
+
+    return worker
+
+
+def test_a_search_ends_with_the_best_proven(tmp_path: Path, journal: Journal) -> None:
+    run = ladder(tmp_path, "1B", search=SEARCH)
+    found = runner(run, journal, capacity_up_to(64))
+    (trial,) = run.trials
+    list(found.search(trial))
+    passed = [r.config.capacity for r in found.results_of(trial) if r.success]
+    assert max(passed) == 64
+    assert len(found.ended) < 12  # not the whole grid
+
+
+def test_a_resumed_search_repeats_nothing(tmp_path: Path, journal: Journal) -> None:
+    run = ladder(tmp_path, "1B", search=SEARCH)
+    (trial,) = run.trials
+    tried: list[Configuration] = []
+
+    def worker(request: TrialRequest) -> Observation:
+        tried.append(request.configuration)
+        return capacity_up_to(32)(request)
+
+    steps = runner(run, journal, worker).search(trial)
+    for _ in range(4):  # two trials: each is announced, then ends
+        next(steps)
+    history = history_of(journal.records())
+    list(runner(run, journal, worker, history).search(trial))
+    assert len(tried) == len(set(tried))
+
+
+def test_a_search_stops_where_the_weights_are_missing(
+    tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    trial = builders.trial(1, "m1", "1B", weights=Weights.REAL)
+    run = replace(builders.run(trial, run_dir=str(tmp_path)), search=SEARCH)
+    assert outcomes(runner(run, journal, scripted()).search(trial)) == ["error"]
+
+
+def test_a_log_is_named_for_its_model_and_stays_in_its_folder(
+    tmp_path: Path, journal: Journal
+) -> None:
+    trial = builders.trial(1, "../../evil/naïve", "1B")
+    run = builders.run(trial, run_dir=str(tmp_path))
+    found = runner(run, journal, scripted(PASS))
+    outcomes(found.trials())
+    log = Path(found.ended[0].result.log or "")
+    assert log == tmp_path / "logs" / "01-..-..-evil-na-ve-2x64x2.log"
