@@ -15,7 +15,7 @@ from your_ai.runs.trial_record import TrialRecord
 from your_ai.terminal import wording
 from your_ai.terminal.eta import seconds_left, trials_ahead
 from your_ai.terminal.screen import WIDTH, Screen
-from your_ai.terminal.status import TrialView
+from your_ai.terminal.status import Task
 
 
 class Console:
@@ -68,7 +68,7 @@ class Console:
     def hear(self, event: Event) -> None:
         """What the worker of the trial that has begun reports."""
         self._heard = True
-        self._screen.hear(event)
+        self._screen.on_event(event)
 
     def trial_ended(self, record: TrialRecord) -> None:
         """The second half: how it ended, and for a failure where to read more, and what to try."""
@@ -139,7 +139,8 @@ class Console:
         self._running, self._heard = (trial, time.monotonic()), False
         ahead = trials_ahead(self._run, trial, number) if self._run else [trial]
         left = seconds_left(self._took, ahead)
-        self._screen.running(TrialView(trial, text, left))
+        spec = trial.spec
+        self._screen.track(Task(spec.budget_bytes, spec.steps, title=text, seconds_left=left))
 
     def _ended(self) -> None:
         if self._running and self._heard:  # one that was done before took no time now
