@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from textwrap import indent
+
 import click
 
 from your_ai.errors import ExitCode
 from your_ai.models import hub, presets
 from your_ai.models.architecture import parameters
-from your_ai.terminal.output import say
-from your_ai.terminal.tables import aligned
+from your_ai.terminal.output import say, terminal_columns
+from your_ai.terminal.tables import Row, table
 from your_ai.units import parameter_label
 
 _HEADS = ("Preset", "Size", "Layers", "Parameters", "Weights", "Model")
+_INDENT = "  "
 
 
 @click.command(name="models")
@@ -20,15 +23,16 @@ def command() -> ExitCode:
 
     Without --weights real none of them is downloaded: random weights of the same shapes do.
     """
+    columns = terminal_columns()
     for name in presets.SUITES:
-        rows = [_HEADS, *(_row(preset) for preset in presets.suite(name).presets)]
+        rows = [_row(preset) for preset in presets.suite(name).presets]
         say(f"--suite {name}")
-        for line in aligned(rows, frozenset()):
-            say(f"  {line}")
+        listed = table(_HEADS, rows, frozenset(), columns and columns - len(_INDENT))
+        say(indent(listed, _INDENT))
     return ExitCode.OK
 
 
-def _row(preset: presets.Preset) -> tuple[str, ...]:
+def _row(preset: presets.Preset) -> Row:
     is_made = preset.model_name.startswith("your_ai/")
     return (
         preset.name,
@@ -36,5 +40,5 @@ def _row(preset: presets.Preset) -> tuple[str, ...]:
         str(preset.config["num_hidden_layers"]),
         parameter_label(parameters(preset.config)),
         "made here" if is_made else "cached" if hub.is_cached(preset.model_name) else "not cached",
-        "–" if is_made else preset.model_name,
+        None if is_made else preset.model_name,
     )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +27,8 @@ from your_ai.planning.plan import plan
 from your_ai.recommend import device_guess, history, recommend
 from your_ai.runs.run_dir import runs_dir
 from your_ai.system import machine
-from your_ai.terminal.output import say
-from your_ai.terminal.tables import recommendation
+from your_ai.terminal.output import say, terminal_columns
+from your_ai.terminal.recommendation import recommendation
 
 
 @click.command(name="recommend")
@@ -68,7 +66,7 @@ def command(
     if output is not None:
         _write(output, recommend.document(lines, device, device_source, host))
     if not quiet:
-        say(recommendation(lines, device, device_source, _columns()), wrapped=False)
+        say(recommendation(lines, device, device_source, terminal_columns()))
     return ExitCode.OK if recommend.recommended(lines) else ExitCode.NONE_PASSED
 
 
@@ -81,12 +79,7 @@ def _chosen(names: Sequence[str], suite_name: str | None) -> list[Model]:
     return [resolve.with_declared_facts(resolve.find(name)) for name in dict.fromkeys(names)]
 
 
-def _columns() -> int | None:
-    """The terminal's width; ``None`` where a file or a program takes the output."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-
-
-def _write(output: Path, content: bytes) -> None:
+def _write(output: Path, content: Iterable[bytes]) -> None:
     try:
         write_atomically(output, content)
     except OSError as error:

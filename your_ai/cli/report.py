@@ -13,7 +13,7 @@ from your_ai.report.document import read
 from your_ai.runs.catalog import newest_results
 from your_ai.runs.results import load
 from your_ai.runs.run_dir import RESULTS, runs_dir
-from your_ai.terminal.output import say
+from your_ai.terminal.output import say, terminal_columns
 from your_ai.terminal.summary import summary
 
 
@@ -30,7 +30,7 @@ def command(results: Path | None, html: Path | None) -> ExitCode:
     results = results or newest_results(runs_dir())
     document = read(load(results))
     if html is None:
-        say(summary(document))
+        say(summary(document, terminal_columns()))
         return ExitCode.OK
     check_writable(html)
     refuse_to_replace(html, results, results / RESULTS)

@@ -16,7 +16,7 @@ from your_ai.system.signals import interrupts
 from your_ai.terminal import wording
 from your_ai.terminal.eta import seconds_left, trials_ahead
 from your_ai.terminal.screen import WIDTH, Screen
-from your_ai.terminal.status import TrialView
+from your_ai.terminal.status import Task
 
 
 class Console:
@@ -69,7 +69,7 @@ class Console:
     def hear(self, event: Event) -> None:
         """What the worker of the trial that has begun reports."""
         self._heard = True
-        self._screen.hear(event)
+        self._screen.on_event(event)
 
     def trial_ended(self, result: TrialResult) -> None:
         """The second half: how it ended, and for a failure where to read more, and what to try."""
@@ -148,7 +148,9 @@ class Console:
         self._running, self._heard = (trial, time.monotonic()), False
         ahead = trials_ahead(self._run, trial, number) if self._run else [trial]
         left = seconds_left(self._took, ahead)
-        self._screen.running(TrialView(trial, text, left))
+        request = trial.request
+        task = Task(request.budget_bytes, request.steps, title=text, seconds_left=left)
+        self._screen.track(task)
 
     def _ended(self) -> None:
         if self._running and self._heard:  # one that was done before took no time now

@@ -7,23 +7,26 @@ from collections.abc import Callable, Iterator
 import orjson
 
 from your_ai.report.compare import Change, Comparison, Pair
+from your_ai.terminal.wording import counted
 from your_ai.units import show_size
 
-_FIGURES = {
-    "needed_memory_bytes": "needed",
-    "peak_memory_bytes": "peak",
-    "tokens_per_second": "tokens/s",
+_FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
+    "needed_memory_bytes": ("needed", lambda nbytes: show_size(round(nbytes))),
+    "peak_memory_bytes": ("peak", lambda nbytes: show_size(round(nbytes))),
+    "tokens_per_second": ("tokens/s", lambda tokens: f"{tokens:,.0f}"),
 }
-_HEADS = ("trial", "outcome", *_FIGURES.values(), "")
+_HEADS = ("trial", "outcome", *(label for label, _ in _FIGURES.values()), "")
+_WORSE = "  ← worse"
 
 
 def as_text(comparison: Comparison, threshold: float) -> str:
     """One paragraph a trial: what changed, and what of it is a regression."""
-    lines = [f"Differs: {difference}" for difference in comparison.differences]
+    lines = list(_differences(comparison))
     for pair in comparison.pairs:
         regressions = pair.regressions(threshold)
-        lines.append(f"{'✗' if regressions else '✓'} {pair.name}")
-        lines += [f"    {line}" for line in _lines(pair, regressions)]
+        lines.append(f"{_mark(regressions)} {pair.name}")
+        for name, text in _changes(pair):
+            lines.append(f"    {text}{_WORSE if name in regressions else ''}")
     return "\n".join([*lines, *_unpaired(comparison), _verdict(comparison, threshold)])
 
 
@@ -34,7 +37,7 @@ def as_markdown(comparison: Comparison, threshold: float) -> str:
         regressions = pair.regressions(threshold)
         cells = {"outcome": _outcome(pair), **{name: _cell(pair, name) for name in _FIGURES}}
         marked = [f"**{cell}**" if name in regressions else cell for name, cell in cells.items()]
-        rows.append((pair.name, *marked, "✗" if regressions else "✓"))
+        rows.append((pair.name, *marked, _mark(regressions)))
     table = [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows]
     notes = [f"- {line}" for line in (*_differences(comparison), *_unpaired(comparison))]
     return "\n".join([f"**{_verdict(comparison, threshold)}**", "", *table, "", *notes]).rstrip()
@@ -54,15 +57,7 @@ def as_json(comparison: Comparison, threshold: float) -> str:
                 "trial": pair.name,
                 "outcome": {"base": pair.outcome_before, "new": pair.outcome_after},
                 "regressions": pair.regressions(threshold),
-                **{
-                    name: {
-                        "base": change.before,
-                        "new": change.after,
-                        "change": change.share,
-                        "noise": change.noise,
-                    }
-                    for name, change in pair.changes.items()
-                },
+                **{name: _exact(change) for name, change in pair.changes.items()},
             }
             for pair in comparison.pairs
         ],
@@ -77,15 +72,25 @@ FORMATS: dict[str, Callable[[Comparison, float], str]] = {
 }
 
 
-def _lines(pair: Pair, regressions: list[str]) -> Iterator[str]:
+def _exact(change: Change) -> dict[str, float]:
+    return {
+        "base": change.before,
+        "new": change.after,
+        "change": change.share,
+        "noise": change.noise,
+    }
+
+
+def _changes(pair: Pair) -> Iterator[tuple[str, str]]:
+    """The name and the line of each that is worth a line."""
     if pair.outcome_before != pair.outcome_after or not pair.changes:
-        yield f"outcome {_outcome(pair)}{_mark('outcome', regressions)}"
+        yield "outcome", f"outcome {_outcome(pair)}"
     for name in pair.changes:
-        yield f"{_FIGURES[name]} {_cell(pair, name)}{_mark(name, regressions)}"
+        yield name, f"{_FIGURES[name][0]} {_cell(pair, name)}"
 
 
-def _mark(name: str, regressions: list[str]) -> str:
-    return "  ← worse" if name in regressions else ""
+def _mark(regressions: list[str]) -> str:
+    return "✗" if regressions else "✓"
 
 
 def _outcome(pair: Pair) -> str:
@@ -98,31 +103,20 @@ def _cell(pair: Pair, name: str) -> str:
     change = pair.changes.get(name)
     if change is None:
         return "–"
-    show = _speed if name == "tokens_per_second" else _size
-    return f"{show(change.before)} → {show(change.after)} ({change.share:+.1%}{_noise(change)})"
+    show = _FIGURES[name][1]
+    noise = f", noise {change.noise:.1%}" if 0.001 <= change.noise < 1 else ""
+    return f"{show(change.before)} → {show(change.after)} ({change.share:+.1%}{noise})"
 
 
-def _noise(change: Change) -> str:
-    return f", noise {change.noise:.1%}" if 0.001 <= change.noise < 1 else ""
-
-
-def _size(nbytes: float) -> str:
-    return show_size(round(nbytes))
-
-
-def _speed(tokens: float) -> str:
-    return f"{tokens:,.0f}"
-
-
-def _differences(comparison: Comparison) -> list[str]:
-    return [f"Differs: {difference}" for difference in comparison.differences]
+def _differences(comparison: Comparison) -> Iterator[str]:
+    return (f"Differs: {difference}" for difference in comparison.differences)
 
 
 def _unpaired(comparison: Comparison) -> list[str]:
     return [
         *(f"Only in BASE: {name}" for name in comparison.only_before),
         *(f"Only in NEW: {name}" for name in comparison.only_after),
-        *(f"No longer there, and it passed: {name}  ← worse" for name in comparison.lost),
+        *(f"No longer there, and it passed: {name}{_WORSE}" for name in comparison.lost),
     ]
 
 
@@ -131,7 +125,7 @@ def _verdict(comparison: Comparison, threshold: float) -> str:
     if comparison.lost and not worse:
         count = len(comparison.lost)
         return f"{count} that passed before {'is' if count == 1 else 'are'} no longer there."
-    compared = f"{len(comparison.pairs)} trial{'' if len(comparison.pairs) == 1 else 's'} compared"
+    compared = f"{counted(len(comparison.pairs), 'trial')} compared"
     if not worse:
         return f"No regression beyond {threshold * 100:g}% and noise ({compared})."
     return f"{worse} of {compared} became worse beyond {threshold * 100:g}% and noise."

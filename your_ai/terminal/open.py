@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from your_ai.terminal.screen import LastingScreen, PlainScreen, Screen
+from your_ai.terminal.screen import PlainScreen, Screen
 
 
 def open_screen(*, quiet: bool) -> Screen:
@@ -13,7 +13,7 @@ def open_screen(*, quiet: bool) -> Screen:
     if quiet:
         return Screen()
     if not sys.stdout.isatty() or os.environ.get("TERM", "") in ("", "dumb", "unknown"):
-        return LastingScreen(PlainScreen())
+        return PlainScreen()
     from your_ai.terminal.live import LiveScreen  # only here: rich takes a while to import
 
-    return LastingScreen(LiveScreen())
+    return LiveScreen()

@@ -1,21 +1,22 @@
-"""Where a run's lines go: nowhere, out as they come, or to a terminal that can be redrawn."""
+"""Where a run's lines go: nowhere, or out as they come."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-
-import click
 
 from worker.protocol.messages import Event
-from your_ai.terminal.output import abandon, printable
-from your_ai.terminal.status import View
+from your_ai.terminal.output import LastingStream, printable
+from your_ai.terminal.status import Task
 
 WIDTH = 60
 
 
 class Screen:
-    """Shows nothing: the run is quiet."""
+    """A screen that shows nothing, for a quiet run.
+
+    A worker's events may come from a thread of their own. ``begin``, ``track``, ``end`` and
+    ``close`` are called while no worker runs.
+    """
 
     width = WIDTH
     """Columns that a rule may take."""
@@ -26,63 +27,30 @@ class Screen:
     def begin(self, text: str) -> None:
         """Show the first half of a line, out at once: what begins now may take hours."""
 
-    def running(self, view: View) -> None:
-        """Tell what a worker is about to be run for, below the line that has begun."""
-
-    def hear(self, event: Event) -> None:
-        """Take in what the worker reports."""
-
     def end(self, text: str) -> None:
         """Show the second half of the line."""
+
+    def track(self, task: Task) -> None:
+        """Show the progress of the next worker, whose task this is, below the line begun."""
+
+    def on_event(self, event: Event) -> None:
+        """Take in what the worker reports."""
 
     def close(self) -> None:
         """Leave the terminal as it was, wherever the run has stopped."""
 
 
 class PlainScreen(Screen):
-    """Prints line by line, for a file, a pipe, or a terminal that can no more."""
+    """Prints line by line, for a file, a pipe, or a terminal that cannot be redrawn."""
+
+    def __init__(self) -> None:
+        self._output = LastingStream(sys.stdout)
 
     def print(self, text: str) -> None:  # noqa: D102 - as in Screen
-        self._echo(text, newline=True)
+        self.begin(f"{text}\n")
 
     def begin(self, text: str) -> None:  # noqa: D102
-        self._echo(text, newline=False)
+        self._output.write(printable(text))
 
     def end(self, text: str) -> None:  # noqa: D102
-        self._echo(text, newline=True)
-
-    def _echo(self, text: str, *, newline: bool) -> None:
-        click.echo(printable(text), nl=newline)
-
-
-class LastingScreen(Screen):
-    """Another screen, until that can no longer be written to: that ends no run."""
-
-    def __init__(self, screen: Screen) -> None:
-        self._screen = screen
-        self.width = screen.width
-
-    def print(self, text: str) -> None:  # noqa: D102
-        self._show(lambda screen: screen.print(text))
-
-    def begin(self, text: str) -> None:  # noqa: D102
-        self._show(lambda screen: screen.begin(text))
-
-    def running(self, view: View) -> None:  # noqa: D102
-        self._show(lambda screen: screen.running(view))
-
-    def hear(self, event: Event) -> None:  # noqa: D102
-        self._show(lambda screen: screen.hear(event))
-
-    def end(self, text: str) -> None:  # noqa: D102
-        self._show(lambda screen: screen.end(text))
-
-    def close(self) -> None:  # noqa: D102
-        self._show(lambda screen: screen.close())
-
-    def _show(self, how: Callable[[Screen], None]) -> None:
-        try:
-            how(self._screen)
-        except OSError:  # nobody reads any more
-            self._screen = Screen()
-            abandon(sys.stdout)
+        self.print(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from your_ai.report.document import Document, Shown
-from your_ai.terminal.tables import aligned
+from your_ai.terminal.tables import Row, table
 from your_ai.terminal.wording import counted
 from your_ai.units import show_size
 
@@ -13,9 +13,10 @@ _HEADS = ("Model", "Size", "Configuration", "Outcome", "Needed", "Peak", "Tokens
 _NUMBERS = frozenset({"Size", "Needed", "Peak", "Tokens/s", "Seconds"})
 
 
-def summary(document: Document) -> str:
-    """The answer, the machine and every trial."""
-    return "\n".join([*_head(document), "", *_table(document), "", *_foot(document)])
+def summary(document: Document, columns: int | None = None) -> str:
+    """The answer, the machine and every trial, for a terminal so wide."""
+    trials = table(_HEADS, [_row(trial) for trial in document.trials], _NUMBERS, columns)
+    return "\n".join([*_head(document), "", trials, "", *_foot(document)])
 
 
 def _head(document: Document) -> Iterator[str]:
@@ -24,11 +25,7 @@ def _head(document: Document) -> Iterator[str]:
     yield f"Run of {document.started_at}{ending}"
 
 
-def _table(document: Document) -> list[str]:
-    return aligned([_HEADS, *(_cells(trial) for trial in document.trials)], _NUMBERS)
-
-
-def _cells(trial: Shown) -> tuple[str, ...]:
+def _row(trial: Shown) -> Row:
     return (
         trial.model,
         trial.params,
@@ -39,6 +36,14 @@ def _cells(trial: Shown) -> tuple[str, ...]:
         _number(trial.tokens_per_second),
         _number(trial.wall_seconds),
     )
+
+
+def _size(nbytes: int | None) -> str | None:
+    return None if nbytes is None else show_size(nbytes)
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:,.0f}"
 
 
 def _foot(document: Document) -> Iterator[str]:
@@ -56,11 +61,3 @@ def _foot(document: Document) -> Iterator[str]:
         yield f"Recommended: {document.recommended} (largest model that fits)"
     else:
         yield "Recommended: none (no model passed)"
-
-
-def _size(nbytes: int | None) -> str:
-    return "–" if nbytes is None else show_size(nbytes)
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.0f}"

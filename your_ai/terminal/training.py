@@ -6,7 +6,7 @@ from worker.protocol.messages import Event, Truncated, Validated
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.terminal.eta import show_duration
 from your_ai.terminal.screen import WIDTH, Screen
-from your_ai.terminal.status import TrainingView
+from your_ai.terminal.status import Task
 from your_ai.training.job import Expected, Setting, Training
 from your_ai.training.progress import Progress, Report
 from your_ai.units import show_size
@@ -56,7 +56,7 @@ class TrainingConsole:
 
     def hear(self, event: Event) -> None:
         """An event as the worker reports it."""
-        self._screen.hear(event)
+        self._screen.on_event(event)
         if isinstance(event, Truncated) and not self._is_cut:
             self._is_cut = True
             self._screen.print(
@@ -68,13 +68,13 @@ class TrainingConsole:
         """A worker is about to be started."""
         spec = self._training.spec
         self._screen.begin("")
-        self._screen.running(
-            TrainingView(
-                f"Training {self._training.name}",
-                spec.iters,
-                done,
+        self._screen.track(
+            Task(
                 spec.budget_bytes,
-                self._training.expected.seconds_per_iteration,
+                spec.iters,
+                title=f"Training {self._training.name}",
+                done=done,
+                step_seconds=self._training.expected.seconds_per_iteration,
             )
         )
 

@@ -22,7 +22,7 @@ from your_ai.recommend import recommend
 from your_ai.recommend.history import Measurement
 from your_ai.recommend.recommend import Expectation, Line, Source, Verdict
 from your_ai.system.machine import Machine
-from your_ai.terminal import tables
+from your_ai.terminal.recommendation import recommendation
 
 GB = 2**30
 MB = 2**20
@@ -371,40 +371,43 @@ Device: NVIDIA H200 (cuda), 140.00 GB
 Budget: 100.0 MB, the most that training
     may use
 
-hermes-mistral-7b (7B): fits (measured)
-    needed 10.0 MB, peak 100.0 MB,
-    headroom 90.0 MB
-llama-8b (8B): tight (estimated)
-    needed 88.0 MB, peak 100.0 MB,
-    headroom 12.0 MB
-hermes-70b (70B): does not fit
-    (corrected)
-    needed 300.0 MB, headroom -200.0 MB
+hermes-mistral-7b
+    size 7B, needed 10.0 MB, peak 100.0
+    MB, headroom 90.0 MB, verdict fits,
+    source measured
+llama-8b
+    size 8B, needed 88.0 MB, peak 100.0
+    MB, headroom 12.0 MB, verdict tight,
+    source estimated
+hermes-70b
+    size 70B, needed 300.0 MB, headroom
+    -200.0 MB, verdict does not fit,
+    source corrected
 """
 
 
 @pytest.mark.parametrize("columns", [None, 80])
 def test_what_is_printed(columns: int | None) -> None:
-    assert tables.recommendation(LADDER, DEVICE, "as told", columns) == WIDE
+    assert recommendation(LADDER, DEVICE, "as told", columns) == WIDE
 
 
 def test_what_is_printed_where_rows_do_not_fit() -> None:
-    assert tables.recommendation(LADDER, DEVICE, "as told", 40).startswith(NARROW)
+    assert recommendation(LADDER, DEVICE, "as told", 40).startswith(NARROW)
 
 
 def test_what_is_lacking_is_shown_in_the_unit_that_fits_it() -> None:
-    row = tables.recommendation([line(25 * 1024)], DEVICE, "as told", None).splitlines()[7]
+    row = recommendation([line(25 * 1024)], DEVICE, "as told", None).splitlines()[7]
     assert " ".join(row.split()) == "tiny 100K 25.0 GB – -24.9 GB does not fit measured"
 
 
 @pytest.mark.parametrize("columns", [79, 60, 40])
 def test_no_line_is_longer_than_the_terminal_is_wide(columns: int) -> None:
-    shown = tables.recommendation(LADDER, DEVICE, "as told", columns)
+    shown = recommendation(LADDER, DEVICE, "as told", columns)
     assert max(map(len, shown.splitlines())) <= columns
 
 
 def foot(*found: Line) -> str:
-    return tables.recommendation(found, DEVICE, "as told", 200).rpartition("\n\n")[2]
+    return recommendation(found, DEVICE, "as told", 200).rpartition("\n\n")[2]
 
 
 @pytest.mark.parametrize(
@@ -445,7 +448,7 @@ def test_what_the_figures_hold_for_where_models_differ() -> None:
 
 def test_a_cpu_is_not_recommended_silently() -> None:
     cpu = Device("cpu", "AMD EPYC", 24 * GB, None, None, {})
-    assert "on a CPU, training real models takes hours" in tables.recommendation(
+    assert "on a CPU, training real models takes hours" in recommendation(
         LADDER, cpu, "as told", None
     )
 

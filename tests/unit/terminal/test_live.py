@@ -2,89 +2,77 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from rich.console import Console as RichConsole
 
-from tests.support.builders import passing_events, trial
+from tests.support.builders import passing_events
 from tests.support.ladder import GOLDEN, LADDER, print_all, run
-from worker.protocol.messages import Memory, Phase, PhaseBegan, Step, Validated
+from worker.protocol.messages import Event, Memory, Phase, PhaseBegan, Step, Validated
 from your_ai.terminal.benchmark import Console
 from your_ai.terminal.live import LiveScreen
-from your_ai.terminal.status import Glimpse, TrainingView, TrialView, curve, flow
+from your_ai.terminal.status import Task, WorkerStatus, figures, progress
 from your_ai.units import GB
 
 
-def seen_after(count: int) -> Glimpse:
-    seen = Glimpse()
-    for event in passing_events()[:count]:
-        seen = seen.heard(event)
-    return seen
+def after(events: Sequence[Event]) -> WorkerStatus:
+    return functools.reduce(WorkerStatus.after, events, WorkerStatus())
+
+
+TRIAL = Task(8 * GB, steps=5)
+TRAINING = Task(8 * GB, steps=100, title="Training m", done=20, step_seconds=5.0)
 
 
 @pytest.mark.parametrize(
-    ("count", "told"),
+    ("count", "shown"),
     [
-        (0, ["starting"]),
-        (2, ["starting MLX"]),
-        (4, ["making the model"]),
-        (7, ["finding the needed memory", "step 1"]),
-        (9, ["finding the needed memory", "step 3"]),
-        (11, ["training under the budget", "step 1 of 5"]),
-        (13, ["training under the budget", "step 3 of 5"]),
-        (16, ["training under the budget", "step 5 of 5"]),
+        (0, "starting"),
+        (2, "starting MLX"),
+        (4, "making the model"),
+        (7, "finding the needed memory, step 1"),
+        (9, "finding the needed memory, step 3"),
+        (11, "training under the budget, step 1 of 5"),
+        (13, "training under the budget, step 3 of 5"),
+        (16, "training under the budget, step 5 of 5"),
     ],
 )
-def test_the_phase_and_step(count: int, told: list[str]) -> None:
-    assert TrialView(trial()).doing(seen_after(count)) == told
+def test_the_phase_and_step(count: int, shown: str) -> None:
+    assert progress(TRIAL, after(passing_events()[:count])) == shown
 
 
 def test_the_figures() -> None:
-    seen = Glimpse(Phase.TIGHT, 2, 2, 5.0, 1234.5, (5.0,), None, 3 * GB)
-    assert TrialView(trial(), "", 127.4).figures(seen, 7.4) == [
-        "memory 3.0 GB of 8.0 GB",
-        "1,234 tokens/s",
-        "7 s",
-        "about 2 min left",
-    ]
-    assert TrialView(trial(), "", 7.0).figures(Glimpse(), 7.4) == ["memory 0.0 MB of 8.0 GB", "7 s"]
+    status = WorkerStatus(Phase.TIGHT, 2, 2, 5.0, 1234.5, (5.0,), None, 3 * GB)
+    assert figures(replace(TRIAL, seconds_left=127.4), status, 7.4) == (
+        "memory 3.0 GB of 8.0 GB, 1,234 tokens/s, 7 s, about 2 min left"
+    )
+    over_time = replace(TRIAL, seconds_left=7.0)
+    assert figures(over_time, WorkerStatus(), 7.4) == "memory 0.0 MB of 8.0 GB, 7 s"
 
 
 def test_a_training_under_way() -> None:
-    view = TrainingView("Training m", 100, 20, 8 * GB, 5.0)
-    begun = Glimpse(Phase.TRAIN, active_bytes=3 * GB)
-    assert view.doing(begun) == ["training", "iteration 21 of 100"]
-    assert view.figures(begun, 2.0) == ["memory 3.0 GB of 8.0 GB", "2 s", "about 7 min left"]
-    later = Glimpse(Phase.TRAIN, 60, 40, 76.0, 900.0, (5.0, 3.0, 2.3456), 2.5, 4 * GB)
-    assert view.doing(later) == ["training", "iteration 61 of 100"]
-    assert view.figures(later, 80.0) == [
-        "loss 2.346 █▃▁",
-        "validation 2.500",
-        "memory 4.0 GB of 8.0 GB",
-        "900 tokens/s",
-        "80 s",
-        "about 1 min left",
-    ]
+    begun = WorkerStatus(Phase.TRAIN, active_bytes=3 * GB)
+    assert progress(TRAINING, begun) == "training, iteration 21 of 100"
+    assert figures(TRAINING, begun, 2.0) == "memory 3.0 GB of 8.0 GB, 2 s, about 7 min left"
+    later = WorkerStatus(Phase.TRAIN, 60, 40, 76.0, 900.0, (5.0, 3.0, 2.3456), 2.5, 4 * GB)
+    assert progress(TRAINING, later) == "training, iteration 61 of 100"
+    assert figures(TRAINING, later, 80.0) == (
+        "loss 2.346 █▃▁, validation 2.500, memory 4.0 GB of 8.0 GB, 900 tokens/s, 80 s, "
+        "about 1 min left"
+    )
 
 
-def test_what_a_training_reports_is_kept() -> None:
-    seen = Glimpse()
-    for index in range(1, 40):
-        seen = seen.heard(Step(1.0, Phase.TRAIN, index, 0.5, 100, 40.0 - index, GB))
-    seen = seen.heard(Validated(1.0, 40, 2.5, 1.0))
-    assert (seen.step, seen.validation) == (39, 2.5)
-    assert seen.losses == tuple(40.0 - index for index in range(16, 40))
-    assert (curve(seen.losses)[0], curve(seen.losses)[-1]) == ("█", "▁")
-    assert curve([1.0, 1.0]) == "▁▁"
-
-
-@pytest.mark.parametrize(
-    ("columns", "lines"),
-    [(80, ["one, two, three"]), (9, ["one, two", "three"]), (3, ["one", "two", "three"])],
-)
-def test_parts_flow_into_lines(columns: int, lines: list[str]) -> None:
-    assert flow(["one", "two", "three"], columns) == lines
+def test_the_last_losses_are_kept() -> None:
+    steps = [Step(1.0, Phase.TRAIN, i, 0.5, 100, 40.0 - i, GB) for i in range(1, 40)]
+    status = after([PhaseBegan(0.0, Phase.TRAIN), *steps, Validated(1.0, 40, 2.5, 1.0)])
+    assert (status.step, status.validation) == (39, 2.5)
+    assert status.losses == tuple(40.0 - index for index in range(16, 40))
+    level = replace(status, losses=(1.0, 1.0))
+    assert figures(TRAINING, level, 1.0).startswith("loss 1.000 ▁▁, ")
 
 
 class Terminal:
@@ -92,11 +80,9 @@ class Terminal:
 
     def __init__(self, columns: int) -> None:
         self.file = io.StringIO()
-        self.screen = LiveScreen()
-        self.screen._console = RichConsole(
-            file=self.file, width=columns, force_terminal=True, color_system=None, highlight=False
+        self.screen = LiveScreen(
+            RichConsole(file=self.file, width=columns, force_terminal=True, color_system=None)
         )
-        self.screen.width = columns
 
     @property
     def text(self) -> str:
@@ -163,6 +149,20 @@ def test_the_running_trial(columns: int) -> None:
     *_, settled = terminal.text.split("\x1b[?25h")
     assert "✓ Pass" in settled
     assert "finding" not in settled
+
+
+def test_events_may_come_from_a_thread_and_late() -> None:
+    terminal = Terminal(80)
+    console = Console(terminal.screen)
+    console.trial_began(run().trials[0], 5)
+    listener = threading.Thread(target=console.hear, args=[Memory(2.5, 2 * GB, 0)])
+    listener.start()
+    listener.join()
+    console.trial_ended(LADDER[0])
+    settled = terminal.text
+    assert "memory 2.0 GB" in settled
+    console.hear(Memory(2.6, 2 * GB, 0))
+    assert terminal.text == settled
 
 
 def test_what_is_under_way_is_cleared_however_the_run_stops() -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from your_ai.terminal.output import IN_ASCII, folded, printable
+from your_ai.terminal.output import IN_ASCII, LastingStream, printable, wrap
 
 
 @pytest.mark.parametrize(
@@ -44,5 +47,18 @@ def test_where_the_locale_lacks_a_sign_another_stands_for_it() -> None:
         ("/a/path/that/is/longer/than/the/terminal", ["/a/path/that/is/longer/than/the/terminal"]),
     ],
 )
-def test_lines_are_folded_between_words(line: str, lines: list[str]) -> None:
-    assert folded(line, 10 if "deep" not in line else 16).split("\n") == lines
+def test_lines_are_wrapped_between_words(line: str, lines: list[str]) -> None:
+    assert wrap(line, 10 if "deep" not in line else 16).split("\n") == lines
+    assert wrap(line, None) == line
+
+
+def test_a_long_run_outlives_its_reader() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as pipe:
+        stream = LastingStream(pipe)
+        with pytest.raises(BrokenPipeError):
+            os.write(writing, b"nobody reads this")
+        stream.write("nor this")
+        stream.write("nor that")
+        assert os.fstat(writing).st_rdev == Path(os.devnull).stat().st_rdev
