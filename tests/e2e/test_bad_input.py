@@ -54,11 +54,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 MAX_MEMORY = [
-    ("0", "0 GB is not a size; give a number above 0"),
-    ("-1", "-1 GB is not a size; give a number above 0"),
-    ("abc", "'abc' is not a number of GB; give one such as 24"),
-    ("nan", "nan GB is not a size; give a number above 0"),
-    ("inf", "inf GB is not a size; give a number above 0"),
+    ("0", "0.0 is not in the range x>0"),
+    ("-1", "-1.0 is not in the range x>0"),
+    ("abc", "'abc' is not a number of GB such as 24"),
+    ("nan", "'nan' is not a number of GB such as 24"),
+    ("inf", "'inf' is not a number of GB such as 24"),
     ("", "'' is not a number of GB"),
     ("100000", "--max-memory 100000 is more than the "),
     ("1e308", "--max-memory 1e+308 is more than the "),
@@ -85,12 +85,12 @@ CASES: list[tuple[list[str], str]] = [
     ([*TINY, "--quantize", "5"], "Invalid value for '--quantize'"),
     ([*TINY, "--weights", "imaginary"], "Invalid value for '--weights'"),
     ([*TINY, "--timeout", "0"], "Invalid value for '--timeout'"),
-    ([*TINY, "--timeout", "nan"], "nan is not a time; give a number of seconds above 0"),
+    ([*TINY, "--timeout", "nan"], "'nan' is not a number of seconds such as 600"),
     (["--suite", "nonesuch"], "Invalid value for '--suite'"),
     (["--nonesuch"], "No such option"),
     (["--seq-length", "1" + "0" * 20], "not in the range 8<=x<="),
-    (["surplus"], "Name models by --model, as in --model surplus."),
-    ([*TINY, "--suite", "smoke"], "--model and --suite exclude each other; give one of them"),
+    (["surplus"], "Pass models with --model, for example: --model surplus."),
+    ([*TINY, "--suite", "smoke"], "--model and --suite are mutually exclusive"),
     ([*TINY, *REAL], "smoke-tiny exists only as synthesized weights; leave out --weights"),
     (["--model", "hermes-7b"], "Near it: hermes-70b, hermes-mistral-7b"),
     (["--model", "smoke"], "Near it: smoke-tiny"),
@@ -247,4 +247,4 @@ def test_a_quantization_that_is_none(asked: str, stored: dict[str, object], tmp_
 def test_no_percentage_is_nan(tmp_path: Path) -> None:
     done = your_ai_command(tmp_path, "compare", "a", "b", "--fail-above", "nan")
     assert done.code == 2
-    assert "nan is not a percentage" in done.stderr
+    assert "'nan' is not a number of percent" in done.stderr

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from your_ai.cli.params import FILE, Percent
+from your_ai.cli.params import FILE, Number
 from your_ai.errors import ExitCode
 from your_ai.report.compare import compare
 from your_ai.runs.results import load
@@ -19,7 +19,7 @@ from your_ai.terminal.output import say
 @click.argument("new", type=FILE)
 @click.option(
     "--fail-above",
-    type=Percent(),
+    type=Number("PCT", "percent", "5", above_zero=False),
     default=5.0,
     show_default=True,
     metavar="PCT",

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from worker.protocol.messages import Weights
-from your_ai.cli.params import Gigabytes, Seconds, Sizes
+from your_ai.cli.params import Number, Sizes
 from your_ai.errors import UsageError
 from your_ai.models import presets
 from your_ai.planning.plan import DEFAULT_LORA_LAYERS, TrainingOptions
@@ -132,7 +132,7 @@ SEARCH: Group = (
 RESULTS: Group = (
     click.option(
         "--max-memory",
-        type=Gigabytes(),
+        type=Number("GB", "GB", "24", finite=True),
         help="The budget: the most GB that training may use. [80 %, less where that is not free]",
     ),
     click.option(
@@ -146,7 +146,7 @@ RESULTS: Group = (
 RUN: Group = (
     click.option(
         "--timeout",
-        type=Seconds(),
+        type=Number("S", "seconds", "600"),
         default=Limits().deadline,
         show_default=True,
         metavar="S",
@@ -185,7 +185,7 @@ def no_arguments(command: F) -> F:
 
     def refuse(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
         if value:
-            raise UsageError(f"Name models by --model, as in --model {value[0]}.")
+            raise UsageError(f"Pass models with --model, for example: --model {value[0]}.")
 
     argument = click.argument("unnamed", nargs=-1, metavar="", expose_value=False, callback=refuse)
     return argument(command)
@@ -194,7 +194,7 @@ def no_arguments(command: F) -> F:
 def check_models(names: Sequence[str], suite_name: str | None) -> None:
     """Raise UsageError when both name the models."""
     if names and suite_name:
-        raise UsageError("--model and --suite exclude each other; give one of them.")
+        raise UsageError("--model and --suite are mutually exclusive.")
 
 
 def training(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> TrainingOptions:
@@ -215,7 +215,7 @@ def searching(arguments: Mapping[str, Any]) -> SearchOptions:
     """
     given = [name for name in _AXES if arguments[name]]
     if arguments["quick"] and given:
-        raise UsageError(f"--quick and {_written(given[0])} exclude each other; give one of them.")
+        raise UsageError(f"--quick and {_written(given[0])} are mutually exclusive.")
     defaults = QUICK if arguments["quick"] else FULL
     grid = make_grid(
         arguments["batch_sizes"] or defaults.batch_sizes,

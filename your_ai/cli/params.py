@@ -9,25 +9,32 @@ from typing import Any
 import click
 
 FILE = click.Path(path_type=Path, readable=False)
-"""A file to read; whether it can be is said where it is read, in the words of all such errors."""
+"""A file to read; the code that reads it reports what is wrong with it."""
 
 
-class Gigabytes(click.ParamType[float]):
-    """A size in GB of 2^30 bytes: a positive number."""
+class Number(click.FloatRange):
+    """A number of some unit, 0 or more. NaN, which every comparison passes, is rejected."""
 
-    name = "GB"
+    def __init__(
+        self, name: str, unit: str, example: str, *, above_zero: bool = True, finite: bool = False
+    ) -> None:
+        super().__init__(min=0, min_open=above_zero)
+        self.name = name
+        self._wanted = f"a number of {unit} such as {example}"
+        self._finite = finite
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """The number; fails on what is none, and on 0, negatives, nan and infinity."""
+        """The number; a percent sign after it is ignored."""
         try:
-            size = float(value)
+            number = float(str(value).removesuffix("%"))
         except ValueError:
-            self.fail(f"{value!r} is not a number of GB; give one such as 24.", param, ctx)
-        if not math.isfinite(size) or size <= 0:
-            self.fail(f"{value} GB is not a size; give a number above 0.", param, ctx)
-        return size
+            number = math.nan
+        if math.isnan(number) or (self._finite and math.isinf(number)):
+            self.fail(f"{value!r} is not {self._wanted}.", param, ctx)
+        converted: float = super().convert(number, param, ctx)
+        return converted
 
 
 class Sizes(click.ParamType[tuple[int, ...]]):
@@ -50,40 +57,3 @@ class Sizes(click.ParamType[tuple[int, ...]]):
         if not all(1 <= size <= self._most for size in sizes):
             self.fail(f"{value!r} has a number outside 1 to {self._most}.", param, ctx)
         return sizes
-
-
-class Percent(click.FloatRange):
-    """A share in percent: 0 or more, and a number."""
-
-    name = "PCT"
-
-    def __init__(self) -> None:
-        super().__init__(min=0)
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """The number, be it with a percent sign; nan, which every comparison passes, is none."""
-        value = str(value).removesuffix("%").rstrip()
-        share: float = super().convert(value, param, ctx)
-        if math.isnan(share):
-            self.fail("nan is not a percentage; give a number such as 5.", param, ctx)
-        return share
-
-
-class Seconds(click.FloatRange):
-    """A time limit: above 0, and a number, which nan is not though it passes every comparison."""
-
-    name = "S"
-
-    def __init__(self) -> None:
-        super().__init__(min=0, min_open=True)
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """The number of seconds; infinity is none at all."""
-        seconds: float = super().convert(value, param, ctx)
-        if math.isnan(seconds):
-            self.fail("nan is not a time; give a number of seconds above 0.", param, ctx)
-        return seconds

@@ -48,66 +48,53 @@ class Outcome:
     evidence: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """A text that MLX or a driver writes, and what it means when it ends a worker."""
-
-    pattern: re.Pattern[str]
-    kind: OutcomeKind
-    reason: str
-    certainty: Certainty
-
-
-def _text(pattern: str, kind: OutcomeKind, reason: str, certainty: Certainty) -> _Text:
-    return _Text(re.compile(pattern), kind, reason, certainty)
-
-
 _TEXTS = (
-    _text(
+    (
         r"cudaMalloc\w*\(.*\) failed: out of memory",
-        OutcomeKind.OOM,
-        "the GPU ran out of memory",
-        Certainty.CERTAIN,
+        Outcome(OutcomeKind.OOM, "the GPU ran out of memory"),
     ),
-    _text(
+    (
         r"\[malloc\] Unable to allocate \d+ bytes",
-        OutcomeKind.OOM,
-        "the device ran out of memory",
-        Certainty.HIGH,
+        Outcome(OutcomeKind.OOM, "the device ran out of memory", Certainty.HIGH),
     ),
     # Up to MLX 0.31 an abort with this text, from 0.32 an exception (mlx #3390, #3523, #3742).
-    _text(
+    (
         r"kIOGPUCommandBufferCallbackErrorOutOfMemory",
-        OutcomeKind.OOM,
-        "the GPU ran out of memory",
-        Certainty.HIGH,
+        Outcome(OutcomeKind.OOM, "the GPU ran out of memory", Certainty.HIGH),
     ),
-    _text(
+    (
         r"\[metal::malloc\] Attempting to allocate .* maximum allowed buffer size",
-        OutcomeKind.ERROR,
-        "one tensor is larger than Metal takes; try a smaller batch or a shorter sequence",
-        Certainty.CERTAIN,
+        Outcome(
+            OutcomeKind.ERROR,
+            "one tensor is larger than Metal takes; try a smaller batch or a shorter sequence",
+        ),
     ),
-    _text(
+    (
         r"\[metal::malloc\] Resource limit \(\d+\) exceeded",
-        OutcomeKind.ERROR,
-        "MLX used more buffers than Metal allows; this is not about memory (mlx-lm #1185)",
-        Certainty.CERTAIN,
+        Outcome(
+            OutcomeKind.ERROR,
+            "MLX used more buffers than Metal allows; this is not about memory (mlx-lm #1185)",
+        ),
     ),
     # Often on a machine that swaps (mlx #3267, #3896).
-    _text(
+    (
         r"ImpactingInteractivity|Impacting Interactivity|GPU Timeout|CallbackErrorTimeout",
-        OutcomeKind.CRASH,
-        "macOS stopped the GPU work for taking too long; close other programs and try again",
-        Certainty.HIGH,
+        Outcome(
+            OutcomeKind.CRASH,
+            "macOS stopped the GPU work for taking too long; close other programs and try again",
+            Certainty.HIGH,
+        ),
     ),
-    _text(
+    (
         r"kIOGPUCommandBufferCallbackError(Hang|PageFault|InnocentVictim|SubmissionsIgnored)",
-        OutcomeKind.CRASH,
-        "the GPU driver failed, or failed earlier and refuses work; try again",
-        Certainty.MEDIUM,
+        Outcome(
+            OutcomeKind.CRASH,
+            "the GPU driver failed, or failed earlier and refuses work; try again",
+            Certainty.MEDIUM,
+        ),
     ),
 )
+"""Texts that MLX or a driver writes, and what each means if it ends a worker."""
 
 _KILLED_FOR_MEMORY = "the kernel killed the worker for memory"
 
@@ -174,7 +161,9 @@ def _passed(seen: Observation, steps: int) -> Outcome:
     done = len(seen.counted_steps)
     if done != steps:
         evidence = f"{done} of {steps} counted steps were reported"
-        return Outcome(OutcomeKind.CRASH, "the worker left out steps", evidence=evidence)
+        return Outcome(
+            OutcomeKind.CRASH, "the worker reported fewer steps than requested", evidence=evidence
+        )
     evidence = f"{done} steps done, synchronized, losses finite, adapters changed"
     if seen.returncode < 0 and seen.killed is None:
         # All was measured and checked before; MLX can fault while it is torn down.
@@ -187,7 +176,7 @@ def _over_budget(final: OverBudget) -> Outcome:
     if final.planned:
         reason = f"the weights alone take {size}"
     elif final.phase is Phase.RELAXED:
-        reason = f"on the edge of the budget: no limit kept the peak of {size} inside it"
+        reason = f"could not keep the peak ({size}) within the budget"
     else:
         reason = f"needs at least {size}"
     evidence = f"{final.measured_bytes} bytes in phase {final.phase}"
@@ -264,9 +253,9 @@ def _by_exit(seen: Observation) -> Outcome:
 def _known_text(text: str) -> Outcome | None:
     """The outcome that the last line with a known text means: earlier ones were survived."""
     for line in reversed(text.splitlines()):
-        for known in _TEXTS:
-            if known.pattern.search(line):
-                return Outcome(known.kind, known.reason, known.certainty, line.strip())
+        for pattern, outcome in _TEXTS:
+            if re.search(pattern, line):
+                return replace(outcome, evidence=line.strip())
     return None
 
 

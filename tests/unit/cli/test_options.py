@@ -7,32 +7,34 @@ import pytest
 
 from worker.protocol.messages import Weights
 from your_ai.cli.options import training
-from your_ai.cli.params import Gigabytes, Seconds
+from your_ai.cli.params import Number
 from your_ai.planning.plan import TrainingOptions
 
+GIGABYTES = Number("GB", "GB", "24", finite=True)
+SECONDS = Number("S", "seconds", "600")
 NOTHING = dict.fromkeys(TrainingOptions.__dataclass_fields__)
 
 
 @pytest.mark.parametrize(("text", "size"), [("24", 24.0), ("0.002", 0.002), ("1e3", 1000.0)])
 def test_a_size(text: str, size: float) -> None:
-    assert Gigabytes().convert(text, None, None) == size
+    assert GIGABYTES.convert(text, None, None) == size
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "abc", "", "nan", "inf", "-inf", "24GB", "0x10"])
 def test_what_is_no_size(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="give "):
-        Gigabytes().convert(text, None, None)
+    with pytest.raises(click.BadParameter, match="such as 24|not in the range"):
+        GIGABYTES.convert(text, None, None)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "abc", "", "nan"])
 def test_what_is_no_time(text: str) -> None:
     with pytest.raises(click.BadParameter):
-        Seconds().convert(text, None, None)
+        SECONDS.convert(text, None, None)
 
 
 @pytest.mark.parametrize("text", ["0.5", "3600", "inf"])
 def test_a_time(text: str) -> None:
-    assert Seconds().convert(text, None, None) == float(text)
+    assert SECONDS.convert(text, None, None) == float(text)
 
 
 def test_without_anything_said_the_defaults_are_ours() -> None:

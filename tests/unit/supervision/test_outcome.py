@@ -95,7 +95,7 @@ def test_an_oom_of_the_relaxed_phase_says_what_would_have_been_enough() -> None:
 def test_over_budget_in_the_relaxed_phase_is_not_called_a_need() -> None:
     over = OverBudget(20.0, Phase.RELAXED, 9 * 2**30, planned=False)
     outcome = classify(observed(*began(Phase.RELAXED, 10.0), over, returncode=1), STEPS)
-    assert outcome.reason == "on the edge of the budget: no limit kept the peak of 9.0 GB inside it"
+    assert outcome.reason == "could not keep the peak (9.0 GB) within the budget"
 
 
 def test_the_last_of_several_known_texts_is_the_cause() -> None:
