@@ -22,7 +22,7 @@ def test_a_size(text: str, size: float) -> None:
 
 @pytest.mark.parametrize("text", ["0", "-1", "abc", "", "nan", "inf", "-inf", "24GB", "0x10"])
 def test_what_is_no_size(text: str) -> None:
-    with pytest.raises(click.BadParameter, match="such as 24|not in the range"):
+    with pytest.raises(click.BadParameter, match=r"such as 24|not in the range"):
         GIGABYTES.convert(text, None, None)
 
 
