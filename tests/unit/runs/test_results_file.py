@@ -1,0 +1,118 @@
+"""Reading results: from a file, from a folder, and from the journal of a run that died."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from tests.support import builders
+from your_ai.errors import UsageError
+from your_ai.runs.assembly import assemble
+from your_ai.runs.journal import BEGAN, ENDED, JOURNAL, Journal
+from your_ai.runs.results import write
+from your_ai.runs.results_file import ResultsWriter, load
+from your_ai.runs.resume import EndedTrial
+from your_ai.runs.run_dir import RESULTS
+
+RUN = builders.run(builders.trial(1, "a", "7B"), builders.trial(2, "b", "8B"))
+FIRST, SECOND = (EndedTrial(t.index, builders.result(t)) for t in RUN.trials)
+
+
+def journaled(folder: Path, *ended: EndedTrial) -> None:
+    with Journal.open(folder) as journal:
+        journal.append(BEGAN, {"run": asdict(RUN)})
+        for each in ended:
+            journal.append(ENDED, each.fields())
+
+
+def written(folder: Path, *ended: EndedTrial) -> None:
+    (folder / RESULTS).write_bytes(write(assemble(RUN, ended)))
+
+
+def set_times(folder: Path, *, journal: int, results: int) -> None:
+    os.utime(folder / JOURNAL, (journal, journal))
+    os.utime(folder / RESULTS, (results, results))
+
+
+@pytest.mark.parametrize("name", ["", RESULTS])
+def test_a_newer_journal_has_the_results(name: str, tmp_path: Path) -> None:
+    journaled(tmp_path, FIRST, SECOND)
+    written(tmp_path, FIRST)
+    set_times(tmp_path, journal=2000, results=1000)
+    assert load(tmp_path / name) == assemble(RUN, [FIRST, SECOND])
+
+
+def test_results_written_after_the_journal_are_read(tmp_path: Path) -> None:
+    journaled(tmp_path, FIRST, SECOND)
+    written(tmp_path, FIRST)
+    set_times(tmp_path, journal=1000, results=2000)
+    assert len(load(tmp_path).results) == 1
+
+
+def test_a_run_that_died_before_it_wrote_results_has_them(tmp_path: Path) -> None:
+    journaled(tmp_path, FIRST)
+    found = load(tmp_path)
+    assert found == assemble(RUN, [FIRST])
+    assert not found.complete
+
+
+def test_a_journal_that_cannot_be_read_leaves_the_results_file(tmp_path: Path) -> None:
+    written(tmp_path, FIRST)
+    (tmp_path / JOURNAL).write_bytes(b"nonsense\n")
+    set_times(tmp_path, journal=2000, results=1000)
+    assert load(tmp_path) == assemble(RUN, [FIRST])
+
+
+def test_a_run_without_an_ended_trial_has_no_results(tmp_path: Path) -> None:
+    journaled(tmp_path)
+    with pytest.raises(UsageError, match=r"results\.json: No such file"):
+        load(tmp_path)
+
+
+def test_a_training_is_not_taken_for_a_run(tmp_path: Path) -> None:
+    (tmp_path / "training.json").touch()
+    with pytest.raises(UsageError, match="is a training, whose record is"):
+        load(tmp_path)
+
+
+def test_results_are_written_at_most_every_ten_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    writer = ResultsWriter([tmp_path / "a.json"])
+    assert writer.is_due()
+    writer.write(assemble(RUN, [FIRST]))
+    now[0] += 9.9
+    assert not writer.is_due()
+    now[0] += 0.1
+    assert writer.is_due()
+
+
+def test_what_cannot_be_written_is_said_and_costs_no_other_target(tmp_path: Path) -> None:
+    writer = ResultsWriter([tmp_path / "a.json", tmp_path / "gone" / "b.json"])
+    writer.write(assemble(RUN, [FIRST]), final=True)
+    assert load(tmp_path / "a.json") == assemble(RUN, [FIRST])
+    assert writer.problem is not None
+    assert writer.problem.startswith(f"Cannot write {tmp_path / 'gone' / 'b.json'}: No such file")
+    assert f"the results are in {tmp_path / 'a.json'}" in writer.problem
+
+
+def test_a_pipe_gets_the_last_results_alone(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = ResultsWriter([pipe])
+    writer.write(assemble(RUN, [FIRST]))  # would block, with nobody reading
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    writer.write(assemble(RUN, [FIRST]), final=True)
+    assert os.read(reading, 2**20).startswith(b"{")
+    os.close(reading)
+
+
+def test_a_thousand_trials_keep_their_results_small() -> None:
+    size = len(write(assemble(RUN, [FIRST])))
+    assert size < 15_000
