@@ -1,4 +1,4 @@
-"""From what the user names - a preset, a hub id, a folder - to a model that can be planned."""
+"""From a name - of a preset, a folder or a Hub model - to a model that can be planned."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 class Model:
     """A model as the plan needs it.
 
-    ``name`` is what the user called it and ``model_name`` its id or path; ``params`` its size
-    label, empty until a probe has counted it; ``path`` the local folder with its files, if any;
-    ``revision`` the hub's commit that it is of, and ``note`` what the user should know of that.
+    ``name`` is the user's and ``model_name`` the Hub id or path; ``params`` is the size label,
+    empty until a probe has counted; ``path`` is the local folder, if any; ``revision`` is the
+    Hub's commit, and ``note`` what the user should know about it.
     """
 
     name: str
@@ -75,22 +75,22 @@ def find(name: str) -> Model:
     # os.path, because Path raises where a name is too long, or its user is unknown.
     path = os.path.expanduser(name)  # noqa: PTH111
     if os.path.isdir(path):  # noqa: PTH112
-        return _from_folder(name, Path(path))
+        folder = Path(path).resolve()
+        config = _read_config(folder / "config.json", name)
+        return Model(folder.name, str(folder), "", config, path=str(folder))
     if os.path.exists(path):  # noqa: PTH110
         raise UsageError(f"{name} is a file; name the folder that holds the model's config.json.")
     if _HUB_ID.fullmatch(name):
         found = hub.revision(name)
         config = _read_config(hub.config_file(name, found.sha), name)
-        _refuse_own_code(config, name)
         return Model(name, name, "", config, revision=found.sha, note=found.note)
     raise UsageError(_unknown(name, list(known)))
 
 
 def pinned(model: Model) -> Model:
-    """The model at the hub's commit of now, where its files are to come from there.
+    """The model with the Hub's current commit, if its files are to come from there.
 
-    A preset names none, so that it needs no network. One that cannot be had stays as it is: whether
-    that matters is seen when its weights are wanted.
+    If the Hub cannot tell, the model is returned unchanged: that fails when its weights are needed.
     """
     if model.path is not None or model.revision is not None:
         return model
@@ -102,9 +102,9 @@ def pinned(model: Model) -> Model:
 
 
 def with_facts(model: Model, facts: Mapping[str, ModelFacts | str]) -> Model:
-    """The model with its size and layers as a probe counted them, by ``model_name``.
+    """The model with the size and layers that a probe counted, by ``model_name``.
 
-    A preset needs no facts; a text in place of them says why the model cannot be built.
+    A preset needs no facts; a string in place of facts says why the model cannot be built.
 
     Raises:
         UsageError: when mlx-lm cannot build it, or LoRA finds nothing to train in it.
@@ -123,7 +123,7 @@ def with_facts(model: Model, facts: Mapping[str, ModelFacts | str]) -> Model:
 
 
 def with_declared_facts(model: Model) -> Model:
-    """The model with its size and layers as its config declares them, without a probe.
+    """The model with the size and layers that its config declares.
 
     Raises:
         UsageError: when the config does not.
@@ -140,20 +140,12 @@ def with_declared_facts(model: Model) -> Model:
     return replace(model, params=model.params or parameter_label(count), layers=layers)
 
 
-def _from_folder(name: str, folder: Path) -> Model:
-    config_file = folder / "config.json"
-    if not config_file.is_file():
-        raise UsageError(f"{name} has no config.json; name a folder that holds a model.")
-    path = folder.resolve()
-    config = _read_config(config_file, name)
-    _refuse_own_code(config, path.name)
-    return Model(path.name, str(path), "", config, path=str(path))
-
-
 def _read_config(path: Path, name: str) -> dict[str, Any]:
     try:
         # Not orjson: configs in the wild hold Infinity, which is Python's own extension.
         config = json.loads(path.read_bytes())
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise UsageError(f"{name} has no config.json; name a folder that holds a model.") from error
     except OSError as error:
         raise UsageError(f"Cannot read the config.json of {name}: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
@@ -164,28 +156,24 @@ def _read_config(path: Path, name: str) -> dict[str, Any]:
         raise UsageError(
             f"The config.json of {name} gives no usable vocab_size; it cannot be trained."
         )
-    stored = config.get("quantization")
-    if stored is not None and not (
-        isinstance(stored, dict)
-        and all(type(stored.get(key)) is int and stored[key] > 0 for key in ("bits", "group_size"))
-    ):
+    if not _is_usable(config.get("quantization")):
         raise UsageError(
             f"The config.json of {name} has a quantization without usable bits and group_size."
         )
-    return config
-
-
-def _refuse_own_code(config: Mapping[str, Any], name: str) -> None:
-    """Refuse a model that is built by a file of its own, as mlx-lm would with ``model_file``.
-
-    Transformers' ``auto_map`` is none: mlx-lm reads over it, and many that it has classes for have
-    it. Where it has none, the probe says so.
-    """
+    # Not auto_map: many models have that, and mlx-lm ignores it where it has a class of its own.
     if config.get("model_file") is not None:
         raise UsageError(
             f"mlx-lm cannot train {name}: its config asks to run code of its own (model_file), "
             "which is never run; name another model."
         )
+    return config
+
+
+def _is_usable(quantization: Any) -> bool:
+    if not isinstance(quantization, dict):
+        return quantization is None
+    values = [quantization.get(key) for key in ("bits", "group_size")]
+    return all(type(value) is int and value > 0 for value in values)
 
 
 def _declared(config: Mapping[str, Any], key: str) -> int | None:

@@ -1,4 +1,4 @@
-"""Whether a folder's weights are whole, told from the files' headers, without reading a tensor."""
+"""Whether a folder's weights and tokenizer are complete, without reading a tensor."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from pathlib import Path
 import orjson
 
 from your_ai.errors import UsageError
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "*.tiktoken")
 
 _LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
@@ -38,8 +40,13 @@ def check_folder(folder: Path) -> None:
             )
 
 
+def has_tokenizer(folder: Path) -> bool:
+    """Whether the folder has one of `TOKENIZER_FILES`."""
+    return any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES)
+
+
 def _shards(folder: Path) -> set[str]:
-    """The files that the folder's index says the weights are spread over."""
+    """The weight files that the folder's index lists; none without an index."""
     try:
         index = orjson.loads((folder / "model.safetensors.index.json").read_bytes())
         return {str(name) for name in index["weight_map"].values()}
@@ -50,7 +57,7 @@ def _shards(folder: Path) -> set[str]:
 
 
 def _siblings(names: Iterable[str]) -> set[str]:
-    """The files that the names of the shards themselves speak of: the index may be missing too."""
+    """The shards that belong to these by their names: the index may be missing."""
     shards = [match for name in names if (match := _SHARD.fullmatch(name))]
     counts = {(match[1], match[3]) for match in shards if int(match[3]) <= _MAX_SHARDS}
     return {
@@ -61,7 +68,7 @@ def _siblings(names: Iterable[str]) -> set[str]:
 
 
 def _expected_size(file: Path) -> int | None:
-    """Bytes that the header accounts for; ``None`` when there is no readable header.
+    """Bytes of the file by its header; ``None`` if that cannot be read.
 
     Layout: a little-endian u64 header length, the JSON header with each tensor's ``data_offsets``,
     the tensors (https://huggingface.co/docs/safetensors).

@@ -9,7 +9,7 @@ from typing import Any
 
 from worker.protocol.messages import ModelSource, TrainingRequest, Weights
 from your_ai.errors import UsageError
-from your_ai.models import hub, presets, resolve, tokenizer, weight_files
+from your_ai.models import hub, presets, resolve, weight_files
 from your_ai.models.resolve import Model
 from your_ai.planning.device import Device
 from your_ai.planning.plan import TrainingOptions, Trial, plan
@@ -62,15 +62,15 @@ def with_weights(model: Model, choice: Choice) -> Model:
     """
     if model.path is None:
         sha = choice.revision or model.revision or hub.revision(model.model_name).sha
-        folder = hub.download(model.model_name, sha, is_whole=tokenizer.is_there)
+        folder = hub.download(model.model_name, sha, is_whole=weight_files.has_tokenizer)
         found = resolve.find(str(folder))
         model = replace(model, config=found.config, path=found.path, revision=sha)
     folder = Path(str(model.path))
     weight_files.check_folder(folder)
-    if not tokenizer.is_there(folder):
+    if not weight_files.has_tokenizer(folder):
         raise UsageError(
-            f"{folder} has no tokenizer ({', '.join(tokenizer.FILES)}), which a training on texts "
-            "needs; copy it there from where the model comes from."
+            f"{folder} has no tokenizer ({', '.join(weight_files.TOKENIZER_FILES)}), which a "
+            "training on texts needs; copy it there from where the model comes from."
         )
     return model
 

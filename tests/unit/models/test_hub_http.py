@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import errno
+import math
+import types
+from typing import Any
 
-import httpx2
 import pytest
-from huggingface_hub import errors
+from huggingface_hub import constants, errors, get_session
 
-from your_ai.models.hub_http import asked_seconds, is_transient
+from your_ai.errors import MachineError
+from your_ai.models import hub_http
+from your_ai.models.hub_http import ask, asked_seconds, is_transient
 
-REQUEST = httpx2.Request("GET", "http://127.0.0.1/api/models/org/tiny")
+
+class TransportError(Exception):
+    """As those of huggingface_hub's HTTP library, which is not ours to import."""
 
 
 def answered(status: int, kind: type[errors.HfHubHTTPError] = errors.HfHubHTTPError) -> Exception:
-    return kind(f"status {status}", response=httpx2.Response(status, request=REQUEST))
+    response: Any = types.SimpleNamespace(status_code=status, headers={}, request=None)
+    return kind(f"status {status}", response=response)
 
 
 def wrapped(cause: Exception) -> Exception:
@@ -36,10 +43,8 @@ FULL = "I/O error: No space left on device (os error 28)"
         (answered(504), True),
         (answered(524), True),
         (wrapped(answered(503)), True),
-        (wrapped(httpx2.ConnectError("refused")), True),
-        (httpx2.ReadError("reset"), True),
-        (httpx2.ReadTimeout("timed out"), True),
-        (httpx2.RemoteProtocolError("peer closed connection"), True),
+        (wrapped(TransportError("refused")), True),
+        (TransportError("timed out"), True),
         (ConnectionResetError(errno.ECONNRESET, "reset"), True),
         (TimeoutError("timed out"), True),
         (answered(401), False),
@@ -57,10 +62,12 @@ FULL = "I/O error: No space left on device (os error 28)"
         (PermissionError(errno.EACCES, "Permission denied"), False),
         (RuntimeError(FULL), False),  # as Xet passes it on
         (ValueError("no JSON"), False),
+        (MachineError("the disk is too small"), False),
+        (KeyboardInterrupt(), False),
     ],
     ids=lambda value: repr(value)[:60],
 )
-def test_only_what_may_pass_is_tried_again(error: Exception, expected: bool) -> None:
+def test_only_what_may_pass_is_tried_again(error: BaseException, expected: bool) -> None:
     assert is_transient(error) is expected
 
 
@@ -69,7 +76,7 @@ def test_only_what_may_pass_is_tried_again(error: Exception, expected: bool) -> 
     [
         ({}, 0),
         ({"Retry-After": "17"}, 17),
-        ({"retry-after": " 17 "}, 17),
+        ({"Retry-After": " 17 "}, 17),
         ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, 0),
         ({"Retry-After": "-1"}, 0),
         ({"RateLimit": '"api";r=0;t=55', "Retry-After": "1"}, 55),
@@ -78,4 +85,27 @@ def test_only_what_may_pass_is_tried_again(error: Exception, expected: bool) -> 
     ],
 )
 def test_the_time_that_a_hub_asks_for(headers: dict[str, str], expected: float) -> None:
-    assert asked_seconds(httpx2.Headers(headers)) == expected
+    assert asked_seconds(headers) == expected
+
+
+def test_no_request_waits_forever() -> None:
+    """Xet's token is asked for without a time-out."""
+    limits = ask("org/tiny", lambda: get_session().timeout)
+    for limit in (limits.connect, limits.read, limits.write, limits.pool):
+        assert limit == constants.HF_HUB_ETAG_TIMEOUT
+
+
+@pytest.mark.parametrize(("patience", "expected"), [(math.inf, 3), (0, 1)])
+def test_a_transient_error_is_retried_while_there_is_patience(
+    monkeypatch: pytest.MonkeyPatch, patience: float, expected: int
+) -> None:
+    monkeypatch.setattr(hub_http, "BACKOFF_SECONDS", 0.0)
+    attempts = []
+
+    def request() -> None:
+        attempts.append(1)
+        raise TransportError("reset")
+
+    with pytest.raises(MachineError, match=r"Cannot get org/tiny from the hub \(reset\)"):
+        ask("org/tiny", request, patience)
+    assert len(attempts) == expected

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from your_ai.errors import UsageError
-from your_ai.models.weight_files import check_folder
+from your_ai.models.weight_files import check_folder, has_tokenizer
 
 INDEX = "model.safetensors.index.json"
 
@@ -188,3 +188,19 @@ def test_a_shard_that_others_are_numbered_with_is_missed_without_an_index(
 def test_a_name_that_only_looks_like_a_shards_is_one_file(tmp_path: Path, name: str) -> None:
     (tmp_path / f"{name}.safetensors").write_bytes(SMALL)
     check_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("tokenizer.json", True),
+        ("tokenizer.model", True),
+        ("qwen.tiktoken", True),
+        ("tokenizer_config.json", False),
+        ("model.safetensors", False),
+    ],
+)
+def test_a_tokenizer_is_known_by_its_file(tmp_path: Path, file: str, expected: bool) -> None:
+    assert not has_tokenizer(tmp_path)
+    (tmp_path / file).touch()
+    assert has_tokenizer(tmp_path) is expected
