@@ -11,9 +11,8 @@ from your_ai.errors import UsageError
 from your_ai.planning.memory_estimate import estimate
 from your_ai.planning.plan import Trial
 from your_ai.runs.trial_record import ReadEntry, TrialRecord
-from your_ai.search.fit_model import Expected
 from your_ai.search.grid import Configuration
-from your_ai.search.search import Certificate, Search, SearchOptions, Tried
+from your_ai.search.search import Certificate, Expected, Search, SearchOptions, Tried
 from your_ai.units import to_gb
 
 

@@ -55,12 +55,21 @@ class Grid:
     def configurations(self) -> tuple[Configuration, ...]:
         """All of them, the best last."""
         axes = product(self.batch_sizes, self.lora_ranks, self.lora_layers)
-        return tuple(sorted((Configuration(*c) for c in axes), key=lambda c: c.preference))
+        every = (
+            Configuration(batch_size=batch, lora_rank=rank, lora_layers=layers)
+            for batch, rank, layers in axes
+        )
+        return tuple(sorted(every, key=lambda c: c.preference))
 
-    @cached_property
+    @property
     def largest(self) -> Configuration:
         """The one that covers all others."""
-        return Configuration(self.batch_sizes[-1], self.lora_ranks[-1], self.lora_layers[-1])
+        return self.configurations[-1]
+
+    @property
+    def smallest(self) -> Configuration:
+        """The one that all others cover."""
+        return self.configurations[0]
 
     def cut(self, layers: int) -> Grid:
         """The grid for a model of so many layers: more than those cannot have adapters."""

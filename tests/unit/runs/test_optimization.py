@@ -70,7 +70,7 @@ def test_of_equal_capacities_the_one_with_more_rank_must_be_settled_too() -> Non
     assert not NEARLY.is_finished
     done = found(*NEARLY.records, record(4, 16, 1, None))
     assert done.is_finished
-    assert done.certificate.failures == (Configuration(2, 16, 2), Configuration(4, 16, 1))
+    assert done.certificate.failures == (Configuration(4, 16, 1), Configuration(2, 16, 2))
     assert [r.trial.configuration for r in done.decisive] == [
         Configuration(2, 16, 2),
         Configuration(4, 16, 1),
