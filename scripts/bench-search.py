@@ -10,9 +10,6 @@ from __future__ import annotations
 import argparse
 import math
 import random
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -31,14 +28,12 @@ from surfaces import (
     surface,
 )
 
-from your_ai.search.fit_model import Expected
-from your_ai.search.grid import FULL, Configuration
-from your_ai.search.search import Search
+from worker.protocol.messages import Configuration
+from your_ai.search.grid import FULL
+from your_ai.search.search import Expected, Search
 
 HEAD = ["trials", "mean", "median", "90 %", "95 %", "most", "failing: median", "failing: most"]
 ERRORS = (0.05, 0.15, 0.3)
-STARTS = 7
-"""How often a process is started to see how long that takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +43,6 @@ class Solved:
     kind: str
     trials: int
     failing: int
-    seconds_a_proposal: float
 
 
 def main() -> None:
@@ -68,7 +62,6 @@ def main() -> None:
         show("With an estimate, budgets even in memory", informed, together=False)
         hard = list(pool.map(by_rank, seeds))
         show("Without an estimate, budgets even in how many configurations fit", hard)
-    show_time({"without an estimate": [*plain, *hard], "with one": informed})
 
 
 def unestimated(budget: Callable[[Surface, random.Random], int], seed: int) -> Solved:
@@ -96,17 +89,13 @@ def solved(
 ) -> Solved:
     """Search, check, count."""
     search = Search(drawn.grid, budget, expected=expected)
-    began = time.perf_counter()
-    tried = solve(search, lambda configuration: drawn.trial(configuration, budget))
-    seconds = time.perf_counter() - began
+    tried = solve(search, partial(drawn.trial, budget_bytes=budget))
     certificate = search.certificate(tried)
     if wrong := objection(drawn.grid, certificate, tried):
         raise SystemExit(f"invalid certificate ({name}): {wrong}")
     if certificate.optimum != drawn.best(budget):
         raise SystemExit(f"{name}: {certificate.optimum}, the best is {drawn.best(budget)}")
-    # Its last call proposes nothing, and takes almost no time.
-    failing = sum(not trial.fits for trial in tried)
-    return Solved(kind, len(tried), failing, seconds / len(tried))
+    return Solved(kind, len(tried), sum(not trial.fits for trial in tried))
 
 
 def show(title: str, done: Sequence[Solved], *, together: bool = True) -> None:
@@ -135,24 +124,6 @@ def quantile(numbers: Iterable[int], share: float) -> int:
     """The least of the numbers that so large a share of them does not exceed."""
     ordered = sorted(numbers)
     return ordered[math.ceil(share * len(ordered)) - 1]
-
-
-def show_time(done: dict[str, Sequence[Solved]]) -> None:
-    """Print how long a proposal takes, beside the least that its trial takes."""
-    start = median(worker_start() for _ in range(STARTS))
-    rows = []
-    for name, searches in done.items():
-        proposal = median(s.seconds_a_proposal for s in searches)
-        rows.append([name, f"{1000 * proposal:.1f} ms", f"{100 * proposal / start:.1f} %"])
-    head = ["", "a proposal (median)", f"of a process that only imports mlx-lm ({start:.2f} s)"]
-    table("What a proposal costs beside its trial, which begins with such an import", head, rows)
-
-
-def worker_start() -> float:
-    """Seconds from the start to the end of a fresh process that imports what a worker trains on."""
-    began = time.perf_counter()
-    subprocess.run([sys.executable, "-P", "-c", "import mlx_lm.tuner.trainer"], check=True)
-    return time.perf_counter() - began
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from your_ai.search.fit_model import Expected
-from your_ai.search.grid import Configuration, Grid
-from your_ai.search.search import Certificate, Search, Tried
+from worker.protocol.messages import Configuration
+from your_ai.search.grid import Grid
+from your_ai.search.search import Certificate, Expected, Search, Tried
 
 GB = 2**30
 NOISE = 0.03

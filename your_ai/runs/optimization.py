@@ -19,8 +19,7 @@ from your_ai.runs.results import (
     ProofOfOptimum,
     TrialResult,
 )
-from your_ai.search.fit_model import Expected
-from your_ai.search.search import Certificate, Search, SearchOptions, Tried
+from your_ai.search.search import Certificate, Expected, Search, SearchOptions, Tried
 
 
 @dataclass(frozen=True, slots=True)

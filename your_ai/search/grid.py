@@ -42,10 +42,15 @@ class Grid:
         points = (self.at(*sizes) for sizes in product(*self.axes.values()))
         return tuple(sorted(points, key=lambda c: c.preference))
 
-    @cached_property
+    @property
     def largest(self) -> Configuration:
         """The one that covers all others."""
-        return self.at(self.batch_sizes[-1], self.lora_ranks[-1], self.lora_layers[-1])
+        return self.configurations[-1]
+
+    @property
+    def smallest(self) -> Configuration:
+        """The one that all others cover."""
+        return self.configurations[0]
 
     def at(self, batch_size: int, lora_rank: int, lora_layers: int) -> Configuration:
         """The base configuration with these sizes."""

@@ -1,29 +1,23 @@
-"""Which configuration to try next, and what proves the best one: pure, it proposes and is told.
+"""Which configuration to try next, and what proves the best one.
 
-What makes a handful of trials enough: under an enforced limit fit is monotone on each axis, so one
-failure speaks for every configuration that covers it, and one pass for all that it covers.
+Pure: the caller runs the proposals and passes the results back. A handful of trials is enough
+because fit is monotone on each axis under an enforced limit: a failure speaks for every
+configuration that covers it, a pass for all that it covers. The search walks along the staircase
+between the two, guided by an estimate, which decides the order of the trials and never the answer.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from worker.protocol.messages import Configuration
-from your_ai.search.fit_model import Expected, Measured, chances
 from your_ai.search.grid import Grid
 
-CAUTION = 0.8
-"""How likely to fit by its estimate a configuration must be until one has; else the least of all
-is tried: come from below."""
-
-FLOOR = 0.2
-"""What settling a configuration counts whose end is as good as known; 1 where it is open."""
-
-EAGERNESS = 1.4
-"""The power of what is left after a trial that its cost grows with: above 1, avoid the bad end."""
+CAUTION = 1.1
+"""Until a trial passes, training is expected to need this many times what is estimated."""
 
 
 class Objective(StrEnum):
@@ -40,6 +34,14 @@ class SearchOptions:
     grid: Grid
     objective: Objective
     exhaustive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The memory that a configuration is estimated to take, in bytes."""
+
+    resident_bytes: int
+    needed_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,36 +90,29 @@ class Search:
 
     def propose(self, tried: Sequence[Tried]) -> Configuration | None:
         """The configuration to try next; ``None`` when the best one is proven."""
-        if self.exhaustive:
-            done = {t.configuration for t in tried}
-            return next((c for c in self.grid.configurations if c not in done), None)
-        unsettled = self._unsettled(tried)
-        if not unsettled or self.objective is Objective.TOKENS:
-            return min(unsettled, key=_axes, default=None)
-        likely = self._likely(tried)
-        told = [c for c in likely if c not in unsettled and any(_speaks_for(t, c) for t in tried)]
-        candidates = likely.keys() - told
-        if self.expected is not None and not any(t.fits for t in tried):
-            safe = {c for c in candidates if likely[c] >= CAUTION}
-            candidates = safe or {self.grid.configurations[0]}
-        return _most_promising(sorted(candidates, key=_axes), unsettled, likely)
+        left = self._left(tried)
+        if not left or self.exhaustive or self.objective is Objective.TOKENS:
+            return min(left, key=_preference, default=None)
+        fitting = self._expected_to_fit(tried)
+        if fitting and (within := left & fitting):
+            return max(within, key=_preference)
+        if not any(t.fits for t in tried):
+            return self.grid.smallest
+        return self._best_to_fail(tried, left, fitting)
 
     def is_settled(self, tried: Sequence[Tried]) -> bool:
         """Whether nothing is left to try."""
-        if self.exhaustive:
-            return {t.configuration for t in tried}.issuperset(self.grid.configurations)
-        return not self._unsettled(tried)
+        return not self._left(tried)
 
     def optimum(self, tried: Iterable[Tried]) -> Tried | None:
         """The best of the grid that passed; of equally fast ones the one of larger capacity."""
-        fitting = [t for t in tried if t.fits and self._has(t.configuration)]
-        if self.objective is Objective.TOKENS:
-            return max(
-                fitting,
-                key=lambda t: (t.tokens_per_second or 0.0, t.configuration.preference),
-                default=None,
-            )
-        return max(fitting, key=lambda t: t.configuration.preference, default=None)
+        by_speed = self.objective is Objective.TOKENS
+
+        def worth(trial: Tried) -> tuple[float, tuple[int, int, int]]:
+            speed = trial.tokens_per_second or 0.0
+            return speed if by_speed else 0.0, trial.configuration.preference
+
+        return max(self._passed(tried), key=worth, default=None)
 
     def certificate(self, tried: Sequence[Tried]) -> Certificate:
         """What proves the optimum so far, or what is still missing."""
@@ -125,12 +120,16 @@ class Search:
         failed = [t.configuration for t in tried if not t.fits]
         better = self._better(best)
         least = {c for c in failed if not any(c != other and c.covers(other) for other in failed)}
-        speaking = [c for c in sorted(least, key=_axes) if any(other.covers(c) for other in better)]
-        unsettled = tuple(sorted(self._unsettled(tried), key=_axes))
-        return Certificate(best.configuration if best else None, tuple(speaking), unsettled)
+        speaking = {c for c in least if any(other.covers(c) for other in better)}
+        return Certificate(
+            best.configuration if best else None,
+            tuple(sorted(speaking, key=_preference)),
+            tuple(sorted(self._unsettled(tried), key=_preference)),
+        )
 
-    def _has(self, configuration: Configuration) -> bool:
-        return configuration in self.grid.configurations
+    def _passed(self, tried: Iterable[Tried]) -> list[Tried]:
+        """The passes within the grid."""
+        return [t for t in tried if t.fits and t.configuration in self.grid.configurations]
 
     def _better(self, best: Tried | None) -> list[Configuration]:
         """The configurations that would be preferred if they fitted."""
@@ -143,27 +142,83 @@ class Search:
         failed = [t.configuration for t in tried if not t.fits]
         left = self._better(self.optimum(tried))
         if self.objective is Objective.TOKENS:
-            passed = [t.configuration for t in tried if t.fits and self._has(t.configuration)]
+            passed = [t.configuration for t in self._passed(tried)]
             left = [c for c in left if not any(_no_faster(c, than) for than in passed)]
         return {c for c in left if not any(c.covers(other) for other in failed)}
 
-    def _likely(self, tried: Sequence[Tried]) -> dict[Configuration, float]:
-        measured = [
-            Measured(t.configuration, t.needed_bytes if t.fits else None)
-            for t in tried
-            if t.too_large or t.needed_bytes is not None
-        ]
-        return chances(self.grid, measured, self._limit(tried), self.expected)
+    def _left(self, tried: Sequence[Tried]) -> set[Configuration]:
+        """The configurations whose outcome is still needed."""
+        if self.exhaustive:
+            return {*self.grid.configurations} - {t.configuration for t in tried}
+        return self._unsettled(tried)
 
-    def _limit(self, tried: Sequence[Tried]) -> int:
-        """What there is to train in: less than the budget when one failed that needs less."""
-        most = max((t.needed_bytes or 0 for t in tried if t.fits), default=0)
-        failed = [t.needed_bytes or 0 for t in tried if not t.fits]
-        return min([self.budget_bytes, *(needed for needed in failed if most < needed)])
+    def _best_to_fail(
+        self, tried: Sequence[Tried], left: set[Configuration], fitting: set[Configuration] | None
+    ) -> Configuration:
+        """The configuration not expected to fit whose failure would settle most.
 
+        It may be worse than the best so far: a small one that fails can settle many at once.
+        """
+        candidates = left
+        if fitting is not None:
+            known = {c for c in self.grid.configurations if any(_speaks_for(t, c) for t in tried)}
+            candidates = left | ({*self.grid.configurations} - known - fitting)
+        return max(candidates, key=lambda c: (sum(o.covers(c) for o in left), c.preference))
 
-def _axes(configuration: Configuration) -> tuple[int, int, int]:
-    return configuration.batch_size, configuration.lora_rank, configuration.lora_layers
+    def _expected_to_fit(self, tried: Sequence[Tried]) -> set[Configuration] | None:
+        """The configurations expected to fit; ``None`` if the trials contradict every forecast."""
+        passed = [t for t in tried if t.fits]
+        failed = [t for t in tried if not t.fits and (t.too_large or t.needed_bytes is not None)]
+        needs = self._forecast(passed)
+        unbounded = needs(self.grid.largest) if self.expected is None else math.inf
+        low = max((needs(t.configuration) for t in passed), default=needs(self.grid.smallest))
+        high = min((needs(t.configuration) for t in failed), default=unbounded)
+        if failed and low >= high:
+            if self.expected is None:
+                return None
+            return replace(self, expected=None)._expected_to_fit(tried)
+        limit, middle = float(self.budget_bytes), (low + high) / 2
+        if limit >= high and (failed or not passed):
+            limit = middle  # A failure was forecast to fit, or the forecast is not in bytes yet.
+        if self.expected is None:
+            limit = max(limit, middle)  # Without resident memory the forecast is too high.
+        return {c for c in self.grid.configurations if needs(c) <= limit}
+
+    def _forecast(self, passed: Sequence[Tried]) -> Callable[[Configuration], float]:
+        """The estimate of needed memory, corrected by the largest configuration that passed.
+
+        The correction applies to what training adds, or to everything if less was measured than is
+        estimated to be resident.
+        """
+        by_resident, by_training = 1.0, CAUTION
+        if passed:
+            largest = max(passed, key=lambda t: sum(self._parts(t.configuration)))
+            resident, training = self._parts(largest.configuration)
+            measured = largest.needed_bytes or 0
+            if training and measured > resident:
+                by_training = (measured - resident) / training
+            else:
+                by_resident = by_training = measured / (resident + training or 1)
+
+        def needs(configuration: Configuration) -> float:
+            resident, training = self._parts(configuration)
+            return by_resident * resident + by_training * training
+
+        return needs
+
+    def _parts(self, configuration: Configuration) -> tuple[float, float]:
+        """The resident memory and what training adds to it, as estimated, in bytes.
+
+        Without an estimate: nothing resident, and a sum of the terms of training without a unit.
+        """
+        if self.expected is not None:
+            known = self.expected(configuration)
+            return known.resident_bytes, max(known.needed_bytes - known.resident_bytes, 0)
+        top = self.grid.largest
+        batch = configuration.batch_size / top.batch_size
+        rank = configuration.lora_rank / top.lora_rank
+        layers = configuration.lora_layers / top.lora_layers
+        return 0, 1.5 * batch + rank * layers + batch * layers
 
 
 def _speaks_for(tried: Tried, configuration: Configuration) -> bool:
@@ -178,23 +233,5 @@ def _no_faster(configuration: Configuration, than: Configuration) -> bool:
     return configuration.batch_size == than.batch_size and configuration.covers(than)
 
 
-def _most_promising(
-    candidates: Iterable[Configuration],
-    unsettled: Set[Configuration],
-    likely: Mapping[Configuration, float],
-) -> Configuration:
-    """The candidate whose trial should leave least to settle, whichever way it ends."""
-    weights = {c: FLOOR + (1 - FLOOR) * 4 * likely[c] * (1 - likely[c]) for c in unsettled}
-    everything = sum(weights.values())
-
-    def left(settled: Iterable[Configuration]) -> float:
-        return math.pow(1 + everything - sum(weights[c] for c in settled), EAGERNESS)
-
-    def cost(candidate: Configuration) -> float:
-        # One that is not among the unsettled is worse than the best so far: no use if it fits.
-        worse = [c for c in unsettled if c.preference <= candidate.preference]
-        if_it_fits = left(worse if candidate in unsettled else ())
-        if_it_fails = left(c for c in unsettled if c.covers(candidate))
-        return likely[candidate] * if_it_fits + (1 - likely[candidate]) * if_it_fails
-
-    return min(candidates, key=cost)
+def _preference(configuration: Configuration) -> tuple[int, int, int]:
+    return configuration.preference

@@ -75,7 +75,7 @@ def test_of_equal_capacities_the_one_with_more_rank_must_be_settled_too() -> Non
     assert not NEARLY.is_finished
     done = found(*NEARLY.results, record(4, 16, 1, None))
     assert done.is_finished
-    assert done.certificate.failures == (at(2, 16, 2), at(4, 16, 1))
+    assert done.certificate.failures == (at(4, 16, 1), at(2, 16, 2))
     assert [r.config.configuration for r in done.decisive] == [
         at(2, 16, 2),
         at(4, 16, 1),

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations, product
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from your_ai.search.grid import FULL, QUICK, Configuration, make_grid
+from worker.protocol.messages import Configuration
+from your_ai.search.grid import FULL, QUICK, make_grid
 
 SIZES = st.integers(1, 8)
-CONFIGURATIONS = st.builds(Configuration, SIZES, SIZES, SIZES)
+CONFIGURATIONS = st.builds(Configuration, batch_size=SIZES, lora_rank=SIZES, lora_layers=SIZES)
 AXES = st.lists(st.integers(1, 40), min_size=1, max_size=5)
+
+
+def sized(batch: int, rank: int, layers: int) -> Configuration:
+    return Configuration(batch_size=batch, lora_rank=rank, lora_layers=layers)
 
 
 def test_the_grids_are_those_of_the_command() -> None:
     assert (len(FULL.configurations), len(QUICK.configurations)) == (96, 12)
-    assert FULL.largest == Configuration(12, 128, 32)
-    assert QUICK.largest == Configuration(8, 128, 24)
+    assert FULL.largest == sized(12, 128, 32)
+    assert QUICK.largest == sized(8, 128, 24)
 
 
 def test_the_capacity_score() -> None:
-    assert Configuration(8, 128, 32).capacity == 32768
+    assert sized(8, 128, 32).capacity == 32768
 
 
 @given(AXES, AXES, AXES)
@@ -30,14 +36,14 @@ def test_every_combination_once_the_best_last(
     batches: list[int], ranks: list[int], layers: list[int]
 ) -> None:
     grid = make_grid(batches, ranks, layers)
-    expected = {Configuration(*sizes) for sizes in product(batches, ranks, layers)}
+    expected = {sized(*sizes) for sizes in product(batches, ranks, layers)}
     assert set(grid.configurations) == expected
     assert len(grid.configurations) == len(expected)
     worth = [(c.capacity, c.lora_rank, c.lora_layers) for c in grid.configurations]
     assert worth == sorted(worth)
-    assert grid.largest == Configuration(max(batches), max(ranks), max(layers))
+    assert grid.largest == sized(max(batches), max(ranks), max(layers))
     assert grid.largest == grid.configurations[-1]
-    assert all(grid.largest.covers(c) and c.covers(grid.configurations[0]) for c in expected)
+    assert all(grid.largest.covers(c) and c.covers(grid.smallest) for c in expected)
 
 
 def test_the_order_and_repetitions_in_which_axes_are_given_do_not_matter() -> None:
@@ -64,7 +70,7 @@ def test_a_larger_capacity_is_preferred_and_so_is_what_covers(
 
 
 def test_of_equal_capacities_more_rank_then_more_layers_is_preferred() -> None:
-    equal = [Configuration(*sizes) for sizes in permutations((2, 4, 8))]
+    equal = [sized(*sizes) for sizes in permutations((2, 4, 8))]
     ordered = sorted(equal, key=lambda c: c.preference, reverse=True)
     assert [(c.lora_rank, c.lora_layers) for c in ordered] == [
         (8, 4),
@@ -94,6 +100,8 @@ def test_one_covers_another_when_no_axis_is_smaller(
     [(80, (8, 16, 24, 32)), (32, (8, 16, 24, 32)), (28, (8, 16, 24, 28)), (9, (8, 9)), (4, (4,))],
 )
 def test_a_model_with_fewer_layers_cuts_the_grid(layers: int, left: tuple[int, ...]) -> None:
-    cut = FULL.cut(layers)
-    assert cut == make_grid(FULL.batch_sizes, FULL.lora_ranks, left)
+    base = Configuration(seq_length=77)
+    cut = FULL.around(base, layers)
+    assert cut == replace(make_grid(FULL.batch_sizes, FULL.lora_ranks, left), base=base)
     assert cut.lora_layers == left
+    assert {configuration.seq_length for configuration in cut.configurations} == {77}
