@@ -1,4 +1,4 @@
-"""``--probe``: the device and the models' facts, for the parent, which never imports MLX."""
+"""The device and facts about models, for the parent, which never imports MLX."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from worker.protocol.messages import ModelFacts, ProbeAnswer, ProbeRequest
 
 
 def run(request: ProbeRequest, events: EventPipe) -> NoReturn:
-    """Send one `ProbeAnswer` and leave. mlx-lm is imported only when there are models to build."""
+    """Send one `ProbeAnswer` and exit. Imports mlx-lm only if there are models to build."""
     models: dict[str, ModelFacts] = {}
     problems: dict[str, str] = {}
     if request.configs:

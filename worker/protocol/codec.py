@@ -1,4 +1,4 @@
-"""Messages as JSON lines, one a line, each with the protocol's version."""
+"""Messages as JSON lines, each with the protocol's version."""
 
 from __future__ import annotations
 
@@ -6,67 +6,64 @@ import dataclasses
 import json
 from enum import StrEnum
 from types import UnionType
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
-from worker.protocol.messages import VERSION, Event, ProbeRequest, TrainingRequest, TrialRequest
-
-Request = TrialRequest | ProbeRequest | TrainingRequest
-R = TypeVar("R", TrialRequest, ProbeRequest, TrainingRequest)
-
-_EVENTS: dict[str, type[Any]] = {event.kind: event for event in get_args(Event)}
+from worker.protocol.messages import VERSION, Event, Request
 
 
 class ProtocolError(ValueError):
-    """A line that is not a message of this version of the protocol."""
+    """A line is not a message of this version of the protocol."""
 
 
 def encode_event(event: Event) -> bytes:
-    """One line, newline included."""
-    return _line({"event": event.kind, **dataclasses.asdict(event)})
-
-
-def decode_event(line: bytes) -> Event:
-    """The event on one line.
-
-    Raises:
-        ProtocolError: if the line is torn, garbage, or of another version.
-    """
-    fields = _fields(line)
-    event = _EVENTS.get(str(fields.pop("event", None)))
-    if event is None:
-        raise ProtocolError("not a known event")
-    decoded: Event = _build(event, fields)
-    return decoded
+    """Return the event as one line, newline included."""
+    return _encode(event)
 
 
 def encode_request(request: Request) -> bytes:
-    """One line, newline included."""
-    return _line(dataclasses.asdict(request))
+    """Return the request as one line, newline included."""
+    return _encode(request)
 
 
-def decode_request(kind: type[R], line: bytes) -> R:
-    """The request of that kind on one line; raises ProtocolError as `decode_event` does."""
-    request: R = _build(kind, _fields(line))
+def decode_event(line: bytes) -> Event:
+    """Return the event on one line.
+
+    Raises:
+        ProtocolError: if the line is torn, garbage or of another version.
+    """
+    event: Event = _decode(Event, line)
+    return event
+
+
+def decode_request(line: bytes) -> Request:
+    """Return the request on one line; raises as `decode_event` does."""
+    request: Request = _decode(Request, line)
     return request
 
 
-def _line(fields: dict[str, Any]) -> bytes:
-    # NaN and infinity are legal here (a diverged loss is evidence); both sides are Python's json.
-    return json.dumps({"v": VERSION, **fields}, separators=(",", ":")).encode() + b"\n"
+def _encode(message: Event | Request) -> bytes:
+    fields = {"v": VERSION, "type": type(message).__name__, **dataclasses.asdict(message)}
+    # NaN and infinity are legal here (a diverged loss is evidence): both sides are Python's json.
+    return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
 
 
-def _fields(line: bytes) -> dict[str, Any]:
+def _decode(kinds: Any, line: bytes) -> Any:
     try:
         fields = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise ProtocolError("not a JSON line") from error
-    if not isinstance(fields, dict) or type(fields.get("v")) is not int or fields["v"] != VERSION:
+    version = fields.pop("v", None) if isinstance(fields, dict) else None
+    if type(version) is not int or version != VERSION:
         raise ProtocolError(f"not a message of protocol version {VERSION}")
-    return {name: value for name, value in fields.items() if name != "v"}
+    name = fields.pop("type", None)
+    for kind in get_args(kinds):
+        if kind.__name__ == name:
+            return _build(kind, fields)
+    raise ProtocolError("unknown type of message")
 
 
 def _build(kind: type[Any], fields: dict[str, Any]) -> Any:
-    """The dataclass that was encoded as ``fields``; raises ProtocolError if they do not fit."""
+    """Return the dataclass encoded as ``fields``; raises ProtocolError if they do not fit."""
     hints = get_type_hints(kind)
     try:
         return kind(**{name: _value(hints[name], value) for name, value in fields.items()})
@@ -75,19 +72,19 @@ def _build(kind: type[Any], fields: dict[str, Any]) -> Any:
 
 
 def _value(hint: Any, value: Any) -> Any:
-    """``value`` as the type ``hint``; raises TypeError if it is of another type."""
+    """Return ``value`` as the type ``hint``; raises TypeError or ValueError if it is another."""
     if isinstance(hint, UnionType):
         if value is None:
             return None
         (hint,) = (arm for arm in get_args(hint) if arm is not type(None))
+    if hint is Any:
+        return value
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return _build(hint, _typed(dict, value))
     if get_origin(hint) is tuple:
         return tuple(_value(get_args(hint)[0], item) for item in _typed(list, value))
     if get_origin(hint) is dict:
         return {key: _value(get_args(hint)[1], item) for key, item in _typed(dict, value).items()}
-    if hint is Any:
-        return value
     if issubclass(hint, StrEnum):
         return hint(value)
     if hint is float and type(value) is int:

@@ -1,41 +1,31 @@
 """The messages between parent and worker: one request in, events out.
 
-Standard library only: the parent imports this module and must start fast. Sizes are bytes,
-durations seconds; an event's ``at`` is seconds since the worker started.
+Standard library only: the parent imports this module and must start fast. Sizes are in bytes,
+durations in seconds.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any
 
-VERSION = 2
-"""Raised whenever a message changes its meaning; both sides always come from one installation."""
-
+VERSION = 2  # increase it when the meaning of a message changes
 EVENTS_FD_FLAG = "--events-fd"
-PROBE_FLAG = "--probe"
-TRAIN_FLAG = "--train"
-
-GROUP_SIZE = 64
-"""Weights that share a scale and a bias where your_ai quantizes."""
-
-LORA_SCALE = 2.0
-"""The LoRA scale of every adapter."""
-
-CHECKPOINT_PREFIX = "checkpoint-"
-"""Prefix of the names of checkpoint folders inside --adapter-path."""
+GROUP_SIZE = 64  # weights that share a scale and a bias when your_ai quantizes
+LORA_SCALE = 2.0  # of every adapter
+CHECKPOINT_PREFIX = "checkpoint-"  # of the checkpoint folders in --adapter-path
 
 
 class Weights(StrEnum):
-    """Random weights of the model's own shapes, or the weights in its files."""
+    """Random weights of the model's shapes, or the weights in its files."""
 
     SYNTHETIC = "synthetic"
     REAL = "real"
 
 
 class Phase(StrEnum):
-    """What a worker is doing, in the order in which it does it."""
+    """What a worker is doing, in order."""
 
     IMPORT = "import"
     LOAD = "load"
@@ -48,8 +38,7 @@ class Phase(StrEnum):
 class Configuration:
     """Everything about a training that changes its memory or speed.
 
-    ``quantization_bits`` are the bits per weight in training, ``None`` for unquantized weights.
-    ``lora_layers`` counts from the last layer and is never more than the model has.
+    ``quantization_bits`` is ``None`` for unquantized weights. ``lora_layers`` counts from the last.
     """
 
     weights: Weights = Weights.SYNTHETIC
@@ -67,10 +56,7 @@ class Configuration:
 
     @property
     def preference(self) -> tuple[int, int, int]:
-        """Larger is better: capacity, then rank, then layers.
-
-        Total order within a grid, so that a search and an exhaustive scan agree.
-        """
+        """Larger is better. Total order in a grid, so that search and exhaustive scan agree."""
         return self.capacity, self.lora_rank, self.lora_layers
 
     def covers(self, other: Configuration) -> bool:
@@ -84,11 +70,7 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """Where a model's architecture and, for real weights, its tensors come from.
-
-    ``config`` is the model's ``config.json``; ``path`` the local folder with its safetensors, or
-    ``None`` if only synthesized weights can be made.
-    """
+    """A model's ``config.json``, and the local folder of its safetensors if it has real weights."""
 
     config: dict[str, Any]
     path: str | None = None
@@ -96,7 +78,7 @@ class ModelSource:
 
 @dataclass(frozen=True, slots=True)
 class TrialRequest:
-    """One trial: the configuration to train, for how many counted steps, within which budget."""
+    """One trial: train ``configuration`` for ``steps`` counted steps within the budget."""
 
     model: ModelSource
     configuration: Configuration
@@ -116,11 +98,10 @@ class ProbeRequest:
 class TrainingRequest:
     """A real training of adapters, as ``mlx_lm.lora`` would do it.
 
-    ``data`` is a folder with ``train.jsonl`` and optionally ``valid.jsonl``; adapters and
-    checkpoints are written to ``adapter_path``. ``iters`` counts batches. Each batch is trained in
-    ``micro_batches`` equal parts, under MLX's memory limit ``limit_bytes``. ``resume`` continues
-    from the last checkpoint, if there is one. ``adapter_config`` is what mlx-lm needs to load the
-    adapters, except for the adapted projections.
+    ``data`` is a folder with ``train.jsonl`` and optionally ``valid.jsonl``. Adapters and
+    checkpoints are written to ``adapter_path``. ``iters`` counts batches; each is trained in
+    ``micro_batches`` equal parts. ``adapter_config`` is what mlx-lm needs to load the adapters,
+    without the adapted projections. ``resume`` continues from the newest checkpoint, if any.
     """
 
     model: ModelSource
@@ -142,42 +123,44 @@ class TrainingRequest:
     resume: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Started:
-    """First event: the worker lives and nothing heavy has been imported yet."""
+Request = TrialRequest | ProbeRequest | TrainingRequest
 
-    kind: ClassVar[str] = "started"
+
+@dataclass(frozen=True, slots=True)
+class _Timed:
+    """An event ``at`` so many seconds after the worker started."""
+
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Started(_Timed):
+    """First event, before anything heavy is imported."""
+
     pid: int
 
 
 @dataclass(frozen=True, slots=True)
-class PhaseBegan:
+class PhaseBegan(_Timed):
     """A phase began; it lasts until the next one begins or the worker ends."""
 
-    kind: ClassVar[str] = "phase"
-    at: float
     phase: Phase
     limit_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Device:
-    """The device that MLX trains on, as ``mx.device_info()`` describes it, and the versions."""
+class Device(_Timed):
+    """The device that MLX trains on, ``mx.device_info()`` and package versions."""
 
-    kind: ClassVar[str] = "device"
-    at: float
     backend: str
     info: dict[str, Any]
     versions: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(_Timed):
     """Weights and adapters are resident. ``peak_bytes`` is the load's own peak."""
 
-    kind: ClassVar[str] = "loaded"
-    at: float
     seconds: float
     resident_bytes: int
     peak_bytes: int
@@ -186,11 +169,9 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One optimizer step was finished and evaluated. ``index`` counts from 1 in its phase."""
+class Step(_Timed):
+    """One step was finished and evaluated. ``index`` counts from 1 in its phase."""
 
-    kind: ClassVar[str] = "step"
-    at: float
     phase: Phase
     index: int
     seconds: float
@@ -200,79 +181,63 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class Memory(_Timed):
     """A sample of MLX's own counters; also the heartbeat."""
 
-    kind: ClassVar[str] = "memory"
-    at: float
     active_bytes: int
     cache_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
-class Resumed:
-    """Training continues after ``iteration``, the last one with a checkpoint; 0 without any."""
+class Resumed(_Timed):
+    """Training continues after ``iteration``, that of the newest checkpoint; 0 without any."""
 
-    kind: ClassVar[str] = "resumed"
-    at: float
     iteration: int
 
 
 @dataclass(frozen=True, slots=True)
-class Truncated:
-    """The first sequence that was truncated to the maximum length; ``tokens`` it had."""
+class Truncated(_Timed):
+    """A sequence of ``tokens`` was truncated to the maximum length; sent for the first only."""
 
-    kind: ClassVar[str] = "truncated"
-    at: float
     tokens: int
 
 
 @dataclass(frozen=True, slots=True)
-class Validated:
+class Validated(_Timed):
     """The loss on the validation set before ``iteration``."""
 
-    kind: ClassVar[str] = "validated"
-    at: float
     iteration: int
     loss: float
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
+class Saved(_Timed):
     """A checkpoint of everything up to ``iteration`` is on disk."""
 
-    kind: ClassVar[str] = "saved"
-    at: float
     iteration: int
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
-    """Final event of a training: every iteration done, the adapters written.
+class Trained(_Timed):
+    """Final event: every iteration is done and the adapters are on disk.
 
-    ``samples`` counts the sequences trained on since the first iteration; ``longest_tokens`` is the
-    length of the longest.
+    ``samples`` counts the sequences since the first iteration, the longest of ``longest_tokens``.
     """
 
-    kind: ClassVar[str] = "trained"
-    at: float
     iterations: int
     samples: int
     longest_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
-    """Final event: every step done, synchronized and checked.
+class Passed(_Timed):
+    """Final event of a trial: every step is done, synchronized and checked.
 
-    ``needed_bytes`` is the tight phase's peak and ``needed_limit_bytes`` the MLX memory limit under
-    which training takes no more than that. ``peak_bytes`` is the counted steps' peak and
-    ``limit_bytes`` the limit under which they stayed inside the budget.
+    ``needed_bytes`` is the tight phase's peak under the MLX memory limit ``needed_limit_bytes``,
+    ``peak_bytes`` the peak of the counted steps under the limit ``limit_bytes``.
     """
 
-    kind: ClassVar[str] = "passed"
-    at: float
     needed_bytes: int
     needed_limit_bytes: int
     peak_bytes: int
@@ -280,26 +245,21 @@ class Passed:
 
 
 @dataclass(frozen=True, slots=True)
-class OverBudget:
-    """Final event: memory passed the budget, and the worker stopped itself.
+class OverBudget(_Timed):
+    """Final event: the worker stopped itself when memory exceeded the budget.
 
-    ``measured_bytes`` is what was reached, or for ``planned`` what the weights alone would take:
-    the sum of their sizes, known before anything is allocated.
+    ``measured_bytes`` were reached or, if ``planned``, would be by the weights alone.
     """
 
-    kind: ClassVar[str] = "over-budget"
-    at: float
     phase: Phase
     measured_bytes: int
     planned: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
-    """Final event: an exception ended the trial. The traceback is in the log."""
+class Failed(_Timed):
+    """Final event: an exception, with its traceback in the log."""
 
-    kind: ClassVar[str] = "failed"
-    at: float
     phase: Phase
     error: str
     message: str
@@ -307,10 +267,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """Facts from a model's own classes, built without allocating weights.
-
-    ``lora_keys`` are the attention's linear projections within a layer (q, k, v, o in most models).
-    """
+    """Facts about a model as built; ``lora_keys`` are paths of projections within a layer."""
 
     parameters: int
     layers: int
@@ -319,9 +276,8 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class ProbeAnswer:
-    """The only event of a probe. ``problems`` says why a model cannot be built, by name."""
+    """Final event of a probe. ``problems`` says why a model cannot be built, by name."""
 
-    kind: ClassVar[str] = "probe"
     device: Device
     models: dict[str, ModelFacts]
     problems: dict[str, str]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.protocol.codec import encode_request
-from worker.protocol.messages import PROBE_FLAG, Device, ModelFacts, ProbeAnswer, ProbeRequest
+from worker.protocol.messages import Device, ModelFacts, ProbeAnswer, ProbeRequest
 from your_ai.errors import MachineError, UsageError
 from your_ai.supervision.observation import Kill, Observation
 from your_ai.supervision.supervisor import Limits, supervise
@@ -65,7 +65,6 @@ def _probe(configs: Mapping[str, Mapping[str, Any]]) -> Observation:
             encode_request(request),
             log=TrialLog(Path(folder) / "probe.log"),
             limits=Limits(deadline=300),
-            arguments=[PROBE_FLAG],
         )
 
 

@@ -61,7 +61,6 @@ def supervise(
     log: TrialLog,
     limits: Limits,
     command: Sequence[str] = WORKER,
-    arguments: Sequence[str] = (),
     must_stop: Callable[[], bool] = lambda: False,
     alarm: Alarm = memory_guard.alarm,
     hear: Hear = ignore,
@@ -83,7 +82,7 @@ def supervise(
         began = time.monotonic()
         try:
             with _opened(log) as file:
-                words = [*command, EVENTS_FD_FLAG, str(write_end), *arguments]
+                words = [*command, EVENTS_FD_FLAG, str(write_end)]
                 process = _spawn(words, write_end, file)
         finally:
             os.close(write_end)

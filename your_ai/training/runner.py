@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 from worker.protocol.codec import encode_request
 from worker.protocol.messages import (
-    TRAIN_FLAG,
     Event,
     Loaded,
     Memory,
@@ -138,7 +137,6 @@ class TrainingSession:
             encode_request(spec),
             log=TrialLog(folder / f"attempt-{self.progress.attempts}.log"),
             limits=Limits(deadline=math.inf, grace=_GRACE),
-            arguments=[TRAIN_FLAG],
             must_stop=lambda: interrupts.requested,
             hear=self._hear,
             keeps=_is_evidence,

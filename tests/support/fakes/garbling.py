@@ -26,7 +26,7 @@ def write_another_version(reporter: Reporter) -> None:
 
 def write_an_unknown_kind(reporter: Reporter) -> None:
     reporter.train(STEPS)
-    reporter.write(json.dumps({"v": VERSION, "event": "triumph", "at": 1.0}).encode() + b"\n")
+    reporter.write(json.dumps({"v": VERSION, "type": "triumph", "at": 1.0}).encode() + b"\n")
 
 
 def write_an_endless_line(reporter: Reporter) -> None:
