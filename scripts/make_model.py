@@ -55,25 +55,13 @@ def make_preset(folder: Path, name: str) -> Path:
     from mlx_lm.utils import make_shards
 
     from worker import weights
-    from worker.protocol.messages import ModelSource, Quantization, TrialRequest, Weights
+    from worker.protocol.messages import Configuration, ModelSource
     from your_ai.models import presets
 
     folder.mkdir(parents=True)
     config = presets.all_presets()[name].config
-    spec = TrialRequest(
-        model=ModelSource(config),
-        weights=Weights.SYNTHETIC,
-        quantization=Quantization(4),
-        batch_size=1,
-        lora_rank=1,
-        lora_layers=1,
-        seq_length=8,
-        steps=1,
-        grad_checkpoint=True,
-        budget_bytes=2**62,
-    )
-    model = weights.plan(spec)
-    weights.materialize(model, synthesize=True, after_each=lambda: None)
+    model = weights.plan(ModelSource(config), Configuration(quantization_bits=4))
+    weights.materialize(model, synthesize=True)
     shards = make_shards(dict(tree_flatten(model.parameters())))
     for number, shard in enumerate(shards, start=1):
         file = folder / f"model-{number:05d}-of-{len(shards):05d}.safetensors"

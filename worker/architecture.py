@@ -1,4 +1,4 @@
-"""A model as mlx-lm's own classes build it, before any of its weights exist."""
+"""Models built by mlx-lm's own classes, before any weight is allocated."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from worker.protocol.messages import ModelFacts
 
 
 class UnsupportedModelError(ValueError):
-    """The model cannot be built, or not be trained, by mlx-lm's classes."""
+    """Mlx-lm's classes cannot build or train the model."""
 
 
 def build(config: dict[str, Any]) -> nn.Module:
-    """The model of ``config`` (a ``config.json``), nothing of it allocated: MLX arrays are lazy.
+    """Build the model of ``config`` (a ``config.json``) without allocating: MLX arrays are lazy.
 
     Raises:
-        UnsupportedModelError: when mlx-lm lacks the architecture, the config does not fit it, or
-            it asks for code of its own, which is never run.
+        UnsupportedModelError: if mlx-lm lacks the architecture, the config does not fit it, or it
+            requires its own code, which is never run.
     """
     if config.get("model_file") is not None:
-        raise UnsupportedModelError("its config asks to run code of its own (model_file)")
+        raise UnsupportedModelError("its config requires running its own code (model_file)")
     if "model_type" not in config:
         raise UnsupportedModelError("its config has no model_type")
     try:
@@ -35,7 +35,7 @@ def build(config: dict[str, Any]) -> nn.Module:
 
 
 def attention_projections(model: nn.Module) -> set[str]:
-    """Paths, within a layer, of every linear projection of its attention: q, k, v and o in most."""
+    """Paths, within a layer, of its attention's linear projections: q, k, v and o in most."""
     return {
         path
         for layer in model.layers
@@ -46,7 +46,7 @@ def attention_projections(model: nn.Module) -> set[str]:
 
 
 def facts(config: dict[str, Any]) -> ModelFacts:
-    """What the parent must know of a model before it plans trials; raises as `build` does."""
+    """What the parent needs to plan trials of a model; raises as `build` does."""
     model = build(config)
     return ModelFacts(
         parameters=sum(array.size for _, array in tree_flatten(model.parameters())),

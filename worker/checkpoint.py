@@ -1,4 +1,4 @@
-"""Checkpoints of a training: adapters, optimizer, random states, and the place in the data."""
+"""Checkpoints of a training: adapters, optimizer state, random states and progress."""
 
 from __future__ import annotations
 
@@ -19,23 +19,24 @@ from mlx.utils import tree_flatten, tree_unflatten
 from worker.protocol.messages import CHECKPOINT_PREFIX
 
 _KEPT = 2
-"""The last, and the one before it: a disk that goes down may lose what it said that it had."""
+"""After a power loss the newest checkpoint may be incomplete."""
 
-_ADAPTERS = "adapters.safetensors"
-_COPY = ".adapters.safetensors"
+ADAPTERS = "adapters.safetensors"
+_OPTIMIZER = "optimizer.safetensors"
+_PROGRESS = "place.json"
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint cannot be written, or none that is there can be read."""
+    """A checkpoint cannot be written, or none of those present can be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """How far a training is: ``iteration`` batches were trained on, ``samples`` sequences.
+@dataclass(slots=True)
+class Progress:
+    """How far a training is: batches (``iteration``) and sequences (``samples``) trained on.
 
-    ``longest`` has the tokens of the longest of these.
-    ``epoch_state`` is numpy's random state before the present pass over the data was shuffled, of
-    which ``drawn`` batches were taken, and ``state`` the present one; ``random_key`` is MLX's.
+    ``longest`` is the length in tokens of the longest sequence. ``epoch_state`` is numpy's random
+    state before the current epoch was shuffled and ``drawn`` the number of its batches taken.
+    ``state`` and ``random_key`` are numpy's and MLX's random states at the last checkpoint.
     """
 
     iteration: int
@@ -46,131 +47,139 @@ class Place:
     state: list[Any]
     random_key: int
 
+    @classmethod
+    def start(cls) -> Progress:
+        """Progress of a training that begins now."""
+        state = numpy_state()
+        return cls(0, 0, 0, 0, state, state, random_key())
+
 
 def numpy_state() -> list[Any]:
-    """Numpy's global random state, as JSON can hold it."""
+    """Numpy's global random state as JSON values."""
     name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     return [name, [int(key) for key in keys], position, has_gauss, gauss]
 
 
 def set_numpy_state(state: list[Any]) -> None:
-    """Set what `numpy_state` returned."""
+    """Restore a state from `numpy_state`."""
     name, keys, *rest = state
     np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
 
 
-def save(folder: Path, model: nn.Module, optimizer: optim.Optimizer, place: Place) -> None:
-    """Write a checkpoint into ``folder``: all of it or, should this process die, nothing.
+def random_key() -> int:
+    """MLX's global random key as the seed that restores it: its two words are the seed's."""
+    state: Any = mx.random.state
+    high, low = state[0].tolist()
+    return (int(high) << 32) | int(low)
+
+
+def save(folder: Path, model: nn.Module, optimizer: optim.Optimizer, progress: Progress) -> None:
+    """Write a checkpoint atomically, update the adapters in ``folder``, delete old checkpoints.
+
+    The random states in ``progress`` are updated first.
 
     Raises:
-        CheckpointError: when the disk is full, or the folder cannot be written to any more.
+        CheckpointError: if the disk is full or ``folder`` is not writable.
     """
-    target = folder / f"{CHECKPOINT_PREFIX}{place.iteration:07d}"
+    progress.state, progress.random_key = numpy_state(), random_key()
+    target = folder / f"{CHECKPOINT_PREFIX}{progress.iteration:07d}"
     unfinished = folder / f".{target.name}"
+    copy = folder / f".{ADAPTERS}"
     try:
-        _write(target, unfinished, model, optimizer, place)
-    except (OSError, RuntimeError) as error:  # MLX's own is the latter, and names no cause
+        _write(unfinished, model, optimizer, progress)
+        shutil.rmtree(target, ignore_errors=True)  # one that a killed worker wrote
+        unfinished.rename(target)
+        _sync(folder)
+        # Also what mlx_lm.lora leaves after as many iterations: usable if training stops here.
+        for name in (f"{progress.iteration:07d}_{ADAPTERS}", ADAPTERS):
+            shutil.copyfile(target / ADAPTERS, copy)
+            copy.replace(folder / name)
+    except (OSError, RuntimeError) as error:  # MLX raises RuntimeError without a cause
         shutil.rmtree(unfinished, ignore_errors=True)
-        (folder / _COPY).unlink(missing_ok=True)
+        copy.unlink(missing_ok=True)
+        free = f"{_free_bytes(folder)} bytes free"
         raise CheckpointError(
-            f"a checkpoint cannot be written to {folder}, where {_free(folder)} bytes are free: "
-            f"{error}"
+            f"a checkpoint cannot be written to {folder} ({free}): {error}"
         ) from error
-    for old in _checkpoints(folder)[:-_KEPT]:
+    for old in checkpoints(folder)[:-_KEPT]:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _write(
-    target: Path, unfinished: Path, model: nn.Module, optimizer: optim.Optimizer, place: Place
-) -> None:
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
-    adapters = dict(tree_flatten(model.trainable_parameters()))
-    mx.save_safetensors(str(unfinished / "adapters.safetensors"), adapters)
-    optimized = dict(tree_flatten(optimizer.state))
-    mx.save_safetensors(str(unfinished / "optimizer.safetensors"), optimized)
-    (unfinished / "place.json").write_text(json.dumps(asdict(place)))
-    for file in unfinished.iterdir():
-        sync(file)
-    sync(unfinished)
-    shutil.rmtree(target, ignore_errors=True)  # one that a killed worker had written, too
-    unfinished.rename(target)
-    sync(target.parent)
-    # As mlx_lm.lora leaves them behind after so many iterations: what is stopped can be used.
-    for name in (f"{place.iteration:07d}_{_ADAPTERS}", _ADAPTERS):
-        copy = target.parent / _COPY
-        shutil.copyfile(target / _ADAPTERS, copy)
-        copy.replace(target.parent / name)
+def _write(folder: Path, model: nn.Module, optimizer: optim.Optimizer, progress: Progress) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    _save_arrays(folder / ADAPTERS, model.trainable_parameters())
+    _save_arrays(folder / _OPTIMIZER, optimizer.state)
+    (folder / _PROGRESS).write_text(json.dumps(asdict(progress)))
+    for file in folder.iterdir():
+        _sync(file)
+    _sync(folder)
+
+
+def _save_arrays(path: Path, tree: Any) -> None:
+    mx.save_safetensors(str(path), dict(tree_flatten(tree)))
 
 
 def write_adapters(folder: Path, model: nn.Module) -> None:
-    """Write the adapters as mlx-lm loads them, on the disk itself when this returns."""
-    aside = folder / _COPY
-    mx.save_safetensors(str(aside), dict(tree_flatten(model.trainable_parameters())))
-    sync(aside)
-    aside.replace(folder / _ADAPTERS)
-    sync(folder)
+    """Write the adapters atomically, as mlx-lm loads them; on disk when this returns."""
+    copy = folder / f".{ADAPTERS}"
+    _save_arrays(copy, model.trainable_parameters())
+    _sync(copy)
+    copy.replace(folder / ADAPTERS)
+    _sync(folder)
 
 
-def _free(folder: Path) -> int:
+def load_newest(folder: Path, model: nn.Module, optimizer: optim.Optimizer) -> Progress | None:
+    """Restore model, optimizer and MLX's random state from the newest readable checkpoint.
+
+    Returns its progress, or ``None`` without any checkpoint.
+
+    Raises:
+        CheckpointError: if there are checkpoints but none can be read.
+    """
+    found = checkpoints(folder)
+    for checkpoint in reversed(found):
+        try:
+            return _load(checkpoint, model, optimizer)
+        except (OSError, RuntimeError, ValueError, KeyError, TypeError):
+            traceback.print_exc()  # to the log; try the one before
+    if found:
+        raise CheckpointError(
+            f"none of the {len(found)} checkpoints in {folder} can be read; see the log"
+        )
+    return None
+
+
+def _load(checkpoint: Path, model: nn.Module, optimizer: optim.Optimizer) -> Progress:
+    model.load_weights(str(checkpoint / ADAPTERS), strict=False)
+    arrays = mx.load(str(checkpoint / _OPTIMIZER))
+    assert isinstance(arrays, dict)
+    optimizer.init(model.trainable_parameters())
+    optimizer.state = tree_unflatten(list(arrays.items()))
+    progress = Progress(**json.loads((checkpoint / _PROGRESS).read_bytes()))
+    mx.random.seed(progress.random_key)
+    return progress
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in ``folder``, oldest first."""
+    numbered = {
+        path: path.name.removeprefix(CHECKPOINT_PREFIX)
+        for path in folder.glob(f"{CHECKPOINT_PREFIX}*")
+    }
+    found = [path for path, number in numbered.items() if number.isdecimal()]
+    return sorted(found, key=lambda path: int(numbered[path]))
+
+
+def _free_bytes(folder: Path) -> int:
     try:
         return shutil.disk_usage(folder).free
     except OSError:
         return 0
 
 
-def load_newest(folder: Path, model: nn.Module, optimizer: optim.Optimizer) -> Place | None:
-    """Put model and optimizer where the newest checkpoint that can be read has them.
-
-    MLX's random state too; numpy's follows the place in the data. ``None`` where there is none.
-
-    Raises:
-        CheckpointError: when there are some, and none can be read.
-    """
-    there = list(reversed(_checkpoints(folder)))
-    for checkpoint in there:
-        try:
-            return _load(checkpoint, model, optimizer)
-        except (OSError, RuntimeError, ValueError, KeyError, TypeError):
-            traceback.print_exc()  # the log says what is wrong with it; the one before may do
-    if there:
-        raise CheckpointError(
-            f"none of the {len(there)} checkpoints in {folder} can be read; the log says why"
-        )
-    return None
-
-
-def _load(checkpoint: Path, model: nn.Module, optimizer: optim.Optimizer) -> Place:
-    model.load_weights(str(checkpoint / "adapters.safetensors"), strict=False)
-    arrays = mx.load(str(checkpoint / "optimizer.safetensors"))
-    assert isinstance(arrays, dict)
-    optimizer.init(model.trainable_parameters())
-    optimizer.state = tree_unflatten(list(arrays.items()))
-    place: dict[str, Any] = json.loads((checkpoint / "place.json").read_bytes())
-    found = Place(**place)
-    mx.random.seed(found.random_key)
-    return found
-
-
-def random_key() -> int:
-    """MLX's global random key as the seed that sets it: a key's two words are those of its seed."""
-    state: Any = mx.random.state
-    high, low = state[0].tolist()
-    return (int(high) << 32) | int(low)
-
-
-def _checkpoints(folder: Path) -> list[Path]:
-    """Those in the folder, the oldest first."""
-    found = (path for path in folder.glob(f"{CHECKPOINT_PREFIX}*") if _number(path).isdecimal())
-    return sorted(found, key=lambda path: int(_number(path)))
-
-
-def _number(path: Path) -> str:
-    return path.name.removeprefix(CHECKPOINT_PREFIX)
-
-
-def sync(path: Path) -> None:
-    """Have a file's content, or the names in a folder, on the disk itself."""
+def _sync(path: Path) -> None:
+    """Flush a file's content, or a folder's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

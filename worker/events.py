@@ -14,9 +14,8 @@ from worker.protocol.messages import Event, FinalEvent, Passed, Phase, PhaseBega
 class EventPipe:
     """Writes events, one whole line at a time, from any thread.
 
-    The descriptor is made non-inheritable, so that a grandchild cannot hold the pipe open or write
-    into it. A parent that is gone ends the process: nobody is left to report to. ``phase`` is the
-    one last announced.
+    The descriptor is made non-inheritable, so that a grandchild can neither hold the pipe open nor
+    write to it. If the parent is gone, writing ends the process. ``phase`` is the last one entered.
     """
 
     phase = Phase.IMPORT
@@ -24,12 +23,12 @@ class EventPipe:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._started = time.monotonic()
-        # Re-entrant: a final event keeps the lock for good, so that nothing can follow it.
+        # Re-entrant: a final event keeps the lock forever, so that nothing can follow it.
         self._lock = threading.RLock()
         os.set_inheritable(fd, False)
 
     def now(self) -> float:
-        """Seconds since this pipe, and so the worker, began."""
+        """Seconds since the worker started."""
         return time.monotonic() - self._started
 
     def send(self, event: Event) -> None:
@@ -43,15 +42,12 @@ class EventPipe:
                 os._exit(1)
 
     def enter(self, phase: Phase, limit_bytes: int | None = None) -> None:
-        """Announce that ``phase`` begins, under this MLX memory limit if it sets one."""
+        """Report that ``phase`` begins, under this MLX memory limit if it sets one."""
         self.phase = phase
         self.send(PhaseBegan(self.now(), phase, limit_bytes))
 
     def finish(self, event: FinalEvent) -> NoReturn:
-        """Write the final event and leave at once.
-
-        ``os._exit``, because MLX can fault while it is torn down, after everything was measured.
-        """
+        """Write the final event and exit at once, because MLX can crash while it is torn down."""
         self._lock.acquire()
         self.send(event)
         os._exit(0 if isinstance(event, Passed | Trained) else 1)

@@ -8,15 +8,14 @@ from typing import BinaryIO
 
 
 def hold(lifeline: BinaryIO) -> None:
-    """End this process as soon as the parent's end of ``lifeline`` closes, however it came to.
+    """End this process as soon as the parent's end of ``lifeline`` closes, even after SIGKILL.
 
-    A daemon thread blocks in ``read``: the kernel closes a dead parent's descriptors, even after
-    SIGKILL, and ``os._exit`` needs neither the main thread nor a clean MLX. It reads past the
-    buffer, whose lock the interpreter would abort over, should the main thread end in an exception.
+    A daemon thread reads the raw descriptor: the interpreter aborts at exit if a daemon thread
+    holds a buffer's lock. ``os._exit`` needs neither the main thread nor a working MLX.
     """
 
     def wait_for_end() -> None:
-        while os.read(lifeline.fileno(), 2**12):  # not by way of the buffer, see above
+        while os.read(lifeline.fileno(), 2**12):
             pass
         os._exit(1)
 

@@ -1,4 +1,4 @@
-"""LoRA training exactly as mlx-lm does it, one step at a time."""
+"""LoRA training as mlx-lm does it, one step at a time."""
 
 from __future__ import annotations
 
@@ -20,53 +20,58 @@ from worker.protocol.messages import LORA_SCALE, Configuration, TrialRequest
 
 LEARNING_RATE = 1e-5  # mlx_lm.lora's default
 
+Batch = tuple[mx.array, mx.array]
+"""Token ids of shape [batch, sequence], and (offset, length) of each row; both int32."""
+
 
 class EvidenceError(RuntimeError):
-    """The steps ran, but what they left behind is not what training leaves behind."""
+    """The steps ran but left no evidence of training."""
 
 
-def add_adapters(model: nn.Module, configuration: Configuration) -> None:
-    """Freeze ``model`` and put LoRA on the attention's projections in its last layers.
+def add_adapters(model: nn.Module, configuration: Configuration) -> list[str]:
+    """Freeze ``model``, add resident LoRA adapters to its last layers and return their keys.
 
     Raises:
-        UnsupportedModelError: when there are none.
+        UnsupportedModelError: if the model has no attention projections.
     """
     keys = attention_projections(model)
     if not keys:
-        raise UnsupportedModelError("it has no attention projections that LoRA could train")
+        raise UnsupportedModelError("the model has no attention projections that LoRA could train")
     model.freeze()
     config = {"rank": configuration.lora_rank, "scale": LORA_SCALE, "dropout": 0.0, "keys": keys}
     linear_to_lora_layers(model, configuration.lora_layers, config)
     if configuration.grad_checkpoint:
         grad_checkpoint(model.layers[0])
     model.train()
+    mx.eval(model.parameters())
+    return sorted(keys)
 
 
 class Trainer:
-    """One optimizer step at a time, exactly as ``mlx_lm.tuner.trainer.train`` takes them.
+    """Trains on full-length batches, one optimizer step per call.
 
-    Its loop is not called itself because it raises the wired limit, trains in one phase and writes
-    adapters; the step, its compilation, evaluation and cache policy are the same.
+    The step, its compilation, evaluation and cache policy are those of
+    ``mlx_lm.tuner.trainer.train``, which itself cannot stop between two steps.
     """
 
-    def __init__(self, model: nn.Module, request: TrialRequest, vocab_size: int) -> None:
+    def __init__(self, model: nn.Module, request: TrialRequest) -> None:
         optimizer = optim.AdamW(learning_rate=LEARNING_RATE)
         loss_and_grad = nn.value_and_grad(model, default_loss)
         self._state = [model.state, optimizer.state, mx.random.state]
 
         @partial(mx.compile, inputs=self._state, outputs=self._state)
-        def step(batch: tuple[mx.array, mx.array]) -> tuple[mx.array, mx.array]:
+        def step(batch: Batch) -> Batch:
             (loss, tokens), grad = loss_and_grad(model, *batch)
             optimizer.update(model, grad)
             return loss, tokens
 
-        self._step: Callable[[tuple[mx.array, mx.array]], tuple[mx.array, mx.array]] = step
+        self._step: Callable[[Batch], Batch] = step
         self._model = model
-        self._batches = _full_batches(request, vocab_size)
+        self._batches = full_batches(request)
         self.losses: list[float] = []
 
     def step(self) -> tuple[float, int, float]:
-        """Train on the next batch; seconds, tokens and loss of that step."""
+        """Train on the next batch; return the seconds, tokens and loss of the step."""
         batch = next(self._batches)
         began = time.perf_counter()
         loss, tokens = self._step(batch)
@@ -95,23 +100,20 @@ class Trainer:
             raise EvidenceError("no adapter weight changed")
 
 
-def vocabulary_size(config: dict[str, Any]) -> int:
-    """How many tokens a model knows, from its ``config.json``."""
-    text = config.get("text_config") or {}
-    return int(config.get("vocab_size") or text["vocab_size"])
-
-
-def _full_batches(request: TrialRequest, vocab_size: int) -> Iterator[tuple[mx.array, mx.array]]:
-    """Batches as mlx-lm makes them, each of full length: the worst case that training can meet.
-
-    Token ids of shape [batch, sequence] and (offset, length) of each row, both int32.
-    """
-    # A key of its own: the global one is part of the compiled step's state.
+def full_batches(request: TrialRequest) -> Iterator[Batch]:
+    """Yield random batches of full length: the worst case that training can meet."""
+    # Its own key, because the global one is part of the compiled step's state.
     key = mx.random.key(request.seed)
+    vocabulary = _vocabulary_size(request.model.config)
     batch_size, length = request.configuration.batch_size, request.configuration.seq_length
     lengths = mx.array([(0, length)] * batch_size)
     while True:
-        key, own = mx.random.split(key)
-        tokens = mx.random.randint(0, vocab_size, (batch_size, length), key=own)
+        key, batch_key = mx.random.split(key)
+        tokens = mx.random.randint(0, vocabulary, (batch_size, length), key=batch_key)
         mx.eval(key, tokens)
         yield tokens, lengths
+
+
+def _vocabulary_size(config: dict[str, Any]) -> int:
+    text = config.get("text_config") or {}
+    return int(config.get("vocab_size") or text["vocab_size"])

@@ -1,4 +1,4 @@
-"""MLX's memory counters: sampled as a heartbeat, and held against the budget."""
+"""MLX's memory counters: sampled as a heartbeat and compared with the budget."""
 
 from __future__ import annotations
 
@@ -14,25 +14,22 @@ SAMPLE_SECONDS = 0.1
 
 
 class MemoryWatch:
-    """Samples active and cache memory, and ends a trial that passes its budget.
+    """Samples active and cache memory, and ends the process when a trial exceeds its budget.
 
-    MLX's own limit is soft: past it MLX waits and then allocates all the same. So in the phases in
-    which the budget must hold, the worker ends itself.
+    MLX's own limit is soft: past it, MLX waits and then allocates anyway.
     """
 
-    def __init__(
-        self, events: EventPipe, budget_bytes: int, seconds: float = SAMPLE_SECONDS
-    ) -> None:
+    def __init__(self, events: EventPipe, budget_bytes: int, sample_seconds: float) -> None:
         self._events = events
-        self._seconds = seconds
+        self._seconds = sample_seconds
         self._budget_bytes = budget_bytes
 
     def start(self) -> None:
-        """Sample from a daemon thread; `mx.eval` releases the GIL, so it never stalls."""
+        """Sample in a daemon thread; `mx.eval` releases the GIL, so sampling never stalls."""
         threading.Thread(target=self._sample, name="memory", daemon=True).start()
 
     def require(self, nbytes: int, *, planned: bool = False) -> None:
-        """End the trial as over budget if ``nbytes`` are more than the budget."""
+        """End the process as over budget if ``nbytes`` exceed the budget."""
         if nbytes > self._budget_bytes:
             now = self._events.now()
             self._events.finish(OverBudget(now, self._events.phase, nbytes, planned))
@@ -41,18 +38,18 @@ class MemoryWatch:
         while True:
             active = mx.get_active_memory()
             self._events.send(Memory(self._events.now(), active, mx.get_cache_memory()))
-            # The relaxed phase corrects an overshoot by lowering MLX's limit instead, and a real
-            # training is not thrown away for one: the limit was measured.
+            # The relaxed phase lowers MLX's limit after an overshoot instead. A training keeps its
+            # progress: its limit was measured.
             if self._events.phase not in (Phase.RELAXED, Phase.TRAIN):
                 self.require(active)
             time.sleep(self._seconds)
 
 
-def leave_wired_limit() -> None:
-    """Take back that mlx-lm's trainer raised the wired limit, to Metal's whole working set.
+def reset_wired_limit() -> None:
+    """Undo mlx-lm's trainer, which wires memory up to Metal's whole working set.
 
-    What was measured had none; and memory that macOS may not move is what panics were reported of
-    (mlx #3186, #3346, mlx-lm #883). Elsewhere there is no such limit.
+    The measurement had no wired limit, and memory that macOS cannot move has caused kernel panics
+    (mlx #3186, #3346, mlx-lm #883). Other backends have no such limit.
     """
     if mx.device_info().get("max_recommended_working_set_size") is not None:
         mx.set_wired_limit(0)

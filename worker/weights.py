@@ -1,6 +1,6 @@
-"""A model's weights, resident: synthesized or read from files, quantized as asked.
+"""Loads a model's weights, synthesized or from files, quantized as requested.
 
-Either way tensor by tensor, so that an unquantized model never exists in memory as a whole.
+Modules are loaded one by one, so that an unquantized model never exists in memory as a whole.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BLOCK_BYTES = 64 * 2**20
 
 
 def plan(source: ModelSource, configuration: Configuration) -> nn.Module:
-    """The model with every weight's shape, type and quantization, none of them allocated."""
+    """Return the model with every weight's shape, type and quantization, none allocated."""
     if configuration.weights is Weights.REAL:
         if source.path is None:
             raise ValueError("real weights need a local folder")
@@ -36,21 +36,23 @@ def plan(source: ModelSource, configuration: Configuration) -> nn.Module:
         is_quantized = _quantize_as_stored(model, config)
     bits = configuration.quantization_bits
     if bits is not None and not is_quantized:
-        # As ``mlx_lm.convert`` would: with each model class's own exceptions.
+        # As mlx_lm.convert does, with each model class's exceptions.
         model, _ = quantize_model(model, config, GROUP_SIZE, bits)
     return model
 
 
 def planned_bytes(model: nn.Module) -> int:
-    """What the weights will take once they are resident: the sum of their sizes."""
+    """The size of the weights once they are resident."""
     return sum(array.nbytes for _, array in tree_flatten(model.parameters()))
 
 
-def materialize(model: nn.Module, *, synthesize: bool, after_each: Callable[[], None]) -> None:
-    """Make a planned model's weights resident, one module at a time.
+def materialize(
+    model: nn.Module, *, synthesize: bool, after_each: Callable[[], None] = lambda: None
+) -> None:
+    """Make a planned model's weights resident; call ``after_each`` after every module.
 
     Synthesized weights are drawn in their stored form, packed words directly: quantizing random
-    floats would need many times the memory. ``after_each`` is called when a module is done.
+    floats would need many times the memory.
     """
     for _, module in model.named_modules():
         own = {
@@ -69,11 +71,11 @@ def materialize(model: nn.Module, *, synthesize: bool, after_each: Callable[[], 
 
 
 def _as_stored(model: nn.Module, config: dict[str, Any]) -> None:
-    """Give floating weights the type that the model's files have; most are published in bf16."""
-    places = (config, config.get("text_config") or {})
-    named = (place.get(key) for place in places for key in ("dtype", "torch_dtype"))
-    floating_type = _FLOATING_TYPES.get(str(next(filter(None, named), None)), mx.bfloat16)
-    # Some classes keep some weights in float32, as mlx_lm.convert does for them.
+    """Give floating weights the type of the model's files, bfloat16 if unknown."""
+    sections = (config, config.get("text_config") or {})
+    names = [section.get(key) for section in sections for key in ("dtype", "torch_dtype")]
+    floating_type = _FLOATING_TYPES.get(str(next(filter(None, names), "")), mx.bfloat16)
+    # Some classes keep some weights in float32, also in mlx_lm.convert.
     is_cast = getattr(model, "cast_predicate", lambda path: True)
 
     def as_stored(path: str, weight: mx.array) -> mx.array:
@@ -84,21 +86,21 @@ def _as_stored(model: nn.Module, config: dict[str, Any]) -> None:
 
 
 def _quantize_as_stored(model: nn.Module, config: dict[str, Any]) -> bool:
-    """Quantize as the model's own config says; whether it says so."""
+    """Quantize if and as the model's own config says; return whether it does."""
     stored = config.get("quantization")
     if stored is None:
         return False
-    # What a class leaves as it is, mlx_lm.convert does not write into the config.
+    # Modules that a class never quantizes are not listed in the config.
     is_quantized = getattr(model, "quant_predicate", None) or (lambda path, module: True)
 
     def as_stored(path: str, module: nn.Module) -> bool | dict[str, Any]:
         if not hasattr(module, "to_quantized"):
             return False
         if path in stored:
-            chosen: bool | dict[str, Any] = stored[path]
-            return chosen
-        fits: bool = module.weight.shape[-1] % stored["group_size"] == 0
-        return fits and bool(is_quantized(path, module))
+            settings: bool | dict[str, Any] = stored[path]
+            return settings
+        is_divisible = module.weight.shape[-1] % stored["group_size"] == 0
+        return bool(is_divisible and is_quantized(path, module))
 
     nn.quantize(
         model,
@@ -113,8 +115,8 @@ def _quantize_as_stored(model: nn.Module, config: dict[str, Any]) -> bool:
 def _synthesize(name: str, planned: mx.array, module: nn.Module) -> mx.array:
     """Random contents of ``planned``'s shape and type, scaled so that activations stay finite.
 
-    A quantized weight is ``scale * word + bias`` with words uniform in [0, 2^bits): with the values
-    below that is uniform in ±1/√width, as an unquantized `nn.Linear` is initialized.
+    A quantized weight is ``scale * word + bias`` with words uniform in [0, 2^bits). With the scales
+    and biases below it is uniform in ±1/√width, as `nn.Linear` is initialized.
     """
     bits = getattr(module, "bits", None)
     if bits is not None and name in ("weight", "scales", "biases"):
@@ -126,23 +128,23 @@ def _synthesize(name: str, planned: mx.array, module: nn.Module) -> mx.array:
             return mx.full(planned.shape, value, dtype=planned.dtype)
         # Microscaling modes keep exponents in bytes: 2^(byte - 127).
         return mx.full(planned.shape, 127 + round(math.log2(bound)), dtype=mx.uint8)
-    if planned.ndim < 2:  # norms and biases: as their classes initialize them
+    if planned.ndim < 2:  # norms and biases keep their initial values
         return planned
     bound = 1 / math.sqrt(planned.shape[-1])
     return _draw(planned, lambda shape: mx.random.uniform(-bound, bound, shape, planned.dtype))
 
 
 def _random_words(shape: tuple[int, ...]) -> mx.array:
-    """Uniform 32-bit words from 16-bit halves: `randint` draws through float32, which has 24."""
+    """Uniform 32-bit words from 16-bit halves: `randint` draws float32s of 24 bits."""
     halves = mx.random.randint(0, 2**16, (*shape[:-1], shape[-1] * 2), dtype=mx.uint16)
     return halves.view(mx.uint32)
 
 
 def _draw(planned: mx.array, draw: Callable[[tuple[int, ...]], mx.array]) -> mx.array:
-    """An array like ``planned``, drawn in blocks of rows.
+    """Draw an array like ``planned`` in blocks of rows.
 
-    MLX draws through float32, so one draw takes up to three times its result: 6 GB for the
-    embedding of a 70B model. Blocks keep that from becoming the load's peak.
+    MLX draws float32s first, so one draw takes up to three times its result: 6 GB for the embedding
+    of a 70B model. Blocks keep that from becoming the load's peak.
     """
     rows = planned.shape[0]
     block = max(1, rows * _BLOCK_BYTES // max(planned.nbytes, 1))

@@ -19,8 +19,8 @@ ONE_LINE = 1000
     ("part", "problem"),
     [
         (garbling.write_binary, "not a JSON line"),
-        (garbling.write_another_version, "not a message of protocol version 1"),
-        (garbling.write_an_unknown_kind, "not a known event"),
+        (garbling.write_another_version, "not a message of protocol version"),
+        (garbling.write_an_unknown_kind, "unknown type of message"),
         (garbling.write_an_endless_line, "not a JSON line"),
         (garbling.write_bottomless_brackets, "not a JSON line"),
         (garbling.write_after_the_end, "not a JSON line"),

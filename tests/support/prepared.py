@@ -22,6 +22,6 @@ REQUEST = TrialRequest(
 def prepared_model() -> nn.Module:
     mx.random.seed(0)
     model = weights.plan(REQUEST.model, REQUEST.configuration)
-    weights.materialize(model, synthesize=True, after_each=lambda: None)
+    weights.materialize(model, synthesize=True)
     lora.add_adapters(model, REQUEST.configuration)
     return model

@@ -1,7 +1,8 @@
-"""A training's checkpoints: whole or not there, and read from the newest that is whole."""
+"""Checkpoints are written whole or not at all, and the newest readable one is loaded."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import mlx.core as mx
@@ -13,11 +14,11 @@ from mlx.utils import tree_flatten
 
 from tests.support.disks import small_disk
 from worker import checkpoint
-from worker.checkpoint import CheckpointError, Place
+from worker.checkpoint import CheckpointError, Progress
 
 
 def trained(steps: int) -> tuple[nn.Module, optim.Optimizer]:
-    """A layer of 4 KB after so many steps, each of them other than the one before."""
+    """A layer of 4 KB after so many different steps."""
     mx.random.seed(0)
     model, optimizer = nn.Linear(32, 32), optim.AdamW(learning_rate=0.1)
     for step in range(steps):
@@ -27,18 +28,14 @@ def trained(steps: int) -> tuple[nn.Module, optim.Optimizer]:
     return model, optimizer
 
 
-def place(iteration: int) -> Place:
-    state = checkpoint.numpy_state()
-    return Place(iteration, 2 * iteration, 9, 0, state, state, checkpoint.random_key())
-
-
 def save(folder: Path, iteration: int) -> nn.Module:
     model, optimizer = trained(iteration)
-    checkpoint.save(folder, model, optimizer, place(iteration))
+    progress = replace(Progress.start(), iteration=iteration)
+    checkpoint.save(folder, model, optimizer, progress)
     return model
 
 
-def load(folder: Path) -> tuple[Place | None, nn.Module]:
+def load(folder: Path) -> tuple[Progress | None, nn.Module]:
     model, optimizer = trained(0)
     found = checkpoint.load_newest(folder, model, optimizer)
     return found, model
@@ -48,30 +45,30 @@ def same(one: nn.Module, other: nn.Module) -> bool:
     return bool(mx.array_equal(one.weight, other.weight).item())
 
 
-def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
+def test_a_checkpoint_restores_everything(tmp_path: Path) -> None:
+    model, optimizer = trained(2)
     np.random.seed(3)
     mx.random.seed(5)
     key = checkpoint.random_key()
-    model, optimizer = trained(2)
-    at = Place(2, 4, 9, 1, [1], checkpoint.numpy_state(), key)
-    checkpoint.save(tmp_path, model, optimizer, at)
-    found = checkpoint.load_newest(tmp_path, (again := trained(0))[0], again[1])
-    assert found == at
-    assert same(again[0], model)
-    theirs = dict(tree_flatten(optimizer.state))
-    for name, value in tree_flatten(again[1].state):
-        assert mx.array_equal(value, theirs[name]).item(), name
-    assert checkpoint.random_key() == key
+    saved = Progress(2, 4, 9, 1, epoch_state=[1], state=[], random_key=0)
+    checkpoint.save(tmp_path, model, optimizer, saved)
     drawn = np.random.rand()
-    checkpoint.set_numpy_state(at.state)
+    restored, restored_optimizer = trained(0)
+    assert checkpoint.load_newest(tmp_path, restored, restored_optimizer) == saved
+    assert same(restored, model)
+    expected = dict(tree_flatten(optimizer.state))
+    for name, value in tree_flatten(restored_optimizer.state):
+        assert mx.array_equal(value, expected[name]).item(), name
+    assert checkpoint.random_key() == key
+    checkpoint.set_numpy_state(saved.state)
     assert np.random.rand() == drawn
 
 
-def test_there_may_be_none(tmp_path: Path) -> None:
+def test_there_may_be_no_checkpoint(tmp_path: Path) -> None:
     assert load(tmp_path)[0] is None
 
 
-def test_the_last_two_are_kept_and_the_adapters_of_each(tmp_path: Path) -> None:
+def test_the_last_two_are_kept_and_the_adapters_of_all(tmp_path: Path) -> None:
     save(tmp_path, 1)
     save(tmp_path, 2)
     model = save(tmp_path, 3)
@@ -83,19 +80,19 @@ def test_the_last_two_are_kept_and_the_adapters_of_each(tmp_path: Path) -> None:
     assert same(load(tmp_path)[1], model)
 
 
-def test_the_newest_is_that_of_the_most_iterations(tmp_path: Path) -> None:
+def test_checkpoints_are_sorted_by_iteration(tmp_path: Path) -> None:
     save(tmp_path, 1)
     for name in ("checkpoint-9999999", "checkpoint-10000000"):
         (tmp_path / "checkpoint-0000001").rename(tmp_path / name)
         save(tmp_path, 1)
-    assert [path.name for path in checkpoint._checkpoints(tmp_path)] == [
+    assert [path.name for path in checkpoint.checkpoints(tmp_path)] == [
         "checkpoint-9999999",
         "checkpoint-10000000",
     ]
 
 
 @pytest.mark.parametrize("name", ["adapters.safetensors", "optimizer.safetensors", "place.json"])
-def test_a_damaged_one_is_passed_over(name: str, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_skipped(name: str, tmp_path: Path) -> None:
     before = save(tmp_path, 1)
     save(tmp_path, 2)
     (tmp_path / "checkpoint-0000002" / name).write_bytes(b"{")
@@ -105,18 +102,18 @@ def test_a_damaged_one_is_passed_over(name: str, tmp_path: Path) -> None:
     assert same(model, before)
 
 
-def test_where_all_are_damaged_that_is_said(tmp_path: Path) -> None:
+def test_no_readable_checkpoint_is_an_error(tmp_path: Path) -> None:
     save(tmp_path, 1)
     (tmp_path / "checkpoint-0000001" / "place.json").unlink()
     with pytest.raises(CheckpointError, match=r"none of the 1 checkpoints in .* can be read"):
         load(tmp_path)
 
 
-def test_a_full_disk_costs_no_earlier_one(tmp_path: Path) -> None:
+def test_a_full_disk_loses_no_earlier_checkpoint(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "size=64k") as disk:
         save(disk, 1)
         (disk / "filler").write_bytes(bytes(8 * 2**10))
-        with pytest.raises(CheckpointError, match=r"cannot be written to .*, where \d+ bytes are"):
+        with pytest.raises(CheckpointError, match=r"cannot be written to .* \(\d+ bytes free\)"):
             save(disk, 2)
         assert not any(disk.glob(".checkpoint*"))
         found, _ = load(disk)

@@ -1,10 +1,10 @@
-"""What happens between the steps of mlx-lm's trainer: the same batches, however they are taken."""
+"""A training sees the same batches and losses however it is divided, and saves when due."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,148 +15,158 @@ import mlx.optimizers as optim
 import numpy as np
 import pytest
 from mlx.utils import tree_flatten
-from mlx_lm.tuner.trainer import TrainingArgs, default_loss, train
+from mlx_lm.tuner.trainer import default_loss
 
-from tests.support.builders import TRAINING_REQUEST
+from tests.support import tiny
 from tests.support.prepared import prepared_model
-from worker.batches import Course, loss_of
+from worker.batches import loss_function
+from worker.checkpoint import Progress
 from worker.events import EventPipe
 from worker.protocol.codec import decode_event
-from worker.protocol.messages import Event, Saved, Step, TrainingRequest, Validated
+from worker.protocol.messages import (
+    Configuration,
+    Event,
+    ModelSource,
+    Saved,
+    Step,
+    TrainingRequest,
+    Validated,
+)
+from worker.training_loop import TrainingLoop
 
-SMALL = replace(
-    TRAINING_REQUEST,
-    batch_size=2,
+REQUEST = TrainingRequest(
+    model=ModelSource(tiny.LLAMA),
+    configuration=Configuration(batch_size=2, lora_layers=2, seq_length=32),
+    data="",
+    adapter_path="",
     iters=8,
-    max_seq_length=32,
+    micro_batches=1,
+    grad_accumulation_steps=1,
+    learning_rate=1e-3,
+    mask_prompt=False,
+    seed=0,
     val_batches=1,
     steps_per_eval=3,
     save_every=100,
+    limit_bytes=2**30,
+    budget_bytes=2**30,
+    adapter_config={},
+    resume=False,
 )
+FULL = 20
+"""Tokens of every sequence, so that micro-batches weigh the same."""
 
 
 @pytest.fixture(autouse=True)
-def _own_handlers() -> Iterator[None]:
-    """A course takes SIGTERM, which in a worker is nobody else's."""
+def _keep_sigterm_handler() -> Iterator[None]:
     before = signal.getsignal(signal.SIGTERM)
     yield
     signal.signal(signal.SIGTERM, before)
 
 
-def sequences(count: int, length: int = 20) -> list[tuple[list[int], int]]:
-    """Token ids and where the loss begins, all of one length: parts then weigh alike."""
+def sequences(count: int) -> list[tuple[list[int], int]]:
+    """Token ids, and where the loss begins."""
     draw = np.random.default_rng(7)
-    return [(draw.integers(2, 512, length).tolist(), 0) for _ in range(count)]
+    return [(draw.integers(2, 512, FULL).tolist(), 0) for _ in range(count)]
 
 
 @dataclass(frozen=True)
-class Trained:
-    events: Sequence[Event]
+class Finished:
+    events: list[Event]
 
     @property
     def losses(self) -> list[float]:
         return [event.loss for event in self.events if isinstance(event, Step)]
 
     @property
-    def validations(self) -> list[tuple[int, float]]:
-        found = [event for event in self.events if isinstance(event, Validated)]
-        return [(event.iteration, event.loss) for event in found]
+    def validations(self) -> dict[int, float]:
+        return {e.iteration: e.loss for e in self.events if isinstance(e, Validated)}
 
     @property
     def saved(self) -> list[int]:
         return [event.iteration for event in self.events if isinstance(event, Saved)]
 
 
-def trained(spec: TrainingRequest, folder: Path, data: Any = None, valid: Any = None) -> Trained:
-    """Train the tiny model; its data is 6 sequences unless given, so that 8 batches take passes."""
+def trained(
+    request: TrainingRequest, folder: Path, data: Any = None, valid: Any = None
+) -> Finished:
+    """Train the tiny model; unless given, ``data`` has 3 batches, so that 8 take several epochs."""
     np.random.seed(0)
-    spec = replace(spec, adapter_path=str(folder))
-    model, optimizer = prepared_model(), optim.AdamW(learning_rate=1e-3)
+    request = replace(request, adapter_path=str(folder))
+    model, optimizer = prepared_model(), optim.AdamW(learning_rate=request.learning_rate)
     reading, writing = os.pipe()
-    sets = (data or sequences(6), valid)
-    course = Course(spec, EventPipe(writing), model, optimizer, sets, None)
-    args = TrainingArgs(
-        iters=spec.iters * spec.parts,
-        steps_per_report=1,
-        grad_accumulation_steps=spec.grad_accumulation_steps * spec.parts,
-        adapter_file=str(folder / "adapters.safetensors"),
-    )
-    train(
-        model=model,
-        optimizer=optimizer,
-        train_dataset=sets[0],
-        args=args,
-        loss=loss_of(spec),
-        iterate_batches=course.batches,
-        training_callback=course,
-    )
-    course.finish()
-    course.save()
+    events = EventPipe(writing)
+    TrainingLoop(
+        request, events, model, optimizer, data or sequences(6), valid, Progress.start()
+    ).run()
     os.close(writing)
     with open(reading, "rb") as pipe:  # noqa: PTH123 - a descriptor
-        return Trained([decode_event(line) for line in pipe])
+        return Finished([decode_event(line) for line in pipe])
 
 
-def test_in_parts_it_sees_the_same_batches_in_every_pass(tmp_path: Path) -> None:
+def test_micro_batches_change_no_loss(tmp_path: Path) -> None:
     valid = sequences(8)
-    whole = trained(SMALL, tmp_path, valid=valid)
-    parts = trained(replace(SMALL, parts=2), tmp_path, valid=valid)
-    assert len(whole.losses) == SMALL.iters
-    assert parts.losses == pytest.approx(whole.losses, abs=1e-4)
-    assert [at for at, _ in whole.validations] == [1, 3, 6, 8]
-    for (_, ours), (_, theirs) in zip(parts.validations, whole.validations, strict=True):
-        assert ours == pytest.approx(theirs, abs=1e-4)
+    whole = trained(REQUEST, tmp_path, valid=valid)
+    divided = trained(replace(REQUEST, micro_batches=2), tmp_path, valid=valid)
+    assert len(whole.losses) == REQUEST.iters
+    assert divided.losses == pytest.approx(whole.losses, abs=1e-4)
+    assert list(whole.validations) == [1, 3, 6, 8]
+    assert divided.validations == pytest.approx(whole.validations, abs=1e-4)
+    assert whole.saved == []
 
 
 @pytest.mark.parametrize(
     ("save_every", "accumulation", "saved"),
-    [(3, 1, [3, 6]), (3, 2, [4, 6]), (2, 3, [3, 6]), (5, 4, [8]), (100, 1, [])],
+    [(3, 1, [3, 6]), (3, 2, [4, 6]), (2, 3, [3, 6]), (5, 4, [8])],
 )
-def test_it_saves_when_due_and_no_gradient_is_half_gathered(
+def test_it_saves_when_due_and_all_gradients_are_applied(
     save_every: int, accumulation: int, saved: list[int], tmp_path: Path
 ) -> None:
-    spec = replace(SMALL, save_every=save_every, grad_accumulation_steps=accumulation)
-    assert trained(spec, tmp_path).saved == saved
+    request = replace(REQUEST, save_every=save_every, grad_accumulation_steps=accumulation)
+    assert trained(request, tmp_path).saved == saved
 
 
-@pytest.mark.parametrize(("batches", "count"), [(0, 0), (1, 4), (-1, 4)])
-def test_it_validates_with_so_many_batches(batches: int, count: int, tmp_path: Path) -> None:
-    found = trained(replace(SMALL, val_batches=batches), tmp_path, valid=sequences(4))
-    assert len(found.validations) == count
-    assert all(np.isfinite(loss) for _, loss in found.validations)
+@pytest.mark.parametrize(("batches", "iterations"), [(0, []), (-1, [1])])
+def test_it_validates_with_none_or_all_batches(
+    batches: int, iterations: list[int], tmp_path: Path
+) -> None:
+    request = replace(REQUEST, val_batches=batches, iters=1)
+    found = trained(request, tmp_path, valid=sequences(4)).validations
+    assert list(found) == iterations
+    assert np.isfinite(list(found.values())).all()
 
 
-def test_a_prompt_that_leaves_nothing_to_train_on_is_no_failure(tmp_path: Path) -> None:
-    data = sequences(6)
-    data[0] = (data[0][0], 20)  # all of it is prompt
-    spec = replace(SMALL, mask_prompt=True)
-    whole = trained(spec, tmp_path, data)
-    parts = trained(replace(spec, parts=2), tmp_path, data)
-    assert np.isfinite([*whole.losses, *parts.losses]).all()
+def test_a_prompt_without_completion_has_a_finite_loss(tmp_path: Path) -> None:
+    only_prompt, *others = sequences(6)
+    data = [(only_prompt[0], FULL), *others]
+    request = replace(REQUEST, mask_prompt=True, micro_batches=2, iters=3)
+    losses = trained(request, tmp_path, data).losses
+    assert np.isfinite(losses).all()
+    assert len(losses) == 3
 
 
 def test_the_loss_of_masked_prompts_is_mlx_lms() -> None:
     model = prepared_model()
     tokens = mx.array([row for row, _ in sequences(2)])
-    loss = loss_of(replace(SMALL, mask_prompt=True))
+    loss = loss_function(mask_prompt=True)
 
-    def of(kind: Any, lengths: mx.array) -> tuple[float, dict[str, Any]]:
-        value, gradient = nn.value_and_grad(model, lambda m: kind(m, tokens, lengths)[0])(model)
+    def evaluate(function: Any, lengths: mx.array) -> tuple[float, dict[str, Any]]:
+        value, gradient = nn.value_and_grad(model, lambda m: function(m, tokens, lengths)[0])(model)
         return value.item(), gradient
 
-    some = mx.array([[5, 20], [20, 20]])
-    assert of(loss, some)[0] == of(default_loss, some)[0]
-    value, gradient = of(loss, mx.array([[20, 20], [20, 20]]))
+    some_tokens = mx.array([[5, FULL], [FULL, FULL]])
+    assert evaluate(loss, some_tokens)[0] == evaluate(default_loss, some_tokens)[0]
+    value, gradient = evaluate(loss, mx.array([[FULL, FULL], [FULL, FULL]]))
     assert value == 0
     assert not any(leaf.any().item() for _, leaf in tree_flatten(gradient))  # nor is any NaN
 
 
-def test_the_wired_limit_that_mlx_lm_raises_is_taken_back(
+def test_the_wired_limit_that_mlx_lm_raises_is_reset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limits: list[int] = []
     recorded = {"device_name": "Apple M3 Max", "max_recommended_working_set_size": 28991029248}
     monkeypatch.setattr(mx, "device_info", lambda: recorded)
     monkeypatch.setattr(mx, "set_wired_limit", limits.append)
-    trained(replace(SMALL, iters=1), tmp_path)
+    trained(replace(REQUEST, iters=1), tmp_path)
     assert limits == [28991029248, 0]

@@ -1,4 +1,4 @@
-"""The worker's training: the same as mlx-lm's own, under limits that fall until they hold."""
+"""A trial's training: the same as mlx-lm's own, under limits that fall until they hold."""
 
 from __future__ import annotations
 
@@ -7,17 +7,31 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import mlx.nn as nn
 import mlx.optimizers as optim
 import pytest
 from mlx.utils import tree_flatten
 from mlx_lm.tuner.callbacks import TrainingCallback
 from mlx_lm.tuner.trainer import TrainingArgs, train
 
-from tests.support import tiny
-from tests.support.prepared import SPEC, prepared_model
-from worker import training
+from tests.support.prepared import REQUEST, prepared_model
+from worker import lora, trial
 
-VOCABULARY = tiny.LLAMA["vocab_size"]
+FALLING = [4.0, 3.9]
+
+
+@pytest.fixture(scope="module")
+def model() -> nn.Module:
+    """A model that was trained by `trainer`."""
+    return prepared_model()
+
+
+@pytest.fixture(scope="module")
+def trainer(model: nn.Module) -> lora.Trainer:
+    trainer = lora.Trainer(model, REQUEST)
+    for _ in range(REQUEST.steps):
+        trainer.step()
+    return trainer
 
 
 class Losses(TrainingCallback):  # type: ignore[misc]  # mlx-lm is untyped
@@ -28,69 +42,56 @@ class Losses(TrainingCallback):  # type: ignore[misc]  # mlx-lm is untyped
         self.seen.append(train_info["train_loss"])
 
 
-def test_the_steps_are_those_of_mlx_lm(tmp_path: Path) -> None:
-    ours = prepared_model()
-    trainer = training.Trainer(ours, SPEC, VOCABULARY)
-    for _ in range(SPEC.steps):
-        trainer.step()
+def test_the_steps_are_those_of_mlx_lm(
+    model: nn.Module, trainer: lora.Trainer, tmp_path: Path
+) -> None:
+    def same_batches(**_: object) -> Iterator[lora.Batch]:
+        return lora.full_batches(REQUEST)
 
-    def same_batches(**_: object) -> Iterator[tuple[mx.array, mx.array]]:
-        return training._full_batches(SPEC, VOCABULARY)
-
-    theirs, losses = prepared_model(), Losses()
+    reference, losses = prepared_model(), Losses()
     train(
-        model=theirs,
-        optimizer=optim.AdamW(learning_rate=training.LEARNING_RATE),
+        model=reference,
+        optimizer=optim.AdamW(learning_rate=lora.LEARNING_RATE),
         train_dataset=[],
         args=TrainingArgs(
-            batch_size=2,
-            iters=SPEC.steps,
+            iters=REQUEST.steps,
             steps_per_report=1,
-            max_seq_length=32,
             adapter_file=str(tmp_path / "adapters.safetensors"),
         ),
         iterate_batches=same_batches,
         training_callback=losses,
     )
     assert trainer.losses == pytest.approx(losses.seen, rel=1e-6)
-    adapters = dict(tree_flatten(theirs.trainable_parameters()))
-    for path, adapter in tree_flatten(ours.trainable_parameters()):
+    adapters = dict(tree_flatten(reference.trainable_parameters()))
+    for path, adapter in tree_flatten(model.trainable_parameters()):
         assert mx.allclose(adapter, adapters[path], rtol=1e-5, atol=1e-8).item(), path
 
 
-def test_training_leaves_evidence() -> None:
-    trainer = training.Trainer(prepared_model(), SPEC, VOCABULARY)
-    for _ in range(2):
-        trainer.step()
+def test_training_leaves_evidence(trainer: lora.Trainer) -> None:
     trainer.check()
-
-
-def test_steps_that_trained_nothing_are_no_evidence() -> None:
-    trainer = training.Trainer(prepared_model(), SPEC, VOCABULARY)
-    trainer.losses = [4.0, 3.9]
-    with pytest.raises(training.EvidenceError, match="no adapter weight changed"):
-        trainer.check()
 
 
 @pytest.mark.parametrize(
     ("losses", "problem"),
-    [([4.0, float("nan")], "not finite"), ([4.0, 4.0], "never changed")],
+    [
+        (FALLING, "no adapter weight changed"),
+        ([4.0, float("nan")], "not finite"),
+        ([4.0, 4.0], "never changed"),
+    ],
 )
-def test_losses_that_are_no_evidence(losses: list[float], problem: str) -> None:
-    trainer = training.Trainer(prepared_model(), SPEC, VOCABULARY)
+def test_no_evidence_is_an_error(losses: list[float], problem: str) -> None:
+    trainer = lora.Trainer(prepared_model(), REQUEST)
     trainer.losses = losses
-    with pytest.raises(training.EvidenceError, match=problem):
+    with pytest.raises(lora.EvidenceError, match=problem):
         trainer.check()
 
 
-def test_an_adapter_that_diverged_in_the_last_step_is_no_evidence() -> None:
+def test_a_diverged_adapter_is_no_evidence() -> None:
     model = prepared_model()
-    trainer = training.Trainer(model, SPEC, VOCABULARY)
-    for _ in range(2):
-        trainer.step()
-    projection = model.layers[0].self_attn.q_proj
-    projection.lora_b = projection.lora_b * float("nan")
-    with pytest.raises(training.EvidenceError, match="adapter weight is not finite"):
+    trainer = lora.Trainer(model, REQUEST)
+    trainer.losses = FALLING
+    model.layers[0].self_attn.q_proj.lora_b += float("nan")
+    with pytest.raises(lora.EvidenceError, match="adapter weight is not finite"):
         trainer.check()
 
 
@@ -106,7 +107,7 @@ def test_an_adapter_that_diverged_in_the_last_step_is_no_evidence() -> None:
 def test_a_limit_that_did_not_hold_is_lowered(
     limit: int, cut: int, overshoot: int, floor: int, expected: tuple[int, int]
 ) -> None:
-    assert training.lowered(limit, cut, overshoot, floor) == expected
+    assert trial.lowered(limit, cut, overshoot, floor) == expected
 
 
 @pytest.mark.parametrize(
@@ -116,4 +117,4 @@ def test_a_limit_that_did_not_hold_is_lowered(
 def test_a_peak_has_settled_when_three_steps_did_not_raise_it(
     peaks: list[int], settled: bool
 ) -> None:
-    assert training._settled(peaks) is settled
+    assert trial.settled(peaks) is settled
