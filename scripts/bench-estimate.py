@@ -66,7 +66,9 @@ def compare(trial: dict[str, Any], backend: str) -> Comparison:
     axes = (options.batch_size, options.lora_rank, options.lora_layers)
     bits = f"{options.quantize}-bit" if options.quantize else "bf16"
     name = f"{model.name} {'/'.join(map(str, axes))}, {options.seq_length} tokens, {bits}"
-    return Comparison(name, backend, estimate(planned.spec, backend), trial["needed_memory_bytes"])
+    return Comparison(
+        name, backend, estimate(planned.request, backend), trial["needed_memory_bytes"]
+    )
 
 
 if __name__ == "__main__":
