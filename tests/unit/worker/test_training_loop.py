@@ -57,6 +57,14 @@ FULL = 20
 """Tokens of every sequence, so that micro-batches weigh the same."""
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _no_compiled_kernels() -> Iterator[None]:
+    """Compiling MLX's kernels takes longer than all the tests here, which are not about speed."""
+    mx.disable_compile()
+    yield
+    mx.enable_compile()
+
+
 @pytest.fixture(autouse=True)
 def _keep_sigterm_handler() -> Iterator[None]:
     before = signal.getsignal(signal.SIGTERM)
