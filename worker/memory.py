@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass
 
 import mlx.core as mx
 
@@ -13,16 +14,16 @@ from worker.protocol.messages import Memory, OverBudget, Phase
 SAMPLE_SECONDS = 0.1
 
 
+@dataclass(frozen=True, slots=True)
 class MemoryWatch:
     """Samples active and cache memory, and ends the process when a trial exceeds its budget.
 
     MLX's own limit is soft: past it, MLX waits and then allocates anyway.
     """
 
-    def __init__(self, events: EventPipe, budget_bytes: int, sample_seconds: float) -> None:
-        self._events = events
-        self._seconds = sample_seconds
-        self._budget_bytes = budget_bytes
+    events: EventPipe
+    budget_bytes: int
+    sample_seconds: float
 
     def start(self) -> None:
         """Sample in a daemon thread; `mx.eval` releases the GIL, so sampling never stalls."""
@@ -30,19 +31,19 @@ class MemoryWatch:
 
     def require(self, nbytes: int, *, planned: bool = False) -> None:
         """End the process as over budget if ``nbytes`` exceed the budget."""
-        if nbytes > self._budget_bytes:
-            now = self._events.now()
-            self._events.finish(OverBudget(now, self._events.phase, nbytes, planned))
+        if nbytes > self.budget_bytes:
+            now = self.events.now()
+            self.events.finish(OverBudget(now, self.events.phase, nbytes, planned))
 
     def _sample(self) -> None:
         while True:
             active = mx.get_active_memory()
-            self._events.send(Memory(self._events.now(), active, mx.get_cache_memory()))
+            self.events.send(Memory(self.events.now(), active, mx.get_cache_memory()))
             # The relaxed phase lowers MLX's limit after an overshoot instead. A training keeps its
             # progress: its limit was measured.
-            if self._events.phase not in (Phase.RELAXED, Phase.TRAIN):
+            if self.events.phase not in (Phase.RELAXED, Phase.TRAIN):
                 self.require(active)
-            time.sleep(self._seconds)
+            time.sleep(self.sample_seconds)
 
 
 def reset_wired_limit() -> None:
