@@ -18,8 +18,9 @@ from your_ai.runs.resume import ENDED, STARTED, Past, key_of
 from your_ai.runs.run import Run
 from your_ai.runs.trial_record import Ended, TrialRecord, recall, to_json
 from your_ai.supervision import memory_guard
+from your_ai.supervision.event_reader import OnEvent
 from your_ai.supervision.outcome import Outcome, OutcomeKind, classify
-from your_ai.supervision.supervisor import Hear, Limits, ignore, supervise
+from your_ai.supervision.supervisor import Limits, ignore, supervise
 from your_ai.supervision.trial_log import TrialLog
 from your_ai.system import memory
 from your_ai.system.boot import boot_id
@@ -32,16 +33,16 @@ class Session:
     """Runs the trials of a run, each that has an outcome in its past from there.
 
     Before a worker is started the journal says so, and before a record is handed out its end is in
-    the journal. ``hear`` is told what the workers report meanwhile. Both loops raise MachineError
+    the journal. ``on_event`` is called with what the workers report. Both loops raise MachineError
     when the journal cannot be written, the machine is short of memory, no worker can be started, or
     one cannot be killed.
     """
 
-    def __init__(self, run: Run, journal: Journal, past: Past, hear: Hear = ignore) -> None:
+    def __init__(self, run: Run, journal: Journal, past: Past, on_event: OnEvent = ignore) -> None:
         self._run = run
         self._journal = journal
         self._past = past
-        self._hear = hear
+        self._on_event = on_event
         self._limits = Limits(deadline=run.deadline)
         self._boot = boot_id()
         self._memory = self._read_memory()
@@ -123,7 +124,7 @@ class Session:
                 log=log,
                 limits=self._limits,
                 must_stop=lambda: interrupts.requested,
-                hear=self._hear,
+                on_event=self._on_event,
             )
         except NotStartedError as error:
             # Or the trial would seem to have been begun, and to have ended its parent.

@@ -140,12 +140,12 @@ class TrainingSession:
             limits=Limits(deadline=math.inf, grace=_GRACE),
             arguments=[TRAIN_FLAG],
             must_stop=lambda: interrupts.requested,
-            hear=self._hear,
+            on_event=self._on_event,
             keeps=_is_evidence,
         )
         return classify(seen, spec.iters)
 
-    def _hear(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         self._listener.hear(event)
         match event:
             case Step():
