@@ -19,8 +19,9 @@ from your_ai.runs.resume import EndedTrial, RunHistory, key_of
 from your_ai.runs.run import Run
 from your_ai.runs.trial_record import result_of, result_without_worker
 from your_ai.runs.worker_run import Supervise, WorkerRunner
+from your_ai.supervision.event_reader import OnEvent
 from your_ai.supervision.outcome import Outcome, OutcomeKind
-from your_ai.supervision.supervisor import Hear, Limits, ignore, supervise
+from your_ai.supervision.supervisor import Limits, ignore, supervise
 from your_ai.system.signals import interrupts
 from your_ai.units import now
 
@@ -39,13 +40,13 @@ class TrialRunner:
         run: Run,
         journal: Journal,
         history: RunHistory,
-        hear: Hear = ignore,
+        on_event: OnEvent = ignore,
         supervise: Supervise = supervise,
     ) -> None:
         self._run = run
         self._journal = journal
         self._history = history
-        self._hear = hear
+        self._on_event = on_event
         self._workers = WorkerRunner(journal, run.device.backend, supervise)
         self.ended: list[EndedTrial] = []
 
@@ -119,7 +120,7 @@ class TrialRunner:
                 log=log,
                 limits=Limits(deadline=self._run.deadline),
                 steps=trial.request.steps,
-                hear=self._hear,
+                on_event=self._on_event,
             )
         except NotStartedError as error:
             # Without its end the trial would seem to have taken down its parent.

@@ -9,9 +9,10 @@ from typing import Any
 from worker.protocol.messages import Event
 from your_ai.runs.journal import STARTED, Journal
 from your_ai.supervision import memory_guard
+from your_ai.supervision.event_reader import OnEvent
 from your_ai.supervision.observation import Observation
 from your_ai.supervision.outcome import Outcome, classify
-from your_ai.supervision.supervisor import Hear, Limits, supervise
+from your_ai.supervision.supervisor import Limits, supervise
 from your_ai.supervision.trial_log import TrialLog
 from your_ai.system import memory
 from your_ai.system.boot import boot_id
@@ -41,7 +42,7 @@ class WorkerRunner:
         log: Path,
         limits: Limits,
         steps: int,
-        hear: Hear,
+        on_event: OnEvent,
         arguments: Sequence[str] = (),
         keeps: Callable[[Event], bool] = lambda _: True,
     ) -> tuple[Observation, Outcome]:
@@ -67,7 +68,7 @@ class WorkerRunner:
             limits=limits,
             arguments=arguments,
             must_stop=lambda: interrupts.requested,
-            hear=hear,
+            on_event=on_event,
             keeps=keeps,
         )
         return seen, classify(seen, steps)

@@ -1,4 +1,4 @@
-"""When the machine itself is in danger: pure, but for the wait between two trials."""
+"""When the machine itself is in danger: pure, except for the wait between two trials."""
 
 from __future__ import annotations
 
@@ -16,31 +16,35 @@ MOST_WAIT = 30.0
 """Seconds for the last trial's memory to come back: tens of GB of it take some."""
 
 HELD_READINGS = 4
-"""For so many readings in a row macOS must report critical pressure: a leap in what is used can
+"""macOS must report critical pressure in this many readings in a row: a leap in what is used can
 make it do so for a moment, until the compressor has caught up."""
+
+_CRITICAL = "macOS reports critical memory pressure"
+
+Alarm = Callable[[MachineMemory, Sequence[MachineMemory]], str | None]
+"""`alarm`, or another function like it."""
 
 
 def alarm(before: MachineMemory, recent: Sequence[MachineMemory]) -> str | None:
-    """Why the worker must be ended for the machine's sake.
+    """Why the worker must be ended to save the machine.
 
-    Where macOS says how short its memory is, that counts: free and inactive pages, of which
-    psutil's figure consists there, are few on a Mac that compresses well and is in no trouble. Its
-    kernel calls it critical when little of what is not wired is uncompressed, or the compressor has
-    no space left (VM_PRESSURE_WARNING_TO_CRITICAL in XNU's osfmk/vm/vm_pageout.c).
-    Elsewhere 2 % must be left, at once: the least of it is filled within some tenths of a second.
-    Swap that grows by a tenth of the memory is more than programs that lie idle, and slows
+    On macOS its own pressure level counts: psutil's figure consists of free and inactive pages
+    there, which are few on a Mac that compresses well and is in no trouble. Its kernel reports
+    critical pressure when little of what is not wired is uncompressed, or the compressor has no
+    space left (VM_PRESSURE_WARNING_TO_CRITICAL in XNU's osfmk/vm/vm_pageout.c).
+    Elsewhere 2 % must be left in every reading: the last of it can be filled within tenths of a
+    second. Swap that grows by a tenth of the memory is more than idle programs, and slows
     everything down.
 
     Args:
         before: The memory when the worker was started.
-        recent: The latest readings, the newest last; `HELD_READINGS` of them are looked at.
+        recent: The latest readings, the newest last; at most `HELD_READINGS` of them count.
     """
     now, held = recent[-1], recent[-HELD_READINGS:]
     if len(held) == HELD_READINGS and all(r.pressure is PressureLevel.CRITICAL for r in held):
-        return "macOS reports critical memory pressure"
-    if now.pressure is None and now.available_bytes < _share(
-        now.total_bytes, 0.02, 256 * MB, 2 * GB
-    ):
+        return _CRITICAL
+    least = _share(now.total_bytes, 0.02, 256 * MB, 2 * GB)
+    if now.pressure is None and now.available_bytes < least:
         return f"{show_size(now.available_bytes)} of memory left"
     swapped = now.swap_used_bytes - before.swap_used_bytes
     if swapped > max(2 * GB, now.total_bytes // 10):
@@ -49,10 +53,10 @@ def alarm(before: MachineMemory, recent: Sequence[MachineMemory]) -> str | None:
 
 
 def shortage(now: MachineMemory) -> str | None:
-    """Why no trial should be started now: it would raise the `alarm` soon, or find no GPU free."""
+    """Why no trial should be started now: it would soon raise the `alarm`, or find no GPU free."""
     wanted = _wanted(now.total_bytes)
     if now.pressure is PressureLevel.CRITICAL:
-        return "macOS reports critical memory pressure"
+        return _CRITICAL
     if now.pressure is None and now.available_bytes < wanted:
         return (
             f"only {show_size(now.available_bytes)} of memory is available, "
@@ -72,36 +76,33 @@ def wait_for_memory(
     read: Callable[[], MachineMemory],
     most_seconds: float = MOST_WAIT,
 ) -> MachineMemory:
-    """Wait until what was available at ``baseline``, before any trial, is so again, or time is up.
-
-    A few percent may be missing: other programs go on. ``must_stop`` ends the wait too. ``read`` is
-    how ``baseline`` was read.
+    """Wait until about as much memory is available as at ``baseline``, or time is up.
 
     Returns:
-        The baseline for the next wait: what is missing for so long is another program's.
+        The baseline for the next wait: what is still missing belongs to other programs.
 
     Raises:
-        MachineError: when the machine is short of memory then.
+        MachineError: when the machine is short of memory after the wait.
     """
     until = time.monotonic() + most_seconds
     while not is_back(baseline, now := read()) or shortage(now):
         if must_stop():
             return baseline
         if time.monotonic() > until:
-            baseline = now
             break
         time.sleep(POLL_SECONDS)
-    short = shortage(now)
-    if short:
+    else:
+        return baseline
+    if short := shortage(now):
         raise MachineError(
             f"This machine is short of memory: {short}. Close other programs, "
             "then go on with --resume."
         )
-    return baseline
+    return now
 
 
 def is_back(baseline: MachineMemory, now: MachineMemory) -> bool:
-    """Whether, but for a few percent, as much is available as at ``baseline``, of a GPU's too."""
+    """Whether, except for a few percent, as much is available as at ``baseline``, also on a GPU."""
     if now.available_bytes < baseline.available_bytes - _tolerance(baseline.total_bytes):
         return False
     if baseline.gpu is None or now.gpu is None:
@@ -110,7 +111,7 @@ def is_back(baseline: MachineMemory, now: MachineMemory) -> bool:
 
 
 def _wanted(total: int) -> int:
-    """So much must be left for a trial to begin: well above the alarm, and room for a worker."""
+    """What a trial needs to begin: well above the alarm, and room for a worker."""
     return _share(total, 0.05, 512 * MB, 4 * GB)
 
 

@@ -44,14 +44,19 @@ class FootprintSample:
 class Observation:
     """The evidence of one trial.
 
-    ``returncode`` is as `subprocess` has it: negative for a signal. ``oom_kills`` is by how much
-    the kernel's count of OOM kills in the worker's own cgroup rose, ``machine_oom_kills`` by how
-    much the whole machine's did; ``None`` where there is no such count. ``memory_limited`` says
-    that the worker's address space was limited (RLIMIT_AS). ``alarm`` is why the supervisor feared
-    for the machine, ``machine_lost_bytes`` by how much less memory that then had than at the
-    worker's start. ``corrupt`` is the first line on the event pipe that was no event.
-    ``wall_seconds`` runs from the spawn until the worker was reaped, ``start_seconds`` until its
-    first event: by so much its clock is behind the parent's.
+    Attributes:
+        events: Those that were kept, in order; the last one always.
+        returncode: As in `subprocess`: negative for a signal.
+        wall_seconds: From the spawn until the worker was reaped.
+        start_seconds: From the spawn until its first event, about when its own clock began.
+        killed: Why the supervisor ended it, if it did.
+        corrupt: The first line on the event pipe that was no event.
+        oom_kills: The kernel's OOM kills in the worker's cgroup, ``None`` if it does not count.
+        machine_oom_kills: The same on the whole machine.
+        memory_limited: Whether the worker's address space was limited (RLIMIT_AS).
+        pressure: The most severe memory pressure that macOS reported.
+        alarm: Why the machine was in danger.
+        machine_lost_bytes: How much less memory the machine had then than at the worker's start.
     """
 
     events: tuple[Event, ...]

@@ -24,28 +24,24 @@ def probe_device() -> Device:
         MachineError: when MLX is missing, has no backend for this machine, or does not answer.
         KeyboardInterrupt: when the user stopped it.
     """
-    seen = _probe({})
-    answer = _answer(seen)
-    if answer is None:
-        raise MachineError(
-            f"MLX does not work here ({_cause(seen)}). Install it with: {install_line()}"
-        )
+    answer = _probe({})
+    if isinstance(answer, str):
+        raise MachineError(f"MLX does not work here ({answer}). Install it with: {install_line()}")
     return answer.device
 
 
 def probe_models(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, ModelFacts | str]:
-    """The facts of each model whose config is given or, as a text, why mlx-lm cannot build it.
+    """The facts of each model or, as a text, why mlx-lm cannot build it, by name.
 
     Raises:
-        UsageError: when a config brings the worker itself down.
+        UsageError: when a config crashes the worker.
         KeyboardInterrupt: when the user stopped it.
     """
     if not configs:
         return {}
-    seen = _probe(configs)
-    answer = _answer(seen)
-    if answer is None:
-        raise UsageError(f"mlx-lm cannot build {' or '.join(configs)}: {_cause(seen)}.")
+    answer = _probe(configs)
+    if isinstance(answer, str):
+        raise UsageError(f"mlx-lm cannot build {' or '.join(configs)}: {answer}.")
     return {**answer.models, **answer.problems}
 
 
@@ -58,21 +54,19 @@ def install_line() -> str:
     return "pip install 'mlx[cpu]'"
 
 
-def _probe(configs: Mapping[str, Mapping[str, Any]]) -> Observation:
+def _probe(configs: Mapping[str, Mapping[str, Any]]) -> ProbeAnswer | str:
+    """The answer, or why there is none."""
     request = ProbeRequest({name: dict(config) for name, config in configs.items()})
     with tempfile.TemporaryDirectory(prefix="your_ai-") as folder:
-        return supervise(
+        seen = supervise(
             encode_request(request),
             log=TrialLog(Path(folder) / "probe.log"),
             limits=Limits(deadline=300),
         )
-
-
-def _answer(seen: Observation) -> ProbeAnswer | None:
     if seen.killed is Kill.INTERRUPT:
         raise KeyboardInterrupt
     last = seen.events[-1] if seen.events else None
-    return last if isinstance(last, ProbeAnswer) else None
+    return last if isinstance(last, ProbeAnswer) else _cause(seen)
 
 
 def _cause(seen: Observation) -> str:

@@ -1,4 +1,4 @@
-"""What the operating system says of a running worker."""
+"""What the operating system says about a running worker and the machine."""
 
 from __future__ import annotations
 
@@ -7,48 +7,25 @@ import resource
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
-from your_ai.supervision import memory_guard
-from your_ai.supervision.observation import FootprintSample
+from your_ai.supervision.memory_guard import HELD_READINGS, Alarm
+from your_ai.supervision.observation import FootprintSample, Observation
 from your_ai.system import cgroups, macos, memory
 from your_ai.system.footprint import footprint
 from your_ai.system.memory import MachineMemory
 
 SAMPLE_SECONDS = 0.25
 MOST_SAMPLES = 4096
-"""Of the footprint; then every other one goes, and from there on half as many are taken."""
+"""Maximum footprint samples; when reached, drop every other one and halve the sampling rate."""
 MEMORY_SECONDS = 0.1
-"""Between two looks at the machine's memory, of some 0.1 ms: more than 1 GB/s of it can be filled,
-and the alarm may be raised with 256 MB left."""
+"""Between two readings of the machine's memory, of some 0.1 ms: more than 1 GB/s of it can be
+filled, and the alarm may be raised with 256 MB left."""
 _SEVERITY = [None, *macos.PressureLevel]
 
 
-@dataclass(frozen=True, slots=True)
-class Readings:
-    """All that was read of one worker; see `Observation` for the meanings."""
-
-    oom_kills: int | None
-    machine_oom_kills: int | None
-    memory_limited: bool
-    pressure: str | None
-    alarm: str | None
-    machine_lost_bytes: int
-    footprint_peak_bytes: int | None
-    footprints: tuple[FootprintSample, ...]
-
-
-Alarm = Callable[[MachineMemory, Sequence[MachineMemory]], str | None]
-"""Tells from the machine's memory at the worker's start and its latest readings, the newest last,
-why the worker must be ended."""
-
-
-class Gauges:
-    """Reads a worker's gauges: the counters before it could die, the rest while it runs.
-
-    ``alarm`` is set once the machine itself is in danger.
-    """
+class ResourceMonitor:
+    """Samples a worker's memory and the machine's; ``alarm`` is set once that is in danger."""
 
     alarm: str | None = None
 
@@ -57,6 +34,8 @@ class Gauges:
         self._began = began
         self._next = self._next_memory = began
         self._every = SAMPLE_SECONDS
+        self._raise_alarm = raise_alarm
+        # Looked up while it lives: a dead process's cgroup is no longer shown.
         self._cgroup = cgroups.of_process(pid)
         self._oom_kills = self._count()
         self._machine_oom_kills = cgroups.machine_oom_kills()
@@ -64,12 +43,11 @@ class Gauges:
         self._pressure: macos.PressureLevel | None = None
         self._peak: int | None = None
         self._footprints: list[FootprintSample] = []
-        self._raise_alarm = raise_alarm
         self._memory_before = memory.read()
-        self._memory = deque([self._memory_before], maxlen=memory_guard.HELD_READINGS)
+        self._memory = deque([self._memory_before], maxlen=HELD_READINGS)
 
     def sample(self) -> None:
-        """Look at the machine and at the worker, each unless that was just done."""
+        """Read the machine's memory and the worker's, each unless that was just done."""
         now = time.monotonic()
         if now >= self._next_memory:
             self._next_memory = now + MEMORY_SECONDS
@@ -77,6 +55,20 @@ class Gauges:
         if now >= self._next or self.alarm:  # the footprint then is evidence
             self._next = now + self._every
             self._sample_worker(now)
+
+    def complete(self, seen: Observation) -> Observation:
+        """The observation with what was read, and the rise of the kernel's counters since."""
+        return replace(
+            seen,
+            oom_kills=_rise(self._oom_kills, self._count()),
+            machine_oom_kills=_rise(self._machine_oom_kills, cgroups.machine_oom_kills()),
+            memory_limited=self._memory_limited,
+            pressure=self._pressure,
+            alarm=self.alarm,
+            machine_lost_bytes=_lost(self._memory_before, self._memory[-1]),
+            footprint_peak_bytes=self._peak,
+            footprints=tuple(self._footprints),
+        )
 
     def _sample_machine(self) -> None:
         now = memory.read()
@@ -93,19 +85,6 @@ class Gauges:
             if len(self._footprints) == MOST_SAMPLES:
                 self._footprints, self._every = self._footprints[::2], 2 * self._every
 
-    def readings(self) -> Readings:
-        """What was read, and by how much the kernel's counters rose since the worker's start."""
-        return Readings(
-            oom_kills=_rise(self._oom_kills, self._count()),
-            machine_oom_kills=_rise(self._machine_oom_kills, cgroups.machine_oom_kills()),
-            memory_limited=self._memory_limited,
-            pressure=self._pressure,
-            alarm=self.alarm,
-            machine_lost_bytes=_lost(self._memory_before, self._memory[-1]),
-            footprint_peak_bytes=self._peak,
-            footprints=tuple(self._footprints),
-        )
-
     def _count(self) -> int | None:
         return None if self._cgroup is None else self._cgroup.oom_kills()
 
@@ -120,7 +99,7 @@ def _address_space_limited(pid: int) -> bool:
 
 
 def _lost(before: MachineMemory, now: MachineMemory) -> int:
-    """By how much less memory the machine has left, with what it moved to swap to have that."""
+    """How much less memory the machine has left, including what it moved to swap to have that."""
     swapped = now.swap_used_bytes - before.swap_used_bytes
     return max(0, before.available_bytes - now.available_bytes + swapped)
 

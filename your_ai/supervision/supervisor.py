@@ -1,10 +1,9 @@
-"""One worker, from spawn to reaped."""
+"""One worker, from its spawn until it and all that it started are gone."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import selectors
 import signal
 import subprocess
 import sys
@@ -12,28 +11,26 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
 
+import psutil
 import tenacity
 
-from worker.protocol.codec import ProtocolError, decode_event
 from worker.protocol.messages import EVENTS_FD_FLAG, Event
 from your_ai.errors import MachineError, NotStartedError
 from your_ai.supervision import memory_guard
+from your_ai.supervision.event_reader import EventReader, OnEvent
+from your_ai.supervision.memory_guard import Alarm
 from your_ai.supervision.observation import Kill, Observation
-from your_ai.supervision.resource_monitor import Alarm, Gauges
+from your_ai.supervision.resource_monitor import ResourceMonitor
 from your_ai.supervision.trial_log import TrialLog
 
 WORKER = (sys.executable, "-P", "-u", "-m", "worker")
 """``-P``, or a folder or file named worker in the current directory would be run instead; ``-u``,
 or what libraries print would be lost when the worker leaves by `os._exit`."""
 
-Hear = Callable[[Event], None]
-"""Is told each event of a worker as it arrives, to show it."""
-
 TICK_SECONDS = 0.1
-MAX_LINE_BYTES = 4 * 2**20
-SHOWN_BYTES = 200
+REAP_SECONDS = 90.0
+"""A worker that has ended may still have tens of GB to free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +49,7 @@ class Limits:
 
 
 def ignore(event: Event) -> None:
-    """Hear an event and do nothing."""
+    """Do nothing with an event."""
 
 
 def supervise(
@@ -63,65 +60,124 @@ def supervise(
     command: Sequence[str] = WORKER,
     must_stop: Callable[[], bool] = lambda: False,
     alarm: Alarm = memory_guard.alarm,
-    hear: Hear = ignore,
+    on_event: OnEvent = ignore,
     keeps: Callable[[Event], bool] = lambda _: True,
 ) -> Observation:
     """Start a worker, give it ``request``, and watch it until it and all it started are gone.
 
     ``must_stop`` and KeyboardInterrupt end the worker, which is reported as `Kill.INTERRUPT`; a
     KeyboardInterrupt while it is given time to end kills it at once. When ``alarm`` says that the
-    machine itself is in danger, the worker is killed without being asked. ``hear`` is told each
-    event as it arrives, and the observation has those that ``keeps`` names, of the rest the last.
+    machine itself is in danger, the worker is killed without being asked. ``on_event`` is called
+    from another thread and may block; what it raises ends the worker and is raised here. The
+    observation has the events for which ``keeps`` is true, and the last one.
 
     Raises:
         NotStartedError: when no process can be started.
         MachineError: when one cannot be killed.
     """
-    read_end, write_end = os.pipe()
-    with contextlib.closing(_EventReader(read_end, hear, keeps)) as reader:
+    with contextlib.closing(EventReader(on_event, keeps)) as reader:
         began = time.monotonic()
-        try:
-            with _opened(log) as file:
-                words = [*command, EVENTS_FD_FLAG, str(write_end)]
-                process = _spawn(words, write_end, file)
-        finally:
-            os.close(write_end)
-        try:
-            gauges = Gauges(process.pid, began, alarm)
-            killed = _attend(process, request, reader, log, gauges, limits, must_stop)
-            if killed is not None:
-                _ask_to_end(process, reader, log, gauges, limits.grace)
-        finally:
-            _end(process)
+        with log.kept_short():
+            process = _start(command, reader, log)
+            try:
+                monitor = ResourceMonitor(process.pid, began, alarm)
+                killed = Supervisor(process, reader, monitor, limits, must_stop).run(request)
+            finally:
+                _end(process)
         reader.drain()
-        log.trim()
-        wall_seconds = time.monotonic() - began
-    readings = gauges.readings()
+        return monitor.complete(_observation(process, reader, log, began, killed))
+
+
+@dataclass(frozen=True, slots=True)
+class Supervisor:
+    """Watches a worker that has been started, and asks it to end when it must."""
+
+    process: subprocess.Popen[bytes]
+    reader: EventReader
+    monitor: ResourceMonitor
+    limits: Limits
+    must_stop: Callable[[], bool]
+
+    def run(self, request: bytes) -> Kill | None:
+        """Give the worker its request and watch it; why it must be killed, if it must."""
+        try:
+            _hand_over(self.process, request)
+            killed = self._watch(time.monotonic() + self.limits.deadline)
+        except KeyboardInterrupt:
+            killed = Kill.INTERRUPT
+        if killed not in (None, Kill.MEMORY):
+            with contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C: no more waiting
+                self._ask_to_end()
+        return killed
+
+    def _watch(self, deadline: float) -> Kill | None:
+        while not self._is_dead():
+            self._tick()
+            if killed := self._reason_to_end(time.monotonic(), deadline):
+                return killed
+        return None
+
+    def _tick(self) -> None:
+        self.reader.read(TICK_SECONDS)
+        self.monitor.sample()
+
+    def _reason_to_end(self, now: float, deadline: float) -> Kill | None:
+        quiet = now - self.reader.last_heard
+        if self.must_stop():
+            return Kill.INTERRUPT
+        if self.monitor.alarm:
+            return Kill.MEMORY
+        if self.reader.corrupt is not None:
+            return Kill.CORRUPT
+        if self.reader.ended:  # the worker is ending: only that may take too long now
+            return Kill.CLOSED if quiet > self.limits.closing else None
+        if now > deadline:
+            return Kill.DEADLINE
+        return Kill.SILENCE if quiet > self.limits.silence else None
+
+    def _ask_to_end(self) -> None:
+        """Give the worker time to end, and watch it meanwhile: it may go on for a while."""
+        _signal_group(self.process.pid, signal.SIGTERM)
+        until = time.monotonic() + self.limits.grace
+        while not (self._is_dead() or self.monitor.alarm or time.monotonic() > until):
+            self._tick()
+
+    def _is_dead(self) -> bool:
+        """Whether the worker has ended; it is not reaped, unlike by `Popen.poll`: see `_end`.
+
+        os.waitid with WNOWAIT would do too, but macOS has it only from Python 3.13 on.
+        """
+        try:
+            return psutil.Process(self.process.pid).status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
+
+
+def _observation(
+    process: subprocess.Popen[bytes],
+    reader: EventReader,
+    log: TrialLog,
+    began: float,
+    killed: Kill | None,
+) -> Observation:
     return Observation(
         events=tuple(reader.events),
         returncode=process.returncode,
-        wall_seconds=wall_seconds,
+        wall_seconds=time.monotonic() - began,
         start_seconds=reader.first_heard - began if reader.events else 0.0,
         killed=killed,
         corrupt=reader.corrupt,
         log_tail=log.tail(),
         log_discarded_bytes=log.discarded_bytes,
-        oom_kills=readings.oom_kills,
-        machine_oom_kills=readings.machine_oom_kills,
-        memory_limited=readings.memory_limited,
-        pressure=readings.pressure,
-        alarm=readings.alarm,
-        machine_lost_bytes=readings.machine_lost_bytes,
-        footprint_peak_bytes=readings.footprint_peak_bytes,
-        footprints=readings.footprints,
     )
 
 
-def _opened(log: TrialLog) -> BinaryIO:
+def _start(command: Sequence[str], reader: EventReader, log: TrialLog) -> subprocess.Popen[bytes]:
+    words = [*command, EVENTS_FD_FLAG, str(reader.write_end)]
     try:
-        return log.open()
-    except OSError as error:
-        raise NotStartedError(f"Cannot write {log.path}: {error.strerror}.") from error
+        return _spawn(words, reader.write_end, log)
+    finally:
+        os.close(reader.write_end)
 
 
 # Starting a process can fail for a moment, on a machine that just gave memory back. A measured
@@ -132,17 +188,18 @@ def _opened(log: TrialLog) -> BinaryIO:
     wait=tenacity.wait_exponential(max=5),
     reraise=True,
 )
-def _spawn(command: list[str], events: int, log: BinaryIO) -> subprocess.Popen[bytes]:
+def _spawn(command: list[str], events: int, log: TrialLog) -> subprocess.Popen[bytes]:
     try:
-        return subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            pass_fds=[events],
-            start_new_session=True,
-            env=_environment(),
-        )
+        with log.open() as file:
+            return subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=file,
+                stderr=file,
+                pass_fds=[events],
+                start_new_session=True,
+                env=_environment(),
+            )
     except OSError as error:
         raise NotStartedError(f"Cannot start a worker process: {error}.") from error
 
@@ -159,100 +216,28 @@ def _hand_over(process: subprocess.Popen[bytes], request: bytes) -> None:
 
     From a thread, because a worker that does not read would block a long request's writer.
     """
-    stdin = process.stdin
-    assert stdin is not None
 
     def write() -> None:
+        assert process.stdin is not None
         with contextlib.suppress(OSError):  # died already; its exit says how
-            stdin.write(request)
-            stdin.flush()
+            process.stdin.write(request)
+            process.stdin.flush()
 
     threading.Thread(target=write, name="request", daemon=True).start()
 
 
-def _attend(
-    process: subprocess.Popen[bytes],
-    request: bytes,
-    reader: _EventReader,
-    log: TrialLog,
-    gauges: Gauges,
-    limits: Limits,
-    must_stop: Callable[[], bool],
-) -> Kill | None:
-    """Give the worker its request and watch it; why it must be ended, if so."""
-    try:
-        _hand_over(process, request)
-        return _watch(process, reader, log, gauges, limits, must_stop)
-    except KeyboardInterrupt:
-        return Kill.INTERRUPT
-
-
-def _watch(
-    process: subprocess.Popen[bytes],
-    reader: _EventReader,
-    log: TrialLog,
-    gauges: Gauges,
-    limits: Limits,
-    must_stop: Callable[[], bool],
-) -> Kill | None:
-    """Read events until the worker has ended or must be; why it must, if so."""
-    deadline = time.monotonic() + limits.deadline
-    while process.poll() is None:
-        reader.read(TICK_SECONDS)
-        gauges.sample()
-        log.trim()
-        now = time.monotonic()
-        if must_stop():
-            return Kill.INTERRUPT
-        if gauges.alarm:
-            _signal_group(process.pid, signal.SIGKILL)
-            return Kill.MEMORY
-        if reader.corrupt is not None:
-            return Kill.CORRUPT
-        if now > deadline:
-            return Kill.DEADLINE
-        if now > reader.last_heard + limits.silence:
-            return Kill.SILENCE
-        if reader.ended and not _exits(process, limits.closing):
-            return Kill.CLOSED
-    return None
-
-
-def _exits(process: subprocess.Popen[bytes], within: float) -> bool:
-    try:
-        process.wait(within)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
-
-
-def _ask_to_end(
-    process: subprocess.Popen[bytes],
-    reader: _EventReader,
-    log: TrialLog,
-    gauges: Gauges,
-    grace: float,
-) -> None:
-    """Give the worker time to end by itself, and watch it meanwhile: it may go on for a while."""
-    if process.poll() is None:
-        _signal_group(process.pid, signal.SIGTERM)
-    until = time.monotonic() + grace
-    with contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C: no more waiting
-        while process.poll() is None and time.monotonic() < until and not gauges.alarm:
-            reader.read(TICK_SECONDS)
-            gauges.sample()
-            log.trim()
-            if reader.ended or reader.corrupt is not None:  # then nothing is waited for above
-                _exits(process, TICK_SECONDS)
-
-
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Leave nothing of the worker's process group."""
-    _signal_group(process.pid, signal.SIGKILL)  # a grandchild too, if there is one
-    if not _exits(process, within=60.0):
+    """Kill the worker and its process group, then reap it.
+
+    In this order: until the worker is reaped, no other group can have its id.
+    """
+    _signal_group(process.pid, signal.SIGKILL)
+    try:
+        process.wait(REAP_SECONDS)
+    except subprocess.TimeoutExpired:
         raise MachineError(
             f"Worker {process.pid} cannot be killed: it hangs inside a driver. Restart the machine."
-        )
+        ) from None
     if process.stdin is not None:
         with contextlib.suppress(OSError):
             process.stdin.close()
@@ -262,60 +247,3 @@ def _signal_group(leader: int, number: signal.Signals) -> None:
     # macOS answers EPERM, not ESRCH, for a group of which only zombies are left.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, number)
-
-
-class _EventReader:
-    """The parent's end of the event pipe: whole lines in, events out."""
-
-    def __init__(self, fd: int, hear: Hear, keeps: Callable[[Event], bool]) -> None:
-        os.set_blocking(fd, False)
-        self._fd = fd
-        self._hear = hear
-        self._keeps = keeps
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(fd, selectors.EVENT_READ)
-        self._pending = b""
-        self.events: list[Event] = []
-        self.corrupt: str | None = None
-        self.ended = False
-        self.first_heard = self.last_heard = time.monotonic()
-
-    def read(self, timeout: float) -> None:
-        """Take in what has arrived, waiting up to ``timeout`` seconds for something to."""
-        if self.ended or not self._selector.select(timeout):
-            return
-        with contextlib.suppress(BlockingIOError):
-            chunk = os.read(self._fd, 2**16)
-            self.last_heard = time.monotonic()
-            if not self.events:
-                self.first_heard = self.last_heard
-            self.ended = not chunk
-            self._take(chunk)
-
-    def drain(self) -> None:
-        """Take in all that is in the pipe, without waiting for whoever may hold its other end."""
-        while not self.ended and self._selector.select(0):
-            self.read(0)
-
-    def close(self) -> None:
-        """Close the pipe's read end."""
-        self._selector.close()
-        os.close(self._fd)
-
-    def _take(self, chunk: bytes) -> None:
-        *lines, self._pending = (self._pending + chunk).split(b"\n")
-        if len(self._pending) > MAX_LINE_BYTES:
-            lines, self._pending = [*lines, self._pending], b""
-        for line in lines:
-            if self.corrupt is not None:
-                return
-            try:
-                event = decode_event(line)
-            except ProtocolError as error:
-                shown = line[:SHOWN_BYTES].decode(errors="replace")
-                self.corrupt = f"{error}: {shown}"
-                return
-            if self.events and not self._keeps(self.events[-1]):
-                self.events.pop()
-            self.events.append(event)
-            self._hear(event)

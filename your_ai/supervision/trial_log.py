@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,19 +14,20 @@ LIMIT_BYTES = 8 * 2**20
 TAIL_BYTES = 16 * 2**10
 EXCERPT_LINES = 3
 EXCERPT_COLUMNS = 200
+TRIM_SECONDS = 0.1
 _MOST_READINGS = 20
-"""Of the tail of a log that is written to all the time, before it is cut all the same."""
+"""How often the tail of a log that is being written to is read again before the log is cut."""
 
 
 class TrialLog:
-    """A log file, private to the user, that a worker appends to and the parent keeps small."""
+    """A log file, private to the user, that a worker appends to and the parent keeps short."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.discarded_bytes = 0
 
     def open(self) -> BinaryIO:
-        """The file, to append to; created when it is not there."""
+        """The file, to append to; created when missing."""
         return os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb")
 
     def discard(self) -> None:
@@ -31,23 +35,43 @@ class TrialLog:
         self.path.unlink(missing_ok=True)
 
     def tail(self) -> str:
-        """The last 16 KiB, where the cause of a death is to be found."""
-        return self._tail().decode(errors="replace")
+        """The last 16 KiB, which have the cause of a death."""
+        try:
+            return self._tail().decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+
+    @contextlib.contextmanager
+    def kept_short(self) -> Iterator[None]:
+        """Trim the log from a thread: the disk may be slow."""
+        ended = threading.Event()
+
+        def trim_until_ended() -> None:
+            while not ended.wait(TRIM_SECONDS):
+                self.trim()
+
+        thread = threading.Thread(target=trim_until_ended, name="log", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            self.trim()
 
     def trim(self) -> None:
-        """Past its limit, drop all but the tail: a worker that floods must not fill the disk.
+        """Drop all but the tail of a log past its limit, so that no worker fills the disk.
 
         The worker appends (O_APPEND), so what it prints next lands behind what is kept.
         """
-        try:
+        with contextlib.suppress(OSError):  # the trial is worth more than its log
             size = self.path.stat().st_size
-        except FileNotFoundError:  # somebody tidied up; the trial is worth more than its log
-            return
-        if size <= LIMIT_BYTES:
-            return
+            if size > LIMIT_BYTES:
+                self._cut(size)
+
+    def _cut(self, size: int) -> None:
         kept = self._tail()
-        # What is printed between reading and cutting is lost: the less time, the less of it.
-        for _ in range(_MOST_READINGS):
+        for _ in range(_MOST_READINGS):  # what is printed between reading and cutting is lost
             before, size = size, self.path.stat().st_size
             if size == before:
                 break
@@ -58,12 +82,9 @@ class TrialLog:
             file.write(f"[{self.discarded_bytes} bytes dropped]\n".encode() + kept)
 
     def _tail(self) -> bytes:
-        try:
-            with self.path.open("rb") as file:
-                file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
-                return file.read(TAIL_BYTES)
-        except FileNotFoundError:
-            return b""
+        with self.path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            return file.read(TAIL_BYTES)
 
 
 def excerpt(tail: str) -> list[str]:

@@ -138,12 +138,12 @@ class TrainingSession:
             log=TrialLog(folder / f"attempt-{self.progress.attempts}.log"),
             limits=Limits(deadline=math.inf, grace=_GRACE),
             must_stop=lambda: interrupts.requested,
-            hear=self._hear,
+            on_event=self._on_event,
             keeps=_is_evidence,
         )
         return classify(seen, spec.iters)
 
-    def _hear(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         self._listener.hear(event)
         match event:
             case Step():

@@ -1,0 +1,119 @@
+"""The watch over a worker: nothing delays it, and no process that is not the worker's is killed."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import threading
+import time
+from collections.abc import Sequence
+
+import psutil
+import pytest
+
+from tests.support.fakes import hanging, littering
+from tests.support.trials import PATIENT, fake, is_gone, observe, wait_for
+from worker.protocol.messages import Event, Memory, Started
+from your_ai.errors import MachineError
+from your_ai.supervision.event_reader import OnEvent
+from your_ai.supervision.observation import Kill, Observation
+from your_ai.supervision.supervisor import ignore, supervise
+from your_ai.supervision.trial_log import TrialLog
+from your_ai.system.memory import MachineMemory
+
+WELL_BEFORE_THE_DEADLINE = 20.0
+
+
+class Block:
+    """Something that takes until the worker is gone, and the alarm that is raised meanwhile."""
+
+    def __init__(self) -> None:
+        self._began = threading.Event()
+
+    def wait_until_gone(self, pid: int) -> None:
+        self._began.set()
+        wait_for(lambda: is_gone(pid), "the worker's end", WELL_BEFORE_THE_DEADLINE)
+
+    def alarm(self, before: MachineMemory, recent: Sequence[MachineMemory]) -> str | None:
+        return "too little left" if self._began.is_set() else None
+
+
+def beating(log: TrialLog, block: Block, on_event: OnEvent = ignore) -> Observation:
+    command = fake(hanging.beat_forever)
+    return supervise(
+        b"{}\n", log=log, limits=PATIENT, command=command, alarm=block.alarm, on_event=on_event
+    )
+
+
+def test_a_blocked_terminal_does_not_delay_the_memory_guard(log: TrialLog) -> None:
+    block, heard = Block(), list[Event]()
+
+    def show(event: Event) -> None:
+        heard.append(event)
+        if isinstance(event, Started):
+            block.wait_until_gone(event.pid)
+
+    seen = beating(log, block, show)
+    assert (seen.killed, seen.returncode) == (Kill.MEMORY, -signal.SIGKILL)
+    assert tuple(heard) == seen.events  # what was held back is shown, in order
+
+
+def test_a_slow_disk_does_not_delay_the_memory_guard(log: TrialLog) -> None:
+    block, pids = Block(), list[int]()
+
+    class SlowLog(TrialLog):
+        def trim(self) -> None:
+            if pids:
+                block.wait_until_gone(pids[0])
+
+    def note(event: Event) -> None:
+        if isinstance(event, Started):
+            pids.append(event.pid)
+
+    seen = beating(SlowLog(log.path), block, note)
+    assert (seen.killed, seen.returncode) == (Kill.MEMORY, -signal.SIGKILL)
+
+
+def test_a_worker_that_has_closed_the_pipe_is_still_guarded_against(log: TrialLog) -> None:
+    readings = itertools.count()
+    seen = supervise(
+        b"{}\n",
+        log=log,
+        limits=PATIENT,
+        command=fake(hanging.close_the_pipe),
+        alarm=lambda *_: "too little left" if next(readings) > 10 else None,
+    )
+    assert (seen.killed, seen.returncode) == (Kill.MEMORY, -signal.SIGKILL)
+
+
+def test_a_worker_that_cannot_be_recorded_is_ended_at_once(log: TrialLog) -> None:
+    pids: list[int] = []
+
+    def fail(event: Event) -> None:
+        if isinstance(event, Started):
+            pids.append(event.pid)
+        if isinstance(event, Memory):
+            raise MachineError("Cannot write the journal.")
+
+    began = time.monotonic()
+    with pytest.raises(MachineError, match="Cannot write the journal"):
+        beating(log, Block(), fail)
+    assert time.monotonic() - began < WELL_BEFORE_THE_DEADLINE
+    assert not psutil.pid_exists(pids[0])
+
+
+def test_the_group_is_killed_while_the_dead_worker_holds_its_id(
+    log: TrialLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once a worker is reaped, a stranger's group may have its id."""
+    killpg, leaders = os.killpg, list[str]()
+
+    def noted(leader: int, number: int) -> None:
+        leaders.append(psutil.Process(leader).status())
+        killpg(leader, number)
+
+    monkeypatch.setattr(os, "killpg", noted)
+    seen = observe(littering.leave_a_grandchild, log)
+    assert seen.killed is None
+    assert leaders == [psutil.STATUS_ZOMBIE]

@@ -1,0 +1,114 @@
+"""Reads a worker's events from a pipe and passes them on from a thread."""
+
+from __future__ import annotations
+
+import os
+import queue
+import selectors
+import threading
+import time
+from collections.abc import Callable
+
+from worker.protocol.codec import ProtocolError, decode_event
+from worker.protocol.messages import Event
+
+OnEvent = Callable[[Event], None]
+"""Called with each event of a worker, to show or record it."""
+
+MAX_LINE_BYTES = 4 * 2**20
+SHOWN_BYTES = 200
+ENDED_SECONDS = 0.01
+
+
+class EventReader:
+    """The event pipe: whole lines in, events out, each also to ``on_event``.
+
+    ``events`` has those for which ``keeps`` is true, and the last one. ``corrupt`` describes the
+    first line that was no event; those after it are ignored. Times are from `time.monotonic`.
+    Close ``write_end`` once the worker has it, or the pipe never ends.
+    """
+
+    def __init__(self, on_event: OnEvent, keeps: Callable[[Event], bool]) -> None:
+        self._fd, self.write_end = os.pipe()
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._fd, selectors.EVENT_READ)
+        self._delivery = _Delivery(on_event)
+        self._keeps = keeps
+        self._pending = b""
+        self.events: list[Event] = []
+        self.corrupt: str | None = None
+        self.ended = False
+        self.first_heard = self.last_heard = time.monotonic()
+
+    def read(self, timeout: float) -> None:
+        """Read what has arrived, waiting up to ``timeout`` seconds; raise what ``on_event`` did."""
+        self._delivery.check()
+        if self.ended:
+            time.sleep(min(timeout, ENDED_SECONDS))
+        elif self._selector.select(timeout):
+            self._take(os.read(self._fd, 2**16))
+
+    def drain(self) -> None:
+        """Read what is in the pipe, without waiting for whoever else may hold its other end."""
+        while not self.ended and self._selector.select(0):
+            self.read(0)
+
+    def close(self) -> None:
+        """Wait until every event is passed on; raise what ``on_event`` did."""
+        self._selector.close()
+        os.close(self._fd)
+        self._delivery.finish()
+
+    def _take(self, chunk: bytes) -> None:
+        self.last_heard = time.monotonic()
+        if not self.events:
+            self.first_heard = self.last_heard
+        self.ended = not chunk
+        *lines, self._pending = (self._pending + chunk).split(b"\n")
+        if len(self._pending) > MAX_LINE_BYTES:
+            lines, self._pending = [*lines, self._pending], b""
+        for line in lines:
+            if self.corrupt is None:
+                self._take_line(line)
+
+    def _take_line(self, line: bytes) -> None:
+        try:
+            event = decode_event(line)
+        except ProtocolError as error:
+            self.corrupt = f"{error}: {line[:SHOWN_BYTES].decode(errors='replace')}"
+            return
+        if self.events and not self._keeps(self.events[-1]):
+            self.events.pop()
+        self.events.append(event)
+        self._delivery.put(event)
+
+
+class _Delivery:
+    """Calls ``on_event`` from a thread, where it may wait for a terminal or a disk."""
+
+    def __init__(self, on_event: OnEvent) -> None:
+        self._on_event = on_event
+        self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._error: BaseException | None = None
+        # A daemon, or a blocked terminal would keep the program from exiting after a Ctrl-C.
+        self._thread = threading.Thread(target=self._run, name="on_event", daemon=True)
+        self._thread.start()
+
+    def put(self, event: Event) -> None:
+        self._queue.put(event)
+
+    def check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def finish(self) -> None:
+        self._queue.put(None)
+        self._thread.join()
+        self.check()
+
+    def _run(self) -> None:
+        try:
+            while (event := self._queue.get()) is not None:
+                self._on_event(event)
+        except BaseException as error:  # noqa: BLE001 - raised by check()
+            self._error = error
