@@ -55,11 +55,9 @@ class LoadedModel:
 
 
 @dataclass(frozen=True, slots=True)
-class FailedAttempt:
+class FailedAttempt(Setting):
     """An attempt that failed, with its setting."""
 
-    micro_batches: int
-    limit_bytes: int
     outcome: OutcomeKind
     reason: str
     evidence: str
