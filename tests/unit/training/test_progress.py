@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.trainings import step, training
 from worker.protocol.messages import Loaded, Saved, Trained, Validated
+from your_ai.errors import UsageError
 from your_ai.files import to_json
 from your_ai.runs import training_results
 from your_ai.runs.training_results import FailedAttempt, Setting
@@ -80,6 +81,8 @@ def test_training_json_is_read_back() -> None:
     found = results_of(training(), progress, PASSED)
     content = to_json(found)
     assert training_results.read(content, "training.json") == found
+    older = content.replace(b'"micro_batches"', b'"parts"')
+    assert training_results.read(older, "training.json").failures == (attempt,)
     document = json.loads(content)
     assert document["load"] == {"parameters": 70, "resident_bytes": 1000}
     assert (document["samples"], document["longest_tokens"]) == (600, 77)
@@ -107,3 +110,9 @@ def test_training_json_is_read_back() -> None:
         "max_seq_length": 1024,
         "grad_checkpoint": True,
     }
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"setting": {}, "failures": []}'])
+def test_other_files_are_no_record_of_a_training(content: bytes) -> None:
+    with pytest.raises(UsageError, match=r"x\.json is not a record of `your_ai train`"):
+        training_results.read(content, "x.json")
