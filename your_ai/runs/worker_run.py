@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,6 @@ class WorkerRunner:
         limits: Limits,
         steps: int,
         hear: Hear,
-        arguments: Sequence[str] = (),
         keeps: Callable[[Event], bool] = lambda _: True,
     ) -> tuple[Observation, Outcome]:
         """What was seen of the worker, and what it proves of a request of that many ``steps``.
@@ -65,7 +64,6 @@ class WorkerRunner:
             request,
             log=trial_log,
             limits=limits,
-            arguments=arguments,
             must_stop=lambda: interrupts.requested,
             hear=hear,
             keeps=keeps,
