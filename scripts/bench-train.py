@@ -87,8 +87,8 @@ def starved(folder: Path, training: Sequence[str], iters: int) -> list[object]:
         raise SystemExit("it did not come to its end")
     found = record(folder, "starved")
     failures = ", ".join(f"{each['outcome']} ({each['reason']})" for each in found["failures"])
-    parts = found["setting"]["parts"]
-    return [found["iterations"], failures, f"each batch in {parts} parts", found["samples"]]
+    count = found["setting"]["micro_batches"]
+    return [found["iterations"], failures, f"{count} micro-batches", found["samples"]]
 
 
 GREEDY = """
@@ -171,7 +171,7 @@ def main() -> None:
         if arguments.starve:
             table(
                 "A GPU whose memory another process takes half way",
-                ["iterations", "failures", "gone on with", "samples seen"],
+                ["iterations", "failures", "restarted with", "samples seen"],
                 [starved(folder, training, arguments.iters)],
             )
         if arguments.rounds:

@@ -98,12 +98,17 @@ def test_ctrl_c_and_resume_end_in_the_same_adapters(course: Course, trained: Fin
         output, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 130, output
     assert "– Interrupted" in output
-    assert "Go on with: your_ai train --resume --run-dir /" in output
+    assert "Continue with: your_ai train --resume --run-dir /" in output
     other = your_ai(course, "train", "--resume", "--run-dir", "stopped", "--iters", "7")
-    assert (other.code, "begun otherwise: --iters 7 (it was 40)" in other.stderr) == (2, True)
+    assert (other.code, "with different settings: --iters 7 (it was 40)" in other.stderr) == (
+        2,
+        True,
+    )
     done = your_ai(course, "train", "--resume", "--run-dir", "stopped")
     assert done.code == 0, done.stdout + done.stderr
-    (behind,) = re.findall(r"Resuming the training of \S+Z behind iteration (\d+)\.", done.stdout)
+    (behind,) = re.findall(
+        r"Resuming the training started \S+Z from iteration (\d+)\.", done.stdout
+    )
     assert int(behind) >= 12  # asked to end, it saved what it had
     ours, theirs = course.record("stopped"), course.record("trained")
     assert ours["losses"] == theirs["losses"]
@@ -118,7 +123,7 @@ def test_a_finished_training_is_not_trained_again(course: Course, trained: Finis
     before = (adapters / "adapters.safetensors").stat()
     done = your_ai(course, "train", "--resume", "--run-dir", "trained")
     assert (done.code, "✓ Done" in done.stdout) == (0, True)
-    assert "It was done already, begun 20" in done.stdout
+    assert "Already finished (started 20" in done.stdout
     assert "] loss " not in done.stdout
     assert (adapters / "adapters.safetensors").stat() == before
 
@@ -147,8 +152,8 @@ def test_a_worker_that_is_killed_goes_on_with_less_then_with_the_same(course: Co
     assert (first["outcome"], second["outcome"]) == ("crash", "crash")
     assert first["limit_bytes"] > second["limit_bytes"] == record["setting"]["limit_bytes"]
     assert [iteration for iteration, _ in record["losses"]] == list(range(1, ITERS + 1))
-    assert output.count("✗ crash: the worker was killed by SIGKILL, cause unknown") == 2
-    assert "going on behind iteration 5, under a limit of " in output
+    assert output.count("✗ Crash (the worker was killed by SIGKILL, cause unknown)") == 2
+    assert "restarting from iteration 5 with a memory limit of " in output
 
 
 def test_what_nobody_reads_any_more_is_trained_all_the_same(course: Course) -> None:
@@ -170,12 +175,12 @@ def test_changed_data_is_not_gone_on_with(course: Course) -> None:
         file.write('{"text": "w2 w3"}\n')
     done = your_ai(course, "train", "--resume", "--run-dir", "changed")
     assert done.code == 2
-    assert "is not what the training was begun with" in done.stderr
+    assert "has changed since this training started" in done.stderr
     shutil.copytree(course.folder / "data", data, dirs_exist_ok=True)
     shutil.rmtree(course.folder / "changed-adapters")
     done = your_ai(course, "train", "--resume", "--run-dir", "changed")
     assert done.code == 0, done.stdout + done.stderr
-    assert "Note: the last checkpoint is gone or damaged; going on from the start" in done.stdout
+    assert "the last checkpoint is missing or corrupt; resuming from the start" in done.stdout
     assert len(course.record("changed")["losses"]) == ITERS
     assert (course.folder / "changed-adapters/adapter_config.json").is_file()
 
@@ -185,8 +190,8 @@ def test_a_full_disk_ends_it_and_it_goes_on_when_there_is_room(course: Course) -
         asked = ["--adapter-path", str(disk / "adapters"), "--iters", "30"]
         done = your_ai(course, *course.train("full", *asked))
         assert done.code == 1
-        assert "✗ error: a checkpoint cannot be written to " in done.stdout
-        assert "Go on with: your_ai train --resume --run-dir /" in done.stdout
+        assert "✗ Error (a checkpoint cannot be written to " in done.stdout
+        assert "Continue with: your_ai train --resume --run-dir /" in done.stdout
         for copy in (disk / "adapters").glob("0*_adapters.safetensors"):
             copy.unlink()
         subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
@@ -216,7 +221,7 @@ def test_an_export_does_not_lead_to_others_adapters(course: Course, trained: Fin
     asked = ["--export", "over.yaml", "--adapter-path", "trained-adapters"]
     done = your_ai(course, *course.train("over", *asked))
     assert (done.code, (course.folder / "over.yaml").exists()) == (2, False)
-    assert "trained-adapters holds other adapters already" in done.stderr
+    assert "trained-adapters already contains adapters from another training" in done.stderr
 
 
 def test_one_under_way_is_left_alone(course: Course) -> None:
@@ -255,30 +260,33 @@ def test_what_was_not_measured_is_estimated(course: Course) -> None:
     assert done.code == 0, done.stdout + done.stderr
     assert "Expected (estimated from what was measured): a peak of " in done.stdout
     assert "batch=2, rank=8" in done.stdout
-    assert done.stdout.count("Note: there are sequences longer than 16 tokens, the first of ") == 1
+    assert done.stdout.count("Note: sequences longer than 16 tokens are truncated") == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["train"], "Name the folder with the data to train on, by --data."),
+        (["train"], "--data is required: a folder with train.jsonl."),
         (
             ["train", "--from", "results.json", "--data", "data", "--export", "results.json"],
             "results.json is also the input file; choose a different output file.",
         ),
         (["report", "results.json", "--html", "results.json"], "is also the input file"),
         (["train", "--from", "gone.json", "--data", "data"], "Cannot read gone.json: No such"),
-        (["train", "--from", "results.json", "--data", "gone"], "gone is not there"),
+        (
+            ["train", "--from", "results.json", "--data", "gone"],
+            "gone is not a folder with a train.jsonl",
+        ),
         (
             ["train", "--from", "results.json", "--data", "data", "--model", "nobody"],
-            "nobody is not among the results; there is: model (/",
+            "The results do not contain nobody. Available: model (/",
         ),
         (
             ["train", "--from", "results.json", "--data", "data", "--num-layers", "99"],
             "99 layers with adapters are more than the 4 that model has",
         ),
-        (["train", "--resume", "--run-dir", "measured"], "is none of `your_ai train`"),
-        (["train", "--resume", "--run-dir", "gone"], "gone holds no run to resume"),
+        (["train", "--resume", "--run-dir", "measured"], "is one of `your_ai benchmark`"),
+        (["train", "--resume", "--run-dir", "gone"], "No run found in gone."),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(
@@ -312,7 +320,7 @@ def test_what_never_began_is_none_to_go_on_with(course: Course, trained: Finishe
 def test_a_benchmark_does_not_go_on_with_a_training(course: Course, trained: Finished) -> None:
     done = your_ai(course, "benchmark", "--resume", "--run-dir", "trained")
     assert done.code == 2
-    assert "go on with it by `your_ai train --resume --run-dir trained`" in done.stderr
+    assert "continue it with `your_ai train --resume --run-dir trained`" in done.stderr
 
 
 def test_where_nothing_passed_there_is_nothing_to_train(course: Course) -> None:
@@ -320,13 +328,13 @@ def test_where_nothing_passed_there_is_nothing_to_train(course: Course) -> None:
     (course.folder / "none.json").write_text(json.dumps(document))
     done = your_ai(course, "train", "--from", "none.json", "--data", "data")
     assert done.code == 2
-    assert done.stderr == "Error: No model passed there, so that there is none to train.\n"
+    assert done.stderr == "Error: No model passed in these results, so there is nothing to train.\n"
 
 
 def test_adapters_that_are_there_are_not_written_over(course: Course, trained: Finished) -> None:
     done = your_ai(course, *course.train("twice", "--adapter-path", "trained-adapters"))
     assert done.code == 2
-    assert "trained-adapters holds other adapters already; name another" in done.stderr
+    assert "trained-adapters already contains adapters from another training" in done.stderr
 
 
 def test_synthesized_models_are_not_worth_training(course: Course) -> None:
@@ -335,7 +343,7 @@ def test_synthesized_models_are_not_worth_training(course: Course) -> None:
     assert your_ai(course, "benchmark", *asked).code == 0
     done = your_ai(course, "train", "--from", "s.json", "--data", "data")
     assert done.code == 2
-    assert "smoke-tiny exists only as synthesized weights" in done.stderr
+    assert "smoke-tiny has synthetic weights only" in done.stderr
 
 
 def test_the_options_are_those_of_mlx_lm_lora() -> None:

@@ -29,7 +29,7 @@ from your_ai.runs.open_run import begin, open_new, open_to_resume, record_resume
 from your_ai.runs.results import Results
 from your_ai.runs.results_file import ResultsWriter
 from your_ai.runs.resume import RunHistory, history_of
-from your_ai.runs.run import Run
+from your_ai.runs.run import Header, Run
 from your_ai.runs.run_dir import REPORT, RESULTS, make_run_dir, runs_dir
 from your_ai.runs.runner import TrialRunner
 from your_ai.search.search import SearchOptions
@@ -152,8 +152,8 @@ def new_run(
     )
 
 
-def resume_command(run: Run) -> str:
-    """What to type to continue a run."""
+def resume_command(run: Header) -> str:
+    """What to type to continue a run or a training."""
     words = [program(), run.command, "--resume"]
     if Path(run.run_dir).parent != runs_dir():
         words += ["--run-dir", run.run_dir]

@@ -1,11 +1,11 @@
-"""``your_ai train``: from the results to real adapters."""
+"""``your_ai train``: from measured results to real adapters."""
 
 from __future__ import annotations
 
 import contextlib
 import shlex
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,19 @@ from typing import Any
 import click
 
 from your_ai import __version__
-from your_ai.cli.options import given
+from your_ai.cli.options import Group, given, options
 from your_ai.cli.params import FILE
-from your_ai.cli.run_context import here, program
+from your_ai.cli.run_context import present_device, resume_command
 from your_ai.errors import ExitCode, MachineError, UsageError
 from your_ai.files import check_writable, refuse_to_replace, to_json, write_atomically
 from your_ai.models import hub
 from your_ai.planning.device import from_probe
-from your_ai.runs.catalog import newest_results, to_resume
-from your_ai.runs.journal import JOURNAL, Journal
-from your_ai.runs.results import load
-from your_ai.runs.resume import BEGAN, CLOSED, RESUMED
-from your_ai.runs.run import check_same
-from your_ai.runs.run_dir import RESULTS, TRAINING, make_logs_dir, make_run_dir, runs_dir
+from your_ai.runs.catalog import newest_results, newest_to_resume
+from your_ai.runs.journal import CLOSED, Journal
+from your_ai.runs.open_run import begin, open_new, open_to_resume, record_resumed
+from your_ai.runs.results_file import load
+from your_ai.runs.run_dir import RESULTS, TRAINING, make_run_dir, runs_dir
+from your_ai.runs.worker_run import WorkerRunner
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.supervision.probe import probe_device
 from your_ai.system import machine
@@ -35,248 +35,228 @@ from your_ai.terminal.open import open_screen
 from your_ai.terminal.output import say
 from your_ai.terminal.training import TrainingConsole
 from your_ai.training import adapter_dir
-from your_ai.training.dataset import look_at
+from your_ai.training.dataset import check_dataset
 from your_ai.training.export import as_yaml, lora_config, notes
-from your_ai.training.job import Training, expect, from_fields, to_fields
-from your_ai.training.progress import Progress, document, progress_of
+from your_ai.training.job import Training
+from your_ai.training.progress import Progress, progress_of, results_of
 from your_ai.training.request import (
     check_device,
     describe_model,
+    expect,
+    fit,
     lora_keys,
-    spec_of,
-    trial_of,
-    with_layers,
+    training_request,
     with_weights,
 )
-from your_ai.training.runner import TrainingSession
-from your_ai.training.source import Choice, choose
+from your_ai.training.runner import TrainingRunner
+from your_ai.training.source import choose, known
 from your_ai.units import now
 
-_MOST = 2**31
+
+def _option(names: str, kind: click.ParamType[Any], text: str, default: object = None) -> Any:
+    shown = default is not None
+    return click.option(*names.split(), type=kind, default=default, show_default=shown, help=text)
+
+
+_PATH = click.Path(path_type=Path)
+_COUNT = click.IntRange(1)
+_SOURCE: Group = (
+    _option("--from source", FILE, "Results file or run folder. [the last run's]"),
+    _option("--data", FILE, "Folder with train.jsonl and, optionally, valid.jsonl."),
+    _option("--model name", click.STRING, "Model in the results. [the recommended one]"),
+)
+_CONFIGURATION: Group = (
+    _option("--batch-size", click.IntRange(1, 1024), "Batch size. [as measured]"),
+    _option(
+        "--num-layers lora_layers", click.IntRange(1, 1024), "Layers with adapters. [as measured]"
+    ),
+    _option("--lora-rank", click.IntRange(1, 4096), "Rank of the adapters. [as measured]"),
+    _option(
+        "--max-seq-length seq_length",
+        click.IntRange(8, 2**24),
+        "Truncate sequences to this many tokens. [as measured]",
+    ),
+    _option(
+        "--grad-checkpoint/--no-grad-checkpoint",
+        click.BOOL,
+        "Recompute activations to save memory. [as measured]",
+    ),
+)
+_SCHEDULE: Group = (
+    _option("--iters", click.IntRange(1, 2**31), "Batches to train on.", 1000),
+    _option(
+        "--learning-rate", click.FloatRange(0, 1, min_open=True), "AdamW's learning rate.", 1e-5
+    ),
+    _option(
+        "--grad-accumulation-steps", click.IntRange(1, 2**16), "Batches per optimizer step.", 1
+    ),
+    _option("--val-batches", click.IntRange(-1), "Batches per validation; -1 for all.", 25),
+    _option("--steps-per-report", _COUNT, "Batches per report of the loss.", 10),
+    _option("--steps-per-eval", _COUNT, "Batches between validations.", 200),
+    _option("--save-every", _COUNT, "Batches between checkpoints.", 100),
+    _option("--seed", click.IntRange(0, 2**32 - 1), "Seed of adapters and data order.", 0),
+    click.option("--mask-prompt", is_flag=True, help="Compute the loss on completions only."),
+    _option(
+        "--restarts", click.IntRange(0), "Maximum restarts with reduced memory after a failure.", 4
+    ),
+)
+_FILES: Group = (
+    _option("--adapter-path", _PATH, "Folder for the adapters.", "adapters"),
+    _option("--export", _PATH, "Write a configuration file for mlx_lm.lora instead of training."),
+    _option("--run-dir", _PATH, "Folder for the journal and logs. [a new one]"),
+    click.option("--resume", is_flag=True, help="Resume the last training (or --run-dir)."),
+    click.option("--quiet", is_flag=True, help="Print nothing but errors."),
+)
 
 
 @click.command(name="train")
-@click.option(
-    "--from",
-    "results",
-    type=FILE,
-    metavar="RESULTS",
-    help="Results, or a run's folder. [the last run's]",
-)
-@click.option("--data", type=FILE, metavar="DIR", help="A folder with train.jsonl, valid.jsonl.")
-@click.option("--model", "name", help="One of the results' models. [the recommended one]")
-@click.option("--iters", type=click.IntRange(1, _MOST), default=1000, show_default=True)
-@click.option("--batch-size", type=click.IntRange(1, 1024), help="[as in the results]")
-@click.option("--num-layers", type=click.IntRange(1, 1024), help="[as in the results]")
-@click.option("--lora-rank", type=click.IntRange(1, 4096), help="[as in the results]")
-@click.option("--max-seq-length", type=click.IntRange(8, 2**24), help="[as in the results]")
-@click.option(
-    "--learning-rate",
-    type=click.FloatRange(0, 1, min_open=True),
-    default=1e-5,
-    show_default=True,
-)
-@click.option(
-    "--grad-accumulation-steps", type=click.IntRange(1, 2**16), default=1, show_default=True
-)
-@click.option("--grad-checkpoint/--no-grad-checkpoint", default=None, help="[as in the results]")
-@click.option("--mask-prompt", is_flag=True, help="No loss on prompts.")
-@click.option("--val-batches", type=click.IntRange(-1), default=25, show_default=True)
-@click.option("--steps-per-report", type=click.IntRange(1), default=10, show_default=True)
-@click.option("--steps-per-eval", type=click.IntRange(1), default=200, show_default=True)
-@click.option("--save-every", type=click.IntRange(1), default=100, show_default=True)
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True)
-@click.option(
-    "--adapter-path", type=click.Path(path_type=Path), default="adapters", show_default=True
-)
-@click.option(
-    "--export",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write the configuration for mlx_lm.lora there, and train nothing.",
-)
-@click.option(
-    "--restarts",
-    type=click.IntRange(0),
-    default=4,
-    show_default=True,
-    help="How often to go on with less memory after a failure.",
-)
-@click.option("--run-dir", type=click.Path(path_type=Path), help="Journal and logs. [a new one]")
-@click.option("--resume", is_flag=True, help="Go on with the last training, or --run-dir's.")
-@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
-def command(
-    *,
-    results: Path | None,
-    data: Path | None,
-    name: str | None,
-    export: Path | None,
-    resume: bool,
-    quiet: bool,
-    **asked: Any,
-) -> ExitCode:
+@options(_SOURCE, _CONFIGURATION, _SCHEDULE, _FILES)
+@click.pass_context
+def command(context: click.Context, /, **asked: Any) -> ExitCode:
     """Train LoRA adapters with the model and configuration that the results recommend.
 
-    By mlx-lm's own trainer, under the memory limit that was measured. Options are named as those of
-    mlx_lm.lora, and take the results' place. After an OOM or a crash it goes on from the last
+    Uses mlx-lm's trainer under the measured memory limit. Options have the names used by
+    mlx_lm.lora and override the results. After an OOM or a crash, training restarts from the last
     checkpoint with less memory.
     """
-    context = click.get_current_context()
-    if quiet:
+    if asked["quiet"]:
         hub.show_no_progress()
-    if resume:
-        return _resume(context, asked["run_dir"], quiet=quiet)
-    if data is None:
-        raise UsageError("Name the folder with the data to train on, by --data.")
-    results = results or newest_results(runs_dir())
-    choice = choose(load(results), name)
-    if export is not None:
-        refuse_to_replace(export, results, results / RESULTS, *data.glob("*.jsonl"))
-        return _export(export, choice, data, asked, quiet=quiet)
+    if asked["resume"]:
+        return _resume(context)
+    if asked["data"] is None:
+        raise UsageError("--data is required: a folder with train.jsonl.")
+    return _start(context) if asked["export"] is None else _export(context)
+
+
+def _start(context: click.Context) -> ExitCode:
+    """Train; what may take an hour to download comes last."""
+    asked = context.params
+    results = load(asked["source"] or newest_results(runs_dir()))
+    measured = choose(results, asked["name"])
     host = machine.describe()
     device = from_probe(probe_device(), host)
-    check_device(choice, device)
-    model = with_layers(describe_model(choice))
-    trial = trial_of(choice, model, asked)
-    found = look_at(data, trial.spec.batch_size, mask_prompt=asked["mask_prompt"])
-    owner, target = uuid.uuid4().hex, Path(asked["adapter_path"].absolute())
+    check_device(measured, results.device, device)
+    model = describe_model(measured)
+    fitted = fit(measured, model, asked)
+    batch_size = fitted.configuration.batch_size
+    data = check_dataset(asked["data"], batch_size, mask_prompt=asked["mask_prompt"])
+    owner = uuid.uuid4().hex
     run_dir = make_run_dir(asked["run_dir"]).absolute()  # first: the adapters may be inside it
-    with adapter_dir.claimed(target, owner), Journal.open(run_dir) as journal:
-        if any(True for _ in journal.records()):
-            raise UsageError(f"{run_dir} holds another run; choose another --run-dir.")
-        with _unless_it_never_begins(journal):
-            # Only now, when nothing else is wrong, what may take an hour to download.
-            trial = trial_of(choice, with_weights(model, choice), asked)
-            spec = spec_of(choice, trial, data, asked)
-            config = lora_config(spec, choice.model_name, asked["steps_per_report"], [])
-            spec = replace(spec, adapter_config={**config, adapter_dir.OWNER: owner})
-            training = Training(
-                id=owner,
-                command="train",
-                arguments=given(context),
-                name=choice.name,
-                model_name=choice.model_name,
-                bits=choice.bits,
-                data=found,
-                spec=spec,
-                needed_limit_bytes=choice.needed_limit_bytes,
-                expected=expect(choice, trial, spec.iters),
-                restarts=asked["restarts"],
-                steps_per_report=asked["steps_per_report"],
-                machine=host,
-                device=device,
-                started_at=now(),
-                run_dir=str(run_dir),
-                version=__version__,
-            )
-            journal.append(BEGAN, {**here(), "training": to_fields(training)})
-        return _go(training, journal, Progress(training.first), quiet=quiet)
+    target = asked["adapter_path"].absolute()
+    with adapter_dir.claimed(target, owner), open_new(run_dir) as journal:
+        fitted = fit(measured, with_weights(model, measured.revision), asked)
+        request = training_request(measured, fitted, asked)
+        config = lora_config(request, measured.model_name, asked["steps_per_report"], [])
+        training = Training(
+            command=str(context.command.name),
+            arguments=given(context),
+            machine=host,
+            device=device,
+            started_at=now(),
+            run_dir=str(run_dir),
+            version=__version__,
+            id=owner,
+            preset=measured.preset,
+            model_name=measured.model_name,
+            data=data,
+            request=replace(request, adapter_config={**config, adapter_dir.OWNER: owner}),
+            needed_limit_bytes=known(measured.needed_memory_limit_bytes),
+            expected=expect(measured, fitted, device.backend, request.iters),
+            restarts=asked["restarts"],
+            steps_per_report=asked["steps_per_report"],
+        )
+        begin(journal, training)
+        return _train(training, journal, Progress(training.first_setting), quiet=asked["quiet"])
 
 
-@contextlib.contextmanager
-def _unless_it_never_begins(journal: Journal) -> Iterator[None]:
-    """Leave no journal behind of a training that never began: there is nothing to go on with."""
-    try:
-        yield
-    except BaseException:
-        journal.discard()
-        raise
-
-
-def _export(
-    file: Path, choice: Choice, data: Path, asked: Mapping[str, Any], *, quiet: bool
-) -> ExitCode:
-    """Write the configuration for mlx_lm.lora; of the model nothing but its config is read."""
+def _export(context: click.Context) -> ExitCode:
+    """Write the configuration for mlx_lm.lora; only the model's config is read."""
+    asked = context.params
+    file, data = asked["export"], asked["data"]
+    source = asked["source"] or newest_results(runs_dir())
+    measured = choose(load(source), asked["name"])
+    refuse_to_replace(file, source, source / RESULTS, *data.glob("*.jsonl"))
     check_writable(file)
-    model = with_layers(describe_model(choice))
-    trial = trial_of(choice, model, asked)
-    look_at(data, trial.spec.batch_size, mask_prompt=asked["mask_prompt"])
-    spec = spec_of(choice, trial, data, asked)
-    adapter_dir.check_free(Path(spec.adapter_path))  # or mlx_lm.lora would write over what is there
-    keys = lora_keys(model)
-    config = lora_config(spec, choice.model_name, asked["steps_per_report"], keys)
-    said = notes(spec, choice.model_name, choice.revision or model.revision)
-    _write(file, as_yaml(config, said).encode())
-    if not quiet:
-        command = shlex.join(["mlx_lm.lora", "--config", str(file)])
-        say(f"Configuration written to {file}; train by: {command}")
+    model = describe_model(measured)
+    request = training_request(measured, fit(measured, model, asked), asked)
+    check_dataset(data, request.configuration.batch_size, mask_prompt=request.mask_prompt)
+    adapter_dir.check_free(Path(request.adapter_path))  # mlx_lm.lora would overwrite them
+    name, keys = measured.model_name, lora_keys(model)
+    config = lora_config(request, name, asked["steps_per_report"], keys)
+    comments = notes(request, name, measured.revision or model.revision)
+    _write(file, as_yaml(config, comments).encode())
+    if not asked["quiet"]:
+        lora = shlex.join(["mlx_lm.lora", "--config", str(file)])
+        say(f"Configuration written to {file}. Train with: {lora}")
     return ExitCode.OK
 
 
-def _resume(context: click.Context, run_dir: Path | None, *, quiet: bool) -> ExitCode:
-    folder = run_dir or to_resume(runs_dir(), "train")
-    if not (folder / JOURNAL).is_file():
-        raise UsageError(f"{folder} holds no run to resume; `your_ai runs` lists those kept.")
-    with Journal.open(folder) as journal:
-        records = [record for record, _, _ in journal.records()]
-        if not records or "training" not in records[0].fields:
-            raise UsageError(
-                f"The run in {folder} is none of `your_ai train`; `your_ai runs` tells which is."
-            )
-        begun = from_fields(records[0].fields["training"])
-        training = replace(begun, run_dir=str(folder.absolute()))
-        device = from_probe(probe_device(), machine.describe())
-        check_same(training, given(context), device, __version__)
+def _resume(context: click.Context) -> ExitCode:
+    command = str(context.command.name)
+    folder = context.params["run_dir"] or newest_to_resume(runs_dir(), command)
+    opening = open_to_resume(folder, Training, command, given(context), __version__, present_device)
+    with opening as (journal, training, records):
         progress = progress_of(training, records)
-        target = Path(training.spec.adapter_path)
+        target = Path(training.request.adapter_path)
         with adapter_dir.claimed(target, training.id) as is_ours:
-            if not progress.is_done:
+            if progress.trained is None:
                 _check_data(training)
             elif not (is_ours and (target / adapter_dir.ADAPTERS).is_file()):
                 raise UsageError(
-                    f"The training is done, and its adapters have left {target} since."
+                    f"This training has finished, but its adapters are no longer in {target}."
                 )
-            make_logs_dir(folder)
-            journal.append(RESUMED, here())
-            return _go(training, journal, progress, quiet=quiet)
+            record_resumed(journal)
+            return _train(training, journal, progress, quiet=context.params["quiet"])
 
 
 def _check_data(training: Training) -> None:
-    """Raise UsageError unless the data is what it was: the order of a pass depends on all of it."""
-    spec = training.spec
-    data = look_at(Path(spec.data), spec.batch_size, mask_prompt=spec.mask_prompt)
+    """Raise UsageError if the data has changed: the order of the batches depends on all of it."""
+    request = training.request
+    batch_size = request.configuration.batch_size
+    data = check_dataset(Path(request.data), batch_size, mask_prompt=request.mask_prompt)
     if data != training.data:
         raise UsageError(
-            f"The data in {spec.data} is not what the training was begun with; put that back, or "
+            f"The data in {request.data} has changed since this training started. Restore it, or "
             "start a new training without --resume."
         )
 
 
-def _go(training: Training, journal: Journal, progress: Progress, *, quiet: bool) -> ExitCode:
+def _train(training: Training, journal: Journal, progress: Progress, *, quiet: bool) -> ExitCode:
     console = TrainingConsole(open_screen(quiet=quiet), training)
     with contextlib.closing(console), kept_awake(), interrupts.deferred():
         console.begin(progress)
-        if progress.is_done:
+        if progress.trained:
             outcome = Outcome(OutcomeKind.PASS, "every iteration was done")
         else:
-            session = TrainingSession(training, journal, progress, console)
-            outcome, progress = session.run(), session.progress
+            run_worker = WorkerRunner(journal, training.device.backend).run
+            runner = TrainingRunner(training, journal, progress, console, run_worker)
+            outcome, progress = runner.run(), runner.progress
         passed = outcome.kind is OutcomeKind.PASS
         journal.append(CLOSED, {"at": now(), "complete": passed, "outcome": outcome.kind})
-        record = document(training, progress, outcome.kind, outcome.reason)
-        _write(Path(training.run_dir) / TRAINING, to_json(record))
+        content = to_json(results_of(training, progress, outcome))
+        _write(Path(training.run_dir) / TRAINING, content)
         if passed:
-            adapter_dir.discard_checkpoints(Path(training.spec.adapter_path))
-        console.end(outcome, progress, [*_told(training, outcome, progress)])
-    if passed:
-        return ExitCode.OK
-    is_interrupted = outcome.kind is OutcomeKind.INTERRUPTED
-    return ExitCode.INTERRUPTED if is_interrupted else ExitCode.NONE_PASSED
+            adapter_dir.discard_checkpoints(Path(training.request.adapter_path))
+        console.end(outcome, progress, [*_hints(training, outcome, progress)])
+    if outcome.kind is OutcomeKind.INTERRUPTED:
+        return ExitCode.INTERRUPTED
+    return ExitCode.OK if passed else ExitCode.NONE_PASSED
 
 
-def _told(training: Training, outcome: Outcome, progress: Progress) -> Iterator[str]:
-    """Where things are, and what there is to do."""
-    spec = training.spec
+def _hints(training: Training, outcome: Outcome, progress: Progress) -> Iterator[str]:
+    """Where the files are, and what to do next."""
+    request = training.request
     if outcome.kind is OutcomeKind.PASS:
-        yield f"Adapters written to {spec.adapter_path}"
+        yield f"Adapters written to {request.adapter_path}"
     else:
-        if progress.failures and spec.lora_layers > 1:
-            fewer = spec.lora_layers // 2
-            yield f"Not tried, since it trains something else: fewer layers, --num-layers {fewer}"
+        fewer = request.configuration.lora_layers // 2
+        if progress.failures and fewer:
+            yield (
+                f"You can also train fewer layers (--num-layers {fewer}); this changes the result, "
+                "so it was not tried automatically."
+            )
         if outcome.kind is OutcomeKind.INTERRUPTED or progress.saved:
-            where = f" --run-dir {training.run_dir}"
-            is_listed = Path(training.run_dir).parent == runs_dir()
-            yield f"Go on with: {program()} train --resume{'' if is_listed else where}"
+            yield f"Training incomplete. Continue with: {resume_command(training)}"
     yield f"Record written to {Path(training.run_dir) / TRAINING}"
 
 

@@ -115,6 +115,11 @@ class Journal:
             ) from error
         self._end += len(line)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no record."""
+        return self._end == 0
+
     def discard(self) -> None:
         """Remove the file of a run that never began."""
         self._path.unlink(missing_ok=True)

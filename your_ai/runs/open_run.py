@@ -22,7 +22,7 @@ H = TypeVar("H", bound=Header)
 
 @contextlib.contextmanager
 def open_new(run_dir: Path) -> Iterator[Journal]:
-    """The journal of a new run; it is this process's until the end.
+    """The journal of a new run; it is this process's until the end, and removed if still empty.
 
     Raises:
         UsageError: if the folder holds a run already.
@@ -34,15 +34,18 @@ def open_new(run_dir: Path) -> Iterator[Journal]:
                 f"{run_dir} holds another run; add --resume to continue it, or choose another "
                 "--run-dir."
             )
-        yield journal
+        try:
+            yield journal
+        finally:
+            if journal.is_empty:  # a run that never began cannot be resumed
+                journal.discard()
 
 
 def begin(journal: Journal, header: Header) -> None:
-    """Record that a run began; leaves no journal behind if that fails."""
+    """Record that a run began."""
     try:
         journal.append(BEGAN, {**_here(), "run": asdict(header)})
     except MachineError as error:
-        journal.discard()  # a run that never began cannot be resumed
         raise MachineError(str(error).partition(" Finished trials")[0]) from error
 
 

@@ -55,11 +55,9 @@ class LoadedModel:
 
 
 @dataclass(frozen=True, slots=True)
-class FailedAttempt:
+class FailedAttempt(Setting):
     """An attempt that failed, with its setting."""
 
-    micro_batches: int
-    limit_bytes: int
     outcome: OutcomeKind
     reason: str
     evidence: str
@@ -96,6 +94,10 @@ class TrainingResults:
 def read(content: bytes, name: str) -> TrainingResults:
     """The record in the bytes of a file called ``name``; raises UsageError if it is none."""
     try:
-        return msgspec.convert(orjson.loads(content), TrainingResults)
-    except (orjson.JSONDecodeError, msgspec.ValidationError) as error:
+        document = orjson.loads(content)
+        for setting in (document["setting"], *document["failures"]):
+            if "parts" in setting:  # as version 0.1 wrote it
+                setting["micro_batches"] = setting.pop("parts")
+        return msgspec.convert(document, TrainingResults)
+    except (orjson.JSONDecodeError, msgspec.ValidationError, KeyError, TypeError) as error:
         raise UsageError(f"{name} is not a record of `your_ai train`: {error}.") from error

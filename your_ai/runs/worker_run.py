@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,6 @@ class WorkerRunner:
         limits: Limits,
         steps: int,
         on_event: OnEvent,
-        arguments: Sequence[str] = (),
         keeps: Callable[[Event], bool] = lambda _: True,
     ) -> tuple[Observation, Outcome]:
         """What was seen of the worker, and what it proves of a request of that many ``steps``.
@@ -66,7 +65,6 @@ class WorkerRunner:
             request,
             log=trial_log,
             limits=limits,
-            arguments=arguments,
             must_stop=lambda: interrupts.requested,
             on_event=on_event,
             keeps=keeps,

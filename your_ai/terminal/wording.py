@@ -73,10 +73,7 @@ def configuration_began(trial: Trial, number: int) -> str:
 def verdict(result: TrialResult) -> str:
     """The second half of a trial's line: how it ended."""
     if result.peak_memory_bytes is None or result.needed_memory_bytes is None:
-        failure = _FAILURES[result.outcome]
-        return (
-            failure if result.outcome is OutcomeKind.INTERRUPTED else f"{failure} ({result.error})"
-        )
+        return failure_text(result.outcome, result.error or "")
     figures = [
         show_size(result.peak_memory_bytes),
         f"needs {show_size(result.needed_memory_bytes)}",
@@ -85,6 +82,12 @@ def verdict(result: TrialResult) -> str:
     if speed is not None:
         figures.append(f"{speed:,.0f} tokens/s")
     return f"✓ Pass ({', '.join(figures)})"
+
+
+def failure_text(outcome: OutcomeKind, reason: str) -> str:
+    """How a trial or a training ended that did not pass."""
+    text = _FAILURES[outcome]
+    return text if outcome is OutcomeKind.INTERRUPTED else f"{text} ({reason})"
 
 
 def log_of(result: TrialResult) -> Iterator[str]:

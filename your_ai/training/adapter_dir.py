@@ -1,4 +1,4 @@
-"""The folder that a training writes its adapters to, which is its own while it lasts."""
+"""The folder of a training's adapters, which no other training may write to."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from worker.protocol.messages import CHECKPOINT_PREFIX
 from your_ai.errors import UsageError
 
 ADAPTERS = "adapters.safetensors"
-_CONFIG = "adapter_config.json"
 OWNER = "your_ai_training"
-"""A key of the configuration that mlx-lm reads over: which training the folder belongs to."""
+"""Key in ``adapter_config.json`` for the id of the training, which mlx-lm ignores."""
+_CONFIG = "adapter_config.json"
+_CHOOSE = "choose a different --adapter-path"
 
 
 @contextlib.contextmanager
 def claimed(folder: Path, owner: str) -> Iterator[bool]:
-    """Hold the folder, made where there is none; whether it is this owner's already.
+    """Lock the folder, created if missing; yields whether it is this owner's already.
 
     Raises:
-        UsageError: when it cannot be had: another training is writing to it, has left adapters or
-            checkpoints there, or it cannot be made.
+        UsageError: if another training is writing to it or has left adapters or checkpoints there,
+            or it cannot be created or written.
     """
-    descriptor = _locked(folder)  # gone with this process
+    descriptor = _lock(folder)
     try:
         is_ours = _owner(folder) == owner
         if not is_ours:
@@ -37,48 +38,41 @@ def claimed(folder: Path, owner: str) -> Iterator[bool]:
         yield is_ours
     finally:
         with contextlib.suppress(OSError):
-            folder.rmdir()  # if nothing came of it, and it is empty
-        os.close(descriptor)
-
-
-def _locked(folder: Path) -> int:
-    """The folder's descriptor, with a lock on what still goes by that name."""
-    while True:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise UsageError(
-                f"Cannot write adapters to {folder}: {error.strerror}; name another --adapter-path."
-            ) from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.samestat(os.fstat(descriptor), folder.stat()):
-                return descriptor
-        except FileNotFoundError:
-            pass  # who held it has just removed it, empty
-        except OSError as error:
-            os.close(descriptor)
-            busy = isinstance(error, BlockingIOError)
-            problem = (
-                f"Another training is writing to {folder}"
-                if busy
-                else f"Cannot lock {folder}: {error.strerror}"
-            )
-            raise UsageError(f"{problem}; name another --adapter-path.") from error
+            folder.rmdir()  # only if it is empty
         os.close(descriptor)
 
 
 def check_free(folder: Path) -> None:
-    """Raise UsageError where somebody's adapters or checkpoints are already."""
+    """Raise UsageError if the folder has adapters or checkpoints."""
     if any(folder.glob("*.safetensors")) or any(_checkpoints(folder)):
-        raise UsageError(f"{folder} holds other adapters already; name another --adapter-path.")
+        raise UsageError(f"{folder} already contains adapters from another training; {_CHOOSE}.")
 
 
 def discard_checkpoints(folder: Path) -> None:
-    """Nothing is left to go on with: what is wanted of them is in the adapters."""
+    """Delete all checkpoints; the final adapters have been written."""
     for checkpoint in _checkpoints(folder):
         shutil.rmtree(checkpoint, ignore_errors=True)
+
+
+def _lock(folder: Path) -> int:
+    """A descriptor that holds a lock on the folder until it is closed."""
+    while True:
+        with contextlib.ExitStack() as undo:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+                undo.callback(os.close, descriptor)
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UsageError(f"Another training is writing to {folder}; {_CHOOSE}.") from error
+            except OSError as error:
+                problem = f"Cannot write adapters to {folder}: {error.strerror}"
+                raise UsageError(f"{problem}; {_CHOOSE}.") from error
+            # The training that held it before may just have removed it.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), folder.stat()):
+                    undo.pop_all()
+                    return descriptor
 
 
 def _checkpoints(folder: Path) -> Iterator[Path]:
@@ -87,7 +81,6 @@ def _checkpoints(folder: Path) -> Iterator[Path]:
 
 def _owner(folder: Path) -> str | None:
     try:
-        owner = json.loads((folder / _CONFIG).read_bytes())[OWNER]
+        return str(json.loads((folder / _CONFIG).read_bytes())[OWNER])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return str(owner)

@@ -1,101 +1,93 @@
-"""The data of a training, read before anything is loaded for it: what is wrong, and where."""
+"""Checks the data of a training before anything is loaded for it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from your_ai.errors import UsageError
 
-_FORM = "see mlx-lm's LORA.md for its form"
+_SEE = "see mlx-lm's LORA.md for the data formats"
 
-_NEVER_EMPTY = ("text", "messages")
-
-# In the order in which mlx-lm looks for them (create_dataset in mlx_lm/tuner/datasets.py); the
-# first line of a file tells which of them all of its lines have.
+# In the order in which mlx-lm tries them (create_dataset in mlx_lm/tuner/datasets.py). The first
+# line of a file determines the form of all its lines.
 _FORMS: tuple[Mapping[str, type], ...] = (
     {"prompt": str, "completion": str},
     {"messages": list},
     {"text": str},
 )
+_NEVER_EMPTY = ("text", "messages")
+_TYPE_NAMES: dict[type, str] = {str: "string", list: "list"}
 
 
 @dataclass(frozen=True, slots=True)
-class Data:
-    """How many sequences there are to train on and to validate with, and the files' SHA-256."""
+class Dataset:
+    """Numbers of sequences to train on and to validate with, and the SHA-256 of the files."""
 
     sequences: int
     validation: int
     digest: str
 
 
-def look_at(folder: Path, batch_size: int, *, mask_prompt: bool) -> Data:
-    """Read ``train.jsonl`` and, if they are there, ``valid.jsonl`` and ``test.jsonl``.
+def check_dataset(folder: Path, batch_size: int, *, mask_prompt: bool) -> Dataset:
+    """Read ``train.jsonl`` and, if they exist, ``valid.jsonl`` and ``test.jsonl``.
 
-    mlx-lm reads the last, too, and would fail on it.
+    mlx-lm reads the last one, too, and fails if it is invalid.
 
     Raises:
-        UsageError: when one cannot be read, a line is not of mlx-lm's form, or there are too few.
+        UsageError: if a file cannot be read, is not in a form of mlx-lm, or has too few sequences.
     """
-    if not folder.is_dir():
-        what = "is no folder" if folder.exists() else "is not there"
-        raise UsageError(f"{folder} {what}; name the folder that holds train.jsonl.")
     if not (folder / "train.jsonl").is_file():
-        raise UsageError(f"{folder} has no train.jsonl; {_FORM}.")
+        raise UsageError(f"{folder} is not a folder with a train.jsonl; {_SEE}.")
     digest = hashlib.sha256()
     counts = {"valid": 0}
     for name, least in (("train", batch_size), ("valid", batch_size), ("test", 1)):
         path = folder / f"{name}.jsonl"
         if not path.exists():
             continue
-        count = sum(1 for _ in _sequences(path, digest.update, mask_prompt=mask_prompt))
+        counts[name] = count = _count(path, digest.update, mask_prompt=mask_prompt)
         if count < least:
-            optional = "" if name == "train" else ", or remove it"
+            optional = "" if name == "train" else ", or remove the file"
             raise UsageError(
-                f"{path} holds {count or 'no'} sequence{'' if count == 1 else 's'}, and {least} "
-                f"{'is' if least == 1 else 'are'} needed for a batch; add some{optional}."
+                f"{path} has {count} sequence{'' if count == 1 else 's'}, but a batch needs "
+                f"{least}; add some{optional}."
             )
-        counts[name] = count
-    return Data(counts["train"], counts["valid"], digest.hexdigest())
+    return Dataset(counts["train"], counts["valid"], digest.hexdigest())
 
 
-def _sequences(path: Path, read: Callable[[bytes], None], *, mask_prompt: bool) -> Iterator[None]:
-    """One for each line; ``read`` is given its bytes."""
+def _count(path: Path, digest: Callable[[bytes], None], *, mask_prompt: bool) -> int:
+    """The number of sequences in a file, all of whose bytes are passed to ``digest``."""
     form: Mapping[str, type] | None = None
+    number = 0
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
-                read(line)
-                where = f"Line {number} of {path}"
+                digest(line)
+                where = f"{path}, line {number}"
                 sequence = _object(line, where)
-                if form is None:
-                    form = _form(sequence, where)
-                    if mask_prompt and "text" in form:
-                        raise UsageError(
-                            f"{path} has plain texts, which have no prompt that --mask-prompt "
-                            "could mask; leave it out."
-                        )
-                for key, kind in form.items():
-                    value = sequence.get(key)
-                    if not isinstance(value, kind) or (key in _NEVER_EMPTY and not value):
-                        wanted = "text" if kind is str else "list"
-                        raise UsageError(f"{where} has no {key} that is a {wanted}; {_FORM}.")
-                yield
+                form = form or _form(sequence, where)
+                if mask_prompt and "text" in form:
+                    raise UsageError(
+                        f"--mask-prompt needs prompts, but {path} contains plain text; remove the "
+                        "option."
+                    )
+                _check_fields(sequence, form, where)
     except OSError as error:
         raise UsageError(f"Cannot read {path}: {error.strerror}.") from error
+    return number
 
 
 def _object(line: bytes, where: str) -> dict[str, Any]:
     try:
         found = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where} is not JSON ({getattr(error, 'msg', error)}).") from error
+        raise UsageError(f"{where}: not valid JSON ({getattr(error, 'msg', error)}).") from error
     if not isinstance(found, dict):
-        raise UsageError(f"{where} is no JSON object; {_FORM}.")
+        raise UsageError(f"{where}: not a JSON object; {_SEE}.")
     return found
 
 
@@ -103,6 +95,13 @@ def _form(sequence: Mapping[str, Any], where: str) -> Mapping[str, type]:
     for form in _FORMS:
         if form.keys() <= sequence.keys():
             return form
-    raise UsageError(
-        f"{where} has neither a text, nor messages, nor a prompt with its completion; {_FORM}."
-    )
+    raise UsageError(f'{where}: needs "text", "messages", or "prompt" and "completion"; {_SEE}.')
+
+
+def _check_fields(sequence: Mapping[str, Any], form: Mapping[str, type], where: str) -> None:
+    for key, wanted in form.items():
+        value = sequence.get(key)
+        never_empty = key in _NEVER_EMPTY
+        if not isinstance(value, wanted) or (never_empty and not value):
+            what = f"{'non-empty ' if never_empty else ''}{_TYPE_NAMES[wanted]}"
+            raise UsageError(f'{where}: "{key}" must be a {what}.')

@@ -1,22 +1,30 @@
-"""How far a training is, by what its journal says: pure."""
+"""How far a training is, from the records in its journal: pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from worker.protocol.messages import Step
-from your_ai.runs.journal import Record
-from your_ai.training.job import Setting, Training
+import msgspec
 
-STARTED, FAILED, REPORTED, VALIDATED, SAVED = "started", "failed", "reported", "validated", "saved"
-LOADED, TRAINED = "loaded", "trained"
+from worker.protocol.messages import Loaded, Saved, Step, Trained, TrainingRequest, Validated
+from your_ai.runs.journal import STARTED, Record
+from your_ai.runs.results import TrialConfig
+from your_ai.runs.training_results import (
+    FailedAttempt,
+    LoadedModel,
+    Measured,
+    Setting,
+    TrainingResults,
+)
+from your_ai.supervision.outcome import Outcome, OutcomeKind
+from your_ai.training.job import Training
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The ``iterations`` up to ``iteration``: their mean loss, tokens, seconds, and the peak."""
+    """The ``iterations`` up to ``iteration``: mean loss, tokens, seconds and peak memory."""
 
     iteration: int
     iterations: int
@@ -25,79 +33,104 @@ class Report:
     seconds: float
     peak_bytes: int
 
-    @property
-    def tokens_per_second(self) -> float:
-        """How fast they were trained on."""
-        return self.tokens / self.seconds
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An attempt failed; ``following`` is what to restart with, ``None`` if nothing is left."""
+
+    attempt: FailedAttempt
+    following: Setting | None
+
+
+TrainingRecord = Setting | Report | Failure | Loaded | Validated | Saved | Trained
+"""What the journal records: a `Setting` when an attempt starts, and what workers report."""
+
+_TYPES: dict[str, type[TrainingRecord]] = {
+    STARTED: Setting,
+    "reported": Report,
+    "failed": Failure,
+    "loaded": Loaded,
+    "validated": Validated,
+    "saved": Saved,
+    "trained": Trained,
+}
+_KINDS = {record_type: kind for kind, record_type in _TYPES.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What has happened so far; ``saved`` is the last iteration that a checkpoint has.
+    """What has happened so far.
 
-    ``setting`` is what to go on with, ``attempts`` counts the workers. ``failures`` are those that
-    failed, each with its setting and reason, ``load`` what the model took. Once the adapters are
-    written ``samples`` sequences were trained on, of ``longest_tokens`` at most.
+    ``setting`` is what to continue with, ``saved`` the last iteration with a checkpoint;
+    ``attempts`` counts the workers.
     """
 
     setting: Setting
     saved: int = 0
     attempts: int = 0
-    reports: Mapping[int, Report] = field(default_factory=dict)
-    validations: Mapping[int, float] = field(default_factory=dict)
-    failures: tuple[Mapping[str, Any], ...] = ()
-    load: Mapping[str, Any] | None = None
-    samples: int | None = None
-    longest_tokens: int = 0
+    reports: tuple[Report, ...] = ()
+    validations: tuple[Validated, ...] = ()
+    failures: tuple[FailedAttempt, ...] = ()
+    loaded: Loaded | None = None
+    trained: Trained | None = None
 
     @property
-    def is_done(self) -> bool:
-        """Whether the adapters are written."""
-        return self.samples is not None
+    def iterations(self) -> int:
+        """The last iteration that was reported."""
+        return self.reports[-1].iteration if self.reports else 0
 
-    def after(self, kind: str, fields: Mapping[str, Any]) -> Progress:
-        """This, and what one record says."""
-        if kind == STARTED:
-            setting = Setting(fields["parts"], fields["limit_bytes"])
-            return replace(self, setting=setting, attempts=self.attempts + 1)
-        if kind == FAILED:
-            failure, following = dict(fields), fields["following"]
-            del failure["following"]
-            setting = self.setting if following is None else Setting(**following)
-            return replace(self, setting=setting, failures=(*self.failures, failure))
-        if kind == REPORTED:
-            report = Report(**fields)
-            return replace(self, reports={**self._before(report), report.iteration: report})
-        if kind == VALIDATED:
-            validations = {**self.validations, fields["iteration"]: fields["loss"]}
-            return replace(self, validations=validations)
-        if kind == LOADED:
-            return replace(self, load=dict(fields))
-        if kind == TRAINED:
-            return replace(self, **fields)
-        if kind == SAVED:
-            return replace(self, saved=fields["iteration"])
-        return self
+    @property
+    def measured(self) -> Measured:
+        """What the training took so far."""
+        iterations = sum(report.iterations for report in self.reports)
+        seconds = sum(report.seconds for report in self.reports)
+        tokens = sum(report.tokens for report in self.reports)
+        return Measured(
+            peak_bytes=max((report.peak_bytes for report in self.reports), default=None),
+            seconds_per_iteration=seconds / iterations if iterations else None,
+            seconds=seconds,
+            tokens_per_second=tokens / seconds if seconds else None,
+        )
 
-    def _before(self, report: Report) -> dict[int, Report]:
-        """The reports that this one leaves standing: what was trained on again counts once."""
-        return {
-            iteration: each
-            for iteration, each in self.reports.items()
-            if iteration <= report.iteration - report.iterations
-        }
+    def after(self, record: TrainingRecord) -> Progress:
+        """This progress, updated by one record; iterations trained again count once."""
+        match record:
+            case Setting():
+                return replace(self, setting=record, attempts=self.attempts + 1)
+            case Loaded():
+                return replace(self, loaded=record)
+            case Report():
+                start = record.iteration - record.iterations
+                kept = [report for report in self.reports if report.iteration <= start]
+                return replace(self, reports=(*kept, record))
+            case Validated():
+                before = [each for each in self.validations if each.iteration < record.iteration]
+                return replace(self, validations=(*before, record))
+            case Saved():
+                return replace(self, saved=record.iteration)
+            case Failure():
+                failures = (*self.failures, record.attempt)
+                return replace(self, setting=record.following or self.setting, failures=failures)
+            case Trained():
+                return replace(self, trained=record)
+
+
+def kind_of(record: TrainingRecord) -> str:
+    """The record's kind in the journal."""
+    return _KINDS[type(record)]
 
 
 def progress_of(training: Training, records: Iterable[Record]) -> Progress:
-    """How far these records say that a training is."""
-    progress = Progress(training.first)
+    """The progress that a journal's records add up to."""
+    progress = Progress(training.first_setting)
     for record in records:
-        progress = progress.after(record.kind, record.fields)
+        if record.kind in _TYPES:
+            progress = progress.after(msgspec.convert(record.fields, _TYPES[record.kind]))
     return progress
 
 
-def report_on(steps: list[Step]) -> Report:
-    """The mean of some iterations in a row."""
+def report_on(steps: Sequence[Step]) -> Report:
+    """The report on consecutive iterations."""
     return Report(
         iteration=steps[-1].index,
         iterations=len(steps),
@@ -108,66 +141,43 @@ def report_on(steps: list[Step]) -> Report:
     )
 
 
-def document(training: Training, progress: Progress, outcome: str, reason: str) -> dict[str, Any]:
-    """What a training leaves to be read: what was expected, what it took, and its losses.
-
-    Sizes are bytes, times seconds; losses are ``[iteration, loss]``.
-    """
-    spec = training.spec
-    reports = list(progress.reports.values())
-    iterations = sum(report.iterations for report in reports)
-    seconds = sum(report.seconds for report in reports)
-    return {
-        "outcome": outcome,
-        "error": None if outcome == "pass" else reason,
-        "preset": training.name,
-        "model_name": training.model_name,
-        "config": _config(training),
-        "load": progress.load,
-        "longest_tokens": progress.longest_tokens,
-        "iterations": max(progress.reports, default=0),
-        "samples": _samples(training, progress),
-        "adapter_path": spec.adapter_path,
-        "expected": asdict(training.expected),
-        "measured": {
-            "peak_bytes": max((report.peak_bytes for report in reports), default=None),
-            "seconds_per_iteration": seconds / iterations if iterations else None,
-            "seconds": seconds,
-            "tokens_per_second": sum(r.tokens for r in reports) / seconds if seconds else None,
-        },
-        "losses": [[report.iteration, report.loss] for report in reports],
-        "validation": [[iteration, loss] for iteration, loss in progress.validations.items()],
-        "setting": asdict(progress.setting),
-        "failures": list(progress.failures),
-        "training": {
-            name: value
-            for name, value in {**asdict(spec), "model": spec.model.path}.items()
-            if name != "adapter_config"
-        },
-        "your_ai_version": training.version,
-        "started_at": training.started_at,
-        "machine": asdict(training.machine),
-        "device": asdict(training.device),
-        "run_dir": training.run_dir,
-    }
+def results_of(training: Training, progress: Progress, outcome: Outcome) -> TrainingResults:
+    """The content of `training.json`."""
+    request, loaded, trained = training.request, progress.loaded, progress.trained
+    batch_size = request.configuration.batch_size
+    return TrainingResults(
+        outcome=outcome.kind,
+        error=None if outcome.kind is OutcomeKind.PASS else outcome.reason,
+        preset=training.preset,
+        model_name=training.model_name,
+        config=TrialConfig(
+            **asdict(request.configuration),
+            steps=request.iters,
+            budget_bytes=request.budget_bytes,
+            seed=request.seed,
+        ),
+        load=LoadedModel(loaded.parameters, loaded.resident_bytes) if loaded else None,
+        longest_tokens=trained.longest_tokens if trained else 0,
+        iterations=progress.iterations,
+        samples=trained.samples if trained else progress.iterations * batch_size,
+        adapter_path=request.adapter_path,
+        expected=training.expected,
+        measured=progress.measured,
+        losses=tuple((each.iteration, each.loss) for each in progress.reports),
+        validation=tuple((each.iteration, each.loss) for each in progress.validations),
+        setting=progress.setting,
+        failures=progress.failures,
+        training=_options(request),
+        your_ai_version=training.version,
+        started_at=training.started_at,
+        machine=training.machine,
+        device=training.device,
+        run_dir=training.run_dir,
+    )
 
 
-def _samples(training: Training, progress: Progress) -> int:
-    if progress.samples is not None:
-        return progress.samples
-    return max(progress.reports, default=0) * training.spec.batch_size
-
-
-def _config(training: Training) -> dict[str, Any]:
-    """What needed memory depends on, in the words of the results."""
-    spec = training.spec
-    return {
-        "weights": "real",
-        "quantization_bits": training.bits,
-        "batch_size": spec.batch_size,
-        "lora_rank": spec.lora_rank,
-        "lora_layers": spec.lora_layers,
-        "seq_length": spec.max_seq_length,
-        "grad_checkpoint": spec.grad_checkpoint,
-        "budget_bytes": spec.budget_bytes,
-    }
+def _options(request: TrainingRequest) -> dict[str, Any]:
+    """The request in one level, without what is large or found elsewhere."""
+    fields = {**asdict(request), **asdict(request.configuration), "model": request.model.path}
+    fields["max_seq_length"] = fields.pop("seq_length")
+    return {k: v for k, v in fields.items() if k not in ("configuration", "adapter_config")}

@@ -1,4 +1,4 @@
-"""From a choice and what was asked for to what a worker is told."""
+"""From a measured trial and the user's options to the request for a training."""
 
 from __future__ import annotations
 
@@ -7,61 +7,75 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from worker.protocol.messages import ModelSource, TrainingRequest, Weights
+from worker.protocol.messages import Configuration, TrainingRequest, TrialRequest, Weights
 from your_ai.errors import UsageError
 from your_ai.models import hub, presets, resolve, weight_files
 from your_ai.models.resolve import Model
 from your_ai.planning.device import Device
-from your_ai.planning.plan import TrainingOptions, Trial, plan
+from your_ai.planning.memory_estimate import estimate
+from your_ai.planning.plan import TrainingOptions, plan
+from your_ai.runs.results import TrialResult
+from your_ai.runs.training_results import Expected
 from your_ai.supervision.probe import probe_models
-from your_ai.training.source import Choice
+from your_ai.training.source import known
 from your_ai.units import show_size
 
+_AS_ASKED = (
+    *("iters", "grad_accumulation_steps", "learning_rate", "mask_prompt", "seed", "val_batches"),
+    *("steps_per_eval", "save_every"),
+)
+"""Options that the request takes as they are."""
 
-def check_device(choice: Choice, device: Device) -> None:
-    """Raise UsageError unless this is the device on which the choice was measured."""
-    there, here = f"{choice.device} ({choice.backend})", f"{device.name} ({device.backend})"
-    if there != here:
-        problem = f"The results were measured on {there}, and this is {here}"
-    elif choice.budget_bytes > device.memory_bytes:
+
+def check_device(measured: TrialResult, there: Device, here: Device) -> None:
+    """Raise UsageError unless what was measured ``there`` holds ``here``."""
+    budget = measured.config.budget_bytes
+    this = f"{here.name} ({here.backend})"
+    if (there.name, there.backend) != (here.name, here.backend):
+        problem = f"The results were measured on {there.name} ({there.backend}), and this is {this}"
+    elif budget > here.memory_bytes:
         problem = (
-            f"The results were measured with a budget of {show_size(choice.budget_bytes)}, and "
-            f"{here} has {show_size(device.memory_bytes)} here"
+            f"The results were measured with a budget of {show_size(budget)}, and {this} has "
+            f"{show_size(here.memory_bytes)} here"
         )
     else:
         return
     raise UsageError(
-        f"{problem}: their limits do not hold. Measure here first, by `your_ai benchmark`; "
-        "--export writes the configuration all the same."
+        f"{problem}, so their memory limits do not apply. Run `your_ai benchmark` on this machine "
+        "first (--export still works)."
     )
 
 
-def describe_model(choice: Choice) -> Model:
-    """The model by its config; of its weights nothing is read or downloaded.
+def describe_model(measured: TrialResult) -> Model:
+    """The model with its size and layers, from its config; no weights are read or downloaded.
 
     Raises:
-        UsageError: when there is none, or none that can be trained for real.
-        MachineError: when the hub cannot be reached.
+        UsageError: if there is no such model, or mlx-lm or LoRA cannot train it.
+        MachineError: if the Hub cannot be reached.
     """
-    if choice.model_name.startswith("your_ai/"):
+    if measured.model_name.startswith("your_ai/"):
         raise UsageError(
-            f"{choice.name} exists only as synthesized weights, of no use trained; measure a real "
-            "model first, by `your_ai benchmark --model ORG/NAME` or a folder."
+            f"{measured.preset} has synthetic weights only, so there is nothing to train; "
+            "benchmark a real model first (`your_ai benchmark --model ORG/NAME`, or a folder)."
         )
-    preset = presets.all_presets().get(choice.name)
-    is_preset = preset is not None and preset.model_name == choice.model_name
-    return resolve.find(choice.name if is_preset else choice.model_name)
+    preset = presets.all_presets().get(measured.preset)
+    is_preset = preset is not None and preset.model_name == measured.model_name
+    model = resolve.find(measured.preset if is_preset else measured.model_name)
+    try:
+        return resolve.with_declared_facts(model)
+    except UsageError:  # then a probe counts them, which takes seconds
+        return resolve.with_facts(model, probe_models({model.model_name: model.config}))
 
 
-def with_weights(model: Model, choice: Choice) -> Model:
-    """The model with a folder that has its weights and tokenizer, downloaded if need be.
+def with_weights(model: Model, revision: str | None) -> Model:
+    """The model with a folder that has its weights and tokenizer, downloaded if necessary.
 
     Raises:
-        UsageError: when they cannot be had, or are not whole.
-        MachineError: when the hub cannot be reached, or the disk is too small.
+        UsageError: if they are missing or damaged.
+        MachineError: if the Hub cannot be reached, or the disk is too small.
     """
     if model.path is None:
-        sha = choice.revision or model.revision or hub.revision(model.model_name).sha
+        sha = revision or model.revision or hub.revision(model.model_name).sha
         folder = hub.download(model.model_name, sha, is_whole=weight_files.has_tokenizer)
         found = resolve.find(str(folder))
         model = replace(model, config=found.config, path=found.path, revision=sha)
@@ -70,81 +84,82 @@ def with_weights(model: Model, choice: Choice) -> Model:
     if not weight_files.has_tokenizer(folder):
         raise UsageError(
             f"{folder} has no tokenizer ({', '.join(weight_files.TOKENIZER_FILES)}), which a "
-            "training on texts needs; copy it there from where the model comes from."
+            "training needs; copy it there from where the model comes from."
         )
     return model
 
 
-def with_layers(model: Model) -> Model:
-    """The model with its size and layers, as its config declares them or, failing that, a probe.
-
-    A probe imports mlx-lm once more, which takes seconds.
-
-    Raises:
-        UsageError: when mlx-lm cannot build it, or LoRA finds nothing to train in it.
-    """
-    try:
-        return resolve.with_declared_facts(model)
-    except UsageError:
-        return resolve.with_facts(model, probe_models({model.model_name: model.config}))
-
-
 def lora_keys(model: Model) -> tuple[str, ...]:
-    """The projections of a layer that LoRA trains, by a probe; raises as `with_layers` does."""
+    """The projections of a layer that LoRA trains, by a probe; raises as `describe_model` does."""
     facts = probe_models({model.model_name: model.config})
     resolve.with_facts(model, facts)
     found = facts[model.model_name]
     return () if isinstance(found, str) else found.lora_keys
 
 
-def trial_of(choice: Choice, model: Model, asked: Mapping[str, Any]) -> Trial:
-    """The trial that trains the same: what fits a model, and what it takes, is asked of it.
+def fit(measured: TrialResult, model: Model, asked: Mapping[str, Any]) -> TrialRequest:
+    """The measured trial with the user's options and real weights, checked against the model.
 
-    ``asked`` has the options by name; those that are ``None`` are as in the choice.
+    ``asked`` has the options by name; ``None`` means as measured.
 
     Raises:
-        UsageError: when an option does not fit the model.
+        UsageError: if an option does not fit the model.
     """
-
-    def of(option: str, measured: Any) -> Any:
-        return measured if asked[option] is None else asked[option]
-
+    names = Configuration.__dataclass_fields__
+    changed = {name: asked[name] for name in names if asked.get(name) is not None}
+    wanted = replace(_measured_configuration(measured), **changed)
     options = TrainingOptions(
-        batch_size=of("batch_size", choice.batch_size),
-        lora_rank=of("lora_rank", choice.lora_rank),
-        lora_layers=of("num_layers", choice.lora_layers),
-        seq_length=of("max_seq_length", choice.seq_length),
-        quantize=choice.bits or 0,
-        weights=Weights.REAL,
-        grad_checkpoint=of("grad_checkpoint", choice.grad_checkpoint),
+        batch_size=wanted.batch_size,
+        lora_rank=wanted.lora_rank,
+        lora_layers=wanted.lora_layers,
+        seq_length=wanted.seq_length,
+        quantize=wanted.quantization_bits or 0,
+        weights=wanted.weights,
+        grad_checkpoint=wanted.grad_checkpoint,
     )
-    return plan([model], options, choice.budget_bytes)[0]
+    return plan([model], options, measured.config.budget_bytes)[0].request
 
 
-def spec_of(choice: Choice, trial: Trial, data: Path, asked: Mapping[str, Any]) -> TrainingRequest:
-    """The whole training, in one part under the limit that was measured."""
-    planned = trial.spec
+def training_request(
+    measured: TrialResult, fitted: TrialRequest, asked: Mapping[str, Any]
+) -> TrainingRequest:
+    """The whole training, in whole batches under the measured memory limit."""
     return TrainingRequest(
-        model=ModelSource(planned.model.config, planned.model.path),
-        quantization=planned.quantization,
-        data=str(data.absolute()),
+        model=fitted.model,
+        configuration=fitted.configuration,
+        data=str(asked["data"].absolute()),
         adapter_path=str(asked["adapter_path"].absolute()),
-        iters=asked["iters"],
-        batch_size=planned.batch_size,
-        parts=1,
-        grad_accumulation_steps=asked["grad_accumulation_steps"],
-        learning_rate=asked["learning_rate"],
-        lora_rank=planned.lora_rank,
-        lora_layers=planned.lora_layers,
-        max_seq_length=planned.seq_length,
-        grad_checkpoint=planned.grad_checkpoint,
-        mask_prompt=asked["mask_prompt"],
-        seed=asked["seed"],
-        val_batches=asked["val_batches"],
-        steps_per_eval=asked["steps_per_eval"],
-        save_every=asked["save_every"],
-        limit_bytes=choice.limit_bytes,
-        budget_bytes=choice.budget_bytes,
+        micro_batches=1,
+        limit_bytes=known(measured.memory_limit_bytes),
+        budget_bytes=fitted.budget_bytes,
         adapter_config={},
-        restart=False,
+        resume=False,
+        **{name: asked[name] for name in _AS_ASKED},
     )
+
+
+def expect(measured: TrialResult, fitted: TrialRequest, backend: str, iters: int) -> Expected:
+    """What the training will take at most.
+
+    The measured peak if the configuration is the same, else scaled as the estimate scales, but no
+    less than a run-ahead within the budget. Time scales with the tokens.
+    """
+    configuration = fitted.configuration
+    before = _measured_configuration(measured)
+    peak = known(measured.peak_memory_bytes)
+    if configuration != before:
+        needed = known(measured.needed_memory_bytes)
+        try:
+            now = estimate(fitted, backend).needed_bytes
+            then = estimate(replace(fitted, configuration=before), backend).needed_bytes
+            needed = needed * now // then
+        except UsageError:
+            pass
+        peak = max(needed, min(peak, fitted.budget_bytes))
+    tokens = configuration.batch_size * configuration.seq_length
+    seconds = tokens / known(measured.tokens_per_second)
+    return Expected(peak, seconds, seconds * iters, is_measured=configuration == before)
+
+
+def _measured_configuration(measured: TrialResult) -> Configuration:
+    return replace(measured.config.configuration, weights=Weights.REAL)

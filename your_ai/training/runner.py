@@ -1,12 +1,12 @@
-"""The loop over a training's attempts: supervise, record, and go on with less memory."""
+"""The loop over a training's attempts: run a worker, record it, restart with less memory."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from worker.protocol.codec import encode_request
 from worker.protocol.messages import (
@@ -20,169 +20,141 @@ from worker.protocol.messages import (
     Validated,
 )
 from your_ai.runs.journal import Journal
-from your_ai.supervision import memory_guard
-from your_ai.supervision.outcome import Outcome, OutcomeKind, classify
-from your_ai.supervision.supervisor import Limits, supervise
-from your_ai.supervision.trial_log import TrialLog
-from your_ai.system import memory
-from your_ai.system.memory import MachineMemory
+from your_ai.runs.training_results import FailedAttempt
+from your_ai.supervision.observation import Observation
+from your_ai.supervision.outcome import Outcome, OutcomeKind
+from your_ai.supervision.supervisor import Limits
 from your_ai.system.signals import interrupts
-from your_ai.training.job import Setting, Training
+from your_ai.training.job import LESS_MEMORY_MAY_HELP, Training, setting_after_failure
 from your_ai.training.progress import (
-    FAILED,
-    LOADED,
-    REPORTED,
-    SAVED,
-    STARTED,
-    TRAINED,
-    VALIDATED,
+    Failure,
     Progress,
     Report,
+    TrainingRecord,
+    kind_of,
     report_on,
 )
-from your_ai.units import now
 
-_GRACE = 60.0
-"""Seconds for the iteration under way, and a checkpoint behind it, when a worker is to end."""
+GRACE_SECONDS = 60.0
+"""Time for the current iteration and its checkpoint when a worker is asked to end."""
 
-_AGAIN = (OutcomeKind.OOM, OutcomeKind.CRASH, OutcomeKind.TIMEOUT)
-"""After these less memory may help; any other failure would come again."""
+RunWorker = Callable[..., tuple[Observation, Outcome]]
+"""`WorkerRunner.run`, or what takes its place in tests."""
 
 
 class Listener(Protocol):
-    """Who is told how a training goes."""
+    """Shows a training. Calls may come from another thread, but never two at once."""
 
-    def hear(self, event: Event) -> None:
-        """An event as the worker reports it."""
+    def attempt(self, progress: Progress) -> None:
+        """Called when a worker is about to start."""
+
+    def on_event(self, event: Event, progress: Progress) -> None:
+        """Called with each event of the worker, and the progress before it."""
 
     def reported(self, report: Report) -> None:
-        """Some iterations were done."""
+        """Called when iterations were finished."""
 
-    def validated(self, event: Validated) -> None:
-        """The validation set was looked at."""
-
-    def attempt(self, done: int) -> None:
-        """A worker is about to be started, behind so many iterations."""
-
-    def moved(self, iteration: int) -> None:
-        """The worker had to go on behind an iteration before the last that was saved."""
-
-    def restarting(self, outcome: Outcome, setting: Setting, done: int) -> None:
-        """An attempt failed, and is begun again with that setting behind ``done`` iterations."""
+    def restarting(self, failure: Failure, progress: Progress) -> None:
+        """Called when an attempt failed and another is about to start."""
 
 
-class TrainingSession:
-    """Runs the worker until the training is done, or there is no sense in trying again."""
+class TrainingRunner:
+    """Runs workers until the training is done, or another attempt is pointless."""
 
     def __init__(
-        self, training: Training, journal: Journal, progress: Progress, listener: Listener
+        self,
+        training: Training,
+        journal: Journal,
+        progress: Progress,
+        listener: Listener,
+        run_worker: RunWorker,
     ) -> None:
         self._training = training
         self._journal = journal
         self.progress = progress
         self._listener = listener
+        self._run_worker = run_worker
         self._steps: list[Step] = []
-        self._memory = self._read_memory()
 
     def run(self) -> Outcome:
-        """How it ended at last.
+        """The outcome of the last attempt.
 
         Raises:
-            MachineError: when the journal cannot be written, the machine is short of memory, or no
-                worker can be started.
+            MachineError: if the journal cannot be written, the machine is short of memory, or no
+                worker can be started or killed.
         """
-        failures = 0
+        restarts = 0
         while True:
-            setting, begun_at = self.progress.setting, self.progress.saved
-            outcome = self._attempt(setting)
-            if outcome.kind not in _AGAIN:
+            saved = self.progress.saved
+            outcome = self._attempt()
+            if outcome.kind not in LESS_MEMORY_MAY_HELP:
                 return outcome
-            failures += 1
-            following = self._following(setting, progressed=self.progress.saved > begun_at)
-            self._record(
-                FAILED,
-                {
-                    **asdict(setting),
-                    "outcome": outcome.kind,
-                    "reason": outcome.reason,
-                    "evidence": outcome.evidence,
-                    "following": following and asdict(following),
-                },
-            )
+            failure = self._record_failure(outcome, progressed=self.progress.saved > saved)
             if interrupts.requested:
                 return Outcome(OutcomeKind.INTERRUPTED, "interrupted", evidence=outcome.evidence)
-            if following is None or failures > self._training.restarts:
+            if failure.following is None or restarts == self._training.restarts:
                 return outcome
-            self._listener.restarting(outcome, following, self.progress.saved)
+            restarts += 1
+            self._listener.restarting(failure, self.progress)
 
-    def _following(self, setting: Setting, *, progressed: bool) -> Setting | None:
-        """What to go on with after a failure.
-
-        Where nothing is smaller, the same once more, if that came further: what ended it then need
-        not have been the training.
-        """
-        smaller = self._training.smaller(setting)
-        return smaller or (setting if progressed else None)
-
-    def _attempt(self, setting: Setting) -> Outcome:
-        self._memory = memory_guard.wait_for_memory(
-            self._memory, lambda: interrupts.requested, self._read_memory
-        )
-        spec = self._training.with_setting(setting, restart=self.progress.attempts > 0)
-        self._record(STARTED, {"at": now(), **asdict(setting)})
-        self._listener.attempt(self.progress.saved)
+    def _attempt(self) -> Outcome:
+        setting = self.progress.setting
+        request = self._training.request_with(setting, resume=self.progress.attempts > 0)
+        self._listener.attempt(self.progress)
+        self.progress = self.progress.after(setting)
         self._steps = []
-        folder = Path(self._training.run_dir) / "logs"
-        seen = supervise(
-            encode_request(spec),
-            log=TrialLog(folder / f"attempt-{self.progress.attempts}.log"),
-            limits=Limits(deadline=math.inf, grace=_GRACE),
-            must_stop=lambda: interrupts.requested,
+        log = Path(self._training.run_dir) / "logs" / f"attempt-{self.progress.attempts}.log"
+        _, outcome = self._run_worker(
+            encode_request(request),
+            started=asdict(setting),
+            log=log,
+            limits=Limits(deadline=math.inf, grace=GRACE_SECONDS),
+            steps=request.iters,
             on_event=self._on_event,
             keeps=_is_evidence,
         )
-        return classify(seen, spec.iters)
+        return outcome
+
+    def _record_failure(self, outcome: Outcome, *, progressed: bool) -> Failure:
+        setting = self.progress.setting
+        attempt = FailedAttempt(
+            **asdict(setting),
+            outcome=outcome.kind,
+            reason=outcome.reason,
+            evidence=outcome.evidence,
+        )
+        following = setting_after_failure(self._training, setting, progressed=progressed)
+        failure = Failure(attempt, following)
+        self._record(failure)
+        return failure
 
     def _on_event(self, event: Event) -> None:
-        self._listener.hear(event)
+        self._listener.on_event(event, self.progress)
         match event:
             case Step():
                 self._steps.append(event)
                 is_due = event.index % self._training.steps_per_report == 0
-                if is_due or event.index == self._training.spec.iters:
+                if is_due or event.index == self._training.request.iters:
                     self._report()
-            case Resumed(iteration=iteration) if iteration != self.progress.saved:
-                is_lost = iteration < self.progress.saved
-                self._record(SAVED, {"iteration": iteration})
-                if is_lost:
-                    self._listener.moved(iteration)
-            case Validated():
-                self._record(VALIDATED, {"iteration": event.iteration, "loss": event.loss})
-                self._listener.validated(event)
-            case Loaded():
-                sizes = {"parameters": event.parameters, "resident_bytes": event.resident_bytes}
-                self._record(LOADED, sizes)
-            case Trained():
-                seen = {"samples": event.samples, "longest_tokens": event.longest_tokens}
-                self._record(TRAINED, seen)
+            case Resumed() if event.iteration != self.progress.saved:
+                self._record(Saved(event.at, event.iteration))
             case Saved():
-                self._report()  # or those since the last would be lost to who goes on from here
-                self._record(SAVED, {"iteration": event.iteration})
+                self._report()  # a resumed training does not repeat these steps
+                self._record(event)
+            case Loaded() | Validated() | Trained():
+                self._record(event)
 
     def _report(self) -> None:
         if self._steps:
             report, self._steps = report_on(self._steps), []
-            self._record(REPORTED, asdict(report))
+            self._record(report)
             self._listener.reported(report)
 
-    def _record(self, kind: str, fields: Mapping[str, Any]) -> None:
-        self._journal.append(kind, dict(fields))
-        self.progress = self.progress.after(kind, fields)
-
-    def _read_memory(self) -> MachineMemory:
-        return memory.for_trials(self._training.device.backend)
+    def _record(self, record: TrainingRecord) -> None:
+        self._journal.append(kind_of(record), asdict(record))
+        self.progress = self.progress.after(record)
 
 
 def _is_evidence(event: Event) -> bool:
-    """Whether the outcome may depend on it: of days of a training no more is kept."""
+    """Whether the outcome may depend on it; days of steps and memory samples are not kept."""
     return not isinstance(event, Step | Memory)

@@ -55,9 +55,15 @@ def runner(
     run: Run, journal: Journal, worker: Worker, history: RunHistory | None = None
 ) -> TrialRunner:
     def supervise(request: bytes, **_: Any) -> Observation:
-        return worker(decode_request(TrialRequest, request))
+        return worker(_trial(request))
 
     return TrialRunner(run, journal, history or RunHistory(), supervise=supervise)
+
+
+def _trial(request: bytes) -> TrialRequest:
+    decoded = decode_request(request)
+    assert isinstance(decoded, TrialRequest)
+    return decoded
 
 
 def scripted(*seen: Observation) -> Worker:

@@ -39,7 +39,9 @@ def test_anothers_adapters_are_left_alone(name: str, tmp_path: Path) -> None:
     describe(tmp_path, "theirs")
     assert not claim(tmp_path, "mine")  # nothing is lost: theirs never came to a checkpoint
     (tmp_path / name).touch()
-    with pytest.raises(UsageError, match="holds other adapters already; name another"):
+    with pytest.raises(
+        UsageError, match="already contains adapters from another training; choose a different"
+    ):
         claim(tmp_path, "mine")
 
 
@@ -55,7 +57,9 @@ def test_where_one_is_writing_no_other_does(tmp_path: Path) -> None:
 
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match=r"Cannot write adapters to .*: File exists; name another"):
+    with pytest.raises(
+        UsageError, match=r"Cannot write adapters to .*: File exists; choose a different"
+    ):
         claim(tmp_path / "file", "mine")
 
 

@@ -1,4 +1,4 @@
-"""What is said of the data before a training begins."""
+"""Errors in the data are found before a training begins."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from your_ai.errors import UsageError
-from your_ai.training.dataset import look_at
+from your_ai.training.dataset import check_dataset
 
 TEXT = {"text": "one two"}
 CHAT = {"messages": [{"role": "user", "content": "one"}]}
@@ -25,7 +25,7 @@ def write(folder: Path, name: str, *lines: Any) -> None:
 def test_each_form_of_mlx_lm_is_taken(line: dict[str, Any], tmp_path: Path) -> None:
     write(tmp_path, "train", line, line, line)
     write(tmp_path, "valid", line, line)
-    found = look_at(tmp_path, 2, mask_prompt=False)
+    found = check_dataset(tmp_path, 2, mask_prompt=False)
     assert (found.sequences, found.validation) == (3, 2)
 
 
@@ -40,52 +40,56 @@ def test_mlx_lm_takes_what_is_taken(tmp_path: Path) -> None:
 
 def test_a_change_is_seen(tmp_path: Path) -> None:
     write(tmp_path, "train", TEXT)
-    before = look_at(tmp_path, 1, mask_prompt=False)
-    assert look_at(tmp_path, 1, mask_prompt=False) == before
+    before = check_dataset(tmp_path, 1, mask_prompt=False)
+    assert check_dataset(tmp_path, 1, mask_prompt=False) == before
     write(tmp_path, "train", {"text": "one twO"})
-    assert look_at(tmp_path, 1, mask_prompt=False).digest != before.digest
+    assert check_dataset(tmp_path, 1, mask_prompt=False).digest != before.digest
 
 
 @pytest.mark.parametrize(
     ("lines", "complaint"),
     [
-        ([], r"train\.jsonl holds no sequences, and 2 are needed for a batch; add some\."),
-        ([TEXT], r"train\.jsonl holds 1 sequence, and 2 are needed for a batch; add some\."),
-        ([TEXT, "{", TEXT], r"Line 2 of .*train\.jsonl is not JSON \("),
-        ([TEXT, "", TEXT], r"Line 2 of .*train\.jsonl is not JSON \("),
-        ([TEXT, "[1]"], r"Line 2 of .*train\.jsonl is no JSON object"),
-        ([{"words": "one"}], r"Line 1 of .* has neither a text, nor messages, nor a prompt"),
-        ([{"prompt": "one"}], r"Line 1 of .* has neither a text, nor messages, nor a prompt"),
-        ([TEXT, CHAT], r"Line 2 of .*train\.jsonl has no text that is a text"),
-        ([TEXT, {"text": ""}], r"Line 2 of .*train\.jsonl has no text"),
-        ([TEXT, {"text": 3}], r"Line 2 of .*train\.jsonl has no text"),
+        ([], r"train\.jsonl has 0 sequences, but a batch needs 2; add some\."),
+        ([TEXT], r"train\.jsonl has 1 sequence, but a batch needs 2; add some\."),
+        ([TEXT, "{", TEXT], r"train\.jsonl, line 2: not valid JSON \("),
+        ([TEXT, "", TEXT], r"train\.jsonl, line 2: not valid JSON \("),
+        ([TEXT, "[1]"], r"train\.jsonl, line 2: not a JSON object"),
+        ([{"words": "one"}], r'line 1: needs "text", "messages", or "prompt" and "completion"'),
+        ([{"prompt": "one"}], r'line 1: needs "text", "messages", or "prompt"'),
+        ([TEXT, CHAT], r'train\.jsonl, line 2: "text" must be a non-empty string\.'),
+        ([TEXT, {"text": ""}], r'train\.jsonl, line 2: "text" must be a non-empty string\.'),
+        ([TEXT, {"text": 3}], r'train\.jsonl, line 2: "text" must be a non-empty string\.'),
+        ([CHAT, {"messages": []}], r'line 2: "messages" must be a non-empty list\.'),
+        ([PAIR, {**PAIR, "completion": None}], r'line 2: "completion" must be a string\.'),
     ],
 )
 def test_what_is_wrong_is_named(lines: list[Any], complaint: str, tmp_path: Path) -> None:
     write(tmp_path, "train", *lines)
     with pytest.raises(UsageError, match=complaint):
-        look_at(tmp_path, 2, mask_prompt=False)
+        check_dataset(tmp_path, 2, mask_prompt=False)
 
 
 def test_the_other_files_are_looked_at_too(tmp_path: Path) -> None:
     write(tmp_path, "train", TEXT, TEXT)
     write(tmp_path, "valid", TEXT)
     with pytest.raises(
-        UsageError, match=r"valid\.jsonl holds 1 sequence, .*; add some, or remove it"
+        UsageError, match=r"valid\.jsonl has 1 sequence, .*; add some, or remove the file"
     ):
-        look_at(tmp_path, 2, mask_prompt=False)
+        check_dataset(tmp_path, 2, mask_prompt=False)
     write(tmp_path, "valid", TEXT, TEXT)
     write(tmp_path, "test", "?")
-    with pytest.raises(UsageError, match=r"Line 1 of .*test\.jsonl is not JSON"):
-        look_at(tmp_path, 2, mask_prompt=False)
+    with pytest.raises(UsageError, match=r"test\.jsonl, line 1: not valid JSON"):
+        check_dataset(tmp_path, 2, mask_prompt=False)
 
 
 def test_texts_have_no_prompt_to_mask(tmp_path: Path) -> None:
     write(tmp_path, "train", TEXT, TEXT)
-    with pytest.raises(UsageError, match="no prompt that --mask-prompt could mask"):
-        look_at(tmp_path, 2, mask_prompt=True)
+    with pytest.raises(
+        UsageError, match=r"--mask-prompt needs prompts, but .*train\.jsonl contains plain text"
+    ):
+        check_dataset(tmp_path, 2, mask_prompt=True)
 
 
 def test_there_must_be_some(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"has no train\.jsonl"):
-        look_at(tmp_path, 2, mask_prompt=False)
+    with pytest.raises(UsageError, match=r"is not a folder with a train\.jsonl"):
+        check_dataset(tmp_path, 2, mask_prompt=False)

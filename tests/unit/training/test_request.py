@@ -1,0 +1,101 @@
+"""From a measured trial to a training request, and what it is expected to take."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import builders
+from tests.support.builders import model
+from worker.protocol.messages import ModelSource, TrialRequest, Weights
+from your_ai.errors import UsageError
+from your_ai.runs.training_results import Expected
+from your_ai.training.export import as_yaml, lora_config, notes
+from your_ai.training.request import check_device, expect, fit, training_request
+from your_ai.units import GB
+
+MEASURED = builders.result()
+MODEL = model(path="/model")
+ASKED: dict[str, Any] = {
+    "data": Path("/data"),
+    "adapter_path": Path("/adapters"),
+    "iters": 100,
+    "seed": 3,
+    "grad_accumulation_steps": 1,
+    "learning_rate": 1e-5,
+    "mask_prompt": False,
+    "val_batches": 25,
+    "steps_per_eval": 200,
+    "save_every": 100,
+}
+AXES = ("batch_size", "lora_rank", "lora_layers", "seq_length", "grad_checkpoint")
+
+
+def fitted(**asked: Any) -> TrialRequest:
+    return fit(MEASURED, MODEL, dict.fromkeys(AXES) | asked)
+
+
+def test_the_measured_configuration_is_trained_with_real_weights() -> None:
+    measured = MEASURED.config.configuration
+    assert fitted().configuration == replace(measured, weights=Weights.REAL)
+
+
+def test_options_override_it() -> None:
+    changed: dict[str, Any] = {"batch_size": 8, "lora_layers": 1, "grad_checkpoint": False}
+    assert fitted(**changed).configuration == replace(fitted().configuration, **changed)
+    with pytest.raises(UsageError, match="99"):
+        fitted(lora_layers=99)
+
+
+def test_the_request_has_the_measured_limit_and_the_options() -> None:
+    request = training_request(MEASURED, fitted(), ASKED)
+    assert request.model == ModelSource(MODEL.config, "/model")
+    assert (request.limit_bytes, request.budget_bytes) == (8 * GB, 8 * GB)
+    assert (request.data, request.adapter_path) == ("/data", "/adapters")
+    assert (request.iters, request.seed, request.micro_batches) == (100, 3, 1)
+
+
+def test_measured_limits_apply_only_to_the_same_device() -> None:
+    device = builders.run().device
+    check_device(MEASURED, device, device)
+    with pytest.raises(UsageError, match=r"were measured on .*, and this is Apple M9 "):
+        check_device(MEASURED, device, replace(device, name="Apple M9"))
+    with pytest.raises(UsageError, match=r"a budget of 8\.0 GB, and .* has 4\.0 GB here"):
+        check_device(MEASURED, device, replace(device, memory_bytes=4 * GB))
+
+
+def test_the_same_configuration_is_expected_to_take_what_was_measured() -> None:
+    seconds = 2048 / 2046
+    assert expect(MEASURED, fitted(), "cpu", 10) == Expected(7 * GB, seconds, 10 * seconds, True)
+
+
+def test_another_configuration_is_scaled_by_the_estimate() -> None:
+    more = expect(MEASURED, fitted(batch_size=16), "cpu", 10)
+    assert not more.is_measured
+    assert more.peak_bytes > 7 * GB
+    assert more.seconds_per_iteration == pytest.approx(8 * 2048 / 2046)
+    assert expect(MEASURED, fitted(batch_size=1), "cpu", 10).peak_bytes == 7 * GB
+
+
+def test_the_yaml_has_the_whole_configuration() -> None:
+    import yaml
+
+    request = training_request(MEASURED, fitted(), ASKED)
+    config = lora_config(request, "org/a model: #1", 10, ["self_attn.q_proj"])
+    text = as_yaml(config, ["a note"])
+    assert text.startswith("# a note\n")
+    assert yaml.safe_load(text) == config
+
+
+def test_the_comments_tell_what_the_yaml_cannot() -> None:
+    request = training_request(MEASURED, fitted(), ASKED)
+    said = "\n".join(notes(request, "org/tiny", "abc"))
+    assert "set_memory_limit(8589934592)" in said
+    assert "revision abc" in said
+    assert "mlx_lm.convert --hf-path org/tiny -q --q-bits 4" in said
+    stored = {**MODEL.config, "quantization": {"bits": 4, "group_size": 64}}
+    quantized = replace(request, model=ModelSource(stored, "/model"))
+    assert "mlx_lm.convert" not in "\n".join(notes(quantized, "org/tiny", None))

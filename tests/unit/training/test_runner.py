@@ -1,0 +1,242 @@
+"""The loop over a training's attempts, with a function in place of the worker."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import builders
+from tests.support.trainings import of_batch_size, step, training
+from worker.protocol.codec import decode_request
+from worker.protocol.messages import (
+    Event,
+    Loaded,
+    Resumed,
+    Saved,
+    Trained,
+    TrainingRequest,
+    Validated,
+)
+from your_ai.errors import MachineError
+from your_ai.runs.journal import STARTED, Journal
+from your_ai.runs.training_results import Setting
+from your_ai.supervision.observation import Observation
+from your_ai.supervision.outcome import Outcome, OutcomeKind
+from your_ai.system.signals import interrupts
+from your_ai.training.job import Training
+from your_ai.training.progress import Failure, Progress, Report, progress_of
+from your_ai.training.runner import TrainingRunner
+from your_ai.units import GB
+
+PASSED = Outcome(OutcomeKind.PASS, "every iteration was done")
+OOM = Outcome(OutcomeKind.OOM, "the GPU ran out of memory", evidence="the log")
+CRASH = Outcome(OutcomeKind.CRASH, "killed")
+LOADED = Loaded(1.0, 1.0, 1000, 1001, 70, 7)
+TRAINED = Trained(9.0, 100, 600, 77)
+
+
+@dataclass
+class Worker:
+    """Plays a script: for each attempt the events that are reported, and the outcome."""
+
+    journal: Journal
+    script: Sequence[tuple[Sequence[Event], Outcome]]
+    requests: list[TrainingRequest] = field(default_factory=list)
+    logs: list[str] = field(default_factory=list)
+
+    def run(
+        self, request: bytes, *, started: Any, log: Path, on_event: Any, **_: Any
+    ) -> tuple[Observation, Outcome]:
+        self.journal.append(STARTED, started)
+        events, outcome = self.script[len(self.requests)]
+        decoded = decode_request(request)
+        assert isinstance(decoded, TrainingRequest)
+        self.requests.append(decoded)
+        self.logs.append(log.name)
+        for event in events:
+            on_event(event)
+        return builders.observed(*events), outcome
+
+    @property
+    def settings(self) -> list[Setting]:
+        return [Setting(each.micro_batches, each.limit_bytes) for each in self.requests]
+
+
+@dataclass
+class Recorder:
+    """A listener that keeps what it is told."""
+
+    events: list[Event] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
+    starts: list[int] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    def attempt(self, progress: Progress) -> None:
+        self.starts.append(progress.saved)
+
+    def on_event(self, event: Event, progress: Progress) -> None:
+        self.events.append(event)
+
+    def reported(self, report: Report) -> None:
+        self.reports.append(report)
+
+    def restarting(self, failure: Failure, progress: Progress) -> None:
+        self.failures.append(failure)
+
+
+@dataclass
+class Result:
+    """What came of a training."""
+
+    outcome: Outcome
+    progress: Progress
+    worker: Worker
+    listener: Recorder
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with Journal.open(tmp_path) as opened:
+        yield opened
+
+
+def run(
+    journal: Journal,
+    *script: tuple[Sequence[Event], Outcome],
+    of: Training | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Run a training whose workers follow the script."""
+    of = of or training()
+    worker, listener = Worker(journal, script), Recorder()
+    progress = progress or Progress(of.first_setting)
+    runner = TrainingRunner(of, journal, progress, listener, worker.run)
+    outcome = runner.run()
+    assert progress_of(of, journal.records()) == runner.progress  # a resumed one sees the same
+    return Result(outcome, runner.progress, worker, listener)
+
+
+def steps(first: int, last: int) -> list[Event]:
+    return [step(index) for index in range(first, last + 1)]
+
+
+def test_one_attempt_is_enough(journal: Journal) -> None:
+    events = [LOADED, Validated(1.0, 1, 3.5, 0.1), *steps(1, 100), Saved(8.0, 100), TRAINED]
+    found = run(journal, (events, PASSED))
+    assert found.outcome == PASSED
+    assert not found.worker.requests[0].resume
+    assert found.listener.events == events
+    assert [report.iteration for report in found.listener.reports] == list(range(2, 101, 2))
+    assert found.progress.saved == 100
+    assert found.progress.trained == TRAINED
+    assert found.progress.loaded == LOADED
+    assert len(found.progress.validations) == 1
+
+
+def test_the_last_iteration_and_every_checkpoint_end_a_report(journal: Journal) -> None:
+    of = training(steps_per_report=40)
+    events = [*steps(1, 30), Saved(3.0, 30), *steps(31, 100), TRAINED]
+    found = run(journal, (events, PASSED), of=of)
+    assert [(r.iteration, r.iterations) for r in found.listener.reports] == [
+        (30, 30),
+        (40, 10),
+        (80, 40),
+        (100, 20),
+    ]
+
+
+def test_after_an_oom_it_resumes_with_less_memory(journal: Journal) -> None:
+    failed = [LOADED, *steps(1, 5), Saved(2.0, 5), *steps(6, 7)]
+    rest = [LOADED, Resumed(1.0, 5), *steps(6, 100), TRAINED]
+    found = run(journal, (failed, OOM), (rest, PASSED))
+    assert found.outcome == PASSED
+    assert found.worker.settings == [Setting(1, 8 * GB), Setting(2, 8 * GB)]
+    assert [request.resume for request in found.worker.requests] == [False, True]
+    assert found.worker.logs == ["attempt-1.log", "attempt-2.log"]
+    assert found.listener.starts == [0, 5]
+    (failure,) = found.listener.failures
+    assert (failure.attempt.outcome, failure.attempt.reason) == (OOM.kind, OOM.reason)
+    assert failure.following == Setting(2, 8 * GB)
+    assert found.progress.failures == (failure.attempt,)
+    assert sum(report.iterations for report in found.progress.reports) == 100
+
+
+@pytest.mark.parametrize(
+    "kind", [OutcomeKind.ERROR, OutcomeKind.OVER_BUDGET, OutcomeKind.INTERRUPTED]
+)
+def test_other_failures_end_it_at_once(kind: OutcomeKind, journal: Journal) -> None:
+    found = run(journal, ([LOADED], Outcome(kind, "why")))
+    assert found.outcome.kind is kind
+    assert found.progress.failures == ()
+
+
+def test_it_ends_when_nothing_smaller_is_left(journal: Journal) -> None:
+    found = run(journal, *[([LOADED], OOM)] * 4)
+    assert found.outcome == OOM
+    assert [setting.micro_batches for setting in found.worker.settings] == [1, 2, 6, 6]
+    assert len(found.listener.failures) == 3
+
+
+def test_the_smallest_setting_is_repeated_while_it_progresses(journal: Journal) -> None:
+    of = of_batch_size(1, needed_limit_bytes=8 * GB)
+    progressing = [([Saved(1.0, saved)], CRASH) for saved in (5, 10)]
+    found = run(journal, *progressing, ([LOADED], CRASH), of=of)
+    assert found.outcome == CRASH
+    assert len(found.worker.requests) == 3
+    assert {each.limit_bytes for each in found.worker.requests} == {8 * GB}
+
+
+@pytest.mark.parametrize("restarts", [0, 1, 2])
+def test_it_restarts_no_more_often_than_it_may(restarts: int, journal: Journal) -> None:
+    found = run(journal, *[([LOADED], CRASH)] * 3, of=training(restarts=restarts))
+    assert found.outcome == CRASH
+    assert len(found.worker.requests) == restarts + 1
+    assert len(found.listener.failures) == restarts
+    assert found.progress.setting not in found.worker.settings  # smaller, if it is resumed
+
+
+def test_a_resumed_training_continues_where_its_journal_ends(journal: Journal) -> None:
+    run(journal, ([*steps(1, 5), Saved(1.0, 5)], OOM), of=training(restarts=0))
+    before = progress_of(training(), journal.records())
+    rest = [Resumed(1.0, 5), *steps(6, 100), TRAINED]
+    found = run(journal, (rest, PASSED), progress=before)
+    assert found.worker.requests[0].resume
+    assert found.worker.settings == [Setting(2, 8 * GB)]
+    assert found.worker.logs == ["attempt-2.log"]
+    assert found.outcome == PASSED
+
+
+@pytest.mark.parametrize("iteration", [0, 5, 20])
+def test_the_checkpoint_that_is_resumed_from_counts(iteration: int, journal: Journal) -> None:
+    """One may be lost, or have been written just before the parent was killed."""
+    resumed: list[Event] = [Resumed(1.0, iteration), step(iteration + 1)]
+    found = run(journal, ([Saved(1.0, 10)], OOM), (resumed, Outcome(OutcomeKind.ERROR, "why")))
+    assert found.progress.saved == iteration
+
+
+def test_an_interrupted_failure_is_recorded_but_not_restarted(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(interrupts, "requested", True)
+    found = run(journal, ([LOADED], CRASH))
+    assert found.outcome.kind is OutcomeKind.INTERRUPTED
+    assert len(found.progress.failures) == 1
+    assert found.listener.failures == []
+
+
+def test_a_journal_that_cannot_be_written_ends_it(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(fd: int, content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    worker = Worker(journal, [([LOADED], PASSED)])
+    of = training()
+    runner = TrainingRunner(of, journal, Progress(of.first_setting), Recorder(), worker.run)
+    monkeypatch.setattr("your_ai.runs.journal.os.write", fail)
+    with pytest.raises(MachineError, match="No space left"):
+        runner.run()
