@@ -224,7 +224,7 @@ def _under_way(
     run: Run, journal: Journal, history: RunHistory, output: Path | str | None, console: Console
 ) -> Iterator[OpenRun]:
     targets = [Path(run.run_dir) / RESULTS, *([Path(output)] if output else [])]
-    runner = TrialRunner(run, journal, history, console.hear)
+    runner = TrialRunner(run, journal, history, console.on_event)
     opened = OpenRun(run, runner, console, ResultsWriter(targets), len(history.final))
     with kept_awake(), interrupts.deferred():
         try:

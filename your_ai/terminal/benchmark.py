@@ -66,7 +66,7 @@ class Console:
         self._screen.begin(wording.configuration_began(trial, number))
         self._began(trial, number)
 
-    def hear(self, event: Event) -> None:
+    def on_event(self, event: Event) -> None:
         """What the worker of the trial that has begun reports."""
         self._heard = True
         self._screen.on_event(event)

@@ -138,7 +138,7 @@ def test_the_running_trial(columns: int) -> None:
         Step(2.0, Phase.TIGHT, 1, 0.5, 1000, 9.0, GB),
         Memory(2.5, 2 * GB, 0),
     ):
-        console.hear(event)
+        console.on_event(event)
     assert terminal.screen._live is not None
     terminal.screen._live.refresh()
     console.trial_ended(LADDER[0])
@@ -155,13 +155,13 @@ def test_events_may_come_from_a_thread_and_late() -> None:
     terminal = Terminal(80)
     console = Console(terminal.screen)
     console.trial_began(run().trials[0], 5)
-    listener = threading.Thread(target=console.hear, args=[Memory(2.5, 2 * GB, 0)])
+    listener = threading.Thread(target=console.on_event, args=[Memory(2.5, 2 * GB, 0)])
     listener.start()
     listener.join()
     console.trial_ended(LADDER[0])
     settled = terminal.text
     assert "memory 2.0 GB" in settled
-    console.hear(Memory(2.6, 2 * GB, 0))
+    console.on_event(Memory(2.6, 2 * GB, 0))
     assert terminal.text == settled
 
 
@@ -169,7 +169,7 @@ def test_what_is_under_way_is_cleared_however_the_run_stops() -> None:
     terminal = Terminal(80)
     console = Console(terminal.screen)
     console.trial_began(run().trials[0], 5)
-    console.hear(Memory(2.5, 2 * GB, 0))
+    console.on_event(Memory(2.5, 2 * GB, 0))
     console.close()
     console.close()
     assert terminal.text.count("\x1b[?25h") == 1
