@@ -13,6 +13,7 @@ from your_ai.planning.memory_estimate import estimate
 from your_ai.planning.plan import Trial
 from your_ai.runs.results import (
     FailedPoint,
+    GridAxes,
     OptimalConfig,
     ParetoPoint,
     Point,
@@ -83,7 +84,7 @@ class Optimization:
             created_at=self.results[-1].ended_at,
             objective=self.search.objective,
             exhaustive=self.search.exhaustive,
-            grid=self.search.grid.axes,
+            grid=GridAxes(**self.search.grid.axes),
             complete=self.is_finished,
             proven=self.is_proven,
             certificate=ProofOfOptimum(

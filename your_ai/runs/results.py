@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import orjson
@@ -22,6 +22,25 @@ from your_ai.search.search import Objective, Tried
 from your_ai.supervision.outcome import Certainty, OutcomeKind
 from your_ai.system.machine import Machine
 from your_ai.units import parameters_of
+
+Utc = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+"""A time in UTC, to the second."""
+
+DeviceInfo = Annotated[
+    dict[str, Any],
+    msgspec.Meta(
+        extra_json_schema={
+            "properties": {
+                "backend": {
+                    "type": "string",
+                    "description": "What MLX computed on: metal, cuda or cpu.",
+                }
+            },
+            "required": ["backend"],
+        }
+    ),
+]
+"""A device as MLX describes it, whose keys differ between backends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +66,11 @@ class Point:
     """What a search varies."""
 
     batch_size: int
+    """Sequences per step."""
     lora_rank: int
+    """Rank of the adapters."""
     lora_layers: int
+    """Layers with adapters, counted from the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +78,11 @@ class FailedPoint(Point):
     """A configuration that failed, and how."""
 
     outcome: OutcomeKind
+    """How the trial ended."""
     certainty: Certainty
+    """How sure the stated cause is."""
     error: str
+    """Why it failed, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +90,23 @@ class ParetoPoint(Point):
     """A configuration that passed, and its figures."""
 
     needed_memory_bytes: int | None
+    """Needed memory in bytes."""
     capacity: int
+    """The capacity score: batch × rank × layers."""
     tokens_per_second: float | None
+    """Training speed over the counted steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class GridAxes:
+    """The configurations that a search chooses among: every combination of these sizes."""
+
+    batch_sizes: tuple[int, ...]
+    """Batch sizes, ascending."""
+    lora_ranks: tuple[int, ...]
+    """Ranks, ascending."""
+    lora_layers: tuple[int, ...]
+    """Layer counts, ascending."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +135,7 @@ class OptimalConfig:
     """The best configuration's peak memory in GB."""
     throughput_score: int | None = None
     """The best configuration's capacity score: batch × rank × layers."""
-    created_at: str
+    created_at: Utc
     """When the last trial of the search ended, in UTC."""
     needed_memory_gb: float | None = None
     """The best configuration's needed memory in GB."""
@@ -107,7 +147,7 @@ class OptimalConfig:
     """What was maximized: the capacity score, or measured tokens per second."""
     exhaustive: bool
     """Whether the whole grid was tried."""
-    grid: dict[str, tuple[int, ...]]
+    grid: GridAxes
     """The axes that were searched."""
     complete: bool
     """Whether nothing is left to try."""
@@ -152,9 +192,9 @@ class TrialResult:
     """How sure the stated cause is."""
     evidence: str = ""
     """What the outcome rests on."""
-    started_at: str = ""
+    started_at: Utc = ""
     """When the trial started, in UTC."""
-    ended_at: str = ""
+    ended_at: Utc = ""
     """When the trial ended, in UTC."""
     config: TrialConfig
     """What was trained, and how it was measured."""
@@ -202,7 +242,7 @@ class TrialResult:
     """Samples of [seconds, MLX active bytes, MLX cache bytes], thinned with the peaks kept."""
     footprint_timeline: tuple[tuple[float, int], ...] = ()
     """Samples of [seconds, footprint bytes], thinned with the peaks kept."""
-    device: dict[str, Any] | None = None
+    device: DeviceInfo | None = None
     """The device as MLX describes it."""
     versions: dict[str, str] | None = None
     """Versions of Python, mlx and mlx-lm in the worker."""
@@ -251,7 +291,7 @@ class Results:
     """One entry per model that was tried, smallest first."""
     your_ai_version: str
     """The version that measured."""
-    started_at: str
+    started_at: Utc
     """When the run started, in UTC."""
     complete: bool
     """Whether nothing of the run is left to do."""
