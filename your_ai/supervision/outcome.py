@@ -28,6 +28,11 @@ class OutcomeKind(StrEnum):
     SKIPPED = "skipped"
     INTERRUPTED = "interrupted"
 
+    @property
+    def label(self) -> str:
+        """The outcome as people read it: ``Pass``, ``OOM``, ``Over budget``."""
+        return "OOM" if self is OutcomeKind.OOM else self.replace("-", " ").capitalize()
+
 
 class Certainty(StrEnum):
     """How sure the named cause is."""
