@@ -26,10 +26,11 @@ from your_ai.models.resolve import Model
 from your_ai.planning import device
 from your_ai.planning.plan import Trial
 from your_ai.runs.assembly import assemble
-from your_ai.runs.results import Results, TrialResult
+from your_ai.runs.results import GridAxes, OptimalConfig, ProofOfOptimum, Results, TrialResult
 from your_ai.runs.resume import EndedTrial
 from your_ai.runs.run import Run
 from your_ai.runs.trial_record import result_of, result_without_worker
+from your_ai.search.search import Objective
 from your_ai.supervision.observation import Observation
 from your_ai.supervision.outcome import Outcome, OutcomeKind, classify
 from your_ai.system.machine import Machine
@@ -173,3 +174,20 @@ def ladder(*seen: Observation) -> Results:
     """The results of a run of ever larger models m1, m2, … whose workers were seen so."""
     trials = [trial(n, f"m{n}", f"{n}B") for n, _ in enumerate(seen, start=1)]
     return results(*(result(t, each) for t, each in zip(trials, seen, strict=True)))
+
+
+def searched(entry: TrialResult, *others: TrialResult) -> TrialResult:
+    """A model's entry after a search in which ``others`` were tried too, and none was best."""
+    found = OptimalConfig(
+        model=entry.model_name,
+        created_at=STARTED_AT,
+        objective=Objective.CAPACITY,
+        exhaustive=False,
+        grid=GridAxes((2,), (64,), (2,)),
+        complete=True,
+        proven=False,
+        certificate=ProofOfOptimum((), ()),
+        pareto=(),
+        all_results=(entry, *others),
+    )
+    return replace(entry, optimal_config=found)

@@ -9,7 +9,7 @@ import click
 from your_ai.cli.params import FILE, Number
 from your_ai.errors import ExitCode
 from your_ai.report.compare import compare
-from your_ai.runs.results import load
+from your_ai.runs.results_file import load
 from your_ai.terminal.comparison import FORMATS
 from your_ai.terminal.output import say
 

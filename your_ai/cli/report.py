@@ -8,10 +8,9 @@ import click
 
 from your_ai.cli.params import FILE
 from your_ai.errors import ExitCode, MachineError
-from your_ai.files import check_writable, refuse_to_replace, write_atomically
-from your_ai.report.document import read
+from your_ai.files import check_writable, refuse_to_replace
 from your_ai.runs.catalog import newest_results
-from your_ai.runs.results import load
+from your_ai.runs.results_file import load
 from your_ai.runs.run_dir import RESULTS, runs_dir
 from your_ai.terminal.output import say, terminal_columns
 from your_ai.terminal.summary import summary
@@ -27,18 +26,17 @@ def command(results: Path | None, html: Path | None) -> ExitCode:
 
     The page is one file that needs no network. Each run leaves one in its directory, too.
     """
-    results = results or newest_results(runs_dir())
-    document = read(load(results))
+    path = results or newest_results(runs_dir())
+    found = load(path)
     if html is None:
-        say(summary(document, terminal_columns()))
+        say(summary(found, terminal_columns()))
         return ExitCode.OK
     check_writable(html)
-    refuse_to_replace(html, results, results / RESULTS)
-    from your_ai.report.page import page  # only here: the template engine takes a while to import
+    refuse_to_replace(html, path, path / RESULTS)
+    from your_ai.report.page import write_report  # only here: jinja2 takes a while to import
 
-    try:
-        write_atomically(html, page(document).encode(errors="replace"))
-    except OSError as error:
-        raise MachineError(f"Cannot write {html}: {error.strerror}.") from error
+    problem = write_report(found, html)
+    if problem:
+        raise MachineError(problem)
     say(f"Report written to {html}")
     return ExitCode.OK

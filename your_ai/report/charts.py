@@ -1,15 +1,19 @@
 """The report's charts as Vega-Lite specifications (https://vega.github.io/vega-lite/docs): pure.
 
-Colours are the page's own CSS variables, so that a chart follows the reader's light or dark.
+Colours are the page's CSS variables, so that charts follow the light or dark theme; the rest of
+their style is in page.js.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
-from your_ai.report.document import Phase, Searched, Shown
+from your_ai.report.naming import configuration, title
+from your_ai.runs.results import Results, TrialResult
+from your_ai.supervision.outcome import OutcomeKind
 from your_ai.units import GB, MB, show_size
 
 Spec = dict[str, Any]
@@ -22,6 +26,13 @@ class Chart:
     spec: Spec
     legend: tuple[tuple[str, str], ...]
     beyond: str | None = None
+
+
+class Figure(StrEnum):
+    """What a search's chart sets against memory; only a trial that passed has a speed."""
+
+    CAPACITY = "capacity"
+    SPEED = "speed"
 
 
 _NEEDED, _PEAK, _REACHED = "needed memory", "peak memory", "reached, then failed"
@@ -45,40 +56,21 @@ _LEAST_LABELLED = 0.12
 _FAR = 3.0
 """A budget so many times beyond the largest figure would leave nothing to be seen of those."""
 
-_CONFIG: Spec = {
-    "background": "transparent",
-    "font": "system-ui, sans-serif",
-    "view": {"stroke": None},
-    "axis": {
-        "labelColor": "currentColor",
-        "titleColor": "currentColor",
-        "labelFontSize": 12,
-        "titleFontSize": 12,
-        "titleFontWeight": "normal",
-        "domainColor": "var(--line)",
-        "tickColor": "var(--line)",
-        "gridColor": "var(--line)",
-    },
-    "axisX": {"tickCount": 6},
-    "axisY": {"tickCount": 5},
-    "text": {"color": "currentColor", "fontSize": 12},
-}
 
-
-def ladder(models: Sequence[Shown], budget_bytes: int) -> Chart:
+def ladder(results: Results) -> Chart:
     """Each model's needed and peak memory, or what it reached before it failed."""
-    scale = _Scale(size for model in models for size in _sizes(model).values())
-    bars = [
+    bars = [(title(t), kind, size) for t in results.results for kind, size in _bars_of(t).items()]
+    scale = _Scale(size for *_, size in bars)
+    values = [
         {
-            "model": model.name,
+            "model": name,
             "kind": kind,
             "size": scale.of(size),
-            "says": f"{model.name}: {kind} {show_size(size)}",
+            "says": f"{name}: {kind} {show_size(size)}",
         }
-        for model in models
-        for kind, size in _sizes(model).items()
+        for name, kind, size in bars
     ]
-    names = list(dict.fromkeys(model.name for model in models))
+    names = list(dict.fromkeys(map(title, results.results)))
     y = {
         "field": "model",
         "type": "nominal",
@@ -86,83 +78,71 @@ def ladder(models: Sequence[Shown], budget_bytes: int) -> Chart:
         "axis": {"labelLimit": 150, "domain": False, "ticks": False},
         "scale": {"domain": names},
     }
-    layers = [
-        _bars(_is(_PEAK), 22, y, scale),
-        _bars(f"!({_is(_PEAK)})", 12, y, scale),
-        *_budget(scale, budget_bytes, "x"),
-    ]
-    title = "Memory of each model against the budget"
-    return _chart(title, layers, bars, 34 * len(names), _beyond(scale, budget_bytes))
+    layers = [_bars(_is(_PEAK), 22, y, scale), _bars(f"!({_is(_PEAK)})", 12, y, scale)]
+    description = "Memory of each model against the budget"
+    return _chart(description, layers, values, 34 * len(names), scale, results.budget_bytes, "x")
 
 
-def timeline(trial: Shown) -> Chart:
+def timeline(trial: TrialResult) -> Chart:
     """A trial's memory over time, its phases behind it."""
-    used = [active + cache for _, active, cache in trial.memory]
-    scale = _Scale([*used, *(size for _, size in trial.footprint)])
+    memory, footprint = trial.memory_timeline, trial.footprint_timeline
+    scale = _Scale([*(active + cache for _, active, cache in memory), *(n for _, n in footprint)])
     values: list[Spec] = []
-    for at, active, cache in trial.memory:
+    for at, active, cache in memory:
         values.append({"at": at, "kind": _ACTIVE, "size": scale.of(active), "order": 0})
         values.append({"at": at, "kind": _CACHE, "size": scale.of(cache), "order": 1})
-    values += [{"at": t, "kind": _FOOTPRINT, "size": scale.of(size)} for t, size in trial.footprint]
-    x, y = _seconds("at"), {"field": "size", "type": "quantitative", "title": scale.unit}
-    stacked = {"x": x, "y": {**y, "stack": "zero"}, "color": _colour(), "order": {"field": "order"}}
-    layers: list[Spec] = [
+    values += [{"at": at, "kind": _FOOTPRINT, "size": scale.of(size)} for at, size in footprint]
+    axes = {"x": _seconds("at"), "y": _quantity("size", scale.unit), "color": _colour()}
+    stacked = {**axes, "y": {**axes["y"], "stack": "zero"}, "order": {"field": "order"}}
+    area = {"type": "area", "opacity": 0.85, "interpolate": "step-after"}
+    layers = [
         *_phases(trial),
-        {
-            "transform": [{"filter": f"!({_is(_FOOTPRINT)})"}],
-            "mark": {"type": "area", "opacity": 0.85, "interpolate": "step-after"},
-            "encoding": stacked,
-        },
-        {
-            "transform": [{"filter": _is(_FOOTPRINT)}],
-            "mark": {"type": "line", "strokeWidth": 2},
-            "encoding": {"x": x, "y": y, "color": _colour()},
-        },
-        # At the other end than the budget, to which it may be close.
-        *(
-            [_rule(scale, trial.needed_bytes, "needed", "y", left=True)]
-            if trial.needed_bytes
-            else []
-        ),
-        *_budget(scale, trial.budget_bytes, "y"),
+        _layer(area, stacked, where=f"!({_is(_FOOTPRINT)})"),
+        _layer({"type": "line", "strokeWidth": 2}, axes, where=_is(_FOOTPRINT)),
     ]
-    title = f"Memory of {trial.name}, {trial.configuration}, over time"
-    return _chart(title, layers, values, 220, _beyond(scale, trial.budget_bytes))
+    if trial.needed_memory_bytes:
+        # At the other end than the budget, to which it may be close.
+        layers.append(_rule(scale, trial.needed_memory_bytes, "needed", "y", left=True))
+    description = f"Memory of {title(trial)}, {configuration(trial)}, over time"
+    return _chart(description, layers, values, 220, scale, trial.config.budget_bytes, "y")
 
 
-def search(searched: Searched, figure: str) -> Chart:
-    """The configurations that were tried: memory against ``figure``, with the frontier.
+def phase_spans(trial: TrialResult) -> list[Spec]:
+    """Each phase's name, beginning and end, in seconds since the worker started."""
+    heard = [at for at, *_ in trial.memory_timeline[-1:]]
+    heard += [step.at for step in trial.steps[-1:]] + [phase.at for phase in trial.phases[-1:]]
+    ends = [*(phase.at for phase in trial.phases[1:]), max(heard, default=0.0)]
+    return [
+        {"from": phase.at, "to": end, "phase": phase.phase}
+        for phase, end in zip(trial.phases, ends, strict=False)
+    ]
 
-    ``figure`` is "capacity", which a failed trial has too, or "speed", which only a pass has.
-    """
-    value: Callable[[Shown], float | None] = (
-        (lambda trial: trial.capacity) if figure == "capacity" else (lambda t: t.tokens_per_second)
-    )
-    points = [(trial, y) for trial in searched.trials if (y := value(trial)) is not None]
-    scale = _Scale(trial.size_bytes for trial, _ in points)
-    values = [_point(trial, y, searched.best, scale, figure) for trial, y in points]
-    line = frontier((trial.size_bytes, y) for trial, y in points if trial.passed)
-    title = "batch × rank × layers" if figure == "capacity" else "tokens/s"
+
+def search(entry: TrialResult, figure: Figure) -> Chart:
+    """The configurations of a model's search: memory against ``figure``, with the frontier."""
+    found = entry.optimal_config
+    assert found is not None
+    points = [(t, y) for t in found.all_results if (y := _value(t, figure)) is not None]
+    scale = _Scale(memory_of(trial) for trial, _ in points)
+    best = found.best
+    values = [_point(trial, y, trial is best, scale, figure) for trial, y in points]
+    line = frontier((memory_of(trial), y) for trial, y in points if trial.success)
+    label = "batch × rank × layers" if figure is Figure.CAPACITY else "tokens/s"
     axes = {
         "x": {**_quantity("size", scale.unit), "scale": {"zero": False, "padding": 12}},
-        "y": {**_quantity("value", title), "scale": {"nice": True}},
+        "y": {**_quantity("value", label), "scale": {"nice": True}},
     }
     shape = {"field": "kind", "type": "nominal", "scale": _scaled(_SHAPES), "legend": None}
-    layers: list[Spec] = [
-        {
-            "data": {"values": [{"size": scale.of(size), "value": best} for size, best in line]},
-            "mark": {"type": "line", "interpolate": "step-after", "color": "var(--needed)"},
-            "encoding": axes,
-        },
-        {
-            "mark": {"type": "point", "filled": True, "size": 110, "opacity": 1},
-            "encoding": {**axes, "color": _colour(_SHAPES), "shape": shape, **_said()},
-        },
+    steps = [{"size": scale.of(size), "value": value} for size, value in line]
+    stairs = {"type": "line", "interpolate": "step-after", "color": "var(--needed)"}
+    dots = {"type": "point", "filled": True, "size": 110, "opacity": 1}
+    layers = [
+        _layer(stairs, axes, steps),
+        _layer(dots, {**axes, "color": _colour(_SHAPES), "shape": shape, **_said()}),
     ]
-    budget = max((trial.budget_bytes for trial, _ in points), default=0)
-    layers += _budget(scale, budget, "x")
-    name = f"{searched.model}: memory against {title}"
-    return _chart(name, layers, values, 260, _beyond(scale, budget))
+    budget = max((trial.config.budget_bytes for trial, _ in points), default=0)
+    description = f"{entry.preset}: memory against {label}"
+    return _chart(description, layers, values, 260, scale, budget, "x")
 
 
 def frontier(points: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
@@ -172,6 +152,18 @@ def frontier(points: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
         if not best or value > best[-1][1]:
             best.append((size, value))
     return best
+
+
+def memory_of(trial: TrialResult) -> int:
+    """Needed memory in bytes, or if that is unknown the most active memory it reached."""
+    return trial.needed_memory_bytes or _reached(trial)
+
+
+def _reached(trial: TrialResult) -> int:
+    reached = max((active for _, active, _ in trial.memory_timeline), default=0)
+    if trial.outcome is OutcomeKind.OVER_BUDGET:  # maybe between two samples
+        return max(reached, trial.config.budget_bytes)
+    return reached
 
 
 class _Scale:
@@ -185,94 +177,69 @@ class _Scale:
         """``nbytes`` in that unit, as finely as it can be seen."""
         return round(nbytes / self._size, 3)
 
-    def shows(self, nbytes: int) -> bool:
-        """Whether it is near enough to the others to be shown with them."""
-        return nbytes <= _FAR * self.most
+
+def _bars_of(trial: TrialResult) -> dict[str, int]:
+    if trial.success and trial.needed_memory_bytes and trial.peak_memory_bytes:
+        return {_PEAK: trial.peak_memory_bytes, _NEEDED: trial.needed_memory_bytes}
+    reached = _reached(trial)
+    return {_REACHED: reached} if reached else {}
 
 
-def _sizes(model: Shown) -> dict[str, int]:
-    if model.passed and model.needed_bytes and model.peak_bytes:
-        return {_PEAK: model.peak_bytes, _NEEDED: model.needed_bytes}
-    return {_REACHED: model.reached_bytes} if model.reached_bytes else {}
+def _value(trial: TrialResult, figure: Figure) -> float | None:
+    return trial.config.capacity if figure is Figure.CAPACITY else trial.tokens_per_second
 
 
-def _point(trial: Shown, value: float, best: Shown | None, scale: _Scale, figure: str) -> Spec:
-    kind = _BEST if trial == best else _PASSED if trial.passed else _FAILED
-    what = f"score {value:,.0f}" if figure == "capacity" else f"{value:,.0f} tokens/s"
-    size = f"{'needs' if trial.needed_bytes else 'reached'} {show_size(trial.size_bytes)}"
+def _point(trial: TrialResult, value: float, is_best: bool, scale: _Scale, figure: Figure) -> Spec:
+    kind = _BEST if is_best else _PASSED if trial.success else _FAILED
+    what = f"score {value:,.0f}" if figure is Figure.CAPACITY else f"{value:,.0f} tokens/s"
+    size = f"{'needs' if trial.needed_memory_bytes else 'reached'} {show_size(memory_of(trial))}"
     return {
-        "size": scale.of(trial.size_bytes),
+        "size": scale.of(memory_of(trial)),
         "value": value,
         "kind": kind,
-        "says": f"{trial.configuration}: {trial.verdict}, {size}, {what}",
+        "says": f"{configuration(trial)}: {trial.outcome.label}, {size}, {what}",
     }
 
 
-def _phases(trial: Shown) -> list[Spec]:
-    length = max((phase.ended for phase in trial.phases), default=0.0)
-    lasting = [phase for phase in trial.phases if phase.ended > phase.began]
-    wide = [phase for phase in lasting if phase.ended - phase.began > _LEAST_LABELLED * length]
+def _phases(trial: TrialResult) -> list[Spec]:
+    spans = [span for span in phase_spans(trial) if span["to"] > span["from"]]
+    least = _LEAST_LABELLED * max((span["to"] for span in spans), default=0.0)
+    wide = [span for span in spans if span["to"] - span["from"] > least]
+    band = {"type": "rect", "fill": "var(--band)", "stroke": "var(--line)"}
+    label = {"type": "text", "align": "left", "dx": 4, "baseline": "top"}
+    x, top = _seconds("from"), {"value": 4}
     return [
-        {
-            "data": {"values": [_band(phase) for phase in lasting]},
-            "mark": {"type": "rect", "fill": "var(--band)", "stroke": "var(--line)"},
-            "encoding": {"x": _seconds("from"), "x2": {"field": "to"}},
-        },
-        {
-            "data": {"values": [_band(phase) for phase in wide]},
-            "mark": {"type": "text", "align": "left", "dx": 4, "baseline": "top"},
-            "encoding": {"x": _seconds("from"), "y": {"value": 4}, "text": {"field": "phase"}},
-        },
+        _layer(band, {"x": x, "x2": {"field": "to"}}, spans),
+        _layer(label, {"x": x, "y": top, "text": {"field": "phase"}}, wide),
     ]
 
 
-def _band(phase: Phase) -> Spec:
-    return {"from": phase.began, "to": phase.ended, "phase": phase.name}
-
-
 def _bars(where: str, height: int, y: Spec, scale: _Scale) -> Spec:
-    return {
-        "transform": [{"filter": where}],
-        "mark": {"type": "bar", "height": height, "cornerRadiusEnd": 3},
-        "encoding": {
-            "y": y,
-            "x": {**_quantity("size", scale.unit), "stack": None},
-            "color": _colour(),
-            **_said(),
-        },
-    }
-
-
-def _budget(scale: _Scale, nbytes: int, axis: str) -> list[Spec]:
-    return [_rule(scale, nbytes, "budget", axis)] if scale.shows(nbytes) else []
-
-
-def _beyond(scale: _Scale, budget_bytes: int) -> str | None:
-    if scale.shows(budget_bytes):
-        return None
-    return f"The budget of {show_size(budget_bytes)} lies far beyond the chart."
+    x = {**_quantity("size", scale.unit), "stack": None}
+    mark = {"type": "bar", "height": height, "cornerRadiusEnd": 3}
+    return _layer(mark, {"y": y, "x": x, "color": _colour(), **_said()}, where=where)
 
 
 def _rule(scale: _Scale, nbytes: int, label: str, axis: str, *, left: bool = False) -> Spec:
     """A dashed line across the chart at ``nbytes`` on ``axis``, and at one end what it is."""
-    encoding = {axis: {"field": "size", "type": "quantitative"}}
-    upright = axis == "x"
+    at = {axis: {"field": "size", "type": "quantitative"}}
+    place: Spec = {"y": {"value": -3}} if axis == "x" else {"x": {"value": 0 if left else "width"}}
     align = {"align": "left", "dx": 4} if left else {"align": "right", "dx": -4}
-    text = {**align, "baseline": "bottom"}
-    place: Spec = {"y": {"value": -3}} if upright else {"x": {"value": 0 if left else "width"}}
+    line = {"type": "rule", "color": "var(--ink)", "strokeDash": [5, 4]}
+    text = {"type": "text", **align, "baseline": "bottom"}
     return {
         "data": {"values": [{"size": scale.of(nbytes), "label": f"{label} {show_size(nbytes)}"}]},
-        "layer": [
-            {
-                "mark": {"type": "rule", "color": "var(--ink)", "strokeDash": [5, 4]},
-                "encoding": encoding,
-            },
-            {
-                "mark": {"type": "text", **text},
-                "encoding": {**encoding, **place, "text": {"field": "label"}},
-            },
-        ],
+        "layer": [_layer(line, at), _layer(text, {**at, **place, "text": {"field": "label"}})],
     }
+
+
+def _layer(
+    mark: Spec, encoding: Spec, values: list[Spec] | None = None, where: str | None = None
+) -> Spec:
+    """Marks for ``values``, by default for those of the chart ``where`` something holds."""
+    data = {} if values is None else {"data": {"values": values}}
+    transform = {} if where is None else {"transform": [{"filter": where}]}
+    return {**data, **transform, "mark": mark, "encoding": encoding}
 
 
 def _seconds(field: str) -> Spec:
@@ -304,14 +271,24 @@ def _is(kind: str) -> str:
 
 
 def _chart(
-    description: str, layers: list[Spec], values: list[Spec], height: int, beyond: str | None
+    description: str,
+    layers: list[Spec],
+    values: list[Spec],
+    height: int,
+    scale: _Scale,
+    budget_bytes: int,
+    axis: str,
 ) -> Chart:
+    """The layers, and the budget as a line across ``axis`` unless that lies far beyond."""
+    beyond = None
+    if budget_bytes <= _FAR * scale.most:
+        layers.append(_rule(scale, budget_bytes, "budget", axis))
+    else:
+        beyond = f"The budget of {show_size(budget_bytes)} lies far beyond the chart."
     spec = {
         "description": description,
         "width": "container",
         "height": height,
-        "autosize": {"type": "fit-x", "contains": "padding"},
-        "config": _CONFIG,
         "data": {"values": values},
         "layer": layers,
     }

@@ -2,11 +2,32 @@
 
 const specs = JSON.parse(document.getElementById("specs").textContent);
 
+/** The style of every chart. */
+const config = {
+  background: "transparent",
+  font: "system-ui, sans-serif",
+  autosize: { type: "fit-x", contains: "padding" },
+  view: { stroke: null },
+  axis: {
+    labelColor: "currentColor",
+    titleColor: "currentColor",
+    labelFontSize: 12,
+    titleFontSize: 12,
+    titleFontWeight: "normal",
+    domainColor: "var(--line)",
+    tickColor: "var(--line)",
+    gridColor: "var(--line)",
+  },
+  axisX: { tickCount: 6 },
+  axisY: { tickCount: 5 },
+  text: { color: "currentColor", fontSize: 12 },
+};
+
 /** Draws a chart in its place, once. */
 async function draw(place) {
   if (place.dataset.drawn) return;
   place.dataset.drawn = "begun";
-  const runtime = vega.parse(vegaLite.compile(specs[place.dataset.chart]).spec);
+  const runtime = vega.parse(vegaLite.compile(specs[place.dataset.chart], { config }).spec);
   await new vega.View(runtime, { renderer: "svg", container: place, hover: true }).runAsync();
   place.dataset.drawn = "done";
 }

@@ -5,38 +5,47 @@ from __future__ import annotations
 import json
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from your_ai.report import charts
-from your_ai.report.document import Document
-from your_ai.units import show_size
+from your_ai.files import write_atomically
+from your_ai.report import charts, naming
+from your_ai.runs.results import Results
+from your_ai.units import GB, show_size
 
 _OPEN_TIMELINES = 8
-"""So many trials' timelines are open from the beginning; more of them would make a page heavy."""
+"""With more trials than this their timelines start closed, because each takes a while to draw."""
 
 _LIBRARIES = ("vega.min.js", "vega-lite.min.js")
 
 
-def write_report(results: object, path: object) -> str | None:
+def write_report(results: Results, path: Path) -> str | None:
+    """Write the page; the problem in one line if it cannot be written, else ``None``."""
+    try:
+        write_atomically(path, page(results).encode(errors="replace"))
+    except OSError as error:
+        return f"Cannot write {path}: {error.strerror or error}."
     return None
 
 
-def page(document: Document) -> str:
-    """The whole file. Nothing in it is asked of a network, and its own policy forbids that."""
-    trials = document.trials
+def page(results: Results) -> str:
+    """The whole file. It requests nothing from a network, and its own policy forbids that."""
+    results = naming.with_distinct_names(results)
+    trials = results.trials
     drawn = {
-        "ladder": charts.ladder(document.models, document.budget_bytes),
-        **{f"trial-{n}": charts.timeline(t) for n, t in enumerate(trials) if t.memory},
+        "ladder": charts.ladder(results),
+        **{f"trial-{n}": charts.timeline(t) for n, t in enumerate(trials) if t.memory_timeline},
         **{
-            f"search-{n}-{figure}": charts.search(searched, figure)
-            for n, searched in enumerate(document.searches)
-            for figure in ("capacity", "speed")
+            f"search-{n}-{figure}": charts.search(entry, figure)
+            for n, entry in enumerate(entry for entry in results.results if entry.optimal_config)
+            for figure in charts.Figure
         },
     }
     return _template().render(
-        document=document,
+        results=results,
+        facts=_facts(results),
         trials=trials,
         open_timelines=len(trials) <= _OPEN_TIMELINES,
         charts=drawn,
@@ -45,6 +54,22 @@ def page(document: Document) -> str:
         style=_text("page.css"),
         script=_text("page.js"),
     )
+
+
+def _facts(results: Results) -> dict[str, str]:
+    """What the run was measured with."""
+    device, machine = results.device, results.machine
+    return {
+        "Device": f"{device.name} ({device.backend})",
+        "Its memory": f"{device.memory_bytes / GB:.2f} GB",
+        "Machine's memory": f"{machine.memory_bytes / GB:.2f} GB",
+        "System": f"{machine.system} {machine.release} ({machine.architecture})",
+        "CPUs": str(machine.cpus),
+        "Budget": show_size(results.budget_bytes),
+        **device.versions,
+        "your_ai": results.your_ai_version,
+        "Started": results.started_at,
+    }
 
 
 def _as_script(value: Any) -> str:
@@ -62,8 +87,12 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["size"] = lambda nbytes: "–" if nbytes is None else show_size(nbytes)
-    environment.filters["number"] = lambda value: "–" if value is None else f"{value:,.0f}"
+    environment.filters |= {
+        "title": naming.title,
+        "configuration": naming.configuration,
+        "size": lambda nbytes: "–" if nbytes is None else show_size(nbytes),
+        "number": lambda value: "–" if value is None else f"{value:,.0f}",
+    }
     return environment.get_template("page.html")
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from your_ai.report.document import Document, Shown
+from your_ai.report.naming import configuration, with_distinct_names
+from your_ai.runs.results import OptimalConfig, Results, TrialResult
 from your_ai.terminal.tables import Row, table
 from your_ai.terminal.wording import counted
 from your_ai.units import show_size
@@ -13,26 +14,28 @@ _HEADS = ("Model", "Size", "Configuration", "Outcome", "Needed", "Peak", "Tokens
 _NUMBERS = frozenset({"Size", "Needed", "Peak", "Tokens/s", "Seconds"})
 
 
-def summary(document: Document, columns: int | None = None) -> str:
+def summary(results: Results, columns: int | None = None) -> str:
     """The answer, the machine and every trial, for a terminal so wide."""
-    trials = table(_HEADS, [_row(trial) for trial in document.trials], _NUMBERS, columns)
-    return "\n".join([*_head(document), "", trials, "", *_foot(document)])
+    results = with_distinct_names(results)
+    trials = table(_HEADS, [_row(trial) for trial in results.trials], _NUMBERS, columns)
+    return "\n".join([*_head(results), "", trials, "", *_foot(results)])
 
 
-def _head(document: Document) -> Iterator[str]:
-    yield f"Device: {document.device}, budget {show_size(document.budget_bytes)}"
-    ending = "" if document.complete else "; it did not come to its end"
-    yield f"Run of {document.started_at}{ending}"
+def _head(results: Results) -> Iterator[str]:
+    device, budget = results.device, show_size(results.budget_bytes)
+    yield f"Device: {device.name} ({device.backend}), budget {budget}"
+    ending = "" if results.complete else "; it did not come to its end"
+    yield f"Run of {results.started_at}{ending}"
 
 
-def _row(trial: Shown) -> Row:
+def _row(trial: TrialResult) -> Row:
     return (
-        trial.model,
+        trial.preset,
         trial.params,
-        trial.configuration,
-        trial.verdict,
-        _size(trial.needed_bytes),
-        _size(trial.peak_bytes),
+        configuration(trial),
+        trial.outcome.label,
+        _size(trial.needed_memory_bytes),
+        _size(trial.peak_memory_bytes),
         _number(trial.tokens_per_second),
         _number(trial.wall_seconds),
     )
@@ -46,18 +49,22 @@ def _number(value: float | None) -> str | None:
     return None if value is None else f"{value:,.0f}"
 
 
-def _foot(document: Document) -> Iterator[str]:
-    for trial in document.trials:
-        if not trial.passed:
-            yield f"{trial.model} ({trial.configuration}): {trial.reason}"
+def _foot(results: Results) -> Iterator[str]:
+    for trial in results.trials:
+        if not trial.success:
+            yield f"{trial.preset} ({configuration(trial)}): {trial.error}"
             if trial.advice:
                 yield f"    try: {trial.advice}"
-    for searched in document.searches:
-        found = searched.best.configuration if searched.best else "none passed"
-        proof = "proven" if searched.proven else "not proven"
-        trials = counted(len(searched.trials), "trial")
-        yield f"Optimal for {searched.model}: {found} ({proof}, {trials})"
-    if document.recommended:
-        yield f"Recommended: {document.recommended} (largest model that fits)"
+    for entry in results.results:
+        if entry.optimal_config:
+            yield _optimal(entry.preset, entry.optimal_config)
+    if results.recommended:
+        yield f"Recommended: {results.recommended} (largest model that fits)"
     else:
         yield "Recommended: none (no model passed)"
+
+
+def _optimal(name: str, search: OptimalConfig) -> str:
+    best = configuration(search.best) if search.best else "none passed"
+    proof = "proven" if search.proven else "not proven"
+    return f"Optimal for {name}: {best} ({proof}, {counted(len(search.all_results), 'trial')})"

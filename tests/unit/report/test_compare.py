@@ -2,51 +2,47 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.support.builders import kept, model, observed, passing_events, read, run, spec
-from worker.protocol.messages import Step
+from tests.support import builders
+from tests.support.builders import observed, passing_events, results, searched
+from worker.protocol.messages import Phase, Step
 from your_ai.errors import UsageError
-from your_ai.planning.plan import Trial
 from your_ai.report.compare import compare
-from your_ai.runs.results import Entry, document
-from your_ai.runs.trial_record import Ended, TrialRecord
-from your_ai.supervision.outcome import Outcome, OutcomeKind, classify
+from your_ai.runs.results import TrialConfig, TrialResult
+from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.terminal.comparison import as_json, as_markdown, as_text
 
 GB = 2**30
 FIVE = 0.05
 
 
-def trial(name: str = "a", *, seconds: tuple[float, ...] = (1.0,) * 5, **changed: Any) -> Ended:
+def trial(
+    name: str = "a", *, seconds: tuple[float, ...] = (1.0,) * 5, **changed: Any
+) -> TrialResult:
     """A pass; ``seconds`` are those of the counted steps."""
     counted = iter(seconds)
     events = (
         replace(e, seconds=next(counted)) if isinstance(e, Step) and e.phase == "relaxed" else e
         for e in passing_events(**changed)
     )
-    seen = observed(*events)
-    return Ended(Trial(1, model(name), spec()), classify(seen, 5), "2026-01-02T03:04:05Z", seen)
+    return builders.result(builders.trial(1, name), observed(*events))
 
 
-def failed(name: str = "a") -> Ended:
-    return Ended(Trial(1, model(name), spec()), Outcome(OutcomeKind.OOM, "why"), "")
+def failed(name: str = "a", kind: OutcomeKind = OutcomeKind.OOM) -> TrialResult:
+    return builders.result(builders.trial(1, name), observed(), Outcome(kind, "why"))
 
 
-def results(*ended: Ended, **changed: Any) -> dict[str, Any]:
-    records: list[TrialRecord] = [kept(each) for each in ended]
-    entries = [Entry(record) for record in records]
-    pieces = document(run(*(e.trial for e in ended), **changed), entries, read)
-    content: dict[str, Any] = json.loads(b"".join(pieces))
-    return content
+def with_config(result: TrialResult, **changed: Any) -> TrialResult:
+    config: TrialConfig = replace(result.config, **changed)
+    return replace(result, config=config)
 
 
-def regressions(before: Ended, after: Ended, threshold: float = FIVE) -> list[str]:
+def regressions(before: TrialResult, after: TrialResult, threshold: float = FIVE) -> list[str]:
     (pair,) = compare(results(before), results(after)).pairs
     return pair.regressions(threshold)
 
@@ -73,7 +69,7 @@ def test_the_same_is_no_regression() -> None:
     ],
 )
 def test_what_is_worse_by_more_than_five_percent(
-    before: Ended, after: Ended, worse: list[str]
+    before: TrialResult, after: TrialResult, worse: list[str]
 ) -> None:
     assert regressions(before, after) == worse
 
@@ -86,20 +82,19 @@ def test_a_slowdown_within_the_noise_of_the_steps_is_none() -> None:
 
 
 def test_memory_that_has_not_settled_is_noise_of_that_size() -> None:
-    ended = trial(needed=int(6.6 * GB))
-    assert ended.seen is not None
+    larger = trial(needed=int(6.6 * GB))
     rising = tuple(
-        replace(e, peak_bytes=int(5.5 * GB))
-        if isinstance(e, Step) and e.phase == "tight" and e.index == 2
-        else e
-        for e in ended.seen.events
+        replace(step, peak_bytes=int(5.5 * GB))
+        if step.phase is Phase.TIGHT and step.index == 2
+        else step
+        for step in larger.steps
     )
-    assert regressions(trial(), ended) == ["needed_memory_bytes"]
-    assert regressions(trial(), replace(ended, seen=replace(ended.seen, events=rising))) == []
+    assert regressions(trial(), larger) == ["needed_memory_bytes"]
+    assert regressions(trial(), replace(larger, steps=rising)) == []
 
 
 def test_trials_are_lined_up_by_what_they_trained() -> None:
-    other = replace(trial(), trial=Trial(1, model("a"), spec(batch_size=4)))
+    other = with_config(trial(), batch_size=4)
     comparison = compare(results(trial("b"), trial()), results(trial(), other))
     assert [pair.name for pair in comparison.pairs] == [
         "a (batch=2, rank=64, layers=2, 1024 tokens, 4-bit)"
@@ -109,23 +104,20 @@ def test_trials_are_lined_up_by_what_they_trained() -> None:
 
 
 def test_the_trials_of_a_search_are_lined_up_too() -> None:
-    content = results(trial())
-    other = results(replace(trial(), trial=Trial(1, model("a"), spec(batch_size=4))))
-    content["results"][0]["optimal_config"] = {
-        "all_results": [content["results"][0], other["results"][0]]
-    }
-    assert len(compare(copy.deepcopy(content), content).pairs) == 2
+    found = results(searched(trial(), with_config(trial(), batch_size=4)))
+    assert len(compare(found, found).pairs) == 2
 
 
 def test_a_peak_follows_the_budget() -> None:
-    larger = replace(trial(peak=8 * GB), trial=Trial(1, model("a"), spec(budget_bytes=16 * GB)))
+    larger = with_config(trial(peak=8 * GB), budget_bytes=16 * GB)
     assert regressions(trial(), larger) == []
 
 
 def test_other_machines_and_versions_are_named() -> None:
-    before, after = results(trial()), results(trial(), version="2.0")
-    after["machine"]["memory_bytes"] = 8 * GB
-    after["device"]["versions"] = {"mlx": "0.33.0"}
+    before = results(trial())
+    machine = replace(before.machine, memory_bytes=8 * GB)
+    device = replace(before.device, versions={"mlx": "0.33.0"})
+    after = replace(before, machine=machine, device=device, your_ai_version="2.0")
     assert compare(before, after).differences == (
         f"memory: {36 * GB} bytes → {8 * GB} bytes",
         "mlx: 0.32.4 → 0.33.0",
@@ -133,15 +125,9 @@ def test_other_machines_and_versions_are_named() -> None:
     )
 
 
-@pytest.mark.parametrize("content", [{"results": [{}]}, {"results": 3}])
-def test_what_is_no_results_document_is_refused(content: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="no results file"):
-        compare(content, content)
-
-
 WORSE = compare(
     results(trial(), trial("b"), trial("gone")),
-    results(trial(needed=int(6.6 * GB)), failed("b"), version="2.0"),
+    results(trial(needed=int(6.6 * GB)), failed("b"), your_ai_version="2.0"),
 )
 
 
@@ -188,7 +174,7 @@ def test_files_without_a_trial_in_common_are_not_without_regression() -> None:
 
 
 def test_what_was_interrupted_is_not_worse() -> None:
-    stopped = Ended(trial().trial, Outcome(OutcomeKind.INTERRUPTED, "interrupted"), "")
+    stopped = failed(kind=OutcomeKind.INTERRUPTED)
     assert not compare(results(trial()), results(stopped)).has_regression(0.05)
 
 
@@ -213,6 +199,6 @@ def test_a_model_that_passed_and_is_gone_is_a_regression() -> None:
     )
     assert not compare(results(trial("a"), failed("b")), after).has_regression(0.05)
     assert not compare(after, before).has_regression(0.05)
-    unfinished = compare(before, {**after, "complete": False})  # it may not have come to b
+    unfinished = compare(before, replace(after, complete=False))  # it may not have come to b
     assert not unfinished.has_regression(0.05)
     assert unfinished.differences == ("NEW did not come to its end",)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
+import re
+from dataclasses import replace
+from pathlib import Path
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.builders import METAL, observed, passing_events, results_document
+from tests.support import builders
+from tests.support.builders import METAL, observed, passing_events, searched
 from worker.protocol.messages import Memory, OverBudget, Phase, PhaseBegan
-from your_ai.errors import UsageError
-from your_ai.files import json_pieces
 from your_ai.report import charts
-from your_ai.report.document import Document, read
-from your_ai.report.page import page
-from your_ai.supervision.observation import Observation
-from your_ai.supervision.outcome import OutcomeKind
+from your_ai.report.naming import with_distinct_names
+from your_ai.report.page import page, write_report
 from your_ai.terminal.summary import summary
 from your_ai.units import GB
 
@@ -29,49 +29,42 @@ OVER = observed(
 )
 
 
-def results(*seen: Observation) -> Document:
-    return read(results_document(*seen))
-
-
-BOTH = results(observed(*passing_events()), OVER)
+BOTH = builders.ladder(observed(*passing_events()), OVER)
 
 
 def test_two_folders_of_one_name_are_told_apart_by_their_paths() -> None:
-    found = results_document(observed(*passing_events()), OVER)
-    for path, entry in zip(("/a/tiny", "/b/tiny"), found["results"], strict=True):
-        entry |= {"preset": "tiny", "model_name": path}
-        entry["optimal_config"] = {
-            **{f"optimal_{axis}": None for axis in ("batch_size", "lora_rank", "lora_layers")},
-            "objective": "capacity",
-            "proven": False,
-            "all_results": [dict(entry)],
-        }
-    document = read(found)
-    assert [trial.model for trial in document.models] == ["/a/tiny", "/b/tiny"]
-    assert [search.model for search in document.searches] == ["/a/tiny", "/b/tiny"]
-    assert [trial.model for trial in document.trials] == ["/a/tiny", "/b/tiny"]
+    entries = [
+        searched(replace(entry, preset="tiny", model_name=path))
+        for entry, path in zip(BOTH.results, ("/a/tiny", "/b/tiny"), strict=True)
+    ]
+    other = replace(BOTH.results[0], preset="other", model_name="/c/other")
+    named = with_distinct_names(replace(BOTH, results=(*entries, other)))
+    assert [trial.preset for trial in named.trials] == ["/a/tiny", "/b/tiny", "other"]
+    assert [
+        trial.preset
+        for entry in named.results
+        if entry.optimal_config
+        for trial in entry.optimal_config.all_results
+    ] == ["/a/tiny", "/b/tiny"]
+    assert "Optimal for /b/tiny: none passed (not proven, 1 trial)" in summary(named)
 
 
-def test_a_trial_as_it_was_measured() -> None:
-    passed, over = BOTH.models
-    assert (passed.needed_bytes, passed.peak_bytes) == (6 * GB, 7 * GB)
-    assert passed.outcome is OutcomeKind.PASS
-    assert [(p.name, p.began, p.ended) for p in passed.phases] == [
+def test_phases_last_until_the_next_one_or_the_last_sign_of_life() -> None:
+    spans = charts.phase_spans(BOTH.results[0])
+    assert [(span["phase"], span["from"], span["to"]) for span in spans] == [
         ("import", 0.1, 1.0),
         ("load", 1.0, 2.0),
         ("tight", 2.0, 10.0),
         ("relaxed", 10.0, 15.0),
     ]
-    assert over.verdict == "Over budget"
-    assert over.advice == "--batch-size 1 should fit"
 
 
 def test_one_over_budget_reached_at_least_that() -> None:
-    assert BOTH.models[1].reached_bytes == 8 * GB  # the samples saw 7
+    assert charts.memory_of(BOTH.results[1]) == 8 * GB  # the samples saw 7
 
 
 def test_the_ladder() -> None:
-    chart = charts.ladder(BOTH.models, BOTH.budget_bytes)
+    chart = charts.ladder(BOTH)
     assert [(bar["model"], bar["kind"], bar["size"]) for bar in chart.spec["data"]["values"]] == [
         ("m1 (1B)", "peak memory", 7),
         ("m1 (1B)", "needed memory", 6),
@@ -85,14 +78,16 @@ def test_the_ladder() -> None:
 
 
 def test_a_budget_far_beyond_is_said_and_not_drawn() -> None:
-    near, far = (charts.ladder(BOTH.models, budget) for budget in (24 * GB, 24 * GB + 1))
+    near, far = (
+        charts.ladder(replace(BOTH, budget_bytes=budget)) for budget in (24 * GB, 24 * GB + 1)
+    )
     assert len(near.spec["layer"]) == len(far.spec["layer"]) + 1
     assert near.beyond is None
     assert far.beyond == "The budget of 24.0 GB lies far beyond the chart."
 
 
 def test_the_timeline() -> None:
-    chart = charts.timeline(BOTH.models[1])
+    chart = charts.timeline(BOTH.results[1])
     drawn = [(v["at"], v["kind"], v["size"]) for v in chart.spec["data"]["values"]]
     assert drawn == [(1.5, "active", 5), (1.5, "cache", 1), (2.5, "active", 7), (2.5, "cache", 0)]
 
@@ -107,10 +102,25 @@ def test_the_frontier_is_what_no_other_beats(points: list[tuple[int, float]]) ->
 
 
 def test_a_run_of_nothing_has_a_page_too() -> None:
-    skipped = results_document(OVER)
-    skipped["results"], skipped["recommended"] = [], None
-    assert "No model passed." in page(read(skipped))
-    assert summary(read(skipped)).endswith("Recommended: none (no model passed)")
+    nothing = builders.results()
+    assert "No model passed." in page(nothing)
+    assert summary(nothing).endswith("Recommended: none (no model passed)")
+
+
+def test_a_table_of_every_trial_for_a_terminal() -> None:
+    lines = [re.sub(" +", " ", line) for line in summary(BOTH).splitlines()]
+    assert lines == [
+        "Device: Apple M3 Pro (metal), budget 8.0 GB",
+        "Run of 2026-01-02T03:04:00Z",
+        "",
+        "Model Size Configuration Outcome Needed Peak Tokens/s Seconds",
+        "m1 1B batch 2, rank 64, layers 2 Pass 6.0 GB 7.0 GB 2,046 31",
+        "m2 2B batch 2, rank 64, layers 2 Over budget – – – 31",
+        "",
+        "m2 (batch 2, rank 64, layers 2): needs at least 9.0 GB",
+        " try: --batch-size 1 should fit",
+        "Recommended: m1 (largest model that fits)",
+    ]
 
 
 def test_the_page_asks_for_nothing() -> None:
@@ -120,18 +130,8 @@ def test_the_page_asks_for_nothing() -> None:
     assert " src=" not in text.partition('<script type="application/json"')[0]
 
 
-@pytest.mark.parametrize("missing", ["machine", "device", "budget_bytes", "complete"])
-def test_what_is_no_results_document(missing: str) -> None:
-    found = results_document(OVER)
-    del found[missing]
-    with pytest.raises(UsageError, match=f"no results file .* it lacks '{missing}'"):
-        read(found)
-
-
-def test_an_older_document_without_help_is_read() -> None:
-    found = results_document(OVER)
-    for name in ("log_excerpt", "advice", "memory_timeline", "phases"):
-        del found["results"][0][name]
-    (entry,) = read(found).models
-    assert (entry.log_excerpt, entry.advice, entry.memory, entry.phases) == ((), None, (), ())
-    assert b"".join(json_pieces(found))
+def test_a_page_that_cannot_be_written(tmp_path: Path) -> None:
+    path = tmp_path / "gone" / "report.html"
+    assert write_report(BOTH, path) == f"Cannot write {path}: No such file or directory."
+    assert write_report(BOTH, tmp_path / "report.html") is None
+    assert (tmp_path / "report.html").read_text() == page(BOTH)

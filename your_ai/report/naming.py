@@ -1,0 +1,35 @@
+"""What reports call models and configurations: pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from your_ai.runs.results import Results, TrialResult
+
+
+def with_distinct_names(results: Results) -> Results:
+    """The results, with models of the same name (folders) called by their paths instead."""
+    counts = Counter(entry.preset for entry in results.results)
+    entries = (
+        entry if counts[entry.preset] == 1 else _named_by_path(entry) for entry in results.results
+    )
+    return replace(results, results=tuple(entries))
+
+
+def title(trial: TrialResult) -> str:
+    """The model and its size: ``llama-8b (8B)``."""
+    return f"{trial.preset} ({trial.params})"
+
+
+def configuration(trial: TrialResult) -> str:
+    """What a search varies: ``batch 2, rank 64, layers 16``."""
+    batch_size, lora_rank, lora_layers = trial.axes
+    return f"batch {batch_size}, rank {lora_rank}, layers {lora_layers}"
+
+
+def _named_by_path(trial: TrialResult) -> TrialResult:
+    found = trial.optimal_config
+    if found:
+        found = replace(found, all_results=tuple(map(_named_by_path, found.all_results)))
+    return replace(trial, preset=trial.model_name, optimal_config=found)
