@@ -48,8 +48,8 @@ def test_a_regression_ends_with_1(form: str, results: Path) -> None:
     ("name", "complaint"),
     [
         ("missing.json", "Cannot read missing.json: No such file"),
-        ("torn.json", "torn.json is no results file"),
-        ("other.json", "other.json is no results file"),
+        ("torn.json", "torn.json is not a results file"),
+        ("other.json", "other.json is not a results file"),
         (".", "Cannot read results.json: No such file"),
     ],
 )

@@ -174,11 +174,15 @@ def test_at_the_terminal(ladder: Finished, tmp_path: Path) -> None:
             "Error: Cannot read results.json: No such file or directory; "
             "`your_ai runs` lists the runs with results.\n",
         ),
-        (b"{}", "Error: results.json is no results file of `your_ai benchmark` or `optimize`.\n"),
+        (
+            b"{}",
+            "Error: results.json is not a results file of `your_ai benchmark` or `optimize`: "
+            "missing 'results'.\n",
+        ),
         (
             b'{"results": [{}]}',
-            "Error: This is no results file of `your_ai benchmark` or `optimize`: "
-            "it lacks 'device'.\n",
+            "Error: results.json is not a results file of `your_ai benchmark` or `optimize`: "
+            "Object missing required field `preset` - at `$.results[0]`.\n",
         ),
     ],
 )

@@ -36,18 +36,22 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """Everything about a training that changes its memory or speed.
-
-    ``quantization_bits`` is ``None`` for unquantized weights. ``lora_layers`` counts from the last.
-    """
+    """Everything about a training that changes its memory or speed."""
 
     weights: Weights = Weights.SYNTHETIC
+    """Random weights of the model's shapes, or the weights in its files."""
     quantization_bits: int | None = None
+    """Bits per weight; null (``None``) for unquantized weights."""
     batch_size: int = 2
+    """Sequences per step."""
     lora_rank: int = 64
+    """Rank of the adapters."""
     lora_layers: int = 16
+    """Layers with adapters, counted from the last."""
     seq_length: int = 1024
+    """Tokens per sequence."""
     grad_checkpoint: bool = True
+    """Whether activations are recomputed to save memory."""
 
     @property
     def capacity(self) -> int:
@@ -128,9 +132,10 @@ Request = TrialRequest | ProbeRequest | TrainingRequest
 
 @dataclass(frozen=True, slots=True)
 class _Timed:
-    """An event ``at`` so many seconds after the worker started."""
+    """An event of a worker."""
 
     at: float
+    """Seconds since the worker started."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +150,9 @@ class PhaseBegan(_Timed):
     """A phase began; it lasts until the next one begins or the worker ends."""
 
     phase: Phase
+    """What the worker began to do."""
     limit_bytes: int | None = None
+    """The MLX memory limit in the phase."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,25 +166,36 @@ class Device(_Timed):
 
 @dataclass(frozen=True, slots=True)
 class Loaded(_Timed):
-    """Weights and adapters are resident. ``peak_bytes`` is the load's own peak."""
+    """Weights and adapters are resident."""
 
     seconds: float
+    """How long loading took."""
     resident_bytes: int
+    """What weights and adapters take."""
     peak_bytes: int
+    """Peak memory while loading."""
     parameters: int
+    """The model's parameters."""
     trainable_parameters: int
+    """The adapters' parameters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step(_Timed):
-    """One step was finished and evaluated. ``index`` counts from 1 in its phase."""
+    """One step was finished and evaluated."""
 
     phase: Phase
+    """Tight: at needed memory; relaxed: under the budget."""
     index: int
+    """From 1 in its phase."""
     seconds: float
+    """How long the step took."""
     tokens: int
+    """How many tokens it trained on."""
     loss: float
+    """The loss before the step; null in JSON if it is not finite."""
     peak_bytes: int
+    """MLX's peak memory since the phase began."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,19 +14,20 @@ DEFAULT_BUDGET_SHARE = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What MLX trains on.
-
-    ``memory_bytes`` is all the memory that it trains in; ``working_set_bytes`` Metal's recommended
-    working set, beyond which macOS may refuse or swap, ``None`` on other backends; ``free_bytes``
-    what was free of a GPU's own memory, ``None`` where it has none.
-    """
+    """What MLX trains on."""
 
     backend: str
+    """What MLX computes on: metal, cuda or cpu."""
     name: str
+    """The device's name, such as Apple M3 Pro."""
     memory_bytes: int
+    """All the memory that the device trains in, in bytes."""
     working_set_bytes: int | None
+    """Metal's recommended working set, beyond which macOS may refuse or swap; null elsewhere."""
     free_bytes: int | None
+    """What was free of a GPU's own memory when the run started; null without such memory."""
     versions: dict[str, str]
+    """Versions of Python, mlx and mlx-lm."""
 
 
 def from_probe(answer: DeviceEvent, machine: Machine) -> Device:

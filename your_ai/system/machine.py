@@ -11,14 +11,20 @@ from your_ai.system import memory
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The host; ``memory_bytes`` is its RAM, or what a container may use of it."""
+    """The host."""
 
     system: str
+    """The operating system: macOS or Linux."""
     release: str
+    """The operating system's version."""
     architecture: str
+    """The processor's architecture, such as arm64."""
     cpus: int
+    """The number of CPUs."""
     memory_bytes: int
+    """RAM in bytes, or what a container may use of it."""
     python: str
+    """The version of Python that your_ai runs on."""
 
 
 def describe() -> Machine:

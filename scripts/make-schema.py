@@ -1,0 +1,65 @@
+#!/usr/bin/env python3
+"""Print the JSON Schema of the results file, made from the types in `your_ai.runs.results`.
+
+usage: scripts/make-schema.py > docs/results.schema.json
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import json
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+
+from your_ai.runs import results
+
+HEAD = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "title": "Results of your_ai benchmark and your_ai optimize",
+    "description": "One run. Sizes named …_gb are in GB of 2^30 bytes, …_bytes exact; times are "
+    "seconds. Every key is always written. Later versions may add keys, and take none away.",
+}
+
+
+def main() -> None:
+    """Print the schema."""
+    definitions = msgspec.json.schema(results.Results)["$defs"]
+    for name, definition in definitions.items():
+        if "properties" in definition:
+            describe(definition, getattr(results, name))
+    # JSON has no NaN, which the loss of a diverged training is.
+    definitions["Step"]["properties"]["loss"]["type"] = ["number", "null"]
+    schema = definitions.pop("Results")
+    document = {**HEAD, **schema, **HEAD, "$defs": definitions}
+    print(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def describe(definition: dict[str, Any], cls: type[Any]) -> None:
+    """Explain each property in the order in which it is written, and require it."""
+    texts = {name: text for c in reversed(cls.__mro__[:-1]) for name, text in docstrings(c).items()}
+    names = [field.name for field in dataclasses.fields(cls)]
+    properties = definition["properties"]
+    for each in properties.values():
+        each.pop("default", None)  # for reading files of older versions
+    definition["properties"] = {n: {**properties[n], "description": texts[n]} for n in names}
+    definition["required"] = names
+
+
+def docstrings(cls: type[Any]) -> dict[str, str]:
+    """The string under each attribute of a class."""
+    found = {}
+    (tree,) = ast.parse(inspect.getsource(cls)).body
+    assert isinstance(tree, ast.ClassDef)
+    for field, text in pairwise(tree.body):
+        match field, text:
+            case ast.AnnAssign(target=ast.Name(name)), ast.Expr(ast.Constant(str(doc))):
+                found[name] = inspect.cleandoc(doc)
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""A results file that version 0.1 wrote is still read by everything that reads one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from your_ai.report.compare import compare
+from your_ai.report.page import page
+from your_ai.runs.results import Results, read
+from your_ai.supervision.outcome import OutcomeKind
+from your_ai.terminal.comparison import as_text
+from your_ai.terminal.summary import summary
+
+CONTENT = (Path(__file__).parents[2] / "support/results-0.1.json").read_bytes()
+
+
+@pytest.fixture
+def results() -> Results:
+    return read(CONTENT, "results-0.1.json")
+
+
+def test_nothing_of_it_is_lost(results: Results) -> None:
+    assert results.your_ai_version == "0.1.0"
+    assert [(trial.preset, trial.outcome) for trial in results.trials] == [
+        ("smoke-tiny", OutcomeKind.PASS),
+        ("smoke-tiny", OutcomeKind.OVER_BUDGET),
+        ("smoke-tiny", OutcomeKind.PASS),
+        ("smoke-medium", OutcomeKind.PASS),
+        ("smoke-medium", OutcomeKind.OVER_BUDGET),
+        ("smoke-medium", OutcomeKind.OVER_BUDGET),
+        ("smoke-large", OutcomeKind.OVER_BUDGET),
+    ]
+    passed = results.trials[2]
+    assert passed.load is not None
+    assert (passed.axes, passed.needed_memory_bytes) == ((2, 64, 4), 3_221_240)
+    assert (len(passed.steps), len(passed.memory_timeline)) == (8, 15)
+
+
+def test_report(results: Results) -> None:
+    assert "Recommended: <strong>smoke-medium</strong>" in page(results)
+    lines = summary(results).splitlines()
+    assert lines[-1] == "Recommended: smoke-medium (largest model that fits)"
+    assert "Optimal for smoke-tiny: batch 2, rank 64, layers 4 (proven, 3 trials)" in lines
+
+
+def test_compare(results: Results) -> None:
+    comparison = compare(results, results)
+    assert not comparison.has_regression(0)
+    assert as_text(comparison, 0.05).endswith("(7 trials compared).")
+
+
+def test_train_finds_the_best_configuration_and_its_limits(results: Results) -> None:
+    search = results.results[0].optimal_config
+    assert search is not None
+    best = search.best
+    assert best is not None
+    assert best.axes == (2, 64, 4)
+    assert (best.memory_limit_bytes, best.needed_memory_limit_bytes) == (6_442_450, 984_220)
+
+
+def test_a_trial_without_a_worker(results: Results) -> None:
+    """Version 0.1 left out what only a worker could measure."""
+    document: dict[str, Any] = json.loads(CONTENT)
+    entry = document["results"][2]
+    first = list(entry).index("wall_seconds")
+    document["results"][2] = {name: entry[name] for name in list(entry)[:first]}
+    (*_, skipped) = read(json.dumps(document).encode(), "x.json").results
+    assert (skipped.wall_seconds, skipped.steps, skipped.load) == (None, (), None)
+    assert "smoke-large" in page(results)
