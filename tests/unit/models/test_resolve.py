@@ -287,7 +287,8 @@ def test_a_models_size_and_layers_are_read_from_its_config(config: dict[str, Any
 
 def test_what_a_preset_says_of_itself_stays() -> None:
     preset = resolve.from_preset(presets.all_presets()["hermes-70b"])
-    assert resolve.with_declared_facts(preset) == preset
+    assert preset.layers == 80
+    assert resolve.with_declared_facts(preset) == resolve.with_facts(preset, {}) == preset
 
 
 @pytest.mark.parametrize(

@@ -213,9 +213,9 @@ def line(
 ) -> Line:
     """A line about a figure in MB, of which only an estimate may be wrong."""
     error = 0.0 if source is Source.MEASURED else 0.15
-    sizes = (int(needed * factor * MB) for factor in (1, 1 - error, 1 + error))
+    least, most = int(needed * (1 - error) * MB), int(needed * (1 + error) * MB)
     of = of or trial(budget=int(budget * MB))
-    return Line(of, source, *sizes, run_ahead_bytes=500 * MB)
+    return Line(of, source, int(needed * MB), least, most, 500 * MB)
 
 
 @pytest.mark.parametrize(

@@ -26,9 +26,9 @@ def line(
 ) -> Line:
     """A line about a figure in MB, of which only an estimate may be wrong."""
     error = 0.0 if source is Source.MEASURED else error
-    sizes = (int(needed * factor * MB) for factor in (1, 1 - error, 1 + error))
+    least, most = int(needed * (1 - error) * MB), int(needed * (1 + error) * MB)
     trial = Trial(1, model(name, params), request(budget_bytes=100 * MB, **changed))
-    return Line(trial, source, *sizes, run_ahead_bytes=500 * MB)
+    return Line(trial, source, int(needed * MB), least, most, 500 * MB)
 
 
 LADDER = [
