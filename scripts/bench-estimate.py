@@ -7,19 +7,17 @@ Prints the error of the estimated needed memory, and the largest misses.
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from benchlib import table
 
+from worker.protocol.messages import ModelSource, TrialRequest
 from your_ai.models.presets import all_presets
-from your_ai.models.resolve import from_preset
 from your_ai.planning.memory_estimate import Estimate, estimate
-from your_ai.planning.plan import TrainingOptions, plan
+from your_ai.runs import results
 from your_ai.units import show_size
 
 MISSES = 5
@@ -40,43 +38,27 @@ class Comparison:
         return self.estimated.needed_bytes / self.needed_bytes - 1
 
 
-def comparisons(document: dict[str, Any]) -> Iterator[Comparison]:
+def comparisons(run: results.Results) -> Iterator[Comparison]:
     """Every trial of a preset whose needed memory is known."""
-    backend = document["device"]["backend"]
-    for entry in document["results"]:
-        searched = entry["optimal_config"]
-        for trial in searched["all_results"] if searched else [entry]:
-            if trial["needed_memory_bytes"] and trial["preset"] in all_presets():
-                yield compare(trial, backend)
-
-
-def compare(trial: dict[str, Any], backend: str) -> Comparison:
-    """One trial of the results against its estimate."""
-    config = trial["config"]
-    options = TrainingOptions(
-        batch_size=config["batch_size"],
-        lora_rank=config["lora_rank"],
-        lora_layers=config["lora_layers"],
-        seq_length=config["seq_length"],
-        quantize=config["quantization_bits"] or 0,
-        grad_checkpoint=config["grad_checkpoint"],
-    )
-    model = from_preset(all_presets()[trial["preset"]])
-    (planned,) = plan([model], options, config["budget_bytes"])
-    axes = (options.batch_size, options.lora_rank, options.lora_layers)
-    bits = f"{options.quantize}-bit" if options.quantize else "bf16"
-    name = f"{model.name} {'/'.join(map(str, axes))}, {options.seq_length} tokens, {bits}"
-    return Comparison(
-        name, backend, estimate(planned.request, backend), trial["needed_memory_bytes"]
-    )
+    backend = run.device.backend
+    for trial in run.trials:
+        preset, needed = all_presets().get(trial.preset), trial.needed_memory_bytes
+        if preset is None or needed is None:
+            continue
+        configuration = trial.config.configuration
+        request = TrialRequest(ModelSource(preset.config), configuration, 1, run.budget_bytes)
+        axes = "/".join(map(str, trial.axes))
+        quantized = configuration.quantization_bits
+        bits = f"{quantized}-bit" if quantized else "bf16"
+        name = f"{preset.name} {axes}, {configuration.seq_length} tokens, {bits}"
+        yield Comparison(name, backend, estimate(request, backend), needed)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path, nargs="+")
-    found = [
-        c for path in parser.parse_args().results for c in comparisons(json.loads(path.read_text()))
-    ]
+    files: list[Path] = parser.parse_args().results
+    found = [c for path in files for c in comparisons(results.read(path.read_bytes(), path.name))]
     rows = []
     for backend in sorted({c.backend for c in found}):
         errors = sorted(abs(c.error) for c in found if c.backend == backend)

@@ -164,20 +164,16 @@ def test_an_nvidia_gpu_is_asked_for_its_memory(bare: Path) -> None:
     ("arguments", "code", "words"),
     [
         (["--max-memory", "0.5"], 1, "Recommended: none (no model fits)"),
-        (["--max-memory", "1000000"], 2, "ask for at most that"),
-        (["--max-memory", "0"], 2, "give a number above 0"),
-        (["--model", "nothing-like-it"], 2, "No preset, folder or hub model"),
-        (["--model", "smoke-tiny", "--suite", "smoke"], 2, "give one of them"),
-        (["--model", "smoke-tiny", "--lora-layers", "5"], 2, "ask for at most 4"),
-        (["--output", "missing/out.json"], 2, "choose another file"),
-        (["--output", "/dev/full"], 3, "Cannot write /dev/full: No space left"),
+        (["--max-memory", "0"], 2, "--max-memory"),
+        (["--model", "nothing-like-it"], 2, "nothing-like-it"),
+        (["--model", "smoke-tiny", "--suite", "smoke"], 2, "--model and --suite"),
+        (["--output", "missing/out.json"], 2, "missing/out.json"),
+        (["--output", "/dev/full"], 3, "/dev/full: No space left"),
         (["--model", "unknown"], 2, "unknown: The model's config.json lacks hidden_size"),
-        (["--model", "absurd"], 2, "is not usable (it has a size that no model has)"),
     ],
 )
 def test_how_it_ends(arguments: list[str], code: int, words: str, bare: Path) -> None:
     make_model(bare / "unknown", hidden_size=None)
-    make_model(bare / "absurd", hidden_size=-64)
     if "/dev/full" in arguments and not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     done = your_ai_command(bare, "recommend", *arguments)
@@ -210,21 +206,24 @@ finally:
 """
 
 
-@pytest.mark.parametrize("arguments", [[], ["--model", "mine", *SMALL], MEASURED])
-def test_it_imports_nothing_heavy_and_starts_no_worker(arguments: list[str], home: Path) -> None:
-    for folder in (home, home / "mine"):  # with a history, and without
-        env = {**environment(folder), "PYTHONPATH": environment(home)["PYTHONPATH"]}
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", STATEMENT, *arguments],
-            cwd=home,
-            env=env,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=60,
-            check=False,
-        )
-        assert "Recommended: " in done.stdout, done.stderr
-        started, modules = json.loads(done.stdout.splitlines()[-1])
-        assert {"your_ai", "click"} <= set(modules)
-        assert set(modules) & HEAVY == set()
-        assert all(command[0] == "nvidia-smi" for command in started)
+@pytest.mark.parametrize(
+    ("state", "arguments"), [(".", []), (".", MEASURED), ("none", ["--model", "mine", *SMALL])]
+)
+def test_it_imports_nothing_heavy_and_starts_no_worker(
+    state: str, arguments: list[str], home: Path
+) -> None:
+    env = {**environment(home / state), "PYTHONPATH": environment(home)["PYTHONPATH"]}
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", STATEMENT, *arguments],
+        cwd=home,
+        env=env,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+    assert "Recommended: " in done.stdout, done.stderr
+    started, modules = json.loads(done.stdout.splitlines()[-1])
+    assert {"your_ai", "click"} <= set(modules)
+    assert set(modules) & HEAVY == set()
+    assert all(command[0] == "nvidia-smi" for command in started)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,13 @@ from your_ai.cli.options import (
 )
 from your_ai.cli.options import models as model_options
 from your_ai.errors import ExitCode, MachineError
-from your_ai.files import check_writable, write_atomically
+from your_ai.files import check_writable, to_json, write_atomically
 from your_ai.models import hub, presets, resolve
 from your_ai.models.resolve import Model
 from your_ai.planning.device import budget_bytes
 from your_ai.planning.plan import plan
 from your_ai.recommend import device_guess, history, recommend
+from your_ai.recommend.document import Recommendation, document
 from your_ai.runs.run_dir import runs_dir
 from your_ai.system import machine
 from your_ai.terminal.output import say, terminal_columns
@@ -62,9 +63,9 @@ def command(
     past = history.read(runs_dir(), host, history.installed_versions())
     device, device_source = device_guess.device(past, host)
     trials = plan(chosen, trained, budget_bytes(device, max_memory))
-    lines = recommend.lines(trials, past.measurements, device.backend)
+    lines = recommend.lines(trials, past.measurements if past else (), device.backend)
     if output is not None:
-        _write(output, recommend.document(lines, device, device_source, host))
+        _write(output, document(lines, device, device_source, host))
     if not quiet:
         say(recommendation(lines, device, device_source, terminal_columns()))
     return ExitCode.OK if recommend.recommended(lines) else ExitCode.NONE_PASSED
@@ -79,8 +80,8 @@ def _chosen(names: Sequence[str], suite_name: str | None) -> list[Model]:
     return [resolve.with_declared_facts(resolve.find(name)) for name in dict.fromkeys(names)]
 
 
-def _write(output: Path, content: Iterable[bytes]) -> None:
+def _write(output: Path, content: Recommendation) -> None:
     try:
-        write_atomically(output, content)
+        write_atomically(output, to_json(content))
     except OSError as error:
         raise MachineError(f"Cannot write {output}: {error.strerror}.") from error

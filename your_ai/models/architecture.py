@@ -8,14 +8,15 @@ from typing import Any
 
 from your_ai.errors import UsageError
 
+# By model type, as in mlx-lm's classes: an output head of its own unless the config ties it;
+# none, whatever the config says; an MLP of two matrices, not three; one matrix for queries, keys
+# and values.
 _UNTIED = frozenset({"mixtral", "phi3", "qwen2_moe", "internlm2", "internlm3", "gemma3_text"})
-"""Model types whose mlx-lm class has an output head of its own unless the config ties it."""
-
 _TIED = frozenset({"gemma", "gemma2", "cohere", "cohere2"})
-"""Model types without an output head of their own, whatever the config says."""
-
 _UNGATED = frozenset({"starcoder2", "nemotron", "phi"})
-"""Model types whose MLP is two matrices, not three."""
+_FUSED = frozenset({"phi3", "internlm2"})
+
+_SIZES = ("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size")
 
 _UNSUPPORTED = (
     *("kv_lora_rank", "linear_num_value_heads", "conv_L_cache", "altup_num_inputs"),
@@ -29,17 +30,10 @@ _UNSUPPORTED = (
 class Shape:
     """A decoder of equal layers, each an attention and an MLP; sizes are numbers of weights.
 
-    Attributes:
-        hidden: Width of a layer's input.
-        heads: Attention heads of a layer.
-        queries: Width of all query heads together.
-        keys: Width of all key heads together.
-        inner: Width of the MLPs that a token passes through in a layer.
-        vocabulary: Rows of the embedding.
-        projections: (rows, width) of a layer's attention matrices, which LoRA trains.
-        matrices: (number, rows, width) of all matrices.
-        vectors: Weights of all norms and biases.
-        weight_bytes: Size of an unquantized weight.
+    ``hidden`` is the width of a layer's input, ``queries`` and ``keys`` of all its query and key
+    heads together, ``inner`` of the MLPs that a token passes through. ``projections`` are the
+    (rows, width) of a layer's attention matrices, which LoRA trains; ``matrices`` the (number,
+    rows, width) of all matrices; ``vectors`` all weights of norms and biases.
     """
 
     hidden: int
@@ -52,6 +46,7 @@ class Shape:
     matrices: tuple[tuple[int, int, int], ...]
     vectors: int
     weight_bytes: int
+    """Of one unquantized weight."""
 
     @property
     def parameters(self) -> int:
@@ -88,23 +83,16 @@ def parameters(config: Mapping[str, Any]) -> int:
 
 def _read(text: Mapping[str, Any]) -> Shape:
     kind = str(text.get("model_type"))
-    hidden, heads, layers, vocabulary = (
-        int(text[key])
-        for key in ("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size")
-    )
+    hidden, heads, layers, vocabulary = (int(text[key]) for key in _SIZES)
     if not all(0 < size < 2**32 for size in (hidden, heads, layers, vocabulary)):
         raise ValueError("it has a size that no model has")
     head = int(text.get("head_dim") or hidden // heads)
     queries, keys = heads * head, int(text.get("num_key_value_heads") or heads) * head
-    projections = [(queries, hidden), (keys, hidden), (keys, hidden), (hidden, queries)]
-    if kind in ("phi3", "internlm2"):  # one matrix for queries, keys and values
-        projections[:3] = [(queries + 2 * keys, hidden)]
+    # One matrix for queries, keys and values, or three.
+    inputs = [queries + 2 * keys] if kind in _FUSED else [queries, keys, keys]
+    projections = (*((rows, hidden) for rows in inputs), (hidden, queries))
     inner, mlp = _mlp(text, kind, hidden)
-    tied = kind in _TIED or text.get("tie_word_embeddings", kind not in _UNTIED)
-    norms = (4 if kind.startswith(("gemma2", "gemma3")) else 2) * hidden
-    head_norms = 2 * head if kind.startswith(("qwen3", "gemma3")) else 0
-    has_biases = kind.startswith("qwen2") or text.get("attention_bias")
-    biases = queries + 2 * keys if has_biases else 0
+    is_tied = kind in _TIED or text.get("tie_word_embeddings", kind not in _UNTIED)
     of_a_layer = [*((1, *projection) for projection in projections), *mlp]
     return Shape(
         hidden=hidden,
@@ -113,14 +101,22 @@ def _read(text: Mapping[str, Any]) -> Shape:
         keys=keys,
         inner=inner,
         vocabulary=vocabulary,
-        projections=tuple(projections),
+        projections=projections,
         matrices=(
-            (1 if tied else 2, vocabulary, hidden),
+            (1 if is_tied else 2, vocabulary, hidden),
             *((layers * count, rows, width) for count, rows, width in of_a_layer),
         ),
-        vectors=layers * (norms + head_norms + biases) + hidden,
+        vectors=layers * _vectors(text, kind, hidden, head, sum(inputs)) + hidden,
         weight_bytes=4 if "float32" in (text.get("dtype"), text.get("torch_dtype")) else 2,
     )
+
+
+def _vectors(text: Mapping[str, Any], kind: str, hidden: int, head: int, biases: int) -> int:
+    """Weights of a layer's norms and biases."""
+    norms = (4 if kind.startswith(("gemma2", "gemma3")) else 2) * hidden
+    head_norms = 2 * head if kind.startswith(("qwen3", "gemma3")) else 0
+    has_biases = kind.startswith("qwen2") or text.get("attention_bias")
+    return norms + head_norms + (biases if has_biases else 0)
 
 
 def _mlp(text: Mapping[str, Any], kind: str, hidden: int) -> tuple[int, list[tuple[int, int, int]]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass
 from typing import Any
 
 from worker.protocol.messages import GROUP_SIZE, Configuration, TrialRequest
@@ -50,16 +50,14 @@ def estimate(request: TrialRequest, backend: str) -> Estimate:
     Raises:
         UsageError: when the config does not say what the estimate needs.
     """
-    shape = shape_of(request.model.config)
+    shape, configuration = shape_of(request.model.config), request.configuration
     kernels = _CPU if backend == "cpu" else _CUDA
-    weights = sum(
-        (rows + width) * request.configuration.lora_rank for rows, width in shape.projections
-    )
-    adapters = weights * request.configuration.lora_layers * _ADAPTER_BYTES
+    widths = sum(rows + width for rows, width in shape.projections)
+    adapters = widths * configuration.lora_rank * configuration.lora_layers * _ADAPTER_BYTES
     resident = _weight_bytes(shape, request, kernels.page_bytes) + adapters
-    one = _Tensors.of(shape, request.configuration)
+    one = _Tensors.of(shape, configuration)
     # AdamW keeps two moments of each adapter weight, in its own type.
-    needed = resident + 2 * adapters + _step_bytes(one, request.configuration, kernels)
+    needed = resident + 2 * adapters + _step_bytes(one, configuration, kernels)
     run_ahead = needed + min(kernels.queued.times(one), kernels.queued_bytes)
     return Estimate(resident, round(needed), round(run_ahead))
 
@@ -77,7 +75,7 @@ def error_share(config: Mapping[str, Any], backend: str) -> float:
 def _weight_bytes(shape: Shape, request: TrialRequest, page: int) -> int:
     """The weights as they are loaded, every matrix quantized whose width the groups divide."""
     stored = request.model.config.get("quantization") or {}
-    bits = stored.get("bits", request.configuration.quantization_bits)
+    bits = request.configuration.quantization_bits
     group = stored.get("group_size", GROUP_SIZE)
     # A group has a scale and a bias in the weights' type; in microscaling modes a byte for a scale.
     affine = stored.get("mode", "affine") == "affine"
@@ -135,22 +133,6 @@ class _Tensors:
 
 
 @dataclass(frozen=True, slots=True)
-class _Copies:
-    """Copies of one large tensor: ``most`` up to ``most_bytes`` in all, beyond that one less.
-
-    MLX writes a result over its input once the graph of kernels that reads it has run. A CUDA graph
-    ends when it has read 10^9 numbers, so larger tensors are sure to be written over.
-    """
-
-    most: int
-    most_bytes: float = math.inf
-
-    def of(self, size: float) -> float:
-        """Bytes of the copies of a tensor of ``size`` bytes."""
-        return min(self.most * size, max((self.most - 1) * size, self.most_bytes))
-
-
-@dataclass(frozen=True, slots=True)
 class _Kernels:
     """What a backend holds, as numbers of tensors.
 
@@ -160,13 +142,18 @@ class _Kernels:
     it is done with until it has run, of all that is ``allocated`` in a layer no more than
     ``graph_bytes``. ``queued``, up to ``queued_bytes``, comes on top when no limit makes MLX wait.
     Buffers from ``page_bytes`` on are whole pages.
+
+    ``scores`` and ``logits`` are copies of one large tensor: so many up to so many bytes in all,
+    beyond that one less. MLX writes a result over its input once the graph of kernels that reads it
+    has run. A CUDA graph ends when it has read 10^9 numbers, so larger tensors are always
+    overwritten.
     """
 
     saved: _Tensors
     backward: _Tensors
-    scores: _Copies
+    scores: tuple[int, float]
     loss: _Tensors
-    logits: _Copies
+    logits: tuple[int, float]
     sharpness: float
     queued: _Tensors
     queued_bytes: float = math.inf
@@ -184,9 +171,9 @@ class _Kernels:
 _CUDA = _Kernels(  # 54 trials on an H200: 0.5B to 70B, batch 1-12, rank 32-128, 512-4096 tokens
     saved=_Tensors(hidden=7, keys=2, inner=3.5, rank=8),
     backward=_Tensors(hidden=3, inner=4, rank=8),
-    scores=_Copies(3, most_bytes=4.8e9),
+    scores=(3, 4.8e9),
     loss=_Tensors(),
-    logits=_Copies(2, most_bytes=2.9e9),
+    logits=(2, 2.9e9),
     sharpness=8,
     queued=_Tensors(hidden=325, inner=130, scores=18),
     queued_bytes=10e9,
@@ -197,9 +184,9 @@ _CUDA = _Kernels(  # 54 trials on an H200: 0.5B to 70B, batch 1-12, rank 32-128,
 _CPU = _Kernels(  # 92 trials: 0.1M to 8M parameters, batch 1-8, rank 4-64, 32-256 tokens
     saved=_Tensors(hidden=7, keys=2, inner=4.2, rank=8, scores=1),
     backward=_Tensors(hidden=19, keys=7, inner=5, rank=37),
-    scores=_Copies(1),
+    scores=(1, math.inf),
     loss=_Tensors(hidden=11),
-    logits=_Copies(3),
+    logits=(3, math.inf),
     sharpness=2,
     queued=_Tensors(hidden=24, inner=3, scores=1.4, logits=1),
 )
@@ -209,16 +196,21 @@ def _step_bytes(one: _Tensors, configuration: Configuration, kernels: _Kernels) 
     """What a step takes at its worst, on top of weights, adapters and the optimizer's state."""
     saved = one.stream if configuration.grad_checkpoint else kernels.saved.times(one)
     layer = kernels.allocated.times(one)
+    logits_most, logits_bytes = kernels.logits
     # MLX is ahead of a small model's logits: 0.5B kept both copies at any batch, 3B to 14B did not.
     is_small = 20 * one.hidden + 5 * one.inner < 0.65 * one.logits
-    copies = replace(kernels.logits, most_bytes=math.inf) if is_small else kernels.logits
-    logits = copies.of(one.logits)
+    logits = _copies(one.logits, logits_most, math.inf if is_small else logits_bytes)
     loss = saved + kernels.held(logits + kernels.loss.times(one), layer + logits)
     backward = 0.0
     if configuration.grad_checkpoint:  # else nothing is computed again, and the loss is the worst
         # With a single layer none below waits for its gradients.
         alive = kernels.backward.times(one) * (1 if configuration.lora_layers > 1 else 0.5)
-        backward = kernels.held(alive + kernels.scores.of(one.scores), layer)
+        backward = kernels.held(alive + _copies(one.scores, *kernels.scores), layer)
     degree = kernels.sharpness
     worst: float = (loss**degree + backward**degree) ** (1 / degree)
     return (configuration.lora_layers - 1) * saved + worst
+
+
+def _copies(size: float, most: int, most_bytes: float) -> float:
+    """Bytes of the copies of a tensor of ``size`` bytes."""
+    return min(most * size, max((most - 1) * size, most_bytes))

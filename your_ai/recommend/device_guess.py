@@ -1,4 +1,4 @@
-"""The device that training would run on, told at once: without a worker, and without MLX."""
+"""The device that training will run on, found without starting a worker."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from your_ai.units import MB
 _TIMEOUT = nvidia.TIMEOUT_SECONDS
 
 
-def device(history: History, machine: Machine) -> tuple[Device, str]:
+def device(history: History | None, machine: Machine) -> tuple[Device, str]:
     """The device, and where its facts come from, for people to read."""
-    if history.device is not None:
-        day = history.device_seen_at.partition("T")[0]
-        return history.device, f"as the run of {day} found it" if day else "as a run found it"
+    if history is not None:
+        day = history.started_at.partition("T")[0]
+        return history.device, f"as the run of {day} found it"
     if machine.system == "macOS":
         mac = _whole(machine, "metal", "this Mac")
         return mac, "all of its memory; Metal may recommend less"
@@ -30,10 +30,8 @@ def _whole(machine: Machine, backend: str, name: str) -> Device:
 
 
 def _nvidia_gpu(machine: Machine) -> Device | None:
-    """The first NVIDIA GPU, which is MLX's own choice; ``None`` if there is none to be asked."""
-    lines = nvidia.query("name,memory.total", timeout=_TIMEOUT)
-    if not lines:
-        return None
+    """The first NVIDIA GPU, which MLX uses by default; ``None`` if none answers."""
+    lines = nvidia.query("name,memory.total", timeout=_TIMEOUT) or [""]
     name, _, memory = lines[0].strip().rpartition(", ")
     if not name:
         return None

@@ -336,7 +336,7 @@ def read(content: bytes, name: str) -> Results:
         for trial in _trials(document):
             _restore(trial)
         return msgspec.convert(document, Results)
-    except (orjson.JSONDecodeError, msgspec.ValidationError, KeyError, TypeError) as error:
+    except (ValueError, msgspec.ValidationError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"{name} is not a results file of `your_ai benchmark` or `optimize`: {_what(error)}."
         ) from error
@@ -368,4 +368,6 @@ def _what(error: Exception) -> str:
         return f"missing {error.args[0]!r}"
     if isinstance(error, orjson.JSONDecodeError):
         return "not valid JSON"
+    if isinstance(error, TypeError | AttributeError):
+        return "not the expected structure"
     return str(error).rstrip(".")

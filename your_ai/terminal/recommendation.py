@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 
 from your_ai.planning.device import Device
 from your_ai.planning.plan import Trial
-from your_ai.recommend.history import training_of
 from your_ai.recommend.recommend import Line, Source, Verdict, recommended
 from your_ai.terminal.output import wrap
 from your_ai.terminal.tables import Row, table
@@ -49,11 +48,11 @@ def _row(line: Line) -> Row:
     return (
         line.trial.model.name,
         line.trial.model.params,
-        show_size(line.expected.needed_bytes),
+        show_size(line.needed_bytes),
         None if line.peak_bytes is None else show_size(line.peak_bytes),
         _signed(line.headroom_bytes),
         line.verdict,
-        line.expected.source,
+        line.source,
     )
 
 
@@ -66,7 +65,7 @@ def _foot(found: Sequence[Line]) -> Iterator[str]:
     yield f"For {_training([line.trial for line in found])}."
     if any(line.verdict is Verdict.TIGHT for line in found):
         yield "Tight: so near to the budget that only measuring tells, or with little to spare."
-    error = max(line.expected.error_share for line in found)
+    error = max(line.error_share for line in found)
     if error:
         yield (
             f"What is not measured may be off by {error * 100:.0f} %; "
@@ -79,7 +78,7 @@ def _recommended(best: Line | None) -> str:
         return "none (no model fits)"
     if best.verdict is Verdict.FITS:
         how = "fits"
-    elif best.expected.source is Source.MEASURED:
+    elif best.source is Source.MEASURED:
         how = "fits, with little to spare"
     else:
         how = "may fit: measure it first"
@@ -88,10 +87,9 @@ def _recommended(best: Line | None) -> str:
 
 def _training(trials: Sequence[Trial]) -> str:
     """What the figures hold for; bits and layers are a model's own where it has its own."""
-    trainings = [training_of(trial) for trial in trials]
-    one = trainings[0]
-    bits = sorted({training.quantize or 0 for training in trainings}, reverse=True)
-    layers = sorted({training.lora_layers or 0 for training in trainings})
+    one = trials[0].configuration
+    bits = sorted({trial.configuration.quantization_bits or 0 for trial in trials}, reverse=True)
+    layers = sorted({trial.configuration.lora_layers for trial in trials})
     last = f"{layers[0]}" if len(layers) == 1 else f"{layers[0]} to {layers[-1]}"
     return (
         f"{' or '.join(f'{each}-bit' if each else 'unquantized' for each in bits)} weights, "

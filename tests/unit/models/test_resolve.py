@@ -277,3 +277,33 @@ def test_a_model_that_cannot_be_built_is_refused_with_mlx_lms_words_in_one_line(
     with pytest.raises(UsageError) as refused:
         resolve.with_facts(model(), {"org/tiny": problem})
     assert str(refused.value) == "mlx-lm cannot train tiny: Model type nonesuch not supported."
+
+
+@pytest.mark.parametrize("config", [CONFIG, {"model_type": "mistral3", "text_config": CONFIG}])
+def test_a_models_size_and_layers_are_read_from_its_config(config: dict[str, Any]) -> None:
+    found = resolve.with_declared_facts(model(params="", layers=0, config=config))
+    assert (found.params, found.layers) == ("140K", 2)
+
+
+def test_what_a_preset_says_of_itself_stays() -> None:
+    preset = resolve.from_preset(presets.all_presets()["hermes-70b"])
+    assert preset.layers == 80
+    assert resolve.with_declared_facts(preset) == resolve.with_facts(preset, {}) == preset
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"hidden_size": float("inf")},
+        {"hidden_size": 1e300},
+        {"hidden_size": -64},
+        {"num_hidden_layers": 0},
+        {"num_hidden_layers": "2"},
+        {"hidden_size": None},
+    ],
+)
+def test_sizes_that_no_model_has_are_refused(changed: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="absurd"):
+        resolve.with_declared_facts(
+            model("absurd", params="", layers=0, config={**CONFIG, **changed})
+        )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker import protocol
+from worker.protocol.messages import Device as DeviceEvent
 from your_ai.errors import UsageError
 from your_ai.planning.device import Device, budget_bytes, from_probe
 from your_ai.system.machine import Machine
@@ -16,7 +16,7 @@ VERSIONS = {"python": "3.11.7", "mlx": "0.32.4", "mlx-lm": "0.32.2"}
 MAC = Machine("macOS", "26.1", "arm64", 12, 36 * GB, "3.11.7")
 LINUX = Machine("Linux", "6.8.0", "x86_64", 16, 128 * GB, "3.11.7")
 
-M3_PRO = protocol.Device(
+M3_PRO = DeviceEvent(
     0.1,
     "metal",
     {
@@ -29,7 +29,7 @@ M3_PRO = protocol.Device(
     },
     VERSIONS,
 )
-PARAVIRTUAL = protocol.Device(
+PARAVIRTUAL = DeviceEvent(
     0.1,
     "metal",
     {
@@ -42,7 +42,7 @@ PARAVIRTUAL = protocol.Device(
     },
     VERSIONS,
 )
-H200 = protocol.Device(
+H200 = DeviceEvent(
     0.1,
     "cuda",
     {
@@ -55,7 +55,7 @@ H200 = protocol.Device(
     },
     VERSIONS,
 )
-CPU = protocol.Device(0.1, "cpu", {"device_name": "AMD EPYC", "architecture": "x86_64"}, VERSIONS)
+CPU = DeviceEvent(0.1, "cpu", {"device_name": "AMD EPYC", "architecture": "x86_64"}, VERSIONS)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ CPU = protocol.Device(0.1, "cpu", {"device_name": "AMD EPYC", "architecture": "x
             CPU, LINUX, Device("cpu", "AMD EPYC", 128 * GB, None, None, VERSIONS), id="cpu"
         ),
         pytest.param(
-            protocol.Device(0.1, "cpu", {}, VERSIONS),
+            DeviceEvent(0.1, "cpu", {}, VERSIONS),
             LINUX,
             Device("cpu", "cpu", 128 * GB, None, None, VERSIONS),
             id="nothing-known",
@@ -91,7 +91,7 @@ CPU = protocol.Device(0.1, "cpu", {"device_name": "AMD EPYC", "architecture": "x
     ],
 )
 def test_each_backends_answer_is_read(
-    answer: protocol.Device, machine: Machine, device: Device
+    answer: DeviceEvent, machine: Machine, device: Device
 ) -> None:
     assert from_probe(answer, machine) == device
 
@@ -105,7 +105,7 @@ def test_each_backends_answer_is_read(
         pytest.param(CPU, int(0.8 * 128 * GB), id="cpu-80-percent-of-the-machines"),
     ],
 )
-def test_the_default_budget(answer: protocol.Device, budget: int) -> None:
+def test_the_default_budget(answer: DeviceEvent, budget: int) -> None:
     assert budget_bytes(from_probe(answer, LINUX), None) == budget
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.builders import CONFIG, model, trial
-from worker.protocol.messages import ModelSource, Quantization, Weights
+from worker.protocol.messages import Configuration, ModelSource, TrialRequest, Weights
 from your_ai.errors import UsageError
 from your_ai.models import presets, resolve
 from your_ai.planning.plan import TrainingOptions, Trial, plan, reason_to_skip
@@ -42,7 +41,7 @@ def test_the_default_suite_runs_in_the_order_of_its_file() -> None:
         "r1-distill-14b",
         "hermes-70b",
     ]
-    assert {t.spec.lora_layers for t in trials} == {16}
+    assert {t.configuration.lora_layers for t in trials} == {16}
 
 
 @given(st.lists(st.integers(1, 999), max_size=8))
@@ -55,31 +54,20 @@ def test_every_model_has_its_one_trial(sizes: list[int]) -> None:
     assert ordered == sorted(ordered)
 
 
-def test_the_spec_has_what_was_asked_for() -> None:
-    options = TrainingOptions(
-        batch_size=3,
-        lora_rank=8,
-        lora_layers=1,
-        seq_length=99,
-        steps=7,
-        quantize=8,
-        grad_checkpoint=False,
-    )
-    spec = planned(CONFIG, options).spec
-    assert spec.model == ModelSource(CONFIG)
-    assert (spec.batch_size, spec.lora_rank, spec.lora_layers, spec.seq_length) == (3, 8, 1, 99)
-    assert (spec.steps, spec.quantization, spec.grad_checkpoint) == (7, Quantization(8), False)
-    assert spec.budget_bytes == BUDGET
+def test_the_request_has_what_was_asked_for() -> None:
+    options = TrainingOptions(3, 8, 1, 99, 7, quantize=8, grad_checkpoint=False)
+    asked = Configuration(Weights.SYNTHETIC, 8, 3, 8, 1, 99, grad_checkpoint=False)
+    assert planned(CONFIG, options).request == TrialRequest(ModelSource(CONFIG), asked, 7, BUDGET)
 
 
 @pytest.mark.parametrize(("has", "trained"), [(1, 1), (15, 15), (16, 16), (32, 16)])
 def test_by_default_the_last_16_layers_are_trained_or_all(has: int, trained: int) -> None:
     (only,) = plan([model(layers=has)], TrainingOptions(), BUDGET)
-    assert only.spec.lora_layers == trained
+    assert only.configuration.lora_layers == trained
 
 
 def test_more_layers_than_a_model_has_are_refused() -> None:
-    assert planned(CONFIG, TrainingOptions(lora_layers=2)).spec.lora_layers == 2
+    assert planned(CONFIG, TrainingOptions(lora_layers=2)).configuration.lora_layers == 2
     with pytest.raises(
         UsageError, match=r"3 layers with adapters .* the 2 that .*tiny.* at most 2"
     ):
@@ -87,7 +75,7 @@ def test_more_layers_than_a_model_has_are_refused() -> None:
 
 
 def test_a_longer_sequence_than_a_model_takes_is_refused() -> None:
-    assert planned(CONFIG, TrainingOptions(seq_length=2048)).spec.seq_length == 2048
+    assert planned(CONFIG, TrainingOptions(seq_length=2048)).configuration.seq_length == 2048
     with pytest.raises(
         UsageError, match=r"Sequences of 2049 tokens .* the 2048 that .*tiny.* at most 2048"
     ):
@@ -96,7 +84,7 @@ def test_a_longer_sequence_than_a_model_takes_is_refused() -> None:
 
 def test_a_model_that_declares_no_longest_sequence_takes_any() -> None:
     config = {key: value for key, value in CONFIG.items() if key != "max_position_embeddings"}
-    assert planned(config, TrainingOptions(seq_length=10**6)).spec.seq_length == 10**6
+    assert planned(config, TrainingOptions(seq_length=10**6)).configuration.seq_length == 10**6
 
 
 def test_the_longest_sequence_of_a_multimodal_models_text_part_counts() -> None:
@@ -106,30 +94,25 @@ def test_the_longest_sequence_of_a_multimodal_models_text_part_counts() -> None:
 
 
 @pytest.mark.parametrize("weights", list(Weights))
-@pytest.mark.parametrize(
-    ("asked", "quantization"),
-    [(None, Quantization(4)), (4, Quantization(4)), (8, Quantization(8)), (0, None)],
-)
+@pytest.mark.parametrize(("asked", "bits"), [(None, 4), (4, 4), (8, 8), (0, None)])
 def test_an_unquantized_model_is_quantized_as_asked(
-    asked: int | None, quantization: Quantization | None, weights: Weights
+    asked: int | None, bits: int | None, weights: Weights
 ) -> None:
-    spec = planned(CONFIG, TrainingOptions(quantize=asked, weights=weights)).spec
-    assert (spec.model.config, spec.quantization) == (CONFIG, quantization)
+    found = planned(CONFIG, TrainingOptions(quantize=asked, weights=weights))
+    assert (found.request.model.config, found.configuration.quantization_bits) == (CONFIG, bits)
 
 
 @pytest.mark.parametrize("weights", list(Weights))
 @pytest.mark.parametrize("asked", [None, 4])
 def test_a_quantized_model_stays_as_it_is(asked: int | None, weights: Weights) -> None:
-    spec = planned(STORED_4, TrainingOptions(quantize=asked, weights=weights)).spec
-    assert (spec.model.config, spec.quantization) == (STORED_4, None)
+    found = planned(STORED_4, TrainingOptions(quantize=asked, weights=weights))
+    assert (found.request.model.config, found.configuration.quantization_bits) == (STORED_4, 4)
 
 
-@pytest.mark.parametrize(("asked", "quantization"), [(8, Quantization(8)), (0, None)])
-def test_synthesized_weights_can_have_another_quantization(
-    asked: int, quantization: Quantization | None
-) -> None:
-    spec = planned(STORED_4, TrainingOptions(quantize=asked)).spec
-    assert (spec.model.config, spec.quantization) == (CONFIG, quantization)
+@pytest.mark.parametrize(("asked", "bits"), [(8, 8), (0, None)])
+def test_synthesized_weights_can_have_another_quantization(asked: int, bits: int | None) -> None:
+    found = planned(STORED_4, TrainingOptions(quantize=asked))
+    assert (found.request.model.config, found.configuration.quantization_bits) == (CONFIG, bits)
     assert "quantization" in STORED_4
 
 
@@ -149,7 +132,7 @@ def test_a_quantization_that_is_not_mlxs_is_refused(weights: Weights) -> None:
 
 
 def test_synthesized_weights_can_be_quantized_as_asked_whatever_the_files_are() -> None:
-    assert planned(FOREIGN, TrainingOptions(quantize=8)).spec.quantization == Quantization(8)
+    assert planned(FOREIGN, TrainingOptions(quantize=8)).configuration.quantization_bits == 8
 
 
 def test_after_an_oom_larger_models_are_skipped_with_the_reason() -> None:
@@ -161,16 +144,3 @@ def test_after_an_oom_larger_models_are_skipped_with_the_reason() -> None:
 @pytest.mark.parametrize("params", ["8B", "7B", "350M"])
 def test_models_that_are_not_larger_still_run(params: str) -> None:
     assert reason_to_skip(trial(2, "other", params), [trial(1, "mid", "8B")]) is None
-
-
-def test_a_preset_needs_no_probe_for_its_layers() -> None:
-    preset = presets.all_presets()["hermes-70b"]
-    assert resolve.from_preset(preset).layers == 80
-    assert resolve.with_facts(resolve.from_preset(preset), {}).layers == 80
-
-
-def test_planning_changes_no_model() -> None:
-    given_model = model(config=STORED_4)
-    before = replace(given_model, config=dict(STORED_4))
-    plan([given_model], TrainingOptions(quantize=8), BUDGET)
-    assert given_model == before

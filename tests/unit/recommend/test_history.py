@@ -1,11 +1,9 @@
-"""What earlier runs tell: read from real entries, changed one thing at a time."""
+"""What earlier runs tell, read from files as they are written."""
 
 from __future__ import annotations
 
-import copy
 import os
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -13,66 +11,135 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.support.builders import CONFIG, model, observed, passing_events, spec, trial
-from worker.protocol.messages import Loaded, ModelSource, OverBudget, Phase, Quantization, Weights
+from tests.support import builders
+from tests.support.builders import observed, passing_events, result, trial
+from worker.protocol.messages import Configuration, Loaded, OverBudget, Phase, Weights
+from your_ai.files import to_json
 from your_ai.planning.device import Device
-from your_ai.planning.plan import TrainingOptions, Trial
 from your_ai.recommend import history
-from your_ai.recommend.history import History, Measurement, training_of
-from your_ai.runs.trial_record import Ended, to_json
-from your_ai.supervision.outcome import classify
+from your_ai.recommend.history import Measurement
+from your_ai.runs.results import OptimalConfig, ProofOfOptimum, Results, TrialConfig, TrialResult
+from your_ai.runs.training_results import (
+    Expected,
+    LoadedModel,
+    Measured,
+    Setting,
+    TrainingResults,
+)
+from your_ai.search.search import Objective
+from your_ai.supervision.outcome import OutcomeKind
 from your_ai.system.machine import Machine
+from your_ai.units import GB
 
-GB = 2**30
-TRIAL = trial()
 MACHINE = Machine("Linux", "6.1", "x86_64", 16, 128 * GB, "3.11.7")
 VERSIONS = {"mlx": "0.32.4", "mlx-lm": "0.32.2"}
 DEVICE = Device("cuda", "NVIDIA H200", 140 * GB, None, 139 * GB, VERSIONS)
-TRAINING = TrainingOptions(lora_layers=2, quantize=4)
-PASSED = Measurement("org/tiny", TRAINING, "cuda", 7_000_000_000, 4 * GB, 6 * GB, 7 * GB, 8 * GB)
+CONFIGURATION = Configuration(quantization_bits=4, lora_layers=2)
+PASSED = Measurement(
+    "org/tiny",
+    CONFIGURATION,
+    7_000_000_000,
+    4 * GB,
+    needed_bytes=6 * GB,
+    peak_bytes=7 * GB,
+    budget_bytes=8 * GB,
+)
 
 
-def entry(trial: Trial = TRIAL, *, over_budget: bool = False, **changed: Any) -> dict[str, Any]:
-    """What the results have of one trial, as they are read again."""
-    events = passing_events(**changed)
-    if over_budget:
-        loaded = next(i for i, event in enumerate(events) if isinstance(event, Loaded))
-        events = (*events[: loaded + 2], OverBudget(3.0, Phase.TIGHT, 9 * GB, planned=False))
-    seen = observed(*events, returncode=int(over_budget))
-    record = Ended(trial, classify(seen, 5), "2026-01-02T03:04:05Z", seen, "/log")
-    content: dict[str, Any] = orjson.loads(orjson.dumps(to_json(record)))
-    return {**content, "optimal_config": None}
+def results(*found: TrialResult, **changed: Any) -> Results:
+    return builders.results(*found, **{"machine": MACHINE, "device": DEVICE, **changed})
 
 
-def document(*entries: dict[str, Any], **changed: Any) -> dict[str, Any]:
-    content = {
-        "results": list(entries),
-        "started_at": "2026-01-02T03:04:00Z",
-        "machine": asdict(MACHINE),
-        "device": asdict(DEVICE),
+def over_budget(**changed: Any) -> TrialResult:
+    events = passing_events()
+    loaded = next(i for i, event in enumerate(events) if isinstance(event, Loaded))
+    over = OverBudget(3.0, Phase.TIGHT, 9 * GB, planned=False)
+    return result(trial(**changed), observed(*events[: loaded + 2], over, returncode=1))
+
+
+def trained(**changed: Any) -> TrainingResults:
+    """A training of whole batches of full length."""
+    fields: dict[str, Any] = {
+        "outcome": OutcomeKind.PASS,
+        "error": None,
+        "preset": "tiny",
+        "model_name": "org/tiny",
+        "config": TrialConfig(Weights.REAL, 4, lora_layers=2, budget_bytes=8 * GB),
+        "load": LoadedModel(7_000_000_000, 4 * GB),
+        "longest_tokens": 1024,
+        "iterations": 100,
+        "samples": 200,
+        "adapter_path": "/adapters",
+        "expected": Expected(7 * GB, 1.0, 100.0, is_measured=True),
+        "measured": Measured(5 * GB, 1.0, 100.0, 2048.0),
+        "losses": (),
+        "validation": (),
+        "setting": Setting(1, 8 * GB),
+        "failures": (),
+        "training": {},
+        "your_ai_version": "1.0",
+        "started_at": "2026-01-02T03:04:05Z",
+        "machine": MACHINE,
+        "device": DEVICE,
+        "run_dir": "/runs/2",
         **changed,
     }
-    return copy.deepcopy(content)
+    return TrainingResults(**fields)
 
 
-def write(runs: Path, name: str, content: dict[str, Any] | bytes) -> None:
-    (runs / name).mkdir(parents=True)
-    data = content if isinstance(content, bytes) else orjson.dumps(content)
-    (runs / name / "results.json").write_bytes(data)
+def write(runs: Path, name: str, content: Results | TrainingResults | bytes) -> Path:
+    file = "training.json" if isinstance(content, TrainingResults) else "results.json"
+    path = runs / name / file
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content if isinstance(content, bytes) else to_json(content))
+    return path
+
+
+def found(runs: Path) -> tuple[Measurement, ...]:
+    past = history.read(runs, MACHINE, VERSIONS)
+    return past.measurements if past else ()
+
+
+def batch_sizes(runs: Path) -> list[int]:
+    return [each.configuration.batch_size for each in found(runs)]
+
+
+def of_batch(size: int) -> TrialResult:
+    return result(trial(batch_size=size))
 
 
 def test_a_pass_is_read_whole(tmp_path: Path) -> None:
-    write(tmp_path, "1", document(entry()))
-    found = history.read(tmp_path, MACHINE, VERSIONS)
-    assert found.measurements == (PASSED,)
-    assert found.device == replace(DEVICE, free_bytes=None)
-    assert found.device_seen_at == "2026-01-02T03:04:00Z"
+    write(tmp_path, "1", results(result(), started_at="2026-01-02T03:04:00Z"))
+    assert history.read(tmp_path, MACHINE, VERSIONS) == history.History(
+        replace(DEVICE, free_bytes=None), "2026-01-02T03:04:00Z", (PASSED,)
+    )
+
+
+def test_a_measurement_has_its_trials_configuration(tmp_path: Path) -> None:
+    asked = trial(
+        weights=Weights.REAL,
+        quantization_bits=None,
+        batch_size=3,
+        lora_rank=5,
+        lora_layers=1,
+        seq_length=77,
+        grad_checkpoint=False,
+        seed=3,
+    )
+    write(tmp_path, "1", results(result(asked)))
+    assert [each.key for each in found(tmp_path)] == [("org/tiny", asked.configuration)]
 
 
 def test_over_budget_tells_that_it_needs_more(tmp_path: Path) -> None:
-    write(tmp_path, "1", document(entry(over_budget=True)))
-    (only,) = history.read(tmp_path, MACHINE, VERSIONS).measurements
-    assert only == replace(PASSED, needed_bytes=None, peak_bytes=None)
+    write(tmp_path, "1", results(over_budget()))
+    assert found(tmp_path) == (replace(PASSED, needed_bytes=None, peak_bytes=None),)
+
+
+def test_a_trial_that_failed_otherwise_says_nothing(tmp_path: Path) -> None:
+    crashed = observed(*passing_events()[:6], returncode=-11)
+    unloaded = replace(over_budget(), load=None)
+    write(tmp_path, "1", results(result(None, crashed), unloaded))
+    assert found(tmp_path) == ()
 
 
 @pytest.mark.parametrize("changed", [{"mlx": "0.33.0"}, {"mlx-lm": "0.1"}, {"mlx": None}])
@@ -80,11 +147,10 @@ def test_with_other_versions_it_tells_the_device_alone(
     changed: dict[str, str | None], tmp_path: Path
 ) -> None:
     versions = {name: v for name, v in {**VERSIONS, **changed}.items() if v is not None}
-    write(tmp_path, "1", document(entry(), device={**asdict(DEVICE), "versions": versions}))
-    found = history.read(tmp_path, MACHINE, VERSIONS)
-    assert found.device is not None
-    assert found.device.versions == versions
-    assert found.measurements == ()
+    write(tmp_path, "1", results(result(), device=replace(DEVICE, versions=versions)))
+    past = history.read(tmp_path, MACHINE, VERSIONS)
+    assert past is not None
+    assert (past.device.versions, past.measurements) == (versions, ())
 
 
 def test_the_installed_versions_are_those_that_a_worker_reports() -> None:
@@ -94,34 +160,38 @@ def test_the_installed_versions_are_those_that_a_worker_reports() -> None:
 
 
 def test_the_trials_of_a_search_are_read_too(tmp_path: Path) -> None:
-    configurations = [entry(replace(TRIAL, spec=spec(batch_size=n))) for n in (2, 4, 8)]
-    searched = {**entry(), "optimal_config": {"all_results": configurations}}
-    write(tmp_path, "1", document(searched))
-    found = history.read(tmp_path, MACHINE, VERSIONS).measurements
-    assert [m.training.batch_size for m in found] == [2, 4, 8]
+    search = OptimalConfig(
+        model="org/tiny",
+        created_at="",
+        objective=Objective.CAPACITY,
+        exhaustive=False,
+        grid={},
+        complete=True,
+        proven=True,
+        certificate=ProofOfOptimum((), ()),
+        pareto=(),
+        all_results=tuple(of_batch(size) for size in (2, 4, 8)),
+    )
+    write(tmp_path, "1", results(replace(result(), optimal_config=search)))
+    assert batch_sizes(tmp_path) == [2, 4, 8]
 
 
-def test_the_newest_of_the_same_counts(tmp_path: Path) -> None:
-    for name, needed in ("20260101-1", 1), ("20260103-1", 3), ("20260102-1", 2):
-        started = f"{name}T"
-        write(tmp_path, name, document(entry(needed=needed * GB), started_at=started))
-    found = history.read(tmp_path, MACHINE, VERSIONS)
-    assert [m.needed_bytes for m in found.measurements] == [3 * GB]
-    assert found.device_seen_at == "20260103-1T"
+def test_the_newest_run_is_the_one_that_started_last(tmp_path: Path) -> None:
+    for written, (name, day) in enumerate([("b", 1), ("a", 3), ("c", 2)]):
+        past = results(of_batch(day), started_at=f"2026-01-0{day}T00:00:00Z")
+        path = write(tmp_path, name, replace(past, device=replace(DEVICE, name=f"GPU {day}")))
+        os.utime(path, (written, written))
+    whole = history.read(tmp_path, MACHINE, VERSIONS)
+    assert whole is not None
+    assert (whole.started_at, whole.device.name) == ("2026-01-03T00:00:00Z", "GPU 3")
+    assert batch_sizes(tmp_path) == [3, 2, 1]
 
 
-def test_what_differs_is_kept_beside_it(tmp_path: Path) -> None:
-    others = [
-        entry(replace(TRIAL, spec=spec(seq_length=512))),
-        entry(Trial(1, model("other"), spec())),
-        entry(over_budget=True),
-        entry(replace(TRIAL, spec=spec(budget_bytes=4 * GB)), over_budget=True),
-    ]
-    write(tmp_path, "2", document(entry(), *others))
-    write(tmp_path, "1", document(entry(), device={**asdict(DEVICE), "backend": "cpu"}))
-    found = history.read(tmp_path, MACHINE, VERSIONS).measurements
-    assert len(found) == 6
-    assert [m.backend for m in found] == ["cuda"] * 5 + ["cpu"]
+def test_what_other_backends_measured_says_nothing(tmp_path: Path) -> None:
+    write(tmp_path, "1", results(of_batch(1), started_at="2026-01-02"))
+    on_cpu = replace(DEVICE, backend="cpu")
+    write(tmp_path, "2", results(of_batch(2), started_at="2026-01-01", device=on_cpu))
+    assert batch_sizes(tmp_path) == [1]
 
 
 @pytest.mark.parametrize(
@@ -132,23 +202,22 @@ def test_what_differs_is_kept_beside_it(tmp_path: Path) -> None:
         {"cpus": 8},
         {"memory_bytes": 125 * GB},
         {"memory_bytes": 131 * GB},
-        {"memory_bytes": "128"},
     ],
 )
 def test_another_machine_says_nothing(changed: dict[str, Any], tmp_path: Path) -> None:
-    write(tmp_path, "1", document(entry(), machine={**asdict(MACHINE), **changed}))
-    assert history.read(tmp_path, MACHINE, VERSIONS) == History()
+    write(tmp_path, "1", results(result(), machine=replace(MACHINE, **changed)))
+    assert history.read(tmp_path, MACHINE, VERSIONS) is None
 
 
 @pytest.mark.parametrize(
     "changed", [{"release": "6.2"}, {"python": "3.13.0"}, {"memory_bytes": 127 * GB}]
 )
 def test_an_update_makes_no_other_machine(changed: dict[str, Any], tmp_path: Path) -> None:
-    write(tmp_path, "1", document(entry(), machine={**asdict(MACHINE), **changed}))
-    assert history.read(tmp_path, MACHINE, VERSIONS).measurements == (PASSED,)
+    write(tmp_path, "1", results(result(), machine=replace(MACHINE, **changed)))
+    assert found(tmp_path) == (PASSED,)
 
 
-WHOLE = orjson.dumps(document(entry()))
+WHOLE = to_json(results(result()))
 
 
 @pytest.mark.parametrize(
@@ -162,157 +231,72 @@ WHOLE = orjson.dumps(document(entry()))
         b"[]",
         b"{}",
         b'{"machine": 1, "device": [], "results": {}}',
-        orjson.dumps(document(device=None)),
-        orjson.dumps(document(device={**asdict(DEVICE), "memory_bytes": -1})),
+        b'{"results": ["x", null]}',
+        b'{"results": [{"optimal_config": 1}]}',
+        b'{"results": [{"load": [1]}]}',
+        WHOLE.replace(b'"batch_size": 2', b'"batch_size": "2"'),
+        WHOLE.replace(b'"weights": "synthetic"', b'"weights": "paper"'),
+        WHOLE.replace(b'"memory_bytes": 137438953472', b'"memory_bytes": "128"'),
     ],
 )
 def test_a_bad_file_is_passed_over(content: bytes, tmp_path: Path) -> None:
+    assert content != WHOLE
     write(tmp_path, "2", content)
-    write(tmp_path, "1", document(entry()))
-    found = history.read(tmp_path, MACHINE, VERSIONS)
-    assert (found.device, found.measurements) == (replace(DEVICE, free_bytes=None), (PASSED,))
-
-
-@pytest.mark.parametrize("results", [None, {}, 7, ["x", None, [], {}, {"optimal_config": 1}]])
-def test_a_run_without_usable_results_still_knows_the_device(results: Any, tmp_path: Path) -> None:
-    write(tmp_path, "1", document(results=results))
-    found = history.read(tmp_path, MACHINE, VERSIONS)
-    assert (found.device, found.measurements) == (replace(DEVICE, free_bytes=None), ())
-
-
-def changed(*path: str, to: Any) -> Callable[[dict[str, Any]], None]:
-    def change(content: dict[str, Any]) -> None:
-        for key in path[:-1]:
-            content = content[key]
-        content[path[-1]] = to
-
-    return change
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        changed("config", to=None),
-        changed("config", "batch_size", to="2"),
-        changed("config", "batch_size", to=[2]),
-        changed("config", "weights", to="paper"),
-        changed("config", "quantization_bits", to={}),
-        changed("load", to=None),
-        changed("load", "parameters", to=0),
-        changed("needed_memory_bytes", to=1.5),
-        changed("needed_memory_bytes", to=None),
-        lambda content: content.pop("peak_memory_bytes"),
-    ],
-)
-def test_an_unusable_entry_spoils_no_other(
-    spoil: Callable[[dict[str, Any]], None], tmp_path: Path
-) -> None:
-    bad = entry(Trial(1, model("bad"), spec()))
-    spoil(bad)
-    write(tmp_path, "1", document(bad, entry()))
-    assert history.read(tmp_path, MACHINE, VERSIONS).measurements == (PASSED,)
-
-
-def test_no_folder_no_history(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    assert history.read(tmp_path / "missing", MACHINE, VERSIONS) == History()
-    assert history.read(tmp_path / "file", MACHINE, VERSIONS) == History()
+    assert history.read(tmp_path, MACHINE, VERSIONS) is None
+    write(tmp_path, "1", WHOLE)
+    assert found(tmp_path) == (PASSED,)
 
 
 def test_what_is_no_run_is_passed_over(tmp_path: Path) -> None:
+    assert history.read(tmp_path / "missing", MACHINE, VERSIONS) is None
     (tmp_path / "note.txt").touch()
+    assert history.read(tmp_path / "note.txt", MACHINE, VERSIONS) is None
     (tmp_path / "empty").mkdir()
     (tmp_path / "folder" / "results.json").mkdir(parents=True)
     (tmp_path / "pipe").mkdir()
     os.mkfifo(tmp_path / "pipe" / "results.json")  # opening it would wait for ever
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    write(tmp_path, "1", document(entry()))
-    assert history.read(tmp_path, MACHINE, VERSIONS).measurements == (PASSED,)
+    write(tmp_path, "1", results(result()))
+    assert found(tmp_path) == (PASSED,)
 
 
-def test_only_the_newest_runs_are_read(tmp_path: Path) -> None:
-    for number in range(101):
-        batch = replace(TRIAL, spec=spec(batch_size=number + 1))
-        write(tmp_path, f"{number:03d}", document(entry(batch)))
-    found = history.read(tmp_path, MACHINE, VERSIONS).measurements
-    assert [m.training.batch_size for m in found] == list(range(101, 1, -1))
+def test_only_the_newest_runs_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "_MAX_RUNS", 2)
+    for day in (1, 3, 2):
+        write(tmp_path, str(day), results(of_batch(day), started_at=f"2026-01-0{day}"))
+    assert batch_sizes(tmp_path) == [3, 2]
 
 
 def test_only_so_many_bytes_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number in (1, 2, 3):
-        batch = replace(TRIAL, spec=spec(batch_size=number))
-        padding = {"padding": "x" * 1_000_000} if number == 2 else {}
-        write(tmp_path, str(number), document(entry(batch), **padding))
-    monkeypatch.setattr(history, "_MOST_BYTES", 500_000)
-    found = history.read(tmp_path, MACHINE, VERSIONS).measurements
-    assert [m.training.batch_size for m in found] == [3, 1]
+    monkeypatch.setattr(history, "_MAX_BYTES", 5 * len(WHOLE) // 2)
+    for day in (1, 2, 3, 4):
+        content = to_json(results(of_batch(day), started_at=f"2026-01-0{day}"))
+        path = write(tmp_path, str(day), content + b" " * (3 * len(WHOLE) if day == 3 else 0))
+        os.utime(path, (day, day))
+    assert batch_sizes(tmp_path) == [4, 2]
 
 
-STORED = {**CONFIG, "quantization": {"bits": 8, "group_size": 32}}
+def test_a_training_is_a_measurement_of_synthesized_weights_too(tmp_path: Path) -> None:
+    write(tmp_path, "1", trained())
+    assert found(tmp_path) == (replace(PASSED, needed_bytes=None, peak_bytes=5 * GB),)
 
 
 @pytest.mark.parametrize(
-    ("asked", "training"),
+    "changed",
     [
-        ({}, TRAINING),
-        ({"steps": 50, "budget_bytes": GB, "seed": 3}, TRAINING),
-        ({"quantization": None}, replace(TRAINING, quantize=0)),
-        ({"quantization": Quantization(8)}, replace(TRAINING, quantize=8)),
-        ({"quantization": None, "model": ModelSource(STORED)}, replace(TRAINING, quantize=8)),
-        ({"weights": Weights.REAL}, replace(TRAINING, weights=Weights.REAL)),
-        ({"batch_size": 3, "lora_rank": 5}, replace(TRAINING, batch_size=3, lora_rank=5)),
-        ({"grad_checkpoint": False}, replace(TRAINING, grad_checkpoint=False)),
+        {"longest_tokens": 1023},
+        {"setting": Setting(2, 8 * GB)},
+        {"load": None},
+        {"measured": Measured(None, None, 1.0, None)},
     ],
 )
-def test_what_a_trial_trains_with_is_what_its_results_say(
-    asked: dict[str, Any], training: TrainingOptions, tmp_path: Path
-) -> None:
-    wanted = spec(**asked)
-    asked_for = Trial(1, model(config=wanted.model.config), wanted)
-    assert training_of(asked_for) == training
-    write(tmp_path, "1", document(entry(asked_for)))
-    (only,) = history.read(tmp_path, MACHINE, VERSIONS).measurements
-    assert only.training == training
-
-
-def trained(runs: Path, **changed: Any) -> None:
-    """What a real training left, of whole batches at full length."""
-    content = {
-        "model_name": "org/tiny",
-        "config": {
-            "weights": "real",
-            "quantization_bits": 4,
-            "batch_size": 2,
-            "lora_rank": 64,
-            "lora_layers": 2,
-            "seq_length": 1024,
-            "grad_checkpoint": True,
-            "budget_bytes": 8 * GB,
-        },
-        "load": {"parameters": 7_000_000_000, "resident_bytes": 4 * GB},
-        "longest_tokens": 1024,
-        "setting": {"parts": 1},
-        "measured": {"peak_bytes": 5 * GB},
-        "machine": asdict(MACHINE),
-        "device": asdict(DEVICE),
-        "started_at": "2026-01-02T03:04:05Z",
-        **changed,
-    }
-    folder = runs / "20260102-2"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "training.json").write_bytes(orjson.dumps(content))
-
-
-def test_a_real_training_is_a_measurement_too(tmp_path: Path) -> None:
-    trained(tmp_path)
-    (found,) = history.read(tmp_path, MACHINE, VERSIONS).measurements
-    assert (found.needed_bytes, found.enough_bytes) == (None, 5 * GB)
-    assert found.training == TRAINING
-
-
-@pytest.mark.parametrize(
-    "changed", [{"longest_tokens": 1023}, {"setting": {"parts": 2}}, {"load": None}]
-)
 def test_one_that_was_smaller_is_none(changed: dict[str, Any], tmp_path: Path) -> None:
-    trained(tmp_path, **changed)
-    assert history.read(tmp_path, MACHINE, VERSIONS).measurements == ()
+    write(tmp_path, "1", trained(**changed))
+    assert found(tmp_path) == ()
+
+
+def test_trainings_of_older_versions_say_nothing(tmp_path: Path) -> None:
+    path = write(tmp_path, "1", trained())
+    old = {**orjson.loads(path.read_bytes()), "setting": {"parts": 1, "limit_bytes": 8 * GB}}
+    path.write_bytes(orjson.dumps(old))
+    assert history.read(tmp_path, MACHINE, VERSIONS) is None

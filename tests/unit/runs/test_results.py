@@ -139,7 +139,8 @@ def test_a_loss_that_is_no_number_is_null_in_json() -> None:
     [
         (b"{", "not valid JSON"),
         (b"{}", "missing 'results'"),
-        (b"5", "not subscriptable"),
+        (b"5", "not the expected structure"),
+        (b'{"results": [null]}', "not the expected structure"),
         (b'{"results": [], "recommended": 5}', "recommended"),
     ],
 )

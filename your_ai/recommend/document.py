@@ -1,0 +1,81 @@
+"""A recommendation as JSON, with the keys of the results document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from worker.protocol.messages import Configuration
+from your_ai import __version__
+from your_ai.planning.device import Device
+from your_ai.recommend.recommend import Line, Source, Verdict, recommended
+from your_ai.system.machine import Machine
+from your_ai.units import to_gb
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is said about one model; sizes are exact in bytes as well as in GB."""
+
+    preset: str
+    model_name: str
+    params: str
+    verdict: Verdict
+    source: Source
+    needed_memory_gb: float
+    needed_memory_bytes: int
+    peak_memory_gb: float | None
+    peak_memory_bytes: int | None
+    headroom_gb: float
+    headroom_bytes: int
+    config: Configuration
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """The document that `your_ai recommend --output` writes."""
+
+    max_memory_gb: float
+    recommended: str | None
+    results: tuple[Entry, ...]
+    your_ai_version: str
+    budget_bytes: int
+    machine: Machine
+    device: Device
+    device_source: str
+
+
+def document(
+    found: Sequence[Line], device: Device, device_source: str, machine: Machine
+) -> Recommendation:
+    """The document about these lines."""
+    best, budget = recommended(found), found[0].budget_bytes
+    return Recommendation(
+        max_memory_gb=to_gb(budget),
+        recommended=best.trial.model.name if best else None,
+        results=tuple(map(_entry, found)),
+        your_ai_version=__version__,
+        budget_bytes=budget,
+        machine=machine,
+        device=device,
+        device_source=device_source,
+    )
+
+
+def _entry(line: Line) -> Entry:
+    model = line.trial.model
+    needed, peak, headroom = line.needed_bytes, line.peak_bytes, line.headroom_bytes
+    return Entry(
+        preset=model.name,
+        model_name=model.model_name,
+        params=model.params,
+        verdict=line.verdict,
+        source=line.source,
+        needed_memory_gb=to_gb(needed),
+        needed_memory_bytes=needed,
+        peak_memory_gb=peak and to_gb(peak),
+        peak_memory_bytes=peak,
+        headroom_gb=to_gb(headroom),
+        headroom_bytes=headroom,
+        config=line.trial.configuration,
+    )
