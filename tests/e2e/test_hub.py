@@ -246,6 +246,7 @@ def test_a_preset_that_cannot_be_had_stops_no_run(folder: Path) -> None:
     assert done.only["revision"] is None
 
 
+@pytest.mark.root
 def test_a_disk_that_is_too_small_is_told_of_before_a_byte_is_fetched(
     folder: Path, files: dict[str, bytes]
 ) -> None:
@@ -263,6 +264,7 @@ def test_a_disk_that_is_too_small_is_told_of_before_a_byte_is_fetched(
     assert not any("/cdn/" in asked for asked in hub.asked)
 
 
+@pytest.mark.root
 def test_a_disk_that_is_full_in_the_middle_is_told_of(
     folder: Path, files: dict[str, bytes]
 ) -> None:

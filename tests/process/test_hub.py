@@ -220,6 +220,7 @@ def test_no_telemetry_is_sent_not_even_by_xet() -> None:
     assert done.stdout == "1 True\n"
 
 
+@pytest.mark.root
 def test_what_is_cached_of_another_commit_needs_no_room(
     hub: Hub, files: dict[str, bytes], tmp_path: Path
 ) -> None:
