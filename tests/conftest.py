@@ -12,6 +12,7 @@ import pytest
 
 from tests.support import shared as measured
 from tests.support.command import Finished
+from tests.support.course import Course
 from tests.support.shared import Shared
 
 KERNELS = Path("your_ai-tests")
@@ -76,3 +77,15 @@ def ladder(shared: Shared) -> Finished:
 @pytest.fixture(scope="session")
 def history(shared: Shared) -> Finished:
     return shared.made("history", measured.history)
+
+
+@pytest.fixture(scope="session")
+def trained(shared: Shared) -> Finished:
+    """A training from its beginning to its end, in a course's folder."""
+    return shared.made("course", measured.trained)
+
+
+@pytest.fixture(scope="session")
+def course(trained: Finished) -> Course:
+    """Its folder. Each test trains under names of its own there."""
+    return Course(trained.folder)

@@ -20,12 +20,18 @@ CHANGES = (0x01, 0x04, 0x20, 0x80)
 
 
 def damage(step: int = 1) -> Report:
-    """Cut and flip at every ``step``-th byte: always readable up to the damage, or refused."""
+    """Damage the journal of a run of its own at every ``step``-th byte."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         home = Folder(Path(name))
         home.finish(*ASKED)
-        whole = (home.run / JOURNAL).read_bytes()
-        records = home.records()
+        return damaged(home, step)
+
+
+def damaged(home: Folder, step: int) -> Report:
+    """Cut and flip at every ``step``-th byte: always readable up to the damage, or refused."""
+    whole = (home.run / JOURNAL).read_bytes()
+    records = home.records()
+    with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         path = Path(name) / "damaged"
         failures = [*_cuts(path, whole, records, step), *_flips(path, whole, records, step)]
     figures = {

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,12 +50,12 @@ class Kind:
     named: str
 
 
-def deaths(times: int) -> Report:
+def deaths(times: int, kinds: Sequence[Kind] | None = None) -> Report:
     """Cause each kind of death so often; count how each was named."""
     failures = []
     figures: dict[str, object] = {}
     with tempfile.TemporaryDirectory(prefix="chaos-") as name, ThreadPoolExecutor(2) as pool:
-        for kind in KINDS:
+        for kind in KINDS if kinds is None else kinds:
             folders = [Path(name) / f"{len(figures)}-{number}" for number in range(times)]
             named = Counter(pool.map(lambda folder: _caused(kind.cause, folder), folders))  # noqa: B023 - used at once
             figures[f"{kind.name}: {kind.named}"] = f"{named[kind.named]} of {times}"

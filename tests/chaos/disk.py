@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from tests.chaos.report import Report, counted
@@ -24,8 +25,13 @@ def disk(step: int = 1) -> Report:
     """Run with every ``step``-th number of free pages and of free inodes, until there is enough."""
     sizes = [f"size={kib}k" for kib in range(PAGE_KIB, ENOUGH_KIB, PAGE_KIB * step)]
     inodes = [f"size=1m,nr_inodes={count}" for count in range(2, 10, min(step, 4))]
+    return filled([*sizes, *inodes])
+
+
+def filled(disks: Iterable[str]) -> Report:
+    """Run on each of these disks, such as ``size=40k``."""
     failures, ends = [], []
-    for options in [*sizes, *inodes]:
+    for options in disks:
         end, wrong = _filled(options)
         ends.append(end)
         failures += [f"{options}: {each}" for each in wrong]

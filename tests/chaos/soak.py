@@ -17,12 +17,12 @@ from tests.chaos.runs import Folder
 from your_ai.runs.journal import JOURNAL
 
 WARM_UP = 20
-"""Trials until all that is ever imported has been."""
+"""Trials until all that is ever imported has been, for sure."""
 
 MOST_GROWTH = 5 * 2**20
 POLL_SECONDS = 0.2
 WINDOW = 4
-"""Trials at the beginning and at the end that are compared."""
+"""Trials at the beginning and at the end that are compared, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Sample:
     descriptors: int
 
 
-def soak(times: int) -> Report:
+def soak(times: int, warm_up: int = WARM_UP) -> Report:
     """One run of so many trials at least; how much the parent's memory and descriptors grow."""
     batches, ranks, layers = _axes(times)
     asked = [
@@ -47,10 +47,11 @@ def soak(times: int) -> Report:
         samples = _watched(home, asked)
         trials = len(home.ended())
         passed = sum(entry["success"] for entry in home.ended().values())
-    first = [sample for sample in samples if WARM_UP <= sample.trials < WARM_UP + WINDOW]
-    last = [sample for sample in samples if sample.trials >= trials - WINDOW]
+    window = min(WINDOW, (times - warm_up) // 2)
+    first = [sample for sample in samples if warm_up <= sample.trials < warm_up + window]
+    last = [sample for sample in samples if sample.trials > trials - window]
     memory = median(sample.resident_bytes for sample in first)
-    growth = max(sample.resident_bytes for sample in samples if sample.trials >= WARM_UP) - memory
+    growth = max(sample.resident_bytes for sample in samples if sample.trials >= warm_up) - memory
     # The middle one: a worker's pipes come and go, and so does the results file.
     descriptors = [median_low(sample.descriptors for sample in part) for part in (first, last)]
     failures = []
@@ -63,9 +64,9 @@ def soak(times: int) -> Report:
     figures = {
         "trials": trials,
         "passed": passed,
-        f"resident after {WARM_UP} trials": f"{memory / 2**20:.1f} MB",
+        f"resident after {warm_up} trials": f"{memory / 2**20:.1f} MB",
         "most that it grew": f"{growth / 2**20:.1f} MB",
-        f"file descriptors after {WARM_UP} trials, at the end": (
+        f"file descriptors after {warm_up} trials, at the end": (
             f"{descriptors[0]}, {descriptors[1]}"
         ),
     }

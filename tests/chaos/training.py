@@ -3,127 +3,30 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import re
 import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tests.chaos.report import Report
 from tests.support.cgroups import MIB, MemoryCgroup, memory_cgroup
-from tests.support.command import ROOT, YOUR_AI, environment, your_ai_command
-from your_ai.runs.journal import JOURNAL
+from tests.support.course import ITERS, Course, prepare, wait_for, worker_of
 
-ITERS = 40
-ASKED = [
-    *("--iters", str(ITERS), "--save-every", "5", "--steps-per-eval", "8", "--val-batches", "1"),
-    *("--learning-rate", "1e-3", "--steps-per-report", "1"),
-]
 CLOSE = 1e-3
 ALIKE = 1e-2
 """Gradients that are gathered in bf16 are rounded once more; other batches differ by ten times."""
 
 EVEN = ["--data", "even"]
 """Texts of one length: mlx-lm weighs each part of a batch alike, be it longer or not."""
-_MOST_SECONDS = 120.0
+MOST_SECONDS = 120.0
 
 GREEDY = "import time; held = b'x' * 2**28; time.sleep(600)"
 """A neighbour that wants 256 MB: the kernel then kills the worker, which offers itself."""
-
-
-@dataclass(frozen=True)
-class Course:
-    """A folder with a model of real weights, data, and the results of its benchmark."""
-
-    folder: Path
-
-    def train(self, name: str, *more: str) -> list[str]:
-        """The arguments of a training with this name."""
-        own = ["--run-dir", name, "--adapter-path", f"{name}-adapters"]
-        return ["train", "--from", "results.json", "--data", "data", *ASKED, *own, *more]
-
-    def run(self, *arguments: str) -> None:
-        """Run a command that must do well."""
-        done = your_ai_command(self.folder, *arguments, home=self.folder / "home")
-        if done.code != 0:
-            raise SystemExit(f"{arguments}: {done.stdout}{done.stderr}")
-
-    def record(self, name: str) -> dict[str, Any]:
-        """What a training has left."""
-        content: dict[str, Any] = json.loads((self.folder / name / "training.json").read_bytes())
-        return content
-
-    def start(self, arguments: list[str], box: MemoryCgroup | None = None) -> subprocess.Popen[str]:
-        """Begin a command, in a memory cgroup if one is given."""
-        command = [*YOUR_AI, *arguments]
-        return subprocess.Popen(
-            command if box is None else box.command(command),
-            cwd=self.folder,
-            env=environment(self.folder / "home"),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def iteration(self, name: str) -> int:
-        """The last iteration that a training's journal speaks of."""
-        found = self._reported(name)
-        return int(found[-1]) if found else 0
-
-    def reports(self, name: str) -> int:
-        """How often a training's journal speaks of an iteration, again or for the first time."""
-        return len(self._reported(name))
-
-    def has_reported(self, name: str, times: int) -> bool:
-        """Whether it speaks of one that often."""
-        return self.reports(name) >= times
-
-    def _reported(self, name: str) -> list[str]:
-        try:
-            text = (self.folder / name / JOURNAL).read_text(errors="replace")
-        except OSError:
-            return []
-        return re.findall(r'"kind":"reported".*?"iteration":(\d+)', text)
-
-
-def prepare(folder: Path) -> Course:
-    """Make the model and the data, and measure it."""
-    subprocess.run(
-        [sys.executable, ROOT / "scripts/make_model.py", folder, "--seq-length", "32"],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-    (folder / "even").mkdir()
-    draw = random.Random(0)
-    for name, count in (("train", 100), ("valid", 8)):
-        texts = (" ".join(f"w{draw.randrange(2, 512)}" for _ in range(24)) for _ in range(count))
-        lines = (json.dumps({"text": text}) for text in texts)
-        (folder / "even" / f"{name}.jsonl").write_text("\n".join(lines))
-    course = Course(folder)
-    spec = ["--seq-length", "32", "--batch-size", "4", "--lora-rank", "8", "--quantize", "none"]
-    course.run(
-        *("benchmark", "--model", str(folder / "model"), "--weights", "real", *spec),
-        *("--max-memory", "1", "--output", "results.json", "--run-dir", "measured"),
-    )
-    return course
-
-
-def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    """Wait until it holds, or the process has ended."""
-    until = time.monotonic() + _MOST_SECONDS
-    while not condition() and process.poll() is None:
-        if time.monotonic() > until:
-            process.kill()
-            raise SystemExit(f"waited in vain: {process.communicate()[0]}")
-        time.sleep(0.01)
 
 
 def killed(course: Course, name: str, at: int) -> dict[str, Any]:
@@ -157,13 +60,14 @@ def starved(course: Course, name: str) -> dict[str, Any]:
     with memory_cgroup(4096 * MIB) as box:
         process = course.start(course.train(name, *EVEN), box)
         wait_for(lambda: course.iteration(name) >= ITERS // 2, process)
+        worker_of(process).suspend()  # so that it is not done before it is killed
         before = _kills(box)
         _set_limit(box, _used(box) + 32 * MIB)
         with subprocess.Popen(box.command([sys.executable, "-c", GREEDY])) as greedy:
             wait_for(lambda: _kills(box) > before, process)
             greedy.kill()
         _set_limit(box, 4096 * MIB)
-        output, _ = process.communicate(timeout=_MOST_SECONDS)
+        output, _ = process.communicate(timeout=MOST_SECONDS)
         if process.returncode != 0:
             raise SystemExit(output)
     return course.record(name)
@@ -171,41 +75,50 @@ def starved(course: Course, name: str) -> dict[str, Any]:
 
 def training(number: int = 20) -> Report:
     """Kill parents and workers; hold what comes out against an undisturbed training."""
-    draw = random.Random(number)
-    failures: list[str] = []
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         course = prepare(Path(name))
-        course.run(*course.train("undisturbed"))
-        wanted = course.record("undisturbed")
-        worst = 0.0
-        for n in range(number):
-            at = draw.randrange(1, ITERS)
-            found = killed(course, f"killed-{n}", at)
-            off = _off(found, wanted)
-            worst = max(worst, off)
-            if off > CLOSE or found["samples"] != wanted["samples"]:
-                failures.append(f"killed at {at}: losses off by {off}")
-        often = killed_often(course, "killed-often", draw, number)
-        found = course.record("killed-often")
+        course.run(*course.train("trained"))
+        return disturbed(course, number)
+
+
+def disturbed(course: Course, number: int) -> Report:
+    """Trainings of a course that has the undisturbed one, ``trained``, already.
+
+    That one of them is killed often includes that it is killed once.
+    """
+    draw = random.Random(number)
+    failures: list[str] = []
+    wanted = course.record("trained")
+    worst = 0.0
+    once = number if number > 1 else 0
+    for n in range(once):
+        at = draw.randrange(1, ITERS)
+        found = killed(course, f"killed-{n}", at)
         off = _off(found, wanted)
         worst = max(worst, off)
         if off > CLOSE or found["samples"] != wanted["samples"]:
-            failures.append(f"killed {often} times: losses off by {off}")
-        course.run(*course.train("even-undisturbed", *EVEN))
-        wanted = course.record("even-undisturbed")
-        ooms, apart = max(1, number // 4), 0.0
-        for n in range(ooms):
-            found = starved(course, f"starved-{n}")
-            if (found["outcome"], found["samples"]) != ("pass", wanted["samples"]):
-                failures.append(f"out of memory: {found['outcome']}, {found['samples']} samples")
-            if [each["outcome"] for each in found["failures"]] != ["oom"]:
-                failures.append(f"out of memory: {found['failures']}")
-            off = _off(found, wanted)
-            apart = max(apart, off)
-            if off > ALIKE:
-                failures.append(f"out of memory: losses off by {off}")
+            failures.append(f"killed at {at}: losses off by {off}")
+    often = killed_often(course, "killed-often", draw, number)
+    found = course.record("killed-often")
+    off = _off(found, wanted)
+    worst = max(worst, off)
+    if off > CLOSE or found["samples"] != wanted["samples"]:
+        failures.append(f"killed {often} times: losses off by {off}")
+    course.run(*course.train("even-undisturbed", *EVEN))
+    wanted = course.record("even-undisturbed")
+    ooms, apart = max(1, number // 4), 0.0
+    for n in range(ooms):
+        found = starved(course, f"starved-{n}")
+        if (found["outcome"], found["samples"]) != ("pass", wanted["samples"]):
+            failures.append(f"out of memory: {found['outcome']}, {found['samples']} samples")
+        if [each["outcome"] for each in found["failures"]] != ["oom"]:
+            failures.append(f"out of memory: {found['failures']}")
+        off = _off(found, wanted)
+        apart = max(apart, off)
+        if off > ALIKE:
+            failures.append(f"out of memory: losses off by {off}")
     figures = {
-        "trainings whose parent was killed at a random iteration, and resumed": number,
+        "trainings whose parent was killed at a random iteration, and resumed": once,
         "kills of one more training, each at a random iteration": often,
         "largest difference of any iteration's loss from an undisturbed training's": worst,
         "workers killed for memory half way": ooms,

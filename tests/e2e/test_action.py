@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]  # its stubs are another package
+import yaml
 
 from tests.support.command import ROOT, environment
 

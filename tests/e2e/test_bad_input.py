@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from pathlib import Path
@@ -30,57 +29,32 @@ REAL = ["--weights", "real"]
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders with models, each but ``tiny`` wrong in one way."""
+    """Folders with models, each but ``tiny`` wrong in one way; more are in the unit tests."""
     base = tmp_path_factory.mktemp("models")
     make_model(base / "tiny")
-    (base / "file").write_text("not a folder")
-    (base / "empty").mkdir()
     make_model(base / "nonesuch", model_type="nonesuch")
-    make_model(base / "no-type", model_type=None)
-    make_model(base / "own-code", model_file="model.py")
-    make_model(base / "incomplete", hidden_size=None)
     make_model(base / "misfit", hidden_size=10**30)  # MLX answers this with five lines
-    make_model(base / "garbage")
-    (base / "garbage" / "config.json").write_text("{torn")
     whole = make_model(base / "truncated")
     add_weights(whole)
     weights = whole / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
-    sharded = make_model(base / "shard-missing")
-    add_weights(sharded)
-    index = {"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}
-    (sharded / "model.safetensors.index.json").write_text(json.dumps(index))
     return base
 
 
 MAX_MEMORY = [
     ("0", "0.0 is not in the range x>0"),
-    ("-1", "-1.0 is not in the range x>0"),
     ("abc", "'abc' is not a number of GB such as 24"),
-    ("nan", "'nan' is not a number of GB such as 24"),
-    ("inf", "'inf' is not a number of GB such as 24"),
-    ("", "'' is not a number of GB"),
-    ("100000", "--max-memory 100000 is more than the "),
     ("1e308", "--max-memory 1e+308 is more than the "),
 ]
 NUMBERS = [
-    (option, value, f"Invalid value for '{option}'")
-    for option, too_large in (
-        ("--batch-size", "1025"),
-        ("--lora-rank", "4097"),
-        ("--lora-layers", None),
-        ("--seq-length", None),
-        ("--steps", "100001"),
-    )
-    for value in ("0", "-1", "abc", "1.5", too_large)
-    if value is not None
+    *(("--batch-size", value) for value in ("0", "-1", "abc", "1.5", "1025")),
+    *(("--lora-rank", value) for value in ("0", "4097")),
+    *(("--lora-layers", "0"), ("--seq-length", "0"), ("--steps", "0"), ("--steps", "100001")),
 ]
 CASES: list[tuple[list[str], str]] = [
     *(([*TINY, "--max-memory", value], complaint) for value, complaint in MAX_MEMORY),
-    *(([*TINY, option, value], complaint) for option, value, complaint in NUMBERS),
+    *(([*TINY, option, value], f"Invalid value for '{option}'") for option, value in NUMBERS),
     ([*TINY, "--lora-layers", "5"], "5 layers with adapters are more than the 4 that smoke-tiny"),
-    ([*TINY, "--seq-length", "2049"], "Sequences of 2049 tokens are more than the 2048 that"),
-    ([*FOLDER, "--lora-layers", "3"], "3 layers with adapters are more than the 2 that tiny has"),
     ([*FOLDER, "--seq-length", "257"], "Sequences of 257 tokens are more than the 256 that tiny"),
     ([*TINY, "--quantize", "5"], "Invalid value for '--quantize'"),
     ([*TINY, "--weights", "imaginary"], "Invalid value for '--weights'"),
@@ -93,28 +67,14 @@ CASES: list[tuple[list[str], str]] = [
     ([*TINY, "--suite", "smoke"], "--model and --suite are mutually exclusive"),
     ([*TINY, *REAL], "smoke-tiny exists only as synthesized weights; leave out --weights"),
     (["--model", "hermes-7b"], "Near it: hermes-70b, hermes-mistral-7b"),
-    (["--model", "smoke"], "Near it: smoke-tiny"),
-    (["--model", ""], "No preset, folder or hub model is called ''"),
-    (["--model", "~nosuchuser/x"], "No preset, folder or hub model is called"),
     (["--model", "x" * 5000], "No preset, folder or hub model is called"),
     (["--model", "./missing"], "No folder is called ./missing, and no hub id can be"),
     (["--model", "{models}/missing"], "No preset, folder or hub model is called"),
-    (["--model", "{models}/file"], "is a file; name the folder that holds"),
-    (["--model", "{models}/empty"], "has no config.json; name a folder that holds a model"),
-    (["--model", "{models}/garbage"], "is not valid JSON"),
-    (["--model", "{models}/no-type"], "names no model_type; it is not a model's"),
-    (["--model", "{models}/nonesuch"], "Model type nonesuch not supported"),
-    (["--model", "{models}/own-code"], "asks to run code of its own"),
-    (["--model", "{models}/incomplete"], "missing 1 required positional argument: 'hidden_size'"),
     (["--model", "{models}/misfit"], "mlx-lm cannot train misfit: "),
     ([*FOLDER, *REAL], "tiny holds no model*.safetensors; name a folder with weights"),
     (["--model", "{models}/truncated", *REAL], "model.safetensors is truncated or damaged"),
-    (["--model", "{models}/shard-missing", *REAL], "lacks model-2.safetensors; download"),
     ([*TINY, *FOLDER, "--model", "{models}/nonesuch"], "Model type nonesuch not supported"),
     ([*TINY, "--output", "missing/out.json"], "No such file or directory; choose another file"),
-    ([*TINY, "--output", "{models}"], "it is a folder; name a file"),
-    ([*TINY, "--output", "{models}/file/out.json"], "Not a directory; choose another file"),
-    ([*TINY, "--output", "x" * 300], "File name too long; choose another file"),
 ]
 
 
@@ -233,12 +193,9 @@ def test_a_folder_with_other_files_is_no_run_directory(tmp_path: Path) -> None:
     assert [each.name for each in (tmp_path / "run").iterdir()] == ["letter.txt"]
 
 
-@pytest.mark.parametrize(
-    "stored", [{"bits": 4, "group_size": 0}, {"bits": "four", "group_size": 64}, {"bits": 4}]
-)
 @pytest.mark.parametrize("asked", ["benchmark", "recommend"])
-def test_a_quantization_that_is_none(asked: str, stored: dict[str, object], tmp_path: Path) -> None:
-    make_model(tmp_path / "m", quantization=stored)
+def test_a_quantization_that_is_none(asked: str, tmp_path: Path) -> None:
+    make_model(tmp_path / "m", quantization={"bits": 4})
     done = your_ai_command(tmp_path, asked, "--model", "m")
     assert (done.code, done.stdout) == (2, "")
     assert "quantization without usable bits and group_size" in done.stderr

@@ -14,8 +14,8 @@ from pathlib import Path
 import click
 import pytest
 
-from tests.chaos.training import prepare
-from tests.support.command import ROOT, TIMEOUT, environment, your_ai_command
+from tests.support.command import ROOT, TIMEOUT, Finished, environment, your_ai_command
+from tests.support.course import Course
 from your_ai.cli import cli
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -75,29 +75,37 @@ def as_your_ai(command: str) -> list[str] | None:
     return [SUBSTITUTES.get(word, word) for word in shlex.split(command)[1:] if word != "…"]
 
 
-OURS = sorted({tuple(words) for c in COMMANDS if (words := as_your_ai(c)) is not None})
+def but_output(words: list[str]) -> tuple[str, ...]:
+    """The command without where its results go: what differs in that alone is run once."""
+    at = words.index("--output") if "--output" in words else len(words)
+    return (*words[:at], *words[at + 2 :])
+
+
+TYPED = [words for command in COMMANDS if (words := as_your_ai(command)) is not None]
+OURS = sorted({but_output(words): tuple(words) for words in TYPED}.values())
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(smoke: Finished, history: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a reader has been before: a run, a search, and their results."""
     path = tmp_path_factory.mktemp("docs")
     (path / "ci").mkdir()
     make_model = [sys.executable, str(ROOT / MAKE_MODEL.split()[1]), "small"]
     subprocess.run(make_model, cwd=path, check=True, stdout=subprocess.DEVNULL)
-    tiny = ["--model", "smoke-tiny", *TRAINING]
-    for asked in (["benchmark", *tiny], ["optimize", "smoke-tiny", *LESS["optimize"]]):
-        done = your_ai_command(path, *asked, "--output", "results.json")
-        assert done.code == 0, done.stderr
-    for name in ("base.json", "new.json"):
-        shutil.copy(path / "results.json", path / name)
+    shutil.copytree(history.folder / "state", path.parent / f"{path.name}-home" / "state")
+    done = your_ai_command(path, "optimize", "smoke-tiny", *LESS["optimize"])
+    assert done.code == 0, done.stderr
+    for name in ("results.json", "base.json", "new.json"):
+        shutil.copy(smoke.folder / "out.json", path / name)
     return path
 
 
 @pytest.fixture(scope="module")
-def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def reader(course: Course, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where a reader has measured a model of real weights, and trained it once."""
-    path = prepare(tmp_path_factory.mktemp("docs-train")).folder
+    path = tmp_path_factory.mktemp("docs-train")
+    shutil.copytree(course.folder / "data", path / "data")
+    shutil.copy(course.folder / "results.json", path)
     asked = ["train", *MEANT["train"], "--iters", "1", "--adapter-path", "before"]
     done = your_ai_command(path, *asked)
     assert done.code == 0, done.stderr
@@ -105,13 +113,13 @@ def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("words", [each for each in OURS if each[0] == "train"], ids=shlex.join)
-def test_a_training_does_what_is_said(words: tuple[str, ...], course: Path) -> None:
+def test_a_training_does_what_is_said(words: tuple[str, ...], reader: Path) -> None:
     more = [] if "--resume" in words else ["--adapter-path", f"adapters-{OURS.index(words)}"]
     if "--from" not in words and "--resume" not in words:
         more += MEANT["train"]
     if "--resume" not in words:
         more += ["--iters", "2"]  # the last one counts
-    done = your_ai_command(course, *words, *more)
+    done = your_ai_command(reader, *words, *more)
     assert done.code == 0, done.stdout + done.stderr
 
 
@@ -121,7 +129,7 @@ def test_a_command_of_ours_does_what_is_said(words: tuple[str, ...], folder: Pat
     if all(word.startswith("-") for word in words[1:]) and "--resume" not in words:
         more = [*MEANT.get(words[0], []), *more]
     if "--optimize" in words:
-        more = [*more, *GRID]
+        more = [*more, *GRID, "--model", "smoke-tiny"]
     done = your_ai_command(folder, *words, *more)
     assert done.code == 0, done.stdout + done.stderr
 

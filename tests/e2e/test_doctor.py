@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.support.command import environment, make_model, your_ai_command
 from tests.support.disks import small_disk
 
@@ -32,6 +34,7 @@ def test_a_broken_mlx_is_named_with_what_to_do(tmp_path: Path) -> None:
     assert "Install it with: " in last
 
 
+@pytest.mark.root
 def test_a_disk_that_cannot_be_written_to_is_seen(tmp_path: Path) -> None:
     with small_disk(tmp_path / "home", "size=1m,ro") as home:
         done = your_ai_command(tmp_path, "doctor", home=home)

@@ -46,7 +46,11 @@ def pip(python: Path | str, *arguments: str | Path) -> subprocess.CompletedProce
 
 
 def installed(python: Path, *arguments: str | Path) -> None:
-    done = pip(python, "install", "-q", "-c", CONSTRAINTS, *arguments)
+    done = pip(
+        sys.executable,
+        *("--python", python, "install", "-q", "--no-compile", "-c", CONSTRAINTS),
+        *arguments,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -84,7 +88,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plain(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fresh virtual environment with the wheel and no extra."""
     venv = tmp_path_factory.mktemp("venv")
-    subprocess.run([sys.executable, "-m", "venv", venv], check=True, timeout=100)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True, timeout=100)
     installed(venv / PYTHON, wheel)
     return venv
 
@@ -168,5 +172,5 @@ def test_the_installed_command_trains_beside_another_worker(complete: Path, fold
 
 
 def test_what_was_installed_fits_together(complete: Path) -> None:
-    done = pip(complete / PYTHON, "check")
+    done = pip(sys.executable, "--python", complete / PYTHON, "check")
     assert done.returncode == 0, done.stdout + done.stderr

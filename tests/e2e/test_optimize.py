@@ -190,7 +190,7 @@ def test_ctrl_c_keeps_what_was_found(tmp_path: Path) -> None:
         for line in process.stdout:
             if line.startswith("[2]"):
                 break
-        wait_for(lambda: is_at_work(process.pid), "the third worker")
+        wait_for(lambda: is_at_work(process.pid), "the third worker", every=0.05)
         process.send_signal(signal.SIGINT)
         rest = process.stdout.read()
     done = Finished(process.returncode, rest, "", tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import shlex
@@ -12,26 +11,12 @@ import subprocess
 import sys
 from functools import partial
 
-import psutil
 import pytest
 
-from tests.chaos.training import ITERS, Course, prepare, wait_for
 from tests.support.command import TIMEOUT, Finished, at_a_terminal, environment, your_ai_command
+from tests.support.course import ITERS, Course, wait_for, worker_of
 from tests.support.disks import small_disk
 from your_ai.cli.train import command
-
-
-@pytest.fixture(scope="module")
-def course(tmp_path_factory: pytest.TempPathFactory) -> Course:
-    return prepare(tmp_path_factory.mktemp("train"))
-
-
-@pytest.fixture(scope="module")
-def trained(course: Course) -> Finished:
-    """A training from its beginning to its end."""
-    done = your_ai(course, *course.train("trained"))
-    assert done.code == 0, done.stdout + done.stderr
-    return done
 
 
 def your_ai(course: Course, *arguments: str) -> Finished:
@@ -78,8 +63,8 @@ def test_the_losses_are_those_of_mlx_lm_lora(course: Course, trained: Finished) 
 
 def test_mlx_lm_takes_the_adapters(course: Course, trained: Finished) -> None:
     adapters = ["--model", "model", "--adapter-path", "trained-adapters"]
-    said = mlx_lm(course, "generate", *adapters, "--prompt", "w2 w3", "--max-tokens", "3")
-    assert "Generation: 3 tokens" in said
+    said = mlx_lm(course, "generate", *adapters, "--prompt", "w7", "--max-tokens", "1")
+    assert "Generation: 1 tokens" in said
     mlx_lm(course, "fuse", *adapters, "--save-path", "fused")
     assert (course.folder / "fused/model.safetensors").is_file()
 
@@ -128,15 +113,6 @@ def test_a_finished_training_is_not_trained_again(course: Course, trained: Finis
     assert (adapters / "adapters.safetensors").stat() == before
 
 
-def worker_of(parent: subprocess.Popen[str]) -> psutil.Process:
-    """Its worker: what keeps the machine awake is its child too, and maybe dead."""
-    for child in psutil.Process(parent.pid).children():
-        with contextlib.suppress(psutil.ZombieProcess):
-            if "worker" in child.cmdline():
-                return child
-    raise AssertionError("there is no worker")
-
-
 def test_a_worker_that_is_killed_goes_on_with_less_then_with_the_same(course: Course) -> None:
     """Of batches of one only the limit is left to be lowered, once."""
     process = course.start(course.train("deaths", "--batch-size", "1"))
@@ -156,20 +132,20 @@ def test_a_worker_that_is_killed_goes_on_with_less_then_with_the_same(course: Co
     assert "restarting from iteration 5 with a memory limit of " in output
 
 
-def test_what_nobody_reads_any_more_is_trained_all_the_same(course: Course) -> None:
-    process = course.start(course.train("unread", "--iters", "12"))
-    assert process.stdout is not None
-    process.stdout.readline()
-    process.stdout.close()
-    assert process.wait(TIMEOUT) == 0
-    assert course.record("unread")["iterations"] == 12
-
-
-def test_changed_data_is_not_gone_on_with(course: Course) -> None:
+def test_one_under_way_is_left_alone_and_changed_data_is_not_gone_on_with(course: Course) -> None:
     data = shutil.copytree(course.folder / "data", course.folder / "changing")
-    process = course.start(course.train("changed", "--data", "changing"))
+    asked = course.train("changed", "--data", "changing")
+    process = course.start(asked)
     wait_for(lambda: course.iteration("changed") >= 6, process)
+    worker = worker_of(process)
+    worker.suspend()
+    for words in (["train", "--resume", "--run-dir", "changed"], [*asked, "--seed", "1"]):
+        more = ["--adapter-path", "elsewhere"] if "--seed" in words else []
+        done = your_ai(course, *words, *more)
+        assert done.code == 2
+        assert f"is under way in process {process.pid}; wait for it" in done.stderr
     process.kill()
+    worker.resume()  # and so it ends itself
     process.communicate()
     with (data / "train.jsonl").open("a") as file:
         file.write('{"text": "w2 w3"}\n')
@@ -185,6 +161,7 @@ def test_changed_data_is_not_gone_on_with(course: Course) -> None:
     assert (course.folder / "changed-adapters/adapter_config.json").is_file()
 
 
+@pytest.mark.root
 def test_a_full_disk_ends_it_and_it_goes_on_when_there_is_room(course: Course) -> None:
     with small_disk(course.folder / "small", "size=1m") as disk:
         asked = ["--adapter-path", str(disk / "adapters"), "--iters", "30"]
@@ -201,10 +178,13 @@ def test_a_full_disk_ends_it_and_it_goes_on_when_there_is_room(course: Course) -
         assert losses == list(range(1, 31))
 
 
-def test_runs_lists_a_training(course: Course) -> None:
+def test_what_nobody_reads_any_more_is_trained_all_the_same_and_listed(course: Course) -> None:
     asked = ["train", "--from", "results.json", "--data", "data", "--iters", "1"]
-    done = your_ai(course, *asked, "--adapter-path", "listed")
-    assert done.code == 0, done.stdout + done.stderr
+    process = course.start([*asked, "--adapter-path", "listed"])
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(TIMEOUT) == 0
     listed = your_ai(course, "runs").stdout
     assert f"{shlex.join(asked)} --adapter-path listed: complete\n" in listed
     again = your_ai(course, "train", "--resume")
@@ -222,18 +202,6 @@ def test_an_export_does_not_lead_to_others_adapters(course: Course, trained: Fin
     done = your_ai(course, *course.train("over", *asked))
     assert (done.code, (course.folder / "over.yaml").exists()) == (2, False)
     assert "trained-adapters already contains adapters from another training" in done.stderr
-
-
-def test_one_under_way_is_left_alone(course: Course) -> None:
-    process = course.start(course.train("busy"))
-    wait_for(lambda: course.iteration("busy") >= 1, process)
-    for words in (["train", "--resume", "--run-dir", "busy"], course.train("busy", "--seed", "1")):
-        more = ["--adapter-path", "elsewhere"] if "--seed" in words else []
-        done = your_ai(course, *words, *more)
-        assert done.code == 2
-        assert f"is under way in process {process.pid}; wait for it" in done.stderr
-    process.terminate()
-    process.communicate(timeout=TIMEOUT)
 
 
 def test_a_loss_that_is_none_ends_it_with_what_to_do(course: Course) -> None:
@@ -337,11 +305,9 @@ def test_adapters_that_are_there_are_not_written_over(course: Course, trained: F
     assert "trained-adapters already contains adapters from another training" in done.stderr
 
 
-def test_synthesized_models_are_not_worth_training(course: Course) -> None:
-    (course.folder / "smoke").mkdir()
-    asked = ["--model", "smoke-tiny", "--seq-length", "16", "--steps", "1", "--output", "s.json"]
-    assert your_ai(course, "benchmark", *asked).code == 0
-    done = your_ai(course, "train", "--from", "s.json", "--data", "data")
+def test_synthesized_models_are_not_worth_training(course: Course, smoke: Finished) -> None:
+    results = str(smoke.folder / "out.json")
+    done = your_ai(course, "train", "--from", results, "--data", "data")
     assert done.code == 2
     assert "smoke-tiny has synthetic weights only" in done.stderr
 

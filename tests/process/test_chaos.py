@@ -2,26 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 
-from tests.chaos.damage import damage
-from tests.chaos.deaths import deaths
-from tests.chaos.disk import disk
+from tests.chaos.damage import damaged
+from tests.chaos.deaths import KINDS, deaths
+from tests.chaos.disk import filled
 from tests.chaos.kills import kills
 from tests.chaos.report import Report
+from tests.chaos.runs import Folder
 from tests.chaos.soak import soak
-from tests.chaos.training import training
+from tests.chaos.training import disturbed
+from tests.support.command import Finished
+from tests.support.course import Course
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+HERE_ALONE = {"CUDA's text", "MLX's malloc text", "an unknown model type", "over the budget"}
+"""The deaths that no other test of processes causes."""
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize(
-    ("part", "number"),
-    [(kills, 2), (damage, 20), (deaths, 1), (disk, 48), (soak, 24), (training, 1)],
-)
-def test_nothing_breaks(part: Callable[[int], Report], number: int) -> None:
-    report = part(number)
+def check(report: Report) -> None:
     assert report.failures == []
     assert report.figures
+
+
+def test_parents_killed_at_random_moments() -> None:
+    check(kills(1))
+
+
+def test_a_damaged_journal(smoke: Finished) -> None:
+    check(damaged(Folder(smoke.folder), 20))
+
+
+def test_workers_that_die() -> None:
+    kinds = [kind for kind in KINDS if kind.name in HERE_ALONE]
+    assert len(kinds) == len(HERE_ALONE)
+    check(deaths(1, kinds))
+
+
+@pytest.mark.root
+def test_a_full_disk() -> None:
+    """Full in the second trial; of files, in the first."""
+    check(filled(["size=8k", "size=1m,nr_inodes=4"]))
+
+
+def test_one_run_of_many_trials() -> None:
+    check(soak(8, warm_up=4))
+
+
+@pytest.mark.root
+def test_a_training(course: Course) -> None:
+    check(disturbed(course, 1))

@@ -261,6 +261,7 @@ def test_no_telemetry_is_sent_not_even_by_xet(tmp_path: Path) -> None:
     assert done.stdout == "1 True\n"
 
 
+@pytest.mark.root
 def test_what_is_cached_of_another_commit_needs_no_room(
     hub: Hub, files: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -275,6 +276,7 @@ def test_what_is_cached_of_another_commit_needs_no_room(
     assert sum(asked.startswith("GET /cdn/") for asked in hub.asked) == 1
 
 
+@pytest.mark.root
 def test_a_disk_that_is_too_small_is_told_of_before_a_byte_is_fetched(
     files: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -292,6 +294,7 @@ def test_a_disk_that_is_too_small_is_told_of_before_a_byte_is_fetched(
     assert not any("/cdn/" in asked for asked in hub.asked)
 
 
+@pytest.mark.root
 def test_a_disk_that_is_full_in_the_middle_is_told_of(
     files: dict[str, bytes], tmp_path: Path
 ) -> None:

@@ -6,9 +6,13 @@ import signal
 import subprocess
 import sys
 
+import pytest
+
 from tests.support.cgroups import MIB, MemoryCgroup, memory_cgroup
 from your_ai.system import cgroups
 from your_ai.system.cgroups import machine_oom_kills
+
+pytestmark = pytest.mark.root
 
 LIMIT = 64 * MIB
 

@@ -37,6 +37,7 @@ def test_real_training_passes_where_nothing_goes_wrong(log: TrialLog) -> None:
     assert (seen.returncode, seen.memory_limited, seen.oom_kills or 0) == (0, False, 0)
 
 
+@pytest.mark.root
 def test_the_kernels_oom_killer_takes_the_worker_and_leaves_the_parent(tmp_path: Path) -> None:
     # The parent holds more than the worker ever gets: by size alone the kernel would take it.
     limit_mib, ballast_mib = 400, 250

@@ -180,6 +180,7 @@ def in_a_box(ballast: int) -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
+@pytest.mark.root
 def test_in_a_container_that_is_full_no_trial_is_started() -> None:
     full = in_a_box(700 * MIB)
     total, available, machine = map(int, full.stdout.split())
@@ -188,6 +189,7 @@ def test_in_a_container_that_is_full_no_trial_is_started() -> None:
     assert "MachineError: This machine is short of memory: only " in full.stderr
 
 
+@pytest.mark.root
 def test_in_a_container_with_room_one_is() -> None:
     roomy = in_a_box(MIB)
     assert roomy.returncode == 0, roomy.stderr

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Literal
 
 import psutil
-import pytest
+
+from tests.support import root
 
 MIB = 2**20
 
@@ -87,7 +88,7 @@ def memory_cgroup(limit_bytes: int) -> Iterator[MemoryCgroup]:
     try:
         cgroup = _create(limit_bytes)
     except CgroupUnavailableError as unavailable:
-        pytest.skip(str(unavailable))
+        root.skip(str(unavailable))
     try:
         yield cgroup
     finally:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from tests.support.command import PLAIN, Finished, benchmark, make_model, your_ai_command
+from tests.support.course import prepare
 
 T = TypeVar("T")
 
@@ -57,6 +58,12 @@ def history(folder: Path) -> Finished:
     make_model(folder / "mine")
     asked = ["benchmark", "--model", "smoke-tiny", "--model", "mine", *PLAIN]
     return checked(your_ai_command(folder, *asked, home=folder))
+
+
+def trained(folder: Path) -> Finished:
+    """A course, and one training of it from its beginning to its end."""
+    course = prepare(folder)
+    return course.run(*course.train("trained"))
 
 
 def checked(done: Finished) -> Finished:

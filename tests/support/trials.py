@@ -79,12 +79,14 @@ def supervising(
         yield pool.submit(supervise, request, log=log, limits=limits, command=command)
 
 
-def wait_for(find: Callable[[], T | None], what: str, within: float = 90.0) -> T:
+def wait_for(
+    find: Callable[[], T | None], what: str, within: float = 90.0, every: float = 0.005
+) -> T:
     """What ``find`` finds as soon as that is something; fails when it takes too long."""
     deadline = time.monotonic() + within
     while not (found := find()):
         assert time.monotonic() < deadline, f"waited {within} s for {what}"
-        time.sleep(0.005)
+        time.sleep(every)
     return found
 
 

@@ -18,7 +18,14 @@ from your_ai.files import to_json
 from your_ai.planning.device import Device
 from your_ai.recommend import history
 from your_ai.recommend.history import Measurement
-from your_ai.runs.results import OptimalConfig, ProofOfOptimum, Results, TrialConfig, TrialResult
+from your_ai.runs.results import (
+    GridAxes,
+    OptimalConfig,
+    ProofOfOptimum,
+    Results,
+    TrialConfig,
+    TrialResult,
+)
 from your_ai.runs.training_results import (
     Expected,
     LoadedModel,
@@ -165,7 +172,7 @@ def test_the_trials_of_a_search_are_read_too(tmp_path: Path) -> None:
         created_at="",
         objective=Objective.CAPACITY,
         exhaustive=False,
-        grid={},
+        grid=GridAxes((), (), ()),
         complete=True,
         proven=True,
         certificate=ProofOfOptimum((), ()),
