@@ -302,8 +302,9 @@ def test_one_that_was_smaller_is_none(changed: dict[str, Any], tmp_path: Path) -
     assert found(tmp_path) == ()
 
 
-def test_trainings_of_older_versions_say_nothing(tmp_path: Path) -> None:
+def test_trainings_of_older_versions_are_read(tmp_path: Path) -> None:
     path = write(tmp_path, "1", trained())
     old = {**orjson.loads(path.read_bytes()), "setting": {"parts": 1, "limit_bytes": 8 * GB}}
+    new = history.read(tmp_path, MACHINE, VERSIONS)
     path.write_bytes(orjson.dumps(old))
-    assert history.read(tmp_path, MACHINE, VERSIONS) is None
+    assert history.read(tmp_path, MACHINE, VERSIONS) == new
