@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Print the JSON Schema of the results file, made from the types in `your_ai.runs.results`.
 
-usage: scripts/make-schema.py > docs/results.schema.json
+usage: .venv/bin/python scripts/make-schema.py > docs/results.schema.json
 """
 
 from __future__ import annotations

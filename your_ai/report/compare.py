@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
-from worker.protocol.messages import Configuration, Phase
+from worker.protocol.messages import Configuration, Phase, Weights
 from your_ai.errors import UsageError
 from your_ai.runs.results import Results, TrialResult
 from your_ai.supervision.outcome import OutcomeKind
@@ -124,7 +124,7 @@ def _name(trial: TrialResult) -> str:
     parts = [f"batch={c.batch_size}, rank={c.lora_rank}, layers={c.lora_layers}"]
     parts.append(f"{c.seq_length} tokens")
     parts.append(f"{c.quantization_bits}-bit" if c.quantization_bits else "not quantized")
-    if c.weights != "synthetic":
+    if c.weights is not Weights.SYNTHETIC:
         parts.append(f"{c.weights} weights")
     if not c.grad_checkpoint:
         parts.append("no checkpointing")

@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 
+from your_ai.errors import UsageError
 from your_ai.report.compare import compare
 from your_ai.report.page import page
 from your_ai.runs.results import Results, read
 from your_ai.supervision.outcome import OutcomeKind
 from your_ai.terminal.comparison import as_text
 from your_ai.terminal.summary import summary
+from your_ai.training.source import choose
 
 CONTENT = (Path(__file__).parents[2] / "support/results-0.1.json").read_bytes()
 
@@ -53,13 +55,13 @@ def test_compare(results: Results) -> None:
     assert as_text(comparison, 0.05).endswith("(7 trials compared).")
 
 
-def test_train_finds_the_best_configuration_and_its_limits(results: Results) -> None:
-    search = results.results[0].optimal_config
-    assert search is not None
-    best = search.best
-    assert best is not None
+def test_train(results: Results) -> None:
+    best = choose(results, "smoke-tiny")
     assert best.axes == (2, 64, 4)
     assert (best.memory_limit_bytes, best.needed_memory_limit_bytes) == (6_442_450, 984_220)
+    assert choose(results, None).preset == "smoke-medium"
+    with pytest.raises(UsageError, match="smoke-large did not pass"):
+        choose(results, "smoke-large")
 
 
 def test_a_trial_without_a_worker(results: Results) -> None:

@@ -43,7 +43,7 @@ def test_the_schema_is_that_of_the_types() -> None:
         check=True,
     )
     assert PATH.read_text(encoding="utf-8") == made.stdout, (
-        "stale; run: scripts/make-schema.py > docs/results.schema.json"
+        "stale; run: .venv/bin/python scripts/make-schema.py > docs/results.schema.json"
     )
 
 
