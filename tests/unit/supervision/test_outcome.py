@@ -480,3 +480,16 @@ def test_a_pass_or_an_oom_is_never_concluded_from_too_little(seen: Observation) 
         own, lost = seen.footprint_peak_bytes, seen.machine_lost_bytes
         took = seen.killed is Kill.MEMORY and own is not None and 2 * own >= lost > 0
         assert counted or took or METAL_OOM in seen.log_tail
+
+
+def test_outcomes_as_people_read_them() -> None:
+    assert [kind.label for kind in OutcomeKind] == [
+        "Pass",
+        "OOM",
+        "Over budget",
+        "Timeout",
+        "Crash",
+        "Error",
+        "Skipped",
+        "Interrupted",
+    ]
