@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Print the JSON Schema of the results file, made from the types in `your_ai.runs.results`.
+"""Print the JSON Schema of the results file, made from the types in `your_ai.runs`.
 
 usage: .venv/bin/python scripts/make-schema.py > docs/results.schema.json
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from your_ai.runs import results
+from your_ai.runs import results, trial_result
 
 HEAD = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -27,10 +27,11 @@ HEAD = {
 
 def main() -> None:
     """Print the schema."""
+    classes = {**vars(trial_result), **vars(results)}
     definitions = msgspec.json.schema(results.Results)["$defs"]
     for name, definition in definitions.items():
         if "properties" in definition:
-            describe(definition, getattr(results, name))
+            describe(definition, classes[name])
     # JSON has no NaN, which the loss of a diverged training is.
     definitions["Step"]["properties"]["loss"]["type"] = ["number", "null"]
     schema = definitions.pop("Results")

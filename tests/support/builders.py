@@ -26,10 +26,11 @@ from your_ai.models.resolve import Model
 from your_ai.planning import device
 from your_ai.planning.plan import Trial
 from your_ai.runs.assembly import assemble
-from your_ai.runs.results import GridAxes, OptimalConfig, ProofOfOptimum, Results, TrialResult
+from your_ai.runs.results import Results
 from your_ai.runs.resume import EndedTrial
 from your_ai.runs.run import Run
 from your_ai.runs.trial_record import result_of, result_without_worker
+from your_ai.runs.trial_result import GridAxes, OptimalConfig, ProofOfOptimum, TrialResult
 from your_ai.search.search import Objective
 from your_ai.supervision.observation import Observation
 from your_ai.supervision.outcome import Outcome, OutcomeKind, classify

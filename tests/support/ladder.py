@@ -8,9 +8,9 @@ from tests.support import builders
 from tests.support.builders import observed, passing_events
 from your_ai.planning.device import Device
 from your_ai.runs.assembly import assemble
-from your_ai.runs.results import TrialResult
 from your_ai.runs.resume import EndedTrial
 from your_ai.runs.run import Run
+from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.observation import Observation
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.system.machine import Machine

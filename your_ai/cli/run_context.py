@@ -14,6 +14,7 @@ import click
 
 from worker.protocol.messages import Weights
 from your_ai import __version__
+from your_ai.cli import internal_error
 from your_ai.cli.options import given, training
 from your_ai.errors import ExitCode, MachineError, UsageError
 from your_ai.files import check_writable
@@ -68,13 +69,11 @@ class OpenRun:
 
     def finish(self) -> list[str]:
         """Write the results for the last time, and the report; lines on what is where."""
-        from your_ai.report.page import write_report  # only here: jinja2 takes a while to import
-
         results = self.results
         self.writer.write(results, final=True)
         report = Path(self.run.run_dir) / REPORT
         told = [] if self.writer.problem else [f"Results written to {self.writer.targets[-1]}"]
-        problem = write_report(results, report)
+        problem = _report(results, report)
         told.append(f"No report: {problem}" if problem else f"Report written to {report}")
         if not results.complete:
             told.append(f"Run incomplete. Continue with: {resume_command(self.run)}")
@@ -92,6 +91,16 @@ class OpenRun:
         if interrupts.requested or any(r.outcome is OutcomeKind.INTERRUPTED for r in ended):
             return ExitCode.INTERRUPTED
         return ExitCode.OK if any(r.success for r in ended) else ExitCode.NONE_PASSED
+
+
+def _report(results: Results, path: Path) -> str | None:
+    """Write the report; what went wrong in one line. Not even a bug in it ends a finished run."""
+    from your_ai.report.page import write_report  # only here: jinja2 takes a while to import
+
+    try:
+        return write_report(results, path)
+    except Exception as error:  # noqa: BLE001 - see above
+        return f"internal error; the traceback is in {internal_error.save(error)}"
 
 
 def run_trials(context: click.Context, plan_run: Callable[[Console], Run], go: Go) -> ExitCode:

@@ -14,9 +14,10 @@ from worker.protocol.messages import Configuration, Loaded, Weights
 from your_ai.errors import UsageError
 from your_ai.planning.device import Device
 from your_ai.runs import results, training_results
-from your_ai.runs.results import Results, TrialResult
+from your_ai.runs.results import Results
 from your_ai.runs.run_dir import RESULTS, TRAINING
 from your_ai.runs.training_results import LoadedModel, TrainingResults
+from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.outcome import OutcomeKind
 from your_ai.system.machine import Machine
 

@@ -12,7 +12,8 @@ from enum import StrEnum
 from typing import Any
 
 from your_ai.report.naming import configuration, title
-from your_ai.runs.results import Results, TrialResult
+from your_ai.runs.results import Results
+from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.outcome import OutcomeKind
 from your_ai.units import GB, MB, show_size
 

@@ -9,7 +9,8 @@ from statistics import fmean, stdev
 
 from worker.protocol.messages import Configuration, Phase, Weights
 from your_ai.errors import UsageError
-from your_ai.runs.results import Results, TrialResult
+from your_ai.runs.results import Results
+from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.outcome import OutcomeKind
 
 _CERTAIN = 2.0

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from your_ai.runs.results import Results, TrialResult
+from your_ai.runs.results import Results
+from your_ai.runs.trial_result import TrialResult
 
 
 def with_distinct_names(results: Results) -> Results:

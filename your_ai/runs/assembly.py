@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from your_ai.planning.plan import Trial
 from your_ai.runs.optimization import Optimization, search_for
-from your_ai.runs.results import Results, TrialResult, recommended
+from your_ai.runs.results import Results, recommended
 from your_ai.runs.resume import EndedTrial
 from your_ai.runs.run import Run
+from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.outcome import OutcomeKind
 from your_ai.units import to_gb
 

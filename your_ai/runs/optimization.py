@@ -11,7 +11,7 @@ from worker.protocol.messages import Configuration
 from your_ai.errors import UsageError
 from your_ai.planning.memory_estimate import estimate
 from your_ai.planning.plan import Trial
-from your_ai.runs.results import (
+from your_ai.runs.trial_result import (
     FailedPoint,
     GridAxes,
     OptimalConfig,

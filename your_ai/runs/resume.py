@@ -9,7 +9,7 @@ from typing import Any
 from worker.protocol.messages import Configuration
 from your_ai.planning.plan import Trial
 from your_ai.runs.journal import ENDED, STARTED, Record
-from your_ai.runs.results import TrialResult, trial_result
+from your_ai.runs.trial_result import TrialResult, trial_result
 from your_ai.supervision.outcome import Certainty, Outcome, OutcomeKind
 
 MAX_STARTS = 2

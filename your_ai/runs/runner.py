@@ -14,10 +14,10 @@ from your_ai.models import hub, weight_files
 from your_ai.planning.plan import Trial, reason_to_skip
 from your_ai.runs.journal import ENDED, Journal
 from your_ai.runs.optimization import Optimization, search_for
-from your_ai.runs.results import TrialResult
 from your_ai.runs.resume import EndedTrial, RunHistory, key_of
 from your_ai.runs.run import Run
 from your_ai.runs.trial_record import result_of, result_without_worker
+from your_ai.runs.trial_result import TrialResult
 from your_ai.runs.worker_run import Supervise, WorkerRunner
 from your_ai.supervision.event_reader import OnEvent
 from your_ai.supervision.outcome import Outcome, OutcomeKind

@@ -13,7 +13,7 @@ import orjson
 
 from your_ai.errors import UsageError
 from your_ai.planning.device import Device
-from your_ai.runs.results import TrialConfig
+from your_ai.runs.trial_result import TrialConfig
 from your_ai.supervision.outcome import OutcomeKind
 from your_ai.system.machine import Machine
 

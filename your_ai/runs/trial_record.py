@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from worker.protocol.messages import Passed, Step
 from your_ai.planning.plan import Trial
-from your_ai.runs.results import TrialConfig, TrialResult
 from your_ai.runs.suggestions import suggestion
+from your_ai.runs.trial_result import TrialConfig, TrialResult
 from your_ai.supervision.observation import Observation
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.supervision.trial_log import excerpt

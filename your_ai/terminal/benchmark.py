@@ -9,8 +9,9 @@ from worker.protocol.messages import Event
 from your_ai.models.resolve import Model
 from your_ai.planning.plan import Trial
 from your_ai.runs.optimization import Optimization
-from your_ai.runs.results import Results, TrialResult, recommended
+from your_ai.runs.results import Results, recommended
 from your_ai.runs.run import Run
+from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.outcome import OutcomeKind
 from your_ai.system.signals import interrupts
 from your_ai.terminal import wording

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from your_ai.report.naming import configuration, with_distinct_names
-from your_ai.runs.results import OptimalConfig, Results, TrialResult
+from your_ai.runs.results import Results
+from your_ai.runs.trial_result import OptimalConfig, TrialResult
 from your_ai.terminal.tables import Row, table
 from your_ai.terminal.wording import counted
 from your_ai.units import show_size

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from your_ai.planning.device import Device
 from your_ai.planning.plan import Trial
 from your_ai.runs.optimization import Optimization
-from your_ai.runs.results import TrialResult
 from your_ai.runs.run import Run
+from your_ai.runs.trial_result import TrialResult
 from your_ai.search.search import Objective
 from your_ai.supervision.outcome import OutcomeKind
 from your_ai.system.machine import Machine

@@ -10,7 +10,6 @@ import msgspec
 
 from worker.protocol.messages import Loaded, Saved, Step, Trained, TrainingRequest, Validated
 from your_ai.runs.journal import STARTED, Record
-from your_ai.runs.results import TrialConfig
 from your_ai.runs.training_results import (
     FailedAttempt,
     LoadedModel,
@@ -18,6 +17,7 @@ from your_ai.runs.training_results import (
     Setting,
     TrainingResults,
 )
+from your_ai.runs.trial_result import TrialConfig
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.training.job import Training
 

@@ -14,8 +14,8 @@ from your_ai.models.resolve import Model
 from your_ai.planning.device import Device
 from your_ai.planning.memory_estimate import estimate
 from your_ai.planning.plan import TrainingOptions, plan
-from your_ai.runs.results import TrialResult
 from your_ai.runs.training_results import Expected
+from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.probe import probe_models
 from your_ai.training.source import known
 from your_ai.units import show_size

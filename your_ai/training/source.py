@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TypeVar
 
 from your_ai.errors import UsageError
-from your_ai.runs.results import Results, TrialResult
+from your_ai.runs.results import Results
+from your_ai.runs.trial_result import TrialResult
 from your_ai.units import parameters_of
 
 T = TypeVar("T")

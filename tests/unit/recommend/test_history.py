@@ -18,20 +18,20 @@ from your_ai.files import to_json
 from your_ai.planning.device import Device
 from your_ai.recommend import history
 from your_ai.recommend.history import Measurement
-from your_ai.runs.results import (
-    GridAxes,
-    OptimalConfig,
-    ProofOfOptimum,
-    Results,
-    TrialConfig,
-    TrialResult,
-)
+from your_ai.runs.results import Results
 from your_ai.runs.training_results import (
     Expected,
     LoadedModel,
     Measured,
     Setting,
     TrainingResults,
+)
+from your_ai.runs.trial_result import (
+    GridAxes,
+    OptimalConfig,
+    ProofOfOptimum,
+    TrialConfig,
+    TrialResult,
 )
 from your_ai.search.search import Objective
 from your_ai.supervision.outcome import OutcomeKind

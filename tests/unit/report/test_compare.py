@@ -13,7 +13,7 @@ from tests.support.builders import observed, passing_events, results, searched
 from worker.protocol.messages import Phase, Step
 from your_ai.errors import UsageError
 from your_ai.report.compare import compare
-from your_ai.runs.results import TrialConfig, TrialResult
+from your_ai.runs.trial_result import TrialConfig, TrialResult
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.terminal.comparison import as_json, as_markdown, as_text
 

@@ -10,8 +10,8 @@ from tests.support import builders
 from worker.protocol.messages import Configuration, OverBudget, Phase, Step
 from your_ai.planning.plan import Trial
 from your_ai.runs.optimization import Optimization, search_for
-from your_ai.runs.results import Point, TrialResult
 from your_ai.runs.trial_record import result_without_worker
+from your_ai.runs.trial_result import Point, TrialResult
 from your_ai.search.grid import make_grid
 from your_ai.search.search import Objective, Search, SearchOptions
 from your_ai.supervision.outcome import Outcome, OutcomeKind

@@ -13,10 +13,11 @@ import pytest
 from tests.support import builders
 from your_ai.errors import UsageError
 from your_ai.runs.assembly import assemble
-from your_ai.runs.results import Results, TrialResult, read, recommended, write
+from your_ai.runs.results import Results, read, recommended, write
 from your_ai.runs.resume import EndedTrial
 from your_ai.runs.run_dir import make_run_dir
 from your_ai.runs.trial_record import result_without_worker
+from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 
 BUDGET = int(28.8 * 2**30)

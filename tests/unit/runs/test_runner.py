@@ -15,10 +15,10 @@ from worker.protocol.messages import Configuration, Failed, OverBudget, Phase, T
 from your_ai.errors import NotStartedError
 from your_ai.planning.plan import Trial
 from your_ai.runs.journal import ENDED, STARTED, Journal
-from your_ai.runs.results import TrialResult
 from your_ai.runs.resume import RunHistory, history_of
 from your_ai.runs.run import Run
 from your_ai.runs.runner import TrialRunner
+from your_ai.runs.trial_result import TrialResult
 from your_ai.search.grid import make_grid
 from your_ai.search.search import Objective, SearchOptions
 from your_ai.supervision.observation import Kill, Observation

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from tests.support.builders import began, observed, passing_events, result, trial
 from worker.protocol.messages import Failed, Loaded, Memory, Passed, Phase
-from your_ai.runs.results import TrialResult
 from your_ai.runs.trial_record import TIMELINE_POINTS, thin_out
+from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.observation import FootprintSample
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 

@@ -10,9 +10,9 @@ from tests.support.ladder import GOLDEN, LADDER, WRITTEN, ended, print_all, run
 from worker.protocol.messages import Failed, OverBudget, Phase, PhaseBegan
 from your_ai.planning.device import Device
 from your_ai.runs.assembly import assemble
-from your_ai.runs.results import TrialResult
 from your_ai.runs.resume import EndedTrial
 from your_ai.runs.run import Run
+from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.terminal.benchmark import Console
 from your_ai.terminal.screen import PlainScreen, Screen

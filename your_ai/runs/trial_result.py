@@ -1,0 +1,276 @@
+"""The result of a trial, and of the search for a model's best configuration.
+
+Sizes named ``…_gb`` are in GB of 2^30 bytes, sizes named ``…_bytes`` are exact; times are seconds.
+`docs/results.schema.json` is generated from these types and the docstrings of their fields.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+
+from worker.protocol.messages import Configuration, Loaded, PhaseBegan, Step
+from your_ai.search.search import Objective, Tried
+from your_ai.supervision.outcome import Certainty, OutcomeKind
+
+Utc = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
+"""A time in UTC, to the second."""
+
+DeviceInfo = Annotated[
+    dict[str, Any],
+    msgspec.Meta(
+        extra_json_schema={
+            "properties": {
+                "backend": {
+                    "type": "string",
+                    "description": "What MLX computed on: metal, cuda or cpu.",
+                }
+            },
+            "required": ["backend"],
+        }
+    ),
+]
+"""A device as MLX describes it, whose keys differ between backends."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialConfig(Configuration):
+    """A trial's configuration, and how it was measured."""
+
+    steps: int = 5
+    """Counted training steps."""
+    budget_bytes: int = 0
+    """The most memory that training might use, in bytes."""
+    seed: int = 0
+    """Seed of weights and batches."""
+
+    @property
+    def configuration(self) -> Configuration:
+        """The configuration alone."""
+        names = Configuration.__dataclass_fields__
+        return Configuration(**{name: getattr(self, name) for name in names})
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """What a search varies."""
+
+    batch_size: int
+    """Sequences per step."""
+    lora_rank: int
+    """Rank of the adapters."""
+    lora_layers: int
+    """Layers with adapters, counted from the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedPoint(Point):
+    """A configuration that failed, and how."""
+
+    outcome: OutcomeKind
+    """How the trial ended."""
+    certainty: Certainty
+    """How sure the stated cause is."""
+    error: str
+    """Why it failed, in one line."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParetoPoint(Point):
+    """A configuration that passed, and its figures."""
+
+    needed_memory_bytes: int | None
+    """Needed memory in bytes."""
+    capacity: int
+    """The capacity score: batch × rank × layers."""
+    tokens_per_second: float | None
+    """Training speed over the counted steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class GridAxes:
+    """The configurations that a search chooses among: every combination of these sizes."""
+
+    batch_sizes: tuple[int, ...]
+    """Batch sizes, ascending."""
+    lora_ranks: tuple[int, ...]
+    """Ranks, ascending."""
+    lora_layers: tuple[int, ...]
+    """Layer counts, ascending."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProofOfOptimum:
+    """Why no better configuration fits."""
+
+    failures: tuple[FailedPoint, ...]
+    """Failed configurations; every better one is at least as large on every axis as one of them."""
+    unsettled: tuple[Point, ...]
+    """Configurations that may be better and are neither tried nor covered by a failure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimalConfig:
+    """What a search for the best configuration found; null figures if nothing passed."""
+
+    model: str
+    """The model's Hub id or path."""
+    optimal_batch_size: int | None = None
+    """The best configuration's batch size."""
+    optimal_lora_rank: int | None = None
+    """The best configuration's LoRA rank."""
+    optimal_lora_layers: int | None = None
+    """The best configuration's number of layers with adapters."""
+    peak_memory_gb: float | None = None
+    """The best configuration's peak memory in GB."""
+    throughput_score: int | None = None
+    """The best configuration's capacity score: batch × rank × layers."""
+    created_at: Utc
+    """When the last trial of the search ended, in UTC."""
+    needed_memory_gb: float | None = None
+    """The best configuration's needed memory in GB."""
+    needed_memory_bytes: int | None = None
+    """The best configuration's needed memory in bytes."""
+    tokens_per_second: float | None = None
+    """The best configuration's training speed."""
+    objective: Objective
+    """What was maximized: the capacity score, or measured tokens per second."""
+    exhaustive: bool
+    """Whether the whole grid was tried."""
+    grid: GridAxes
+    """The axes that were searched."""
+    complete: bool
+    """Whether nothing is left to try."""
+    proven: bool
+    """Whether no better configuration fits, going by failures caused by memory alone."""
+    certificate: ProofOfOptimum
+    """What proves that nothing better fits."""
+    pareto: tuple[ParetoPoint, ...]
+    """Passed configurations that no other beats in memory, capacity and speed at once."""
+    all_results: tuple[TrialResult, ...]
+    """Every trial of the search, in order."""
+
+    @property
+    def best(self) -> TrialResult | None:
+        """The trial of the best configuration."""
+        optimum = (self.optimal_batch_size, self.optimal_lora_rank, self.optimal_lora_layers)
+        passed = (result for result in self.all_results if result.success)
+        return next((result for result in passed if result.axes == optimum), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialResult:
+    """One trial: what was trained, how it ended, and what was measured."""
+
+    preset: str
+    """The preset's name, or the name the user gave the model by."""
+    model_name: str
+    """The model's Hub id or path."""
+    params: str
+    """The model's size label."""
+    success: bool
+    """Whether every step ran within the budget."""
+    peak_memory_gb: float | None = None
+    """Peak memory in GB; null unless the trial passed."""
+    error: str | None = None
+    """Why the trial did not pass, in one line; null if it passed."""
+    optimal_config: OptimalConfig | None = None
+    """The search for this model's best configuration; null if none was made."""
+    outcome: OutcomeKind
+    """How the trial ended."""
+    certainty: Certainty = Certainty.CERTAIN
+    """How sure the stated cause is."""
+    evidence: str = ""
+    """What the outcome rests on."""
+    started_at: Utc = ""
+    """When the trial started, in UTC."""
+    ended_at: Utc = ""
+    """When the trial ended, in UTC."""
+    config: TrialConfig
+    """What was trained, and how it was measured."""
+    peak_memory_bytes: int | None = None
+    """Largest MLX active memory over the counted steps, in bytes."""
+    needed_memory_gb: float | None = None
+    """Needed memory in GB; known once the tight phase has ended."""
+    needed_memory_bytes: int | None = None
+    """Needed memory in bytes."""
+    needed_memory_limit_bytes: int | None = None
+    """MLX memory limit under which training takes no more than the needed memory."""
+    memory_limit_bytes: int | None = None
+    """MLX memory limit under which the peak stayed within the budget."""
+    tokens_per_second: float | None = None
+    """Training speed over the counted steps."""
+    log: str | None = None
+    """Path of the worker's log."""
+    log_excerpt: tuple[str, ...] = ()
+    """The last informative lines of the log, if the trial did not pass."""
+    advice: str | None = None
+    """What to try next."""
+    revision: str | None = None
+    """The model's commit on the Hub."""
+    wall_seconds: float | None = None
+    """From the worker's start until it had ended; null if no worker ran, as for all that follow."""
+    exit_status: int | None = None
+    """The worker's exit status; negative for a signal."""
+    tokens_per_second_at_needed_memory: float | None = None
+    """Training speed in the tight phase."""
+    footprint_peak_bytes: int | None = None
+    """The most that the operating system charged the worker."""
+    footprint_source: str | None = None
+    """Where the footprint is read: phys_footprint or rss."""
+    memory_pressure: str | None = None
+    """The highest memory pressure that macOS reported."""
+    log_discarded_bytes: int | None = None
+    """Bytes dropped from a log that grew too large."""
+    load: Loaded | None = None
+    """The loaded model: sizes, parameters, duration."""
+    steps: tuple[Step, ...] = ()
+    """Every finished step of both phases."""
+    phases: tuple[PhaseBegan, ...] = ()
+    """Every phase that began."""
+    memory_timeline: tuple[tuple[float, int, int], ...] = ()
+    """Samples of [seconds, MLX active bytes, MLX cache bytes], thinned with the peaks kept."""
+    footprint_timeline: tuple[tuple[float, int], ...] = ()
+    """Samples of [seconds, footprint bytes], thinned with the peaks kept."""
+    device: DeviceInfo | None = None
+    """The device as MLX describes it."""
+    versions: dict[str, str] | None = None
+    """Versions of Python, mlx and mlx-lm in the worker."""
+
+    @property
+    def axes(self) -> tuple[int, int, int]:
+        """Batch size, rank and layers."""
+        return self.config.batch_size, self.config.lora_rank, self.config.lora_layers
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the trial has an outcome of its own, which is not measured again.
+
+        Interrupted and skipped trials, and those whose weights were missing, have none yet.
+        """
+        if self.outcome in (OutcomeKind.INTERRUPTED, OutcomeKind.SKIPPED):
+            return False
+        return self.exit_status is not None or self.outcome is not OutcomeKind.ERROR
+
+    @property
+    def proves_too_large(self) -> bool:
+        """Whether it ran out of memory at its needed memory, not by running ahead."""
+        return self.outcome is OutcomeKind.OOM and self.needed_memory_bytes is None
+
+    @property
+    def tried(self) -> Tried:
+        """The trial as a search sees it."""
+        return Tried(
+            self.config.configuration,
+            fits=self.success,
+            needed_bytes=self.needed_memory_bytes,
+            tokens_per_second=self.tokens_per_second,
+            too_large=self.proves_too_large or self.outcome is OutcomeKind.OVER_BUDGET,
+        )
+
+
+def trial_result(fields: Any) -> TrialResult:
+    """The trial result that a journal's record holds."""
+    return msgspec.convert(fields, TrialResult)
