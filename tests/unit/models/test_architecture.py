@@ -8,7 +8,7 @@ import pytest
 
 from tests.support import tiny
 from your_ai.errors import UsageError
-from your_ai.models.architecture import parameters
+from your_ai.models.architecture import parameters, shape_of
 from your_ai.models.presets import all_presets
 from your_ai.units import parameter_label
 
@@ -29,12 +29,19 @@ def test_a_presets_label_is_its_number_of_parameters(name: str, preset: Any) -> 
         ({"model_type": "qwen3"}, 2 * 2 * 32),
         ({"model_type": "gemma2"}, 2 * 2 * 64 - 512 * 64),
         ({"model_type": "phi3"}, 0),
+        ({"model_type": "starcoder2"}, -2 * 64 * 128),
         ({"num_key_value_heads": None}, 2 * 2 * 64 * 32),
         ({"head_dim": 64}, 2 * 64 * (64 + 32 + 32 + 64)),
     ],
 )
 def test_parameters_of_other_families(changed: dict[str, Any], added: int) -> None:
     assert parameters({**tiny.LLAMA, **changed}) == parameters(tiny.LLAMA) + added
+
+
+def test_one_matrix_for_queries_keys_and_values_has_one_adapter() -> None:
+    separate, fused = (shape_of({**tiny.LLAMA, "model_type": kind}) for kind in ("llama", "phi3"))
+    assert separate.projections == ((64, 64), (32, 64), (32, 64), (64, 64))
+    assert fused.projections == ((64 + 32 + 32, 64), (64, 64))
 
 
 def test_a_config_that_does_not_say_is_tied_as_mlx_lm_has_it() -> None:
@@ -51,6 +58,7 @@ def test_a_config_that_does_not_say_is_tied_as_mlx_lm_has_it() -> None:
         ({"num_attention_heads": 0}, "not usable"),
         ({"vocab_size": "many"}, "not usable"),
         ({"text_config": 5}, "not usable"),
+        ({"hidden_size": -64}, "a size that no model has"),
         ({"kv_lora_rank": 512}, "another form (kv_lora_rank)"),
     ],
 )

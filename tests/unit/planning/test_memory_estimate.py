@@ -135,6 +135,15 @@ def test_a_multimodal_model_is_estimated_by_its_text_part() -> None:
     assert estimate(request_of(nested), "cpu") == estimate(request_of(tiny.LLAMA), "cpu")
 
 
+def test_a_single_layer_waits_for_no_gradients_of_layers_below() -> None:
+    one, two, three = (
+        estimate(request_of({**tiny.LLAMA, "num_hidden_layers": 8}, lora_layers=n), "cpu")
+        for n in (1, 2, 3)
+    )
+    grown = two.needed_bytes - one.needed_bytes
+    assert grown > 2 * (three.needed_bytes - two.needed_bytes)
+
+
 def test_any_other_backend_is_taken_for_cuda() -> None:
     assert estimate(request(), "metal") == estimate(request(), "cuda") != estimate(request(), "cpu")
 
