@@ -75,6 +75,11 @@ def ladder(shared: Shared) -> Finished:
 
 
 @pytest.fixture(scope="session")
+def nothing_fits(shared: Shared) -> Finished:
+    return shared.made("nothing-fits", measured.nothing_fits)
+
+
+@pytest.fixture(scope="session")
 def history(shared: Shared) -> Finished:
     return shared.made("history", measured.history)
 

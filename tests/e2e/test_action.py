@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +13,11 @@ from typing import Any
 
 import yaml
 
-from tests.support.command import ROOT, environment
+from tests.support.command import ROOT, Finished, environment
 
 ACTION = ROOT / ".github/actions/smoke/action.yml"
-SMALL = "--model smoke-tiny --seq-length 16 --steps 2 --quiet"
+COMPLETE = "--resume --run-dir run --quiet"
+"""Of a run that is complete: nothing is trained again."""
 
 
 def run_steps(folder: Path, **given: str) -> tuple[int, str]:
@@ -48,11 +50,10 @@ def run_steps(folder: Path, **given: str) -> tuple[int, str]:
     return status, summary.read_text()
 
 
-def test_it_measures_and_compares_with_a_baseline(tmp_path: Path) -> None:
-    measured = run_steps(tmp_path, arguments=f"{SMALL} --run-dir run", output="base.json")
-    assert measured == (0, "")
-    again = "--resume --run-dir run --quiet"  # it is complete: nothing is trained
-    same = {"arguments": again, "baseline": "base.json", "fail-above": "1000"}
+def test_it_measures_and_compares_with_a_baseline(smoke: Finished, tmp_path: Path) -> None:
+    shutil.copytree(smoke.folder / "run", tmp_path / "run")
+    assert run_steps(tmp_path, arguments=COMPLETE, output="base.json") == (0, "")
+    same = {"arguments": COMPLETE, "baseline": "base.json", "fail-above": "1000"}
     status, summary = run_steps(tmp_path, **same)
     assert status == 0
     assert summary.startswith("## your_ai\n\n**No regression beyond 1000% and noise (1 trial")
@@ -60,6 +61,6 @@ def test_it_measures_and_compares_with_a_baseline(tmp_path: Path) -> None:
     base = json.loads((tmp_path / "base.json").read_bytes())
     base["results"][0]["needed_memory_bytes"] //= 2
     (tmp_path / "better.json").write_text(json.dumps(base))
-    status, summary = run_steps(tmp_path, arguments=again, baseline="better.json")
+    status, summary = run_steps(tmp_path, arguments=COMPLETE, baseline="better.json")
     assert status == 1
     assert "became worse beyond 5% and noise" in summary

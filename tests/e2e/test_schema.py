@@ -6,23 +6,14 @@ from typing import Any
 
 import pytest
 
-from tests.support.command import Finished, your_ai_command
+from tests.support.command import Finished
 from tests.support.schema import CLOSED, PUBLISHED
-from tests.support.shared import GRID
 
 
-@pytest.fixture(scope="module")
-def documents(
-    ladder: Finished, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, dict[str, Any]]:
+@pytest.fixture
+def documents(ladder: Finished, nothing_fits: Finished) -> dict[str, dict[str, Any]]:
     """Results with a pass, a search, a model over budget, and a search that found nothing."""
-    folder = tmp_path_factory.mktemp("schema")
-    searching = ["optimize", "smoke-tiny", *GRID, "--seq-length", "64", "--steps", "1"]
-    searched = your_ai_command(
-        folder, *searching, "--run-dir", "run", "--quantize", "none", "--max-memory", "0.0001"
-    )
-    assert searched.code == 1, searched.stderr
-    return {"ladder": ladder.document, "search": searched.document}
+    return {"ladder": ladder.document, "search": nothing_fits.document}
 
 
 def entries(document: dict[str, Any]) -> list[dict[str, Any]]:

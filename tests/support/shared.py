@@ -16,6 +16,7 @@ from tests.support.course import prepare
 T = TypeVar("T")
 
 TOKEN = "hf_planted0123456789"
+PLAIN_SEARCH = ["--seq-length", "64", "--steps", "2", "--quantize", "none"]
 GRID = ["--batch-sizes", "1,4", "--ranks", "4,64", "--layers", "2"]
 
 
@@ -51,6 +52,12 @@ def ladder(folder: Path) -> Finished:
     make_model(folder / "large", hidden_size=256, intermediate_size=512)
     asked = ["--model", "small", "--model", "large", "--optimize", *GRID, "--exhaustive"]
     return checked(benchmark(folder, *asked, *PLAIN, "--max-memory", "0.0025"))
+
+
+def nothing_fits(folder: Path) -> Finished:
+    """A search within less memory than the least of its configurations needs."""
+    asked = [*GRID, *PLAIN_SEARCH, "--max-memory", "0.0008"]
+    return your_ai_command(folder, "optimize", "smoke-tiny", *asked, "--run-dir", "run")
 
 
 def history(folder: Path) -> Finished:
