@@ -53,46 +53,51 @@ def result_of(
     """The result of a trial whose worker has ended."""
     result = result_without_worker(trial, outcome, started_at)
     final = seen.final
-    needed = seen.needed_bytes
-    if result.success and isinstance(final, Passed):
-        needed = final.needed_bytes
-        result = replace(
-            result,
-            peak_memory_gb=to_gb(final.peak_bytes),
-            peak_memory_bytes=final.peak_bytes,
-            needed_memory_limit_bytes=final.needed_limit_bytes,
-            memory_limit_bytes=final.limit_bytes,
-            tokens_per_second=_speed(seen.counted_steps),
-        )
+    passed = final if result.success and isinstance(final, Passed) else None
+    needed = passed.needed_bytes if passed else seen.needed_bytes
+    if passed is None:
+        found: dict[str, Any] = {
+            "log_excerpt": tuple(excerpt(seen.log_tail)),
+            "advice": suggestion(trial, outcome, seen),
+        }
     else:
-        result = replace(
-            result,
-            log_excerpt=tuple(excerpt(seen.log_tail)),
-            advice=suggestion(trial, outcome, seen),
-        )
-    device = seen.device
+        found = {
+            "peak_memory_gb": to_gb(passed.peak_bytes),
+            "peak_memory_bytes": passed.peak_bytes,
+            "needed_memory_limit_bytes": passed.needed_limit_bytes,
+            "memory_limit_bytes": passed.limit_bytes,
+            "tokens_per_second": _speed(seen.counted_steps),
+        }
     return replace(
         result,
         needed_memory_bytes=needed,
         needed_memory_gb=None if needed is None else to_gb(needed),
         log=log,
-        wall_seconds=seen.wall_seconds,
-        exit_status=seen.returncode,
-        tokens_per_second_at_needed_memory=_speed(seen.tight_steps),
-        footprint_peak_bytes=seen.footprint_peak_bytes,
-        footprint_source=FOOTPRINT_SOURCE,
-        memory_pressure=seen.pressure,
-        log_discarded_bytes=seen.log_discarded_bytes,
-        load=seen.loaded,
-        steps=tuple(seen.steps),
-        phases=tuple(seen.phases),
-        memory_timeline=thin_out([(m.at, m.active_bytes, m.cache_bytes) for m in seen.memory]),
-        footprint_timeline=thin_out(
+        **found,
+        **_observed(seen),
+    )
+
+
+def _observed(seen: Observation) -> dict[str, Any]:
+    device = seen.device
+    return {
+        "wall_seconds": seen.wall_seconds,
+        "exit_status": seen.returncode,
+        "tokens_per_second_at_needed_memory": _speed(seen.tight_steps),
+        "footprint_peak_bytes": seen.footprint_peak_bytes,
+        "footprint_source": FOOTPRINT_SOURCE,
+        "memory_pressure": seen.pressure,
+        "log_discarded_bytes": seen.log_discarded_bytes,
+        "load": seen.loaded,
+        "steps": tuple(seen.steps),
+        "phases": tuple(seen.phases),
+        "memory_timeline": thin_out([(m.at, m.active_bytes, m.cache_bytes) for m in seen.memory]),
+        "footprint_timeline": thin_out(
             [(f.at - seen.start_seconds, f.footprint_bytes) for f in seen.footprints]
         ),
-        device={"backend": device.backend, **device.info} if device else None,
-        versions=device.versions if device else None,
-    )
+        "device": {"backend": device.backend, **device.info} if device else None,
+        "versions": device.versions if device else None,
+    }
 
 
 def thin_out(samples: Sequence[S], most: int = TIMELINE_POINTS) -> tuple[S, ...]:
