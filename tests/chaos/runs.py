@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from tests.support.command import YOUR_AI, Finished, environment, your_ai_command
+from your_ai.files import to_json
 from your_ai.runs import journal
 from your_ai.runs.journal import JOURNAL, STARTED, Record
 from your_ai.runs.resume import history_of
@@ -53,7 +54,7 @@ class Folder:
     def ended(self) -> dict[str, Any]:
         """The final results, by the trials' keys."""
         final = history_of(self.records()).final
-        return {key: ended.fields()["result"] for key, ended in final.items()}
+        return {key: json.loads(to_json(ended.result)) for key, ended in final.items()}
 
     def starts(self, key: str) -> int:
         return self.keys(STARTED).count(key)

@@ -145,7 +145,7 @@ def test_a_broken_mlx_is_one_line_with_the_command_to_install_it(tmp_path: Path,
 
 @pytest.mark.parametrize(
     ("typed", "said"),
-    [("optimise", "Did you mean optimize?"), ("zzz", "There is benchmark, optimize, ")],
+    [("optimise", "Did you mean optimize?"), ("zzz", "Commands: benchmark, optimize, ")],
 )
 def test_a_misspelled_command(typed: str, said: str, tmp_path: Path) -> None:
     done = your_ai_command(tmp_path, typed)

@@ -281,4 +281,4 @@ def test_a_report_that_cannot_be_made_fails_nothing(smoke: Finished, tmp_path: P
     report.mkdir()
     again = benchmark(tmp_path, "--resume", "--output", "out.json")
     assert again.code == 0
-    assert f"No report: Cannot write {report}: it is a folder" in again.stdout
+    assert f"No report: Cannot write {report}: Is a directory" in again.stdout

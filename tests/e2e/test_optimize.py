@@ -210,15 +210,18 @@ def test_ctrl_c_keeps_what_was_found(tmp_path: Path) -> None:
         (["optimize", "smoke-tiny", "--ranks", "8,,4"], "'8,,4' is not a list of numbers"),
         (["optimize", "smoke-tiny", "--batch-sizes", "0,2"], "has a number outside 1 to 1024"),
         (["optimize", "smoke-tiny", "--ranks", "9" * 5000], "has a number outside 1 to 4096"),
-        (["optimize", "smoke-tiny", "--quick", "--ranks", "8"], "--quick and --ranks exclude"),
+        (
+            ["optimize", "smoke-tiny", "--quick", "--ranks", "8"],
+            "--quick and --ranks are mutually exclusive",
+        ),
         (
             ["optimize", "smoke-tiny", "--batch-sizes", ",".join(map(str, range(1, 514)))],
             "8208 configurations are too many",
         ),
         (["optimize", "smoke-tiny", "--objective", "joy"], "'joy' is not one of"),
         (["optimize"], "Name a model; `your_ai models` lists"),
-        (["benchmark", "--model", "smoke-tiny", "--quick"], "--quick is about a search"),
-        (["benchmark", "--model", "smoke-tiny", "--layers", "2"], "--layers is about a search"),
+        (["benchmark", "--model", "smoke-tiny", "--quick"], "--quick requires --optimize"),
+        (["benchmark", "--model", "smoke-tiny", "--layers", "2"], "--layers requires --optimize"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(

@@ -57,7 +57,7 @@ def test_a_signal_keeps_what_was_measured(number: signal.Signals, tmp_path: Path
     assert is_gone(worker)
     assert err == ""
     assert "– Interrupted" in out
-    assert re.search(r"go on with: your_ai benchmark --resume --run-dir /\S+/run\n$", out)
+    assert re.search(r"Continue with: your_ai benchmark --resume --run-dir /\S+/run\n$", out)
     results = json.loads(results_file.read_text())
     assert (results["recommended"], results["complete"]) == ("smoke-tiny", False)
     finished, interrupted = results["results"]

@@ -187,9 +187,12 @@ def finished(smoke: Finished) -> Path:
         (["benchmark", "--resume", "--lora-rank", "8"], "--lora-rank 8 (it was 4)"),
         (["benchmark", "--resume", "--keep-going"], "--keep-going on (it was not given)"),
         (["benchmark", "--resume", "--model", "smoke-small"], "smoke-small (it was smoke-tiny)"),
-        (["optimize", "--resume"], "is one of `your_ai benchmark`; go on with it by"),
+        (["optimize", "--resume"], "is one of `your_ai benchmark`; continue it with"),
         (["benchmark", *MODELS], "holds the results of another run; add --resume"),
-        (["benchmark", "--resume", "--run-dir", "nowhere"], "nowhere holds no run to resume"),
+        (
+            ["benchmark", "--resume", "--run-dir", "nowhere"],
+            "No run found in nowhere.",
+        ),
     ],
 )
 def test_what_is_refused(asked: list[str], complaint: str, finished: Path) -> None:
@@ -208,7 +211,9 @@ def test_a_damaged_journal_is_refused_with_its_line(finished: Path, tmp_path: Pa
     (tmp_path / "run" / JOURNAL).write_bytes(content.replace(b'"started"', b'"stopped"', 1))
     done = resume(tmp_path)
     assert (done.code, done.stdout) == (2, "")
-    assert "Error: Line 2 of run/journal.jsonl is damaged" in done.stderr
+    assert (
+        "Error: run/journal.jsonl is corrupt at line 2; earlier trials are intact." in done.stderr
+    )
 
 
 def test_all_of_a_run_is_the_users_alone(finished: Path) -> None:

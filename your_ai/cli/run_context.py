@@ -112,7 +112,7 @@ def run_trials(context: click.Context, plan_run: Callable[[Console], Run], go: G
         if context.params["resume"]:
             opening = _resumed(context, console)
         else:
-            opening = _started(plan_run(console), console)
+            opening = _started(plan_run(console), context, console)
         with opening as opened:
             go(opened)
     return opened.exit_code()
@@ -207,10 +207,10 @@ def _check_weights(chosen: Sequence[Model]) -> None:
 
 
 @contextlib.contextmanager
-def _started(run: Run, console: Console) -> Iterator[OpenRun]:
+def _started(run: Run, context: click.Context, console: Console) -> Iterator[OpenRun]:
     with open_new(Path(run.run_dir)) as journal:
         begin(journal, run)
-        with _under_way(run, journal, RunHistory(), run.output, console) as opened:
+        with _under_way(run, journal, RunHistory(), context.params["output"], console) as opened:
             yield opened
 
 
