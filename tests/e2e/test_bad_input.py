@@ -150,7 +150,7 @@ def test_a_broken_mlx_is_one_line_with_the_command_to_install_it(tmp_path: Path,
 def test_a_misspelled_command(typed: str, said: str, tmp_path: Path) -> None:
     done = your_ai_command(tmp_path, typed)
     assert (done.code, done.stdout) == (2, "")
-    assert f"No such command '{typed}'. {said}" in done.stderr
+    assert f"Unknown command '{typed}'. {said}" in done.stderr
 
 
 @pytest.mark.parametrize("asked", [["models"], ["runs"], ["recommend"]])
