@@ -54,7 +54,7 @@ class Folder:
     def ended(self) -> dict[str, Any]:
         """The final results, by the trials' keys."""
         final = history_of(self.records()).final
-        return {key: json.loads(to_json(ended.result)) for key, ended in final.items()}
+        return {key: json.loads(to_json(ended)) for key, ended in final.items()}
 
     def starts(self, key: str) -> int:
         return self.keys(STARTED).count(key)

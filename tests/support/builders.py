@@ -27,7 +27,6 @@ from your_ai.planning import device
 from your_ai.planning.plan import Trial
 from your_ai.runs.assembly import assemble
 from your_ai.runs.results import Results
-from your_ai.runs.resume import EndedTrial
 from your_ai.runs.run import Run
 from your_ai.runs.trial_record import result_of, result_without_worker
 from your_ai.runs.trial_result import GridAxes, OptimalConfig, ProofOfOptimum, TrialResult
@@ -167,7 +166,7 @@ def run(*trials: Trial, **changed: Any) -> Run:
 def results(*found: TrialResult, **changed: Any) -> Results:
     """The results of a run of models with these results."""
     trials = [trial(n, r.preset, r.params) for n, r in enumerate(found, start=1)]
-    ended = (EndedTrial(n, each) for n, each in enumerate(found, start=1))
+    ended = (replace(each, index=n) for n, each in enumerate(found, start=1))
     return replace(assemble(run(*trials), ended), **changed)
 
 

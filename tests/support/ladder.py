@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tests.support import builders
 from tests.support.builders import observed, passing_events
 from your_ai.planning.device import Device
 from your_ai.runs.assembly import assemble
-from your_ai.runs.resume import EndedTrial
 from your_ai.runs.run import Run
 from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.observation import Observation
@@ -84,5 +84,5 @@ def print_all(console: Console, results: list[TrialResult]) -> None:
     for trial, result in zip(run().trials, results, strict=False):
         console.trial_began(trial, len(results))
         console.trial_ended(result)
-    ended = (EndedTrial(n, result) for n, result in enumerate(results, start=1))
+    ended = (replace(result, index=n) for n, result in enumerate(results, start=1))
     console.end(run(), assemble(run(), ended), WRITTEN)

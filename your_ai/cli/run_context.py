@@ -87,7 +87,7 @@ class OpenRun:
         """
         if self.writer.problem:
             raise MachineError(self.writer.problem)
-        ended = [each.result for each in self.runner.ended]
+        ended = self.runner.ended
         if interrupts.requested or any(r.outcome is OutcomeKind.INTERRUPTED for r in ended):
             return ExitCode.INTERRUPTED
         return ExitCode.OK if any(r.success for r in ended) else ExitCode.NONE_PASSED

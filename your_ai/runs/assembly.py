@@ -8,18 +8,17 @@ from dataclasses import replace
 from your_ai.planning.plan import Trial
 from your_ai.runs.optimization import Optimization, search_for
 from your_ai.runs.results import Results, recommended
-from your_ai.runs.resume import EndedTrial
 from your_ai.runs.run import Run
 from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.outcome import OutcomeKind
 from your_ai.units import to_gb
 
 
-def assemble(run: Run, ended: Iterable[EndedTrial]) -> Results:
+def assemble(run: Run, ended: Iterable[TrialResult]) -> Results:
     """The results so far."""
     by_index: dict[int, list[TrialResult]] = {}
-    for each in ended:
-        by_index.setdefault(each.index, []).append(each.result)
+    for result in ended:
+        by_index.setdefault(result.index, []).append(result)
     entries = [
         _entry(run, trial, by_index[trial.index]) for trial in run.trials if trial.index in by_index
     ]

@@ -16,7 +16,6 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from your_ai.errors import MachineError, UsageError
@@ -71,19 +70,20 @@ class Journal:
         self._end = os.fstat(descriptor).st_size
 
     @classmethod
-    def open(cls, folder: Path) -> Journal:
-        """Open the journal of the run in ``folder``, created if missing, and repair its end.
+    @contextlib.contextmanager
+    def open(cls, folder: Path) -> Iterator[Self]:
+        """The journal of the run in ``folder``, created if missing, its end repaired.
 
         Raises:
             UsageError: if another process has it open.
             MachineError: if it cannot be opened or written.
         """
         path = folder / JOURNAL
-        with contextlib.ExitStack() as undo:
+        with contextlib.ExitStack() as closing:
             try:
                 flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
                 descriptor = os.open(path, flags, 0o600)
-                undo.callback(os.close, descriptor)
+                closing.callback(os.close, descriptor)
                 # Released with the process, however that ends; workers do not inherit it.
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _repair(path, descriptor)
@@ -93,8 +93,7 @@ class Journal:
                 raise _under_way(folder) from error
             except OSError as error:
                 raise MachineError(f"Cannot open {path}: {error.strerror}.") from error
-            undo.pop_all()
-        return journal
+            yield journal
 
     def append(self, kind: str, fields: Mapping[str, Any]) -> None:
         """Write one record; it is on disk when this returns.
@@ -127,21 +126,6 @@ class Journal:
     def records(self) -> list[Record]:
         """Every record; raises DamagedError and OtherVersionError as `read` does."""
         return list(read(self._path))
-
-    def close(self) -> None:
-        """Let others open it."""
-        os.close(self._descriptor)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def read(path: Path) -> Iterator[Record]:

@@ -3,34 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
-from worker.protocol.messages import Configuration
-from your_ai.planning.plan import Trial
 from your_ai.runs.journal import ENDED, STARTED, Record
 from your_ai.runs.trial_result import TrialResult, trial_result
 from your_ai.supervision.outcome import Certainty, Outcome, OutcomeKind
 
 MAX_STARTS = 2
 """A trial that was started this many times without finishing is quarantined."""
-
-
-@dataclass(frozen=True, slots=True)
-class EndedTrial:
-    """The result of the run's trial ``index``, or of one of the search that belongs to it."""
-
-    index: int
-    result: TrialResult
-
-    @property
-    def key(self) -> str:
-        """The same as the trial's `key_of`."""
-        return _key(self.index, self.result.config)
-
-    def fields(self) -> dict[str, Any]:
-        """The journal's record of it."""
-        return {"trial": self.key, "index": self.index, "result": asdict(self.result)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +21,13 @@ class RunHistory:
     ``unfinished`` the boots of the machine in which a trial was started and has not ended since.
     """
 
-    ended: Mapping[str, EndedTrial] = field(default_factory=dict)
+    ended: Mapping[str, TrialResult] = field(default_factory=dict)
     unfinished: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
-    def final(self) -> dict[str, EndedTrial]:
+    def final(self) -> dict[str, TrialResult]:
         """The trials that are not run again."""
-        return {key: ended for key, ended in self.ended.items() if ended.result.is_final}
+        return {key: result for key, result in self.ended.items() if result.is_final}
 
     def quarantine(self, key: str, boot: str) -> Outcome | None:
         """Why a trial must not be run again; ``None`` if it may. ``boot`` is the present one."""
@@ -71,14 +51,9 @@ class RunHistory:
         return None
 
 
-def key_of(trial: Trial) -> str:
-    """What tells a run's trials apart; also part of a file's name."""
-    return _key(trial.index, trial.configuration)
-
-
 def history_of(records: Iterable[Record]) -> RunHistory:
     """What these records of a journal say of the trials."""
-    ended: dict[str, EndedTrial] = {}
+    ended: dict[str, TrialResult] = {}
     unfinished: dict[str, tuple[str, ...]] = {}
     for record in records:
         key = record.fields.get("trial", "")
@@ -87,9 +62,5 @@ def history_of(records: Iterable[Record]) -> RunHistory:
         elif record.kind == ENDED:
             unfinished.pop(key, None)
             ended.pop(key, None)  # the order is that of the last ends
-            ended[key] = EndedTrial(record.fields["index"], trial_result(record.fields["result"]))
+            ended[key] = trial_result(record.fields["result"])
     return RunHistory(ended, unfinished)
-
-
-def _key(index: int, c: Configuration) -> str:
-    return f"{index:02d}-{c.batch_size}x{c.lora_rank}x{c.lora_layers}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from worker.protocol.codec import encode_request
@@ -14,10 +14,10 @@ from your_ai.models import hub, weight_files
 from your_ai.planning.plan import Trial, reason_to_skip
 from your_ai.runs.journal import ENDED, Journal
 from your_ai.runs.optimization import Optimization, search_for
-from your_ai.runs.resume import EndedTrial, RunHistory, key_of
+from your_ai.runs.resume import RunHistory
 from your_ai.runs.run import Run
 from your_ai.runs.trial_record import result_of, result_without_worker
-from your_ai.runs.trial_result import TrialResult
+from your_ai.runs.trial_result import TrialResult, trial_key
 from your_ai.runs.worker_run import Supervise, WorkerRunner
 from your_ai.supervision.event_reader import OnEvent
 from your_ai.supervision.outcome import Outcome, OutcomeKind
@@ -48,11 +48,11 @@ class TrialRunner:
         self._history = history
         self._on_event = on_event
         self._workers = WorkerRunner(journal, run.device.backend, supervise)
-        self.ended: list[EndedTrial] = []
+        self.ended: list[TrialResult] = []
 
     def results_of(self, trial: Trial) -> tuple[TrialResult, ...]:
         """The results of a trial and of the search that belongs to it so far."""
-        return tuple(each.result for each in self.ended if each.index == trial.index)
+        return tuple(result for result in self.ended if result.index == trial.index)
 
     def trials(self) -> Iterator[Trial | TrialResult]:
         """Run the trials one after another: yields each as it starts, and its result."""
@@ -66,7 +66,7 @@ class TrialRunner:
                 result = self._try(trial)
             else:
                 skipped = Outcome(OutcomeKind.SKIPPED, reason)
-                result = self._record(trial, result_without_worker(trial, skipped, now()))
+                result = self._record(result_without_worker(trial, skipped, now()))
             yield result
             if _is_stop(result):
                 return
@@ -92,24 +92,24 @@ class TrialRunner:
                 return
 
     def _try(self, trial: Trial) -> TrialResult:
-        key = key_of(trial)
+        key = trial_key(trial.index, trial.configuration)
         known = self._history.final.get(key)
         if known is not None:
             self.ended.append(known)
-            return known.result
+            return known
         quarantine = self._history.quarantine(key, self._workers.boot)
         if quarantine is not None:
-            return self._record(trial, result_without_worker(trial, quarantine, now()))
+            return self._record(result_without_worker(trial, quarantine, now()))
         started_at = now()
         try:
             trial = _with_weights(trial)
         except YourAIError as error:
             outcome = Outcome(OutcomeKind.ERROR, str(error))
-            return self._record(trial, result_without_worker(trial, outcome, started_at))
+            return self._record(result_without_worker(trial, outcome, started_at))
         except KeyboardInterrupt:
             outcome = Outcome(OutcomeKind.INTERRUPTED, "interrupted before it began")
-            return self._record(trial, result_without_worker(trial, outcome, started_at))
-        return self._record(trial, self._measure(trial, key, started_at))
+            return self._record(result_without_worker(trial, outcome, started_at))
+        return self._record(self._measure(trial, key, started_at))
 
     def _measure(self, trial: Trial, key: str, started_at: str) -> TrialResult:
         log = Path(self._run.run_dir) / "logs" / _log_name(trial, key)
@@ -125,14 +125,13 @@ class TrialRunner:
         except NotStartedError as error:
             # Without its end the trial would seem to have taken down its parent.
             outcome = Outcome(OutcomeKind.ERROR, str(error))
-            self._record(trial, result_without_worker(trial, outcome, started_at))
+            self._record(result_without_worker(trial, outcome, started_at))
             raise
         return result_of(trial, outcome, started_at, seen, str(log))
 
-    def _record(self, trial: Trial, result: TrialResult) -> TrialResult:
-        ended = EndedTrial(trial.index, result)
-        self._journal.append(ENDED, ended.fields())
-        self.ended.append(ended)
+    def _record(self, result: TrialResult) -> TrialResult:
+        self._journal.append(ENDED, {"trial": result.key, "result": asdict(result)})
+        self.ended.append(result)
         return result
 
 

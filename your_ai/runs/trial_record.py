@@ -27,6 +27,7 @@ def result_without_worker(trial: Trial, outcome: Outcome, started_at: str) -> Tr
     request, model = trial.request, trial.model
     passed = outcome.kind is OutcomeKind.PASS
     return TrialResult(
+        index=trial.index,
         preset=model.name,
         model_name=model.model_name,
         params=model.params,

@@ -188,6 +188,8 @@ class TrialResult:
     """When the trial started, in UTC."""
     ended_at: Utc = ""
     """When the trial ended, in UTC."""
+    index: int = 0
+    """Place of the model in the run, from 1."""
     config: TrialConfig
     """What was trained, and how it was measured."""
     peak_memory_bytes: int | None = None
@@ -245,6 +247,11 @@ class TrialResult:
         return self.config.batch_size, self.config.lora_rank, self.config.lora_layers
 
     @property
+    def key(self) -> str:
+        """What tells a run's trials apart."""
+        return trial_key(self.index, self.config)
+
+    @property
     def is_final(self) -> bool:
         """Whether the trial has an outcome of its own, which is not measured again.
 
@@ -269,6 +276,11 @@ class TrialResult:
             tokens_per_second=self.tokens_per_second,
             too_large=self.proves_too_large or self.outcome is OutcomeKind.OVER_BUDGET,
         )
+
+
+def trial_key(index: int, c: Configuration) -> str:
+    """The key of the trial of a run's model ``index``; also part of a file's name."""
+    return f"{index:02d}-{c.batch_size}x{c.lora_rank}x{c.lora_layers}"
 
 
 def trial_result(fields: Any) -> TrialResult:

@@ -147,8 +147,9 @@ def test_a_second_process_is_refused_with_the_firsts_id_until_that_is_dead(tmp_p
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"open\n"
         assert journal.is_open(path)
-        with pytest.raises(UsageError, match=f"is under way in process {holder.pid};"):
-            Journal.open(tmp_path)
+        refused = pytest.raises(UsageError, match=f"is under way in process {holder.pid};")
+        with refused, Journal.open(tmp_path):
+            pass
         holder.send_signal(signal.SIGKILL)
         holder.wait()
     assert not journal.is_open(path)
@@ -159,16 +160,17 @@ def test_it_is_not_left_open(tmp_path: Path) -> None:
     before = {*Path("/dev/fd").iterdir()}
     written(tmp_path)
     path = tmp_path / JOURNAL
-    with Journal.open(tmp_path), pytest.raises(UsageError):
-        Journal.open(tmp_path)
+    with Journal.open(tmp_path), pytest.raises(UsageError), Journal.open(tmp_path):
+        pass
     iter_records(path)
     journal.is_open(path)
     assert {*Path("/dev/fd").iterdir()} == before
 
 
 def test_where_it_cannot_be_made_that_is_said(tmp_path: Path) -> None:
-    with pytest.raises(MachineError, match=r"Cannot open .*: No such file"):
-        Journal.open(tmp_path / "missing")
+    refused = pytest.raises(MachineError, match=r"Cannot open .*: No such file")
+    with refused, Journal.open(tmp_path / "missing"):
+        pass
 
 
 def test_on_a_full_disk_what_was_written_stays_as_it_was(tmp_path: Path) -> None:

@@ -14,7 +14,6 @@ from tests.support import builders
 from your_ai.errors import UsageError
 from your_ai.runs.assembly import assemble
 from your_ai.runs.results import Results, read, recommended, write
-from your_ai.runs.resume import EndedTrial
 from your_ai.runs.run_dir import make_run_dir
 from your_ai.runs.trial_record import result_without_worker
 from your_ai.runs.trial_result import TrialResult
@@ -35,7 +34,7 @@ def assembled(*found: TrialResult, planned: int = 1) -> Results:
         builders.trial(n, r.preset, r.params, budget_bytes=BUDGET)
         for n, r in enumerate(found * planned, start=1)
     ]
-    ended = (EndedTrial(n, each) for n, each in enumerate(found, start=1))
+    ended = (replace(each, index=n) for n, each in enumerate(found, start=1))
     return assemble(builders.run(*trials), ended)
 
 

@@ -15,21 +15,21 @@ from your_ai.runs.assembly import assemble
 from your_ai.runs.journal import BEGAN, ENDED, JOURNAL, Journal
 from your_ai.runs.results import write
 from your_ai.runs.results_file import ResultsWriter, load
-from your_ai.runs.resume import EndedTrial
 from your_ai.runs.run_dir import RESULTS
+from your_ai.runs.trial_result import TrialResult
 
 RUN = builders.run(builders.trial(1, "a", "7B"), builders.trial(2, "b", "8B"))
-FIRST, SECOND = (EndedTrial(t.index, builders.result(t)) for t in RUN.trials)
+FIRST, SECOND = (builders.result(t) for t in RUN.trials)
 
 
-def journaled(folder: Path, *ended: EndedTrial) -> None:
+def journaled(folder: Path, *ended: TrialResult) -> None:
     with Journal.open(folder) as journal:
         journal.append(BEGAN, {"run": asdict(RUN)})
         for each in ended:
-            journal.append(ENDED, each.fields())
+            journal.append(ENDED, {"trial": each.key, "result": asdict(each)})
 
 
-def written(folder: Path, *ended: EndedTrial) -> None:
+def written(folder: Path, *ended: TrialResult) -> None:
     (folder / RESULTS).write_bytes(write(assemble(RUN, ended)))
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
 from tests.support.builders import observed, passing_events, result, trial
 from your_ai.runs.journal import ENDED, STARTED, Record, decode, encode
-from your_ai.runs.resume import EndedTrial, RunHistory, history_of, key_of
+from your_ai.runs.resume import RunHistory, history_of
 from your_ai.runs.trial_record import result_without_worker
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 
 TRIAL = trial()
-KEY = key_of(TRIAL)
+KEY = result(TRIAL).key
 SEEN = observed(*passing_events())
 
 
@@ -27,7 +28,7 @@ def ended(kind: OutcomeKind = OutcomeKind.PASS, *, ran: bool = True) -> Record:
         found = result(TRIAL, SEEN, outcome)
     else:
         found = result_without_worker(TRIAL, Outcome(kind, "why"), "")
-    return Record(ENDED, EndedTrial(1, found).fields())
+    return Record(ENDED, {"trial": found.key, "result": asdict(found)})
 
 
 def past(*records: Record) -> Any:
@@ -45,7 +46,7 @@ def test_nothing_written_nothing_past() -> None:
 
 def test_an_ended_trial_keeps_its_result() -> None:
     found = past(started(), ended())
-    assert found.final[KEY].result == result(TRIAL, SEEN, ended_at=found.final[KEY].result.ended_at)
+    assert found.final[KEY] == result(TRIAL, SEEN, ended_at=found.final[KEY].ended_at)
     assert found.quarantine(KEY, "b") is None
 
 
@@ -68,7 +69,7 @@ def test_what_was_stopped_or_never_run_is_not(kind: OutcomeKind, ran: bool) -> N
 
 def test_the_last_end_counts() -> None:
     found = past(started(), ended(OutcomeKind.INTERRUPTED), started(), ended())
-    assert found.final[KEY].result.outcome is OutcomeKind.PASS
+    assert found.final[KEY].outcome is OutcomeKind.PASS
     assert list(found.ended) == [KEY]
 
 

@@ -84,7 +84,7 @@ def test_each_trial_is_announced_journaled_and_recorded(tmp_path: Path, journal:
     first, second, third, fourth = found.trials()
     assert isinstance(first, Trial)
     assert isinstance(third, Trial)
-    assert [second, fourth] == [each.result for each in found.ended]
+    assert [second, fourth] == found.ended
     assert kinds(journal) == [
         (STARTED, "01-2x64x2"),
         (ENDED, "01-2x64x2"),
@@ -170,7 +170,7 @@ def test_a_trial_that_took_its_parent_down_twice_is_quarantined(
     history = history_of(journal.records())
     found = runner(run, journal, scripted(), history)
     assert outcomes(found.trials()) == ["crash"]
-    assert "2 times" in (found.ended[0].result.error or "")
+    assert "2 times" in (found.ended[0].error or "")
 
 
 def test_a_worker_that_cannot_be_started_ends_the_run_and_counts_as_no_start(
@@ -195,7 +195,7 @@ def test_missing_weights_are_an_error_of_that_trial_alone(
     run = builders.run(real, builders.trial(2, "m2", "2B"), run_dir=str(tmp_path))
     found = runner(run, journal, scripted(PASS))
     assert outcomes(found.trials()) == ["error", "pass"]
-    assert not found.ended[0].result.is_final
+    assert not found.ended[0].is_final
 
 
 def capacity_up_to(most: int) -> Worker:
@@ -254,5 +254,5 @@ def test_a_log_is_named_for_its_model_and_stays_in_its_folder(
     run = builders.run(trial, run_dir=str(tmp_path))
     found = runner(run, journal, scripted(PASS))
     outcomes(found.trials())
-    log = Path(found.ended[0].result.log or "")
+    log = Path(found.ended[0].log or "")
     assert log == tmp_path / "logs" / "01-..-..-evil-na-ve-2x64x2.log"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.support import builders
@@ -10,7 +12,6 @@ from tests.support.ladder import GOLDEN, LADDER, WRITTEN, ended, print_all, run
 from worker.protocol.messages import Failed, OverBudget, Phase, PhaseBegan
 from your_ai.planning.device import Device
 from your_ai.runs.assembly import assemble
-from your_ai.runs.resume import EndedTrial
 from your_ai.runs.run import Run
 from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.outcome import Outcome, OutcomeKind
@@ -24,7 +25,7 @@ OVER = observed(OverBudget(1.0, Phase.TIGHT, 30 * GB, planned=False), returncode
 def end(results: list[TrialResult], of: Run | None = None) -> None:
     trials = [builders.trial(n, r.preset, r.params) for n, r in enumerate(results, start=1)]
     of = of or builders.run(*trials)
-    ended = (EndedTrial(n, result) for n, result in enumerate(results, start=1))
+    ended = (replace(result, index=n) for n, result in enumerate(results, start=1))
     Console(PlainScreen()).end(of, assemble(of, ended), WRITTEN)
 
 

@@ -11,7 +11,6 @@ from tests.support.builders import trial
 from your_ai.errors import UsageError
 from your_ai.runs.assembly import assemble
 from your_ai.runs.results import Results
-from your_ai.runs.resume import EndedTrial
 from your_ai.search.grid import make_grid
 from your_ai.search.search import Objective, SearchOptions
 from your_ai.supervision.outcome import Outcome, OutcomeKind
@@ -29,7 +28,7 @@ def searched(*outcomes: Outcome | None) -> Results:
         builders.result(each, outcome=outcome)
         for each, outcome in zip(trials, outcomes, strict=True)
     )
-    return assemble(run, [EndedTrial(1, result) for result in found])
+    return assemble(run, [replace(result, index=1) for result in found])
 
 
 @pytest.mark.parametrize("name", [None, "tiny", "org/tiny"])
