@@ -15,8 +15,11 @@ from tests.support.command import Finished
 from tests.support.course import Course
 from tests.support.shared import Shared
 
-KERNELS = Path("your_ai-tests")
-"""In the temporary folder: MLX's compiled kernels, and the temporary folder of each process."""
+FOLDER = Path(tempfile.gettempdir()) / f"your_ai-tests-{os.getuid()}"
+"""Where each process of pytest has its temporary folder, from one run to the next."""
+
+KERNELS = FOLDER / "kernels"
+"""Those that MLX has compiled for the CPU, in any of them."""
 
 SETTLED_SECONDS = 2.0
 """A kernel this old is whole: none takes longer to write."""
@@ -25,18 +28,14 @@ SETTLED_SECONDS = 2.0
 def pytest_configure(config: pytest.Config) -> None:
     """Give each process of pytest a temporary folder of its own.
 
-    MLX keeps the kernels that it compiles for the CPU there, and loads one that another process is
-    still writing.
+    MLX keeps its kernels there, and loads one that another process is still writing.
     """
     if config.getoption("numprocesses", None):
         return  # the processes that xdist starts run the tests
-    folder = KERNELS_OF_ALL.parent / os.environ.get("PYTEST_XDIST_WORKER", "main")
+    folder = FOLDER / os.environ.get("PYTEST_XDIST_WORKER", "main")
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["TMPDIR"] = str(folder)
     tempfile.tempdir = None
-
-
-KERNELS_OF_ALL = Path(tempfile.gettempdir()) / KERNELS / "kernels"
 
 
 def copy_kernels(source: Path, target: Path) -> None:
@@ -50,11 +49,11 @@ def copy_kernels(source: Path, target: Path) -> None:
 
 
 def pytest_runtest_setup() -> None:
-    copy_kernels(KERNELS_OF_ALL, Path(tempfile.gettempdir()) / "mlx")
+    copy_kernels(KERNELS, Path(tempfile.gettempdir()) / "mlx")
 
 
 def pytest_runtest_teardown() -> None:
-    copy_kernels(Path(tempfile.gettempdir()) / "mlx", KERNELS_OF_ALL)
+    copy_kernels(Path(tempfile.gettempdir()) / "mlx", KERNELS)
 
 
 @pytest.fixture(scope="session")
