@@ -3,58 +3,28 @@
 from __future__ import annotations
 
 import os
-import tempfile
-import time
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 
+from tests.support import kernels
 from tests.support import shared as measured
 from tests.support.command import Finished
 from tests.support.course import Course
 from tests.support.shared import Shared
 
-KERNELS = Path("your_ai-tests")
-"""In the temporary folder: MLX's compiled kernels, and the temporary folder of each process."""
-
-SETTLED_SECONDS = 2.0
-"""A kernel this old is whole: none takes longer to write."""
-
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each process of pytest a temporary folder of its own.
-
-    MLX keeps the kernels that it compiles for the CPU there, and loads one that another process is
-    still writing.
-    """
-    if config.getoption("numprocesses", None):
-        return  # the processes that xdist starts run the tests
-    folder = KERNELS_OF_ALL.parent / os.environ.get("PYTEST_XDIST_WORKER", "main")
-    folder.mkdir(parents=True, exist_ok=True)
-    os.environ["TMPDIR"] = str(folder)
-    tempfile.tempdir = None
-
-
-KERNELS_OF_ALL = Path(tempfile.gettempdir()) / KERNELS / "kernels"
-
-
-def copy_kernels(source: Path, target: Path) -> None:
-    """Link the kernels that the target lacks: compiling one takes half a second."""
-    for kernel in source.glob("*/cpu/*.so"):
-        copy = target / kernel.relative_to(source)
-        if not copy.exists() and time.time() - kernel.stat().st_mtime > SETTLED_SECONDS:
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            with suppress(FileExistsError):  # another process was first
-                copy.hardlink_to(kernel)
+    is_controller = bool(config.getoption("numprocesses", None))  # of processes that run the tests
+    if not is_controller:
+        kernels.separate()
 
 
 def pytest_runtest_setup() -> None:
-    copy_kernels(KERNELS_OF_ALL, Path(tempfile.gettempdir()) / "mlx")
+    kernels.take()
 
 
 def pytest_runtest_teardown() -> None:
-    copy_kernels(Path(tempfile.gettempdir()) / "mlx", KERNELS_OF_ALL)
+    kernels.give()
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from tests.support.command import at_a_terminal
 from tests.support.trials import is_gone, wait_for
 from your_ai.supervision.supervisor import Limits
 
-STEPS = 25
+STEPS = 60
 # The second model's steps take ten times as long as the first one's.
 OPTIONS = [
     *("--model", "smoke-tiny", "--model", "smoke-large", "--quantize", "none"),

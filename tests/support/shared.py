@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from tests.support import kernels
 from tests.support.command import PLAIN, Finished, benchmark, make_model, your_ai_command
 from tests.support.course import prepare
 
@@ -35,6 +36,8 @@ class Shared:
                 shutil.rmtree(folder, ignore_errors=True)  # of a process in which it failed
                 folder.mkdir()
                 result.write_bytes(pickle.dumps(make(folder)))
+                kernels.give(settled_seconds=0)  # its workers have ended
+        kernels.take()
         found: T = pickle.loads(result.read_bytes())
         return found
 
