@@ -7,7 +7,7 @@ import threading
 import time
 from typing import NoReturn
 
-from worker.protocol.codec import encode_event
+from worker.protocol.codec import encode
 from worker.protocol.messages import Event, FinalEvent, Passed, Phase, PhaseBegan, Trained
 
 
@@ -33,7 +33,7 @@ class EventPipe:
 
     def send(self, event: Event) -> None:
         """Write one event; returns when the kernel has all of it."""
-        line = memoryview(encode_event(event))
+        line = memoryview(encode(event))
         with self._lock:
             try:
                 while line:

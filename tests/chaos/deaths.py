@@ -28,7 +28,7 @@ from tests.support.trials import (
     tiny_request,
     wait_for,
 )
-from worker.protocol.codec import encode_request
+from worker.protocol.codec import encode
 from worker.protocol.messages import ModelSource, Step, TrialRequest
 from your_ai.supervision.outcome import classify
 from your_ai.supervision.supervisor import WORKER, Limits, supervise
@@ -86,7 +86,7 @@ def _trained(spec: TrialRequest, command: list[str] | None = None) -> Death:
     def cause(folder: Path) -> str:
         log = TrialLog(folder / "log")
         command_line = command or [*WORKER]
-        seen = supervise(encode_request(spec), log=log, limits=PATIENT, command=command_line)
+        seen = supervise(encode(spec), log=log, limits=PATIENT, command=command_line)
         outcome = classify(seen, spec.steps)
         return f"{outcome.kind}, {outcome.certainty}"
 
@@ -95,7 +95,7 @@ def _trained(spec: TrialRequest, command: list[str] | None = None) -> Death:
 
 def _killed_in_training(folder: Path) -> str:
     spec, tap = tiny_request(FOREVER), folder / "events"
-    with supervising(encode_request(spec), TrialLog(folder / "log"), tapped(tap)) as supervised:
+    with supervising(encode(spec), TrialLog(folder / "log"), tapped(tap)) as supervised:
         wait_for(lambda: events_in(tap, Step), "the first step")
         (pid,) = {json.loads(line)["pid"] for line in tap.read_bytes().splitlines()[:1]}
         os.kill(pid, signal.SIGKILL)
@@ -108,7 +108,7 @@ def _killed_by_the_kernel(folder: Path) -> str:
     with memory_cgroup(400 * MIB) as cgroup:
         answer = subprocess.run(
             cgroup.command([*parent, *WORKER]),
-            input=encode_request(giant_request()),
+            input=encode(giant_request()),
             capture_output=True,
             check=True,
             timeout=PATIENT.deadline,

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from tests.support.trials import FOREVER, events_in, is_gone, tapped, tiny_request, wait_for
-from worker.protocol.codec import encode_request
+from worker.protocol.codec import encode
 from worker.protocol.messages import Device, Started, Step
 from your_ai.supervision.supervisor import WORKER
 
@@ -25,7 +25,7 @@ def parent_of(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]
     argv = [sys.executable, "-m", "tests.support.parent", *arguments]
     with subprocess.Popen(argv, stdin=subprocess.PIPE) as parent:
         assert parent.stdin is not None
-        parent.stdin.write(encode_request(tiny_request(FOREVER)))
+        parent.stdin.write(encode(tiny_request(FOREVER)))
         parent.stdin.flush()
         try:
             yield parent

@@ -13,7 +13,7 @@ import pytest
 from tests.support.cgroups import MIB, memory_cgroup
 from tests.support.fakes import dying
 from tests.support.trials import PATIENT, giant_request, observe, tiny_request
-from worker.protocol.codec import encode_request
+from worker.protocol.codec import encode
 from worker.protocol.messages import Phase
 from your_ai.supervision.outcome import Certainty, OutcomeKind, classify
 from your_ai.supervision.supervisor import WORKER, supervise
@@ -32,7 +32,7 @@ needs_address_space_limit = pytest.mark.skipif(
 def test_real_training_passes_where_nothing_goes_wrong(log: TrialLog) -> None:
     """The control: the deaths in these tests are not the worker's own."""
     spec = tiny_request()
-    seen = supervise(encode_request(spec), log=log, limits=PATIENT)
+    seen = supervise(encode(spec), log=log, limits=PATIENT)
     assert classify(seen, spec.steps).kind is OutcomeKind.PASS, log.tail()
     assert (seen.returncode, seen.memory_limited, seen.oom_kills or 0) == (0, False, 0)
 
@@ -45,7 +45,7 @@ def test_the_kernels_oom_killer_takes_the_worker_and_leaves_the_parent(tmp_path:
     with memory_cgroup(limit_mib * MIB) as cgroup:
         answer = subprocess.run(
             cgroup.command([*parent, "5", str(ballast_mib), *WORKER]),
-            input=encode_request(giant_request()),
+            input=encode(giant_request()),
             capture_output=True,
             check=False,
             timeout=PATIENT.deadline,
@@ -61,7 +61,7 @@ def test_the_kernels_oom_killer_takes_the_worker_and_leaves_the_parent(tmp_path:
 @needs_address_space_limit
 def test_a_segfault_under_an_address_space_limit_is_only_a_suspicion(log: TrialLog) -> None:
     spec = giant_request()
-    seen = supervise(encode_request(spec), log=log, limits=PATIENT, command=[*LIMITED, *WORKER])
+    seen = supervise(encode(spec), log=log, limits=PATIENT, command=[*LIMITED, *WORKER])
     assert seen.returncode == -signal.SIGSEGV, log.tail()
     assert [phase.phase for phase in seen.phases] == [Phase.IMPORT, Phase.LOAD]
     assert seen.memory_limited  # the worker is; the parent, which runs this, is not
@@ -74,7 +74,7 @@ def test_a_segfault_under_an_address_space_limit_is_only_a_suspicion(log: TrialL
 @needs_address_space_limit
 def test_a_worker_inside_its_address_space_limit_passes(log: TrialLog) -> None:
     spec = tiny_request()
-    seen = supervise(encode_request(spec), log=log, limits=PATIENT, command=[*LIMITED, *WORKER])
+    seen = supervise(encode(spec), log=log, limits=PATIENT, command=[*LIMITED, *WORKER])
     assert classify(seen, spec.steps).kind is OutcomeKind.PASS, log.tail()
     assert seen.memory_limited
 

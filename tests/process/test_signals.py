@@ -16,7 +16,7 @@ from tests.support.trials import (
     tiny_request,
     wait_for,
 )
-from worker.protocol.codec import encode_request
+from worker.protocol.codec import encode
 from worker.protocol.messages import Passed, Started, Step
 from your_ai.supervision.outcome import Certainty, OutcomeKind, classify
 from your_ai.supervision.trial_log import TrialLog
@@ -26,7 +26,7 @@ def test_sigkill_by_someone_else_in_the_middle_of_real_training(
     log: TrialLog, tmp_path: Path
 ) -> None:
     spec, tap = tiny_request(FOREVER), tmp_path / "events"
-    with supervising(encode_request(spec), log, tapped(tap)) as supervised:
+    with supervising(encode(spec), log, tapped(tap)) as supervised:
         wait_for(lambda: events_in(tap, Step), "the first step")
         (started,) = events_in(tap, Started)
         assert isinstance(started, Started)

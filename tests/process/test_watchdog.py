@@ -13,7 +13,7 @@ import pytest
 
 from tests.support.cgroups import MIB, memory_cgroup
 from tests.support.trials import FOREVER, PATIENT, giant_request, is_gone, tiny_request
-from worker.protocol.codec import encode_request
+from worker.protocol.codec import encode
 from worker.protocol.messages import Started, TrialRequest
 from your_ai.supervision import memory_guard
 from your_ai.supervision.observation import Kill, Observation
@@ -67,7 +67,7 @@ def lost(nbytes: int) -> Callable[[MachineMemory, Sequence[MachineMemory]], str 
 
 
 def watched(spec: TrialRequest, log: TrialLog, nbytes: int) -> tuple[Observation, Outcome]:
-    request = encode_request(spec)
+    request = encode(spec)
     seen = supervise(request, log=log, limits=PATIENT, alarm=lost(nbytes))
     assert (seen.killed, seen.returncode) == (Kill.MEMORY, -signal.SIGKILL), log.tail()
     assert seen.alarm == "too little left"
@@ -116,7 +116,7 @@ def under_pressure(
     levels: Scripted, spec: TrialRequest, log: TrialLog, monkeypatch: pytest.MonkeyPatch
 ) -> Observation:
     monkeypatch.setattr(memory, "read", levels)
-    return supervise(encode_request(spec), log=log, limits=PATIENT)
+    return supervise(encode(spec), log=log, limits=PATIENT)
 
 
 def test_lasting_critical_pressure_ends_a_worker(

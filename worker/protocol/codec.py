@@ -15,36 +15,23 @@ class ProtocolError(ValueError):
     """A line is not a message of this version of the protocol."""
 
 
-def encode_event(event: Event) -> bytes:
-    """Return the event as one line, newline included."""
-    return _encode(event)
-
-
-def encode_request(request: Request) -> bytes:
-    """Return the request as one line, newline included."""
-    return _encode(request)
+def encode(message: Event | Request) -> bytes:
+    """Return the message as one line, newline included."""
+    fields = {"v": VERSION, "type": type(message).__name__, **dataclasses.asdict(message)}
+    # NaN and infinity are legal here (a diverged loss is evidence): both sides are Python's json.
+    return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
 
 
 def decode_event(line: bytes) -> Event:
-    """Return the event on one line.
-
-    Raises:
-        ProtocolError: if the line is torn, garbage or of another version.
-    """
+    """Return the event; raises ProtocolError if the line is torn, garbage or of another version."""
     event: Event = _decode(Event, line)
     return event
 
 
 def decode_request(line: bytes) -> Request:
-    """Return the request on one line; raises as `decode_event` does."""
+    """Return the request; raises as `decode_event` does."""
     request: Request = _decode(Request, line)
     return request
-
-
-def _encode(message: Event | Request) -> bytes:
-    fields = {"v": VERSION, "type": type(message).__name__, **dataclasses.asdict(message)}
-    # NaN and infinity are legal here (a diverged loss is evidence): both sides are Python's json.
-    return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
 
 
 def _decode(kinds: Any, line: bytes) -> Any:

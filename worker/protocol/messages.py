@@ -102,10 +102,9 @@ class ProbeRequest:
 class TrainingRequest:
     """A real training of adapters, as ``mlx_lm.lora`` would do it.
 
-    ``data`` is a folder with ``train.jsonl`` and optionally ``valid.jsonl``. Adapters and
-    checkpoints are written to ``adapter_path``. ``iters`` counts batches; each is trained in
-    ``micro_batches`` equal parts. ``adapter_config`` is what mlx-lm needs to load the adapters,
-    without the adapted projections. ``resume`` continues from the newest checkpoint, if any.
+    ``data`` is a folder. ``iters`` counts batches, each trained in ``micro_batches`` equal parts.
+    ``adapter_config`` is what mlx-lm needs to load the adapters, except the adapted projections.
+    ``resume`` continues from the newest checkpoint in ``adapter_path``, if any.
     """
 
     model: ModelSource
@@ -238,10 +237,7 @@ class Saved(_Timed):
 
 @dataclass(frozen=True, slots=True)
 class Trained(_Timed):
-    """Final event: every iteration is done and the adapters are on disk.
-
-    ``samples`` counts the sequences since the first iteration, the longest of ``longest_tokens``.
-    """
+    """Final event: the adapters are on disk; ``samples`` counts the sequences trained on."""
 
     iterations: int
     samples: int
@@ -250,11 +246,7 @@ class Trained(_Timed):
 
 @dataclass(frozen=True, slots=True)
 class Passed(_Timed):
-    """Final event of a trial: every step is done, synchronized and checked.
-
-    ``needed_bytes`` is the tight phase's peak under the MLX memory limit ``needed_limit_bytes``,
-    ``peak_bytes`` the peak of the counted steps under the limit ``limit_bytes``.
-    """
+    """Final event of a trial: needed and peak memory, and the MLX memory limit of each."""
 
     needed_bytes: int
     needed_limit_bytes: int
@@ -264,10 +256,7 @@ class Passed(_Timed):
 
 @dataclass(frozen=True, slots=True)
 class OverBudget(_Timed):
-    """Final event: the worker stopped itself when memory exceeded the budget.
-
-    ``measured_bytes`` were reached or, if ``planned``, would be by the weights alone.
-    """
+    """Final event: memory exceeded the budget or, if ``planned``, the weights alone would."""
 
     phase: Phase
     measured_bytes: int
@@ -302,17 +291,6 @@ class ProbeAnswer:
 
 
 FinalEvent = Passed | Trained | OverBudget | Failed
-Event = (
-    Started
-    | PhaseBegan
-    | Device
-    | Loaded
-    | Step
-    | Memory
-    | Resumed
-    | Truncated
-    | Validated
-    | Saved
-    | FinalEvent
-    | ProbeAnswer
-)
+TrainingEvent = Resumed | Truncated | Validated | Saved
+MeasuringEvent = PhaseBegan | Device | Loaded | Step | Memory
+Event = Started | MeasuringEvent | TrainingEvent | FinalEvent | ProbeAnswer

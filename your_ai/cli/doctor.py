@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from worker.protocol.codec import encode_request
+from worker.protocol.codec import encode
 from your_ai import __version__
 from your_ai.errors import ExitCode, MachineError
 from your_ai.models import hub, presets, resolve
@@ -144,7 +144,7 @@ def _trial(device: Device) -> Finding:
     (trial,) = plan([model], TRAINING, budget_bytes(device, None))
     with tempfile.TemporaryDirectory(prefix="your_ai-") as folder:
         log = TrialLog(Path(folder) / "doctor.log")
-        seen = supervise(encode_request(trial.request), log=log, limits=Limits(deadline=300))
+        seen = supervise(encode(trial.request), log=log, limits=Limits(deadline=300))
     if seen.killed is Kill.INTERRUPT:
         raise KeyboardInterrupt
     outcome = classify(seen, trial.request.steps)

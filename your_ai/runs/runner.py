@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from worker.protocol.codec import encode_request
+from worker.protocol.codec import encode
 from worker.protocol.messages import Weights
 from your_ai.errors import NotStartedError, YourAIError
 from your_ai.models import hub, weight_files
@@ -115,7 +115,7 @@ class TrialRunner:
         log = Path(self._run.run_dir) / "logs" / _log_name(trial, key)
         try:
             seen, outcome = self._workers.run(
-                encode_request(trial.request),
+                encode(trial.request),
                 started={"trial": key},
                 log=log,
                 limits=Limits(deadline=self._run.deadline),

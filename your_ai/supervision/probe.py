@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from worker.protocol.codec import encode_request
+from worker.protocol.codec import encode
 from worker.protocol.messages import Device, ModelFacts, ProbeAnswer, ProbeRequest
 from your_ai.errors import MachineError, UsageError
 from your_ai.supervision.observation import Kill, Observation
@@ -59,7 +59,7 @@ def _probe(configs: Mapping[str, Mapping[str, Any]]) -> ProbeAnswer | str:
     request = ProbeRequest({name: dict(config) for name, config in configs.items()})
     with tempfile.TemporaryDirectory(prefix="your_ai-") as folder:
         seen = supervise(
-            encode_request(request),
+            encode(request),
             log=TrialLog(Path(folder) / "probe.log"),
             limits=Limits(deadline=300),
         )

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
-from worker.protocol.codec import encode_request
+from worker.protocol.codec import encode
 from worker.protocol.messages import (
     Event,
     Loaded,
@@ -105,7 +105,7 @@ class TrainingRunner:
         self._steps = []
         log = Path(self._training.run_dir) / "logs" / f"attempt-{self.progress.attempts}.log"
         _, outcome = self._run_worker(
-            encode_request(request),
+            encode(request),
             started=asdict(setting),
             log=log,
             limits=Limits(deadline=math.inf, grace=GRACE_SECONDS),

@@ -7,7 +7,7 @@ import os
 import signal
 
 from tests.support.fakes.reporting import Reporter, play
-from worker.protocol.codec import encode_event
+from worker.protocol.codec import encode
 from worker.protocol.messages import VERSION
 
 STEPS = 2
@@ -20,7 +20,7 @@ def write_binary(reporter: Reporter) -> None:
 
 def write_another_version(reporter: Reporter) -> None:
     reporter.train(STEPS)
-    event = json.loads(encode_event(reporter.passed()))
+    event = json.loads(encode(reporter.passed()))
     reporter.write(json.dumps({**event, "v": VERSION + 1}).encode() + b"\n")
 
 
@@ -57,7 +57,7 @@ def tear_and_be_killed(reporter: Reporter) -> None:
 
 def _tear(reporter: Reporter) -> None:
     reporter.train(STEPS)
-    reporter.write(encode_event(reporter.passed())[:-2])
+    reporter.write(encode(reporter.passed())[:-2])
 
 
 if __name__ == "__main__":

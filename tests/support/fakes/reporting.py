@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from worker.protocol.codec import encode_event
+from worker.protocol.codec import encode
 from worker.protocol.messages import (
     EVENTS_FD_FLAG,
     Event,
@@ -34,7 +34,7 @@ class Reporter:
         self._began = time.monotonic()
 
     def send(self, event: Event) -> None:
-        self.write(encode_event(event))
+        self.write(encode(event))
 
     def write(self, data: bytes) -> None:
         left = memoryview(data)

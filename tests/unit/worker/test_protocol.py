@@ -17,8 +17,7 @@ from worker.protocol.codec import (
     ProtocolError,
     decode_event,
     decode_request,
-    encode_event,
-    encode_request,
+    encode,
 )
 from worker.protocol.messages import (
     VERSION,
@@ -123,7 +122,7 @@ def decoded_or_refused(decode: Any, line: bytes) -> None:
 
 
 def fields_of(event: Event) -> dict[str, Any]:
-    fields: dict[str, Any] = json.loads(encode_event(event))
+    fields: dict[str, Any] = json.loads(encode(event))
     return fields
 
 
@@ -137,7 +136,7 @@ def test_the_samples_are_all_the_events_that_there_are() -> None:
 
 @given(st.one_of([messages(cls) for cls in get_args(Event)]))
 def test_an_event_comes_back_as_it_was_sent(event: Event) -> None:
-    line = encode_event(event)
+    line = encode(event)
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     # By repr, because NaN is unequal to itself.
@@ -146,13 +145,13 @@ def test_an_event_comes_back_as_it_was_sent(event: Event) -> None:
 
 @given(st.one_of([messages(cls) for cls in get_args(Request)]))
 def test_a_request_comes_back_as_it_was_sent(sent: Request) -> None:
-    assert repr(decode_request(encode_request(sent))) == repr(sent)
+    assert repr(decode_request(encode(sent))) == repr(sent)
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), float("-inf")])
 def test_a_diverged_loss_is_reported_not_refused(loss: float) -> None:
     step = Step(1.0, Phase.TIGHT, 1, 1.0, 126, loss, 1)
-    received = decode_event(encode_event(step))
+    received = decode_event(encode(step))
     assert isinstance(received, Step)
     assert str(received.loss) == str(loss)
 
@@ -160,12 +159,12 @@ def test_a_diverged_loss_is_reported_not_refused(loss: float) -> None:
 def test_a_path_that_is_not_utf8_comes_back_as_it_was_sent() -> None:
     path = b"/models/\xff".decode(errors="surrogateescape")
     sent = dataclasses.replace(REQUEST, model=ModelSource({}, path))
-    assert decode_request(encode_request(sent)) == sent
+    assert decode_request(encode(sent)) == sent
 
 
 @pytest.mark.parametrize("event", SAMPLES)
 def test_a_torn_line_is_refused(event: Event) -> None:
-    line = encode_event(event)
+    line = encode(event)
     for length in range(len(line) - 1):
         with pytest.raises(ProtocolError):
             decode_event(line[:length])
@@ -174,7 +173,7 @@ def test_a_torn_line_is_refused(event: Event) -> None:
 @pytest.mark.parametrize("event", SAMPLES)
 def test_two_events_on_one_line_are_refused(event: Event) -> None:
     with pytest.raises(ProtocolError):
-        decode_event(encode_event(event).strip() + encode_event(event))
+        decode_event(encode(event).strip() + encode(event))
 
 
 @pytest.mark.parametrize("event", SAMPLES)
@@ -259,7 +258,7 @@ def test_a_wrong_type_is_refused_in_every_field(event: Event) -> None:
     ],
 )
 def test_a_malformed_request_is_refused(key: str, value: object) -> None:
-    fields = json.loads(encode_request(REQUEST))
+    fields = json.loads(encode(REQUEST))
     with pytest.raises(ProtocolError):
         decode_request(line_of({**fields, key: value}))
 
@@ -295,7 +294,7 @@ def test_a_damaged_event_never_raises_anything_else(event: Event, data: st.DataO
 
 @given(st.sampled_from(EVENTS), st.data())
 def test_flipped_bytes_never_raise_anything_else(event: Event, data: st.DataObject) -> None:
-    line = bytearray(encode_event(event))
+    line = bytearray(encode(event))
     for _ in range(data.draw(st.integers(1, 3))):
         line[data.draw(st.integers(0, len(line) - 1))] = data.draw(st.integers(0, 255))
     decoded_or_refused(decode_event, bytes(line))
