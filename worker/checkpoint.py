@@ -43,8 +43,8 @@ class Progress:
     samples: int
     longest: int
     drawn: int
-    epoch_state: list[Any]
-    state: list[Any]
+    epoch_state: Any
+    state: Any
     random_key: int
 
     @classmethod
@@ -56,14 +56,9 @@ class Progress:
 
 def numpy_state() -> list[Any]:
     """Numpy's global random state as JSON values."""
-    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
-    return [name, [int(key) for key in keys], position, has_gauss, gauss]
-
-
-def set_numpy_state(state: list[Any]) -> None:
-    """Restore a state from `numpy_state`."""
+    state: Any = np.random.get_state(legacy=True)
     name, keys, *rest = state
-    np.random.set_state((name, np.array(keys, dtype=np.uint32), *rest))
+    return [name, keys.tolist(), *rest]
 
 
 def random_key() -> int:
@@ -76,10 +71,7 @@ def random_key() -> int:
 def save(folder: Path, model: nn.Module, optimizer: optim.Optimizer, progress: Progress) -> None:
     """Write a checkpoint atomically, update the adapters in ``folder``, delete old checkpoints.
 
-    The random states in ``progress`` are updated first.
-
-    Raises:
-        CheckpointError: if the disk is full or ``folder`` is not writable.
+    Updates the random states in ``progress``. Raises CheckpointError if the disk refuses a file.
     """
     progress.state, progress.random_key = numpy_state(), random_key()
     target = folder / f"{CHECKPOINT_PREFIX}{progress.iteration:07d}"
@@ -97,10 +89,8 @@ def save(folder: Path, model: nn.Module, optimizer: optim.Optimizer, progress: P
     except (OSError, RuntimeError) as error:  # MLX raises RuntimeError without a cause
         shutil.rmtree(unfinished, ignore_errors=True)
         copy.unlink(missing_ok=True)
-        free = f"{_free_bytes(folder)} bytes free"
-        raise CheckpointError(
-            f"a checkpoint cannot be written to {folder} ({free}): {error}"
-        ) from error
+        problem = f"a checkpoint cannot be written to {folder} ({_free_bytes(folder)} bytes free)"
+        raise CheckpointError(f"{problem}: {error}") from error
     for old in checkpoints(folder)[:-_KEPT]:
         shutil.rmtree(old, ignore_errors=True)
 
@@ -132,10 +122,7 @@ def write_adapters(folder: Path, model: nn.Module) -> None:
 def load_newest(folder: Path, model: nn.Module, optimizer: optim.Optimizer) -> Progress | None:
     """Restore model, optimizer and MLX's random state from the newest readable checkpoint.
 
-    Returns its progress, or ``None`` without any checkpoint.
-
-    Raises:
-        CheckpointError: if there are checkpoints but none can be read.
+    Returns its progress, ``None`` without checkpoints; CheckpointError if none can be read.
     """
     found = checkpoints(folder)
     for checkpoint in reversed(found):
@@ -143,11 +130,10 @@ def load_newest(folder: Path, model: nn.Module, optimizer: optim.Optimizer) -> P
             return _load(checkpoint, model, optimizer)
         except (OSError, RuntimeError, ValueError, KeyError, TypeError):
             traceback.print_exc()  # to the log; try the one before
-    if found:
-        raise CheckpointError(
-            f"none of the {len(found)} checkpoints in {folder} can be read; see the log"
-        )
-    return None
+    if not found:
+        return None
+    problem = f"none of the {len(found)} checkpoints in {folder} can be read"
+    raise CheckpointError(f"{problem}; see the log")
 
 
 def _load(checkpoint: Path, model: nn.Module, optimizer: optim.Optimizer) -> Progress:
@@ -163,12 +149,9 @@ def _load(checkpoint: Path, model: nn.Module, optimizer: optim.Optimizer) -> Pro
 
 def checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in ``folder``, oldest first."""
-    numbered = {
-        path: path.name.removeprefix(CHECKPOINT_PREFIX)
-        for path in folder.glob(f"{CHECKPOINT_PREFIX}*")
-    }
-    found = [path for path, number in numbered.items() if number.isdecimal()]
-    return sorted(found, key=lambda path: int(numbered[path]))
+    found = folder.glob(f"{CHECKPOINT_PREFIX}*")
+    numbered = (path for path in found if path.name.removeprefix(CHECKPOINT_PREFIX).isdecimal())
+    return sorted(numbered, key=lambda path: (len(path.name), path.name))
 
 
 def _free_bytes(folder: Path) -> int:

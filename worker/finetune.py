@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import json
+import math
+import os
+import signal
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
 import mlx.optimizers as optim
 import numpy as np
+from mlx_lm.tuner.callbacks import TrainingCallback
+from mlx_lm.tuner.trainer import TrainingArgs, default_loss, evaluate, iterate_batches, train
 
 from worker import checkpoint, loading, lora
-from worker.batches import load_data
+from worker.batches import load_data, masked_loss, resumed_batches, split
 from worker.checkpoint import Progress
 from worker.events import EventPipe
-from worker.protocol.messages import Phase, Resumed, Trained, TrainingRequest
-from worker.training_loop import TrainingLoop
+from worker.lora import Batch
+from worker.memory import reset_wired_limit
+from worker.protocol.messages import (
+    Phase,
+    Resumed,
+    Saved,
+    Step,
+    Trained,
+    TrainingRequest,
+    Validated,
+)
 
 _SAMPLE_SECONDS = 1.0
 """Between two memory samples. A training takes hours, so fewer are needed than in a trial."""
@@ -31,7 +47,7 @@ def run(request: TrainingRequest, events: EventPipe) -> Trained:
     loop.run()
     mx.synchronize()
     # The file from mlx-lm's trainer may not have reached the disk.
-    checkpoint.write_adapters(Path(request.adapter_path), loop.model)
+    checkpoint.write_adapters(loop.folder, loop.model)
     done = loop.progress
     return Trained(events.now(), done.iteration, done.samples, done.longest)
 
@@ -63,3 +79,131 @@ def _write_adapter_config(folder: Path, config: dict[str, Any], keys: list[str])
     target, copy = folder / "adapter_config.json", folder / ".adapter_config.json"
     copy.write_text(json.dumps(content, indent=4))
     copy.replace(target)
+
+
+@dataclass
+class TrainingLoop(TrainingCallback):  # type: ignore[misc]  # mlx-lm is untyped
+    """Trains ``model`` with ``mlx_lm.tuner.trainer.train``, continuing after ``progress``.
+
+    When the trainer asks for a batch, all earlier steps are complete: that is the moment to report,
+    validate and save. ``progress`` is kept current.
+    """
+
+    request: TrainingRequest
+    events: EventPipe
+    model: Any
+    optimizer: Any
+    data: Any
+    validation_data: Any | None
+    progress: Progress
+
+    def __post_init__(self) -> None:
+        self.folder = Path(self.request.adapter_path)
+        self._loss = masked_loss if self.request.mask_prompt else default_loss
+        self._saved = self.progress.iteration
+        self._micro_steps: list[tuple[float, int]] = []  # loss and tokens of each
+        self._tokens = 0
+        self._began = 0.0
+        self._must_stop = False
+
+    def run(self) -> None:
+        """Train up to the last iteration."""
+        request = self.request
+        remaining = request.iters - self.progress.iteration
+        if remaining <= 0:
+            return
+        train(
+            model=self.model,
+            optimizer=self.optimizer,
+            train_dataset=self.data,
+            args=TrainingArgs(
+                iters=remaining * request.micro_batches,
+                steps_per_report=1,
+                steps_per_save=2**62,  # never: `_end_iteration` saves
+                grad_accumulation_steps=request.grad_accumulation_steps * request.micro_batches,
+                adapter_file=str(self.folder / checkpoint.ADAPTERS),
+            ),
+            loss=self._loss,
+            iterate_batches=self._micro_batches,
+            training_callback=self,
+        )
+        self._end_iteration()
+
+    def on_train_loss_report(self, train_info: dict[str, Any]) -> None:
+        """Called by mlx-lm after each micro-batch."""
+        loss = float(train_info["train_loss"])
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"the loss is not finite in iteration {self.progress.iteration + 1}: "
+                "try a smaller --learning-rate"
+            )
+        tokens = int(train_info["trained_tokens"])
+        self._micro_steps.append((loss, tokens - self._tokens))
+        self._tokens = tokens
+
+    def _micro_batches(self, **_: Any) -> Iterator[Batch]:
+        """Yield the remaining batches in micro-batches; the trainer's arguments are not needed.
+
+        From here on SIGTERM ends the process after the next iteration that can be saved.
+        """
+        reset_wired_limit()
+        signal.signal(signal.SIGTERM, self._request_stop)
+        for batch in resumed_batches(self.data, self.request.configuration, self.progress):
+            self._validate()
+            rows: Any = batch[1].tolist()
+            self.progress.longest = max(self.progress.longest, *(length for _, length in rows))
+            self._began = time.perf_counter()
+            yield from split(batch, self.request.micro_batches)
+            self._end_iteration()
+            if self._must_stop and self._saved == self.progress.iteration:
+                os._exit(1)  # no final event: the parent knows why
+
+    def _request_stop(self, _number: int, _frame: object) -> None:
+        self._must_stop = True
+
+    def _end_iteration(self) -> None:
+        """Report the iteration and save a checkpoint if one is due."""
+        seconds = time.perf_counter() - self._began
+        tokens = sum(tokens for _, tokens in self._micro_steps)
+        loss = sum(loss * tokens for loss, tokens in self._micro_steps) / max(tokens, 1)
+        self._micro_steps = []
+        self.progress.iteration += 1
+        self.progress.samples += self.request.configuration.batch_size
+        now, peak, iteration = self.events.now(), mx.get_peak_memory(), self.progress.iteration
+        self.events.send(Step(now, Phase.TRAIN, iteration, seconds, tokens, loss, peak))
+        every = self.request.save_every
+        is_due = iteration // every != self._saved // every or self._must_stop
+        # Accumulated gradients are in no checkpoint, so wait until they are applied.
+        if is_due and iteration % self.request.grad_accumulation_steps == 0:
+            checkpoint.save(self.folder, self.model, self.optimizer, self.progress)
+            self._saved = iteration
+            self.events.send(Saved(self.events.now(), iteration))
+
+    def _validate(self) -> None:
+        """Validate before the first, the last and each due iteration, as mlx-lm does."""
+        iteration, request = self.progress.iteration + 1, self.request
+        is_due = iteration in (1, request.iters) or iteration % request.steps_per_eval == 0
+        if not (self.validation_data and request.val_batches and is_due):
+            return
+        began = time.perf_counter()
+        loss = evaluate(
+            model=self.model,
+            dataset=self.validation_data,
+            batch_size=request.configuration.batch_size,
+            num_batches=max(-1, request.val_batches * request.micro_batches),  # -1 for all
+            max_seq_length=request.configuration.seq_length,
+            loss=self._loss,
+            iterate_batches=self._validation_batches,
+        )
+        self.model.train()
+        if self._must_stop:
+            return  # stopped early, so the loss is not that of the set
+        seconds = time.perf_counter() - began
+        self.events.send(Validated(self.events.now(), iteration, float(loss), seconds))
+
+    def _validation_batches(self, **arguments: Any) -> Iterator[Batch]:
+        """Yield whole batches split: the random state must not depend on the micro-batches."""
+        for batch in iterate_batches(**arguments):
+            if self._must_stop:
+                return
+            yield from split(batch, self.request.micro_batches)

@@ -29,7 +29,8 @@ def load_weights(
 ) -> nn.Module:
     """Return the model with resident weights; ends the process if they exceed the budget."""
     model = weights.plan(source, configuration)
-    watch.require(weights.planned_bytes(model), planned=True)
+    planned = sum(array.nbytes for _, array in tree_flatten(model.parameters()))
+    watch.require(planned, planned=True)
     weights.materialize(
         model,
         synthesize=configuration.weights is Weights.SYNTHETIC,

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
@@ -29,11 +28,7 @@ class EvidenceError(RuntimeError):
 
 
 def add_adapters(model: nn.Module, configuration: Configuration) -> list[str]:
-    """Freeze ``model``, add resident LoRA adapters to its last layers and return their keys.
-
-    Raises:
-        UnsupportedModelError: if the model has no attention projections.
-    """
+    """Freeze ``model``, add adapters and return their keys; may raise UnsupportedModelError."""
     keys = attention_projections(model)
     if not keys:
         raise UnsupportedModelError("the model has no attention projections that LoRA could train")
@@ -104,7 +99,8 @@ def full_batches(request: TrialRequest) -> Iterator[Batch]:
     """Yield random batches of full length: the worst case that training can meet."""
     # Its own key, because the global one is part of the compiled step's state.
     key = mx.random.key(request.seed)
-    vocabulary = _vocabulary_size(request.model.config)
+    config = request.model.config
+    vocabulary = config.get("vocab_size") or config["text_config"]["vocab_size"]
     batch_size, length = request.configuration.batch_size, request.configuration.seq_length
     lengths = mx.array([(0, length)] * batch_size)
     while True:
@@ -112,8 +108,3 @@ def full_batches(request: TrialRequest) -> Iterator[Batch]:
         tokens = mx.random.randint(0, vocabulary, (batch_size, length), key=batch_key)
         mx.eval(key, tokens)
         yield tokens, lengths
-
-
-def _vocabulary_size(config: dict[str, Any]) -> int:
-    text = config.get("text_config") or {}
-    return int(config.get("vocab_size") or text["vocab_size"])

@@ -23,11 +23,7 @@ RELAXED_ATTEMPTS = 5
 
 
 def run(request: TrialRequest, events: EventPipe) -> Passed:
-    """Load and measure; ends the process if the model or its training exceeds the budget.
-
-    Raises:
-        EvidenceError: if the steps left no evidence of training.
-    """
+    """Load and measure; ends the process over budget, raises EvidenceError without evidence."""
     watch = loading.begin(events, request.budget_bytes, SAMPLE_SECONDS)
     began = time.perf_counter()
     mx.random.seed(request.seed)

@@ -12,7 +12,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_flatten, tree_map_with_path
+from mlx.utils import tree_map_with_path
 from mlx_lm.utils import load_model, quantize_model
 
 from worker import architecture
@@ -28,22 +28,16 @@ def plan(source: ModelSource, configuration: Configuration) -> nn.Module:
         if source.path is None:
             raise ValueError("real weights need a local folder")
         model, config = load_model(Path(source.path), lazy=True)
-        is_quantized = "quantization" in config
     else:
         config = source.config
         model = architecture.build(config)
         _as_stored(model, config)
-        is_quantized = _quantize_as_stored(model, config)
+        _quantize_as_stored(model, config)
     bits = configuration.quantization_bits
-    if bits is not None and not is_quantized:
+    if bits is not None and config.get("quantization") is None:
         # As mlx_lm.convert does, with each model class's exceptions.
         model, _ = quantize_model(model, config, GROUP_SIZE, bits)
     return model
-
-
-def planned_bytes(model: nn.Module) -> int:
-    """The size of the weights once they are resident."""
-    return sum(array.nbytes for _, array in tree_flatten(model.parameters()))
 
 
 def materialize(
@@ -85,11 +79,11 @@ def _as_stored(model: nn.Module, config: dict[str, Any]) -> None:
     model.update(tree_map_with_path(as_stored, model.parameters()))
 
 
-def _quantize_as_stored(model: nn.Module, config: dict[str, Any]) -> bool:
-    """Quantize if and as the model's own config says; return whether it does."""
+def _quantize_as_stored(model: nn.Module, config: dict[str, Any]) -> None:
+    """Quantize if and as the model's own config says."""
     stored = config.get("quantization")
     if stored is None:
-        return False
+        return
     # Modules that a class never quantizes are not listed in the config.
     is_quantized = getattr(model, "quant_predicate", None) or (lambda path, module: True)
 
@@ -109,7 +103,6 @@ def _quantize_as_stored(model: nn.Module, config: dict[str, Any]) -> bool:
         mode=stored.get("mode", "affine"),
         class_predicate=as_stored,
     )
-    return True
 
 
 def _synthesize(name: str, planned: mx.array, module: nn.Module) -> mx.array:

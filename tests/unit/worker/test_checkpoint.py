@@ -60,7 +60,7 @@ def test_a_checkpoint_restores_everything(tmp_path: Path) -> None:
     for name, value in tree_flatten(restored_optimizer.state):
         assert mx.array_equal(value, expected[name]).item(), name
     assert checkpoint.random_key() == key
-    checkpoint.set_numpy_state(saved.state)
+    np.random.set_state(saved.state)
     assert np.random.rand() == drawn
 
 

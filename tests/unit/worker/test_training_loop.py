@@ -19,9 +19,10 @@ from mlx_lm.tuner.trainer import default_loss
 
 from tests.support import tiny
 from tests.support.prepared import prepared_model
-from worker.batches import loss_function
+from worker.batches import masked_loss
 from worker.checkpoint import Progress
 from worker.events import EventPipe
+from worker.finetune import TrainingLoop
 from worker.protocol.codec import decode_event
 from worker.protocol.messages import (
     Configuration,
@@ -32,7 +33,6 @@ from worker.protocol.messages import (
     TrainingRequest,
     Validated,
 )
-from worker.training_loop import TrainingLoop
 
 REQUEST = TrainingRequest(
     model=ModelSource(tiny.LLAMA),
@@ -156,15 +156,14 @@ def test_a_prompt_without_completion_has_a_finite_loss(tmp_path: Path) -> None:
 def test_the_loss_of_masked_prompts_is_mlx_lms() -> None:
     model = prepared_model()
     tokens = mx.array([row for row, _ in sequences(2)])
-    loss = loss_function(mask_prompt=True)
 
     def evaluate(function: Any, lengths: mx.array) -> tuple[float, dict[str, Any]]:
         value, gradient = nn.value_and_grad(model, lambda m: function(m, tokens, lengths)[0])(model)
         return value.item(), gradient
 
     some_tokens = mx.array([[5, FULL], [FULL, FULL]])
-    assert evaluate(loss, some_tokens)[0] == evaluate(default_loss, some_tokens)[0]
-    value, gradient = evaluate(loss, mx.array([[FULL, FULL], [FULL, FULL]]))
+    assert evaluate(masked_loss, some_tokens)[0] == evaluate(default_loss, some_tokens)[0]
+    value, gradient = evaluate(masked_loss, mx.array([[FULL, FULL], [FULL, FULL]]))
     assert value == 0
     assert not any(leaf.any().item() for _, leaf in tree_flatten(gradient))  # nor is any NaN
 
