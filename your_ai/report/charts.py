@@ -6,9 +6,8 @@ their style is in page.js.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from your_ai.report.naming import configuration, title
@@ -29,12 +28,11 @@ class Chart:
     beyond: str | None = None
 
 
-class Figure(StrEnum):
-    """What a search's chart sets against memory; only a trial that passed has a speed."""
-
-    CAPACITY = "capacity"
-    SPEED = "speed"
-
+FIGURES: dict[str, tuple[str, str, Callable[[TrialResult], float | None]]] = {
+    "capacity": ("batch × rank × layers", "score {:,.0f}", lambda trial: trial.config.capacity),
+    "speed": ("tokens/s", "{:,.0f} tokens/s", lambda trial: trial.tokens_per_second),
+}
+"""What a search's charts set against memory: label, wording and value, if a trial has one."""
 
 _NEEDED, _PEAK, _REACHED = "needed memory", "peak memory", "reached, then failed"
 _ACTIVE, _CACHE, _FOOTPRINT = "active", "cache", "footprint"
@@ -51,6 +49,10 @@ _COLOURS = {
     _FAILED: "var(--failed)",
 }
 _SHAPES = {_BEST: "diamond", _PASSED: "circle", _FAILED: "cross"}
+_SAYS = {"field": "says", "type": "nominal"}
+_SAID = {"tooltip": _SAYS, "description": _SAYS}
+"""What a mark says to who points at it, and to a screen reader."""
+
 _LEAST_LABELLED = 0.12
 """Of a trial's time: a phase that is shorter has no room for its name."""
 
@@ -79,7 +81,12 @@ def ladder(results: Results) -> Chart:
         "axis": {"labelLimit": 150, "domain": False, "ticks": False},
         "scale": {"domain": names},
     }
-    layers = [_bars(_is(_PEAK), 22, y, scale), _bars(f"!({_is(_PEAK)})", 12, y, scale)]
+    x = {**_quantity("size", scale.unit), "stack": None}
+    axes = {"y": y, "x": x, "color": _colour(), **_SAID}
+    layers = [
+        _layer({"type": "bar", "height": height, "cornerRadiusEnd": 3}, axes, where=where)
+        for where, height in ((_is(_PEAK), 22), (f"!({_is(_PEAK)})", 12))
+    ]
     description = "Memory of each model against the budget"
     return _chart(description, layers, values, 34 * len(names), scale, results.budget_bytes, "x")
 
@@ -111,7 +118,7 @@ def timeline(trial: TrialResult) -> Chart:
 def phase_spans(trial: TrialResult) -> list[Spec]:
     """Each phase's name, beginning and end, in seconds since the worker started."""
     heard = [at for at, *_ in trial.memory_timeline[-1:]]
-    heard += [step.at for step in trial.steps[-1:]] + [phase.at for phase in trial.phases[-1:]]
+    heard += [event.at for event in (*trial.steps[-1:], *trial.phases[-1:])]
     ends = [*(phase.at for phase in trial.phases[1:]), max(heard, default=0.0)]
     return [
         {"from": phase.at, "to": end, "phase": phase.phase}
@@ -119,27 +126,26 @@ def phase_spans(trial: TrialResult) -> list[Spec]:
     ]
 
 
-def search(entry: TrialResult, figure: Figure) -> Chart:
-    """The configurations of a model's search: memory against ``figure``, with the frontier."""
+def search(entry: TrialResult, figure: str) -> Chart:
+    """The configurations of a model's search: memory against one of `FIGURES`, the frontier."""
     found = entry.optimal_config
     assert found is not None
-    points = [(t, y) for t in found.all_results if (y := _value(t, figure)) is not None]
+    label, wording, value_of = FIGURES[figure]
+    points = [(t, y) for t in found.all_results if (y := value_of(t)) is not None]
     scale = _Scale(memory_of(trial) for trial, _ in points)
     best = found.best
-    values = [_point(trial, y, trial is best, scale, figure) for trial, y in points]
+    values = [_point(trial, y, trial is best, scale, wording) for trial, y in points]
     line = frontier((memory_of(trial), y) for trial, y in points if trial.success)
-    label = "batch × rank × layers" if figure is Figure.CAPACITY else "tokens/s"
     axes = {
         "x": {**_quantity("size", scale.unit), "scale": {"zero": False, "padding": 12}},
         "y": {**_quantity("value", label), "scale": {"nice": True}},
     }
-    shape = {"field": "kind", "type": "nominal", "scale": _scaled(_SHAPES), "legend": None}
     steps = [{"size": scale.of(size), "value": value} for size, value in line]
     stairs = {"type": "line", "interpolate": "step-after", "color": "var(--needed)"}
     dots = {"type": "point", "filled": True, "size": 110, "opacity": 1}
     layers = [
         _layer(stairs, axes, steps),
-        _layer(dots, {**axes, "color": _colour(_SHAPES), "shape": shape, **_said()}),
+        _layer(dots, {**axes, "color": _colour(_SHAPES), "shape": _by_kind(_SHAPES), **_SAID}),
     ]
     budget = max((trial.config.budget_bytes for trial, _ in points), default=0)
     description = f"{entry.preset}: memory against {label}"
@@ -186,19 +192,14 @@ def _bars_of(trial: TrialResult) -> dict[str, int]:
     return {_REACHED: reached} if reached else {}
 
 
-def _value(trial: TrialResult, figure: Figure) -> float | None:
-    return trial.config.capacity if figure is Figure.CAPACITY else trial.tokens_per_second
-
-
-def _point(trial: TrialResult, value: float, is_best: bool, scale: _Scale, figure: Figure) -> Spec:
+def _point(trial: TrialResult, value: float, is_best: bool, scale: _Scale, wording: str) -> Spec:
     kind = _BEST if is_best else _PASSED if trial.success else _FAILED
-    what = f"score {value:,.0f}" if figure is Figure.CAPACITY else f"{value:,.0f} tokens/s"
     size = f"{'needs' if trial.needed_memory_bytes else 'reached'} {show_size(memory_of(trial))}"
     return {
         "size": scale.of(memory_of(trial)),
         "value": value,
         "kind": kind,
-        "says": f"{configuration(trial)}: {trial.outcome.label}, {size}, {what}",
+        "says": f"{configuration(trial)}: {trial.outcome.label}, {size}, {wording.format(value)}",
     }
 
 
@@ -213,12 +214,6 @@ def _phases(trial: TrialResult) -> list[Spec]:
         _layer(band, {"x": x, "x2": {"field": "to"}}, spans),
         _layer(label, {"x": x, "y": top, "text": {"field": "phase"}}, wide),
     ]
-
-
-def _bars(where: str, height: int, y: Spec, scale: _Scale) -> Spec:
-    x = {**_quantity("size", scale.unit), "stack": None}
-    mark = {"type": "bar", "height": height, "cornerRadiusEnd": 3}
-    return _layer(mark, {"y": y, "x": x, "color": _colour(), **_said()}, where=where)
 
 
 def _rule(scale: _Scale, nbytes: int, label: str, axis: str, *, left: bool = False) -> Spec:
@@ -253,18 +248,12 @@ def _quantity(field: str, title: str) -> Spec:
 
 
 def _colour(kinds: Iterable[str] = _COLOURS) -> Spec:
-    scale = _scaled({kind: _COLOURS[kind] for kind in kinds})
+    return _by_kind({kind: _COLOURS[kind] for kind in kinds})
+
+
+def _by_kind(values: Mapping[str, str]) -> Spec:
+    scale = {"domain": list(values), "range": list(values.values())}
     return {"field": "kind", "type": "nominal", "scale": scale, "legend": None}
-
-
-def _scaled(values: Mapping[str, str]) -> Spec:
-    return {"domain": list(values), "range": list(values.values())}
-
-
-def _said() -> Spec:
-    """What a mark says to who points at it, and to a screen reader."""
-    field = {"field": "says", "type": "nominal"}
-    return {"tooltip": field, "description": field}
 
 
 def _is(kind: str) -> str:

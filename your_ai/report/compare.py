@@ -16,17 +16,10 @@ from your_ai.supervision.outcome import OutcomeKind
 _CERTAIN = 2.0
 """Standard errors beyond which a difference of two mean speeds is no longer taken for chance."""
 
-_Key = tuple[str, str, Configuration]
-"""What a trial trained: the model, its name, and the configuration."""
-
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One figure of a trial in both files.
-
-    ``noise`` is the share by which it may differ between two equal runs, judged by the steps that
-    were measured.
-    """
+    """One figure in both files; ``noise`` is the share by which equal runs may differ in it."""
 
     before: float
     after: float
@@ -46,10 +39,9 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The same trial in both files, and what changed of the figures that both have.
+    """The same trial in both files, and the changes of figures that both have, by their names.
 
-    ``changes`` are by the figures' names in the results file. Peak memory follows the budget, and
-    is missing if the budgets differ.
+    Peak memory is missing if the budgets differ, because it follows the budget.
     """
 
     name: str
@@ -67,10 +59,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """``differences`` in machine, device or versions may be the cause of the rest.
-
-    ``lost`` are the models that passed before and have no trial any more.
-    """
+    """``differences`` may be the cause of the rest; ``lost`` models passed before and are gone."""
 
     pairs: tuple[Pair, ...]
     only_before: tuple[str, ...]
@@ -84,9 +73,7 @@ class Comparison:
 
 
 def compare(before: Results, after: Results, *, memory_only: bool = False) -> Comparison:
-    """Line up the trials of two results files by what they trained.
-
-    With ``memory_only`` no change of speed is a regression.
+    """Line up the trials by what they trained; with ``memory_only`` no speed is a regression.
 
     Raises:
         UsageError: if they have no trial in common.
@@ -107,7 +94,7 @@ def compare(before: Results, after: Results, *, memory_only: bool = False) -> Co
     )
 
 
-def _key(trial: TrialResult) -> _Key:
+def _key(trial: TrialResult) -> tuple[str, str, Configuration]:
     return trial.model_name, trial.preset, trial.config.configuration
 
 
@@ -133,19 +120,18 @@ def _name(trial: TrialResult) -> str:
 
 
 def _pair(old: TrialResult, new: TrialResult, memory_only: bool) -> Pair:
-    changes = dict(_changes(old, new, memory_only))
-    return Pair(_name(new), old.outcome, new.outcome, changes)
+    return Pair(_name(new), old.outcome, new.outcome, dict(_changes(old, new, memory_only)))
 
 
 def _changes(old: TrialResult, new: TrialResult, memory_only: bool) -> Iterator[tuple[str, Change]]:
-    before, after = old.needed_memory_bytes, new.needed_memory_bytes
-    if before and after:
-        noise = max(_spread(old, Phase.TIGHT), _spread(new, Phase.TIGHT))
-        yield "needed_memory_bytes", Change(before, after, noise, more_is_worse=True)
-    before, after = old.peak_memory_bytes, new.peak_memory_bytes
-    if before and after and old.config.budget_bytes == new.config.budget_bytes:
-        noise = max(_spread(old, Phase.RELAXED), _spread(new, Phase.RELAXED))
-        yield "peak_memory_bytes", Change(before, after, noise, more_is_worse=True)
+    memory = {"needed_memory_bytes": Phase.TIGHT}
+    if old.config.budget_bytes == new.config.budget_bytes:
+        memory["peak_memory_bytes"] = Phase.RELAXED
+    for name, phase in memory.items():
+        before, after = getattr(old, name), getattr(new, name)
+        if before and after:
+            noise = max(_spread(old, phase), _spread(new, phase))
+            yield name, Change(before, after, noise, more_is_worse=True)
     speed, speed_after = old.tokens_per_second, new.tokens_per_second
     if speed and speed_after:
         noise = math.inf if memory_only else _CERTAIN * math.hypot(_error(old), _error(new))
@@ -160,10 +146,8 @@ def _spread(trial: TrialResult, phase: Phase) -> float:
 
 def _error(trial: TrialResult) -> float:
     """The standard error of the mean step, as a share of it; infinite for fewer than two steps."""
-    seconds = [step.seconds for step in trial.steps if step.phase is Phase.RELAXED]
-    if len(seconds) < 2:
-        return math.inf
-    return stdev(seconds) / math.sqrt(len(seconds)) / fmean(seconds)
+    took = [step.seconds for step in trial.steps if step.phase is Phase.RELAXED]
+    return stdev(took) / math.sqrt(len(took)) / fmean(took) if len(took) > 1 else math.inf
 
 
 def _differences(before: Results, after: Results) -> Iterator[str]:

@@ -40,7 +40,7 @@ def page(results: Results) -> str:
         **{
             f"search-{n}-{figure}": charts.search(entry, figure)
             for n, entry in enumerate(entry for entry in results.results if entry.optimal_config)
-            for figure in charts.Figure
+            for figure in charts.FIGURES
         },
     }
     return _template().render(

@@ -1,7 +1,4 @@
-"""The record of a training, `training.json`, as it is written and read.
-
-Sizes are bytes, times seconds.
-"""
+"""The record of a training, `training.json`; sizes are bytes, times seconds."""
 
 from __future__ import annotations
 
