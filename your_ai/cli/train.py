@@ -41,15 +41,16 @@ from your_ai.training.job import Training
 from your_ai.training.progress import Progress, progress_of, results_of
 from your_ai.training.request import (
     check_device,
+    choose,
     describe_model,
     expect,
     fit,
+    known,
     lora_keys,
     training_request,
     with_weights,
 )
 from your_ai.training.runner import TrainingRunner
-from your_ai.training.source import choose, known
 from your_ai.units import now
 
 

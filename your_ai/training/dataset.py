@@ -15,13 +15,11 @@ _SEE = "see mlx-lm's LORA.md for the data formats"
 
 # In the order in which mlx-lm tries them (create_dataset in mlx_lm/tuner/datasets.py). The first
 # line of a file determines the form of all its lines.
-_FORMS: tuple[Mapping[str, type], ...] = (
-    {"prompt": str, "completion": str},
-    {"messages": list},
-    {"text": str},
+_FORMS: tuple[Mapping[str, str], ...] = (
+    {"prompt": "string", "completion": "string"},
+    {"messages": "non-empty list"},
+    {"text": "non-empty string"},
 )
-_NEVER_EMPTY = ("text", "messages")
-_TYPE_NAMES: dict[type, str] = {str: "string", list: "list"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +32,7 @@ class Dataset:
 
 
 def check_dataset(folder: Path, batch_size: int, *, mask_prompt: bool) -> Dataset:
-    """Read ``train.jsonl`` and, if they exist, ``valid.jsonl`` and ``test.jsonl``.
-
-    mlx-lm reads the last one, too, and fails if it is invalid.
+    """Read ``train.jsonl`` and any ``valid.jsonl`` and ``test.jsonl``: mlx-lm reads all three.
 
     Raises:
         UsageError: if a file cannot be read, is not in a form of mlx-lm, or has too few sequences.
@@ -61,7 +57,7 @@ def check_dataset(folder: Path, batch_size: int, *, mask_prompt: bool) -> Datase
 
 def _count(path: Path, digest: Callable[[bytes], None], *, mask_prompt: bool) -> int:
     """The number of sequences in a file, all of whose bytes are passed to ``digest``."""
-    form: Mapping[str, type] | None = None
+    form: Mapping[str, str] | None = None
     number = 0
     try:
         with path.open("rb") as file:
@@ -91,17 +87,16 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
     return found
 
 
-def _form(sequence: Mapping[str, Any], where: str) -> Mapping[str, type]:
+def _form(sequence: Mapping[str, Any], where: str) -> Mapping[str, str]:
     for form in _FORMS:
         if form.keys() <= sequence.keys():
             return form
     raise UsageError(f'{where}: needs "text", "messages", or "prompt" and "completion"; {_SEE}.')
 
 
-def _check_fields(sequence: Mapping[str, Any], form: Mapping[str, type], where: str) -> None:
+def _check_fields(sequence: Mapping[str, Any], form: Mapping[str, str], where: str) -> None:
     for key, wanted in form.items():
         value = sequence.get(key)
-        never_empty = key in _NEVER_EMPTY
-        if not isinstance(value, wanted) or (never_empty and not value):
-            what = f"{'non-empty ' if never_empty else ''}{_TYPE_NAMES[wanted]}"
-            raise UsageError(f'{where}: "{key}" must be a {what}.')
+        kind = list if key == "messages" else str
+        if not isinstance(value, kind) or not (value or wanted == "string"):
+            raise UsageError(f'{where}: "{key}" must be a {wanted}.')

@@ -7,6 +7,12 @@ from typing import Any
 
 from worker.protocol.messages import LORA_SCALE, TrainingRequest
 
+SAME_NAMES = (
+    *("mask_prompt", "seed", "iters", "val_batches", "learning_rate", "steps_per_eval"),
+    *("grad_accumulation_steps", "save_every"),
+)
+"""Options that `your_ai train`, a request and mlx_lm.lora call the same."""
+
 
 def lora_config(
     request: TrainingRequest, model: str, steps_per_report: int, keys: Sequence[str]
@@ -22,18 +28,11 @@ def lora_config(
         "data": request.data,
         "fine_tune_type": "lora",
         "optimizer": "adamw",
-        "mask_prompt": request.mask_prompt,
-        "seed": request.seed,
         "num_layers": configuration.lora_layers,
         "batch_size": configuration.batch_size,
-        "iters": request.iters,
-        "val_batches": request.val_batches,
-        "learning_rate": request.learning_rate,
         "steps_per_report": steps_per_report,
-        "steps_per_eval": request.steps_per_eval,
-        "grad_accumulation_steps": request.grad_accumulation_steps,
+        **{name: getattr(request, name) for name in SAME_NAMES},
         "adapter_path": request.adapter_path,
-        "save_every": request.save_every,
         "max_seq_length": configuration.seq_length,
         "grad_checkpoint": configuration.grad_checkpoint,
         "lora_parameters": {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from worker.protocol.messages import TrainingRequest
 from your_ai.runs.run import Header
@@ -40,12 +40,7 @@ class Training(Header):
 
     def request_with(self, setting: Setting, *, resume: bool) -> TrainingRequest:
         """The request to the worker; ``resume`` continues from the last checkpoint."""
-        return replace(
-            self.request,
-            micro_batches=setting.micro_batches,
-            limit_bytes=setting.limit_bytes,
-            resume=resume,
-        )
+        return replace(self.request, **asdict(setting), resume=resume)
 
 
 def setting_after_failure(

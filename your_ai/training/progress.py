@@ -45,7 +45,7 @@ class Failure:
 TrainingRecord = Setting | Report | Failure | Loaded | Validated | Saved | Trained
 """What the journal records: a `Setting` when an attempt starts, and what workers report."""
 
-_TYPES: dict[str, type[TrainingRecord]] = {
+TYPES: dict[str, type[TrainingRecord]] = {
     STARTED: Setting,
     "reported": Report,
     "failed": Failure,
@@ -54,16 +54,12 @@ _TYPES: dict[str, type[TrainingRecord]] = {
     "saved": Saved,
     "trained": Trained,
 }
-_KINDS = {record_type: kind for kind, record_type in _TYPES.items()}
+"""Every type of record by its kind in the journal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What has happened so far.
-
-    ``setting`` is what to continue with, ``saved`` the last iteration with a checkpoint;
-    ``attempts`` counts the workers.
-    """
+    """What has happened; ``setting`` is what to continue with, ``saved`` the last checkpoint."""
 
     setting: Setting
     saved: int = 0
@@ -115,17 +111,12 @@ class Progress:
                 return replace(self, trained=record)
 
 
-def kind_of(record: TrainingRecord) -> str:
-    """The record's kind in the journal."""
-    return _KINDS[type(record)]
-
-
 def progress_of(training: Training, records: Iterable[Record]) -> Progress:
     """The progress that a journal's records add up to."""
     progress = Progress(training.first_setting)
     for record in records:
-        if record.kind in _TYPES:
-            progress = progress.after(msgspec.convert(record.fields, _TYPES[record.kind]))
+        if record.kind in TYPES:
+            progress = progress.after(msgspec.convert(record.fields, TYPES[record.kind]))
     return progress
 
 

@@ -1,11 +1,11 @@
-"""From a measured trial and the user's options to the request for a training."""
+"""From measured results and the user's options to the request for a training."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from worker.protocol.messages import Configuration, TrainingRequest, TrialRequest, Weights
 from your_ai.errors import UsageError
@@ -14,17 +14,38 @@ from your_ai.models.resolve import Model
 from your_ai.planning.device import Device
 from your_ai.planning.memory_estimate import estimate
 from your_ai.planning.plan import TrainingOptions, plan
+from your_ai.runs.results import Results
 from your_ai.runs.training_results import Expected
 from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.probe import probe_models
-from your_ai.training.source import known
-from your_ai.units import show_size
+from your_ai.training.export import SAME_NAMES
+from your_ai.units import parameters_of, show_size
 
-_AS_ASKED = (
-    *("iters", "grad_accumulation_steps", "learning_rate", "mask_prompt", "seed", "val_batches"),
-    *("steps_per_eval", "save_every"),
-)
-"""Options that the request takes as they are."""
+T = TypeVar("T")
+
+
+def choose(results: Results, name: str | None) -> TrialResult:
+    """The best trial of a model, by default the recommended one; raises UsageError without any."""
+    wanted = name if name is not None else results.recommended
+    if wanted is None:
+        raise UsageError("No model passed in these results, so there is nothing to train.")
+    found = [entry for entry in results.results if wanted in (entry.preset, entry.model_name)]
+    if not found:
+        available = ", ".join(f"{entry.preset} ({entry.model_name})" for entry in results.results)
+        raise UsageError(f"The results do not contain {wanted}. Available: {available or 'none'}.")
+    # Two folders may have the same name; the recommended one is the larger of those that passed.
+    entry = max(found, key=lambda each: (each.success, parameters_of(each.params)))
+    best = (entry.optimal_config and entry.optimal_config.best) or entry
+    if not best.success:
+        raise UsageError(f"{best.preset} did not pass in these results: {best.error}.")
+    return best
+
+
+def known(figure: T | None) -> T:
+    """A figure that every trial that passed has; raises UsageError if it is missing."""
+    if figure is None:
+        raise UsageError("The results lack a figure of a trial that passed; run it again.")
+    return figure
 
 
 def check_device(measured: TrialResult, there: Device, here: Device) -> None:
@@ -32,17 +53,15 @@ def check_device(measured: TrialResult, there: Device, here: Device) -> None:
     budget = measured.config.budget_bytes
     this = f"{here.name} ({here.backend})"
     if (there.name, there.backend) != (here.name, here.backend):
-        problem = f"The results were measured on {there.name} ({there.backend}), and this is {this}"
+        how = f"on {there.name} ({there.backend}), and this is {this}"
     elif budget > here.memory_bytes:
-        problem = (
-            f"The results were measured with a budget of {show_size(budget)}, and {this} has "
-            f"{show_size(here.memory_bytes)} here"
-        )
+        has = show_size(here.memory_bytes)
+        how = f"with a budget of {show_size(budget)}, and {this} has {has} here"
     else:
         return
     raise UsageError(
-        f"{problem}, so their memory limits do not apply. Run `your_ai benchmark` on this machine "
-        "first (--export still works)."
+        f"The results were measured {how}, so their memory limits do not apply. Run `your_ai "
+        "benchmark` on this machine first (--export still works)."
     )
 
 
@@ -98,25 +117,10 @@ def lora_keys(model: Model) -> tuple[str, ...]:
 
 
 def fit(measured: TrialResult, model: Model, asked: Mapping[str, Any]) -> TrialRequest:
-    """The measured trial with the user's options and real weights, checked against the model.
-
-    ``asked`` has the options by name; ``None`` means as measured.
-
-    Raises:
-        UsageError: if an option does not fit the model.
-    """
-    names = Configuration.__dataclass_fields__
-    changed = {name: asked[name] for name in names if asked.get(name) is not None}
-    wanted = replace(_measured_configuration(measured), **changed)
-    options = TrainingOptions(
-        batch_size=wanted.batch_size,
-        lora_rank=wanted.lora_rank,
-        lora_layers=wanted.lora_layers,
-        seq_length=wanted.seq_length,
-        quantize=wanted.quantization_bits or 0,
-        weights=wanted.weights,
-        grad_checkpoint=wanted.grad_checkpoint,
-    )
+    """The measured trial with real weights and the options given; UsageError if they do not fit."""
+    fields = asdict(_measured_configuration(measured))
+    fields |= {name: asked[name] for name in fields if asked.get(name) is not None}
+    options = TrainingOptions(quantize=fields.pop("quantization_bits") or 0, **fields)
     return plan([model], options, measured.config.budget_bytes)[0].request
 
 
@@ -134,7 +138,7 @@ def training_request(
         budget_bytes=fitted.budget_bytes,
         adapter_config={},
         resume=False,
-        **{name: asked[name] for name in _AS_ASKED},
+        **{name: asked[name] for name in SAME_NAMES},
     )
 
 

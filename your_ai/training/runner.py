@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from worker.protocol.codec import encode
-from worker.protocol.messages import (
-    Event,
-    Loaded,
-    Memory,
-    Resumed,
-    Saved,
-    Step,
-    Trained,
-    Validated,
-)
+from worker.protocol.messages import Event, Loaded, Memory, Resumed, Saved, Step, Trained, Validated
 from your_ai.runs.journal import Journal
 from your_ai.runs.training_results import FailedAttempt
 from your_ai.supervision.observation import Observation
@@ -26,20 +17,10 @@ from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.supervision.supervisor import Limits
 from your_ai.system.signals import interrupts
 from your_ai.training.job import LESS_MEMORY_MAY_HELP, Training, setting_after_failure
-from your_ai.training.progress import (
-    Failure,
-    Progress,
-    Report,
-    TrainingRecord,
-    kind_of,
-    report_on,
-)
+from your_ai.training.progress import TYPES, Failure, Progress, Report, TrainingRecord, report_on
 
 GRACE_SECONDS = 60.0
 """Time for the current iteration and its checkpoint when a worker is asked to end."""
-
-RunWorker = Callable[..., tuple[Observation, Outcome]]
-"""`WorkerRunner.run`, or what takes its place in tests."""
 
 
 class Listener(Protocol):
@@ -58,30 +39,25 @@ class Listener(Protocol):
         """Called when an attempt failed and another is about to start."""
 
 
+_KINDS = {record_type: kind for kind, record_type in TYPES.items()}
+
+
+@dataclass(slots=True)
 class TrainingRunner:
     """Runs workers until the training is done, or another attempt is pointless."""
 
-    def __init__(
-        self,
-        training: Training,
-        journal: Journal,
-        progress: Progress,
-        listener: Listener,
-        run_worker: RunWorker,
-    ) -> None:
-        self._training = training
-        self._journal = journal
-        self.progress = progress
-        self._listener = listener
-        self._run_worker = run_worker
-        self._steps: list[Step] = []
+    training: Training
+    journal: Journal
+    progress: Progress
+    listener: Listener
+    run_worker: Callable[..., tuple[Observation, Outcome]]
+    _steps: list[Step] = field(default_factory=list, init=False)
 
     def run(self) -> Outcome:
         """The outcome of the last attempt.
 
         Raises:
-            MachineError: if the journal cannot be written, the machine is short of memory, or no
-                worker can be started or killed.
+            MachineError: if the journal cannot be written, or no worker started or killed.
         """
         restarts = 0
         while True:
@@ -92,49 +68,46 @@ class TrainingRunner:
             failure = self._record_failure(outcome, progressed=self.progress.saved > saved)
             if interrupts.requested:
                 return Outcome(OutcomeKind.INTERRUPTED, "interrupted", evidence=outcome.evidence)
-            if failure.following is None or restarts == self._training.restarts:
+            if failure.following is None or restarts == self.training.restarts:
                 return outcome
             restarts += 1
-            self._listener.restarting(failure, self.progress)
+            self.listener.restarting(failure, self.progress)
 
     def _attempt(self) -> Outcome:
         setting = self.progress.setting
-        request = self._training.request_with(setting, resume=self.progress.attempts > 0)
-        self._listener.attempt(self.progress)
+        request = self.training.request_with(setting, resume=self.progress.attempts > 0)
+        self.listener.attempt(self.progress)
         self.progress = self.progress.after(setting)
         self._steps = []
-        log = Path(self._training.run_dir) / "logs" / f"attempt-{self.progress.attempts}.log"
-        _, outcome = self._run_worker(
+        log = Path(self.training.run_dir) / "logs" / f"attempt-{self.progress.attempts}.log"
+        _, outcome = self.run_worker(
             encode(request),
             started=asdict(setting),
             log=log,
             limits=Limits(deadline=math.inf, grace=GRACE_SECONDS),
             steps=request.iters,
             on_event=self._on_event,
-            keeps=_is_evidence,
+            # The outcome never depends on days of steps and memory samples.
+            keeps=lambda event: not isinstance(event, Step | Memory),
         )
         return outcome
 
     def _record_failure(self, outcome: Outcome, *, progressed: bool) -> Failure:
         setting = self.progress.setting
-        attempt = FailedAttempt(
-            **asdict(setting),
-            outcome=outcome.kind,
-            reason=outcome.reason,
-            evidence=outcome.evidence,
-        )
-        following = setting_after_failure(self._training, setting, progressed=progressed)
+        how = outcome.kind, outcome.reason, outcome.evidence
+        attempt = FailedAttempt(setting.micro_batches, setting.limit_bytes, *how)
+        following = setting_after_failure(self.training, setting, progressed=progressed)
         failure = Failure(attempt, following)
         self._record(failure)
         return failure
 
     def _on_event(self, event: Event) -> None:
-        self._listener.on_event(event, self.progress)
+        self.listener.on_event(event, self.progress)
         match event:
             case Step():
                 self._steps.append(event)
-                is_due = event.index % self._training.steps_per_report == 0
-                if is_due or event.index == self._training.request.iters:
+                is_due = event.index % self.training.steps_per_report == 0
+                if is_due or event.index == self.training.request.iters:
                     self._report()
             case Resumed() if event.iteration != self.progress.saved:
                 self._record(Saved(event.at, event.iteration))
@@ -148,13 +121,8 @@ class TrainingRunner:
         if self._steps:
             report, self._steps = report_on(self._steps), []
             self._record(report)
-            self._listener.reported(report)
+            self.listener.reported(report)
 
     def _record(self, record: TrainingRecord) -> None:
-        self._journal.append(kind_of(record), asdict(record))
+        self.journal.append(_KINDS[type(record)], asdict(record))
         self.progress = self.progress.after(record)
-
-
-def _is_evidence(event: Event) -> bool:
-    """Whether the outcome may depend on it; days of steps and memory samples are not kept."""
-    return not isinstance(event, Step | Memory)

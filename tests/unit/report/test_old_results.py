@@ -15,7 +15,7 @@ from your_ai.runs.results import Results, read
 from your_ai.supervision.outcome import OutcomeKind
 from your_ai.terminal.comparison import as_text
 from your_ai.terminal.summary import summary
-from your_ai.training.source import choose
+from your_ai.training.request import choose
 
 CONTENT = (Path(__file__).parents[2] / "support/results-0.1.json").read_bytes()
 

@@ -14,7 +14,7 @@ from your_ai.runs.results import Results
 from your_ai.search.grid import make_grid
 from your_ai.search.search import Objective, SearchOptions
 from your_ai.supervision.outcome import Outcome, OutcomeKind
-from your_ai.training.source import choose, known
+from your_ai.training.request import choose, known
 
 SEARCH = SearchOptions(make_grid([2, 4], [64], [2]), Objective.CAPACITY, exhaustive=False)
 OVER_BUDGET = Outcome(OutcomeKind.OVER_BUDGET, "needs at least 9 GB")
