@@ -71,7 +71,8 @@ def at_a_terminal(*arguments: str, ignoring: signal.Signals | None = None) -> li
     A job that a script starts in its background inherits SIGINT ignored. ``ignoring`` is a signal
     that is, as by nohup.
     """
-    code = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+    code = "import os, signal, sys; "
+    code += "[signal.signal(s, signal.SIG_DFL) for s in (signal.SIGINT, signal.SIGHUP)]; "
     if ignoring is not None:
         code += f"signal.signal({int(ignoring)}, signal.SIG_IGN); "
     code += "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
