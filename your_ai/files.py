@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from your_ai.errors import UsageError
+from your_ai.errors import MachineError, UsageError
 
 
 def check_writable(path: Path) -> None:
@@ -75,6 +75,14 @@ def write_atomically(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def write_or_fail(path: Path, content: bytes) -> None:
+    """`write_atomically`; raises MachineError if that fails."""
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise MachineError(f"Cannot write {path}: {error.strerror}.") from error
 
 
 def to_json(content: Any) -> bytes:

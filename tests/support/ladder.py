@@ -15,6 +15,7 @@ from your_ai.supervision.observation import Observation
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.system.machine import Machine
 from your_ai.terminal.benchmark import Console
+from your_ai.terminal.screen import Screen
 from your_ai.units import GB
 
 PASSING = observed(*passing_events(needed=6 * GB, peak=int(12.4 * GB)))
@@ -78,11 +79,12 @@ def run(machine_gb: int = 36, device: Device | None = None) -> Run:
     return builders.run(*trials, machine=machine, **changed)
 
 
-def print_all(console: Console, results: list[TrialResult]) -> None:
-    console.note("something to know")
-    console.begin(run(), 0)
+def print_all(screen: Screen, results: list[TrialResult]) -> None:
+    screen.note("something to know")
+    console = Console(screen, run())
+    console.begin(0)
     for trial, result in zip(run().trials, results, strict=False):
-        console.trial_began(trial, len(results))
+        console.trial_began(trial)
         console.trial_ended(result)
     ended = (replace(result, index=n) for n, result in enumerate(results, start=1))
-    console.end(run(), assemble(run(), ended), WRITTEN)
+    console.end(assemble(run(), ended), WRITTEN)

@@ -33,22 +33,16 @@ class _LazyGroup(click.Group):
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        module = importlib.import_module(f"your_ai.cli.{cmd_name}")
-        command: click.Command = module.command
-        return command
+        if cmd_name in _COMMANDS:
+            command: click.Command = importlib.import_module(f"your_ai.cli.{cmd_name}").command
+            return command
+        if not cmd_name.startswith("-"):
+            import difflib  # only here: most calls need none
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
-            import difflib
-
-            near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            near = difflib.get_close_matches(cmd_name, _COMMANDS, n=1)
             hint = f"Did you mean {near[0]}?" if near else f"Commands: {', '.join(_COMMANDS)}."
-            ctx.fail(f"Unknown command {args[0]!r}. {hint}")
-        return super().resolve_command(ctx, args)
+            ctx.fail(f"Unknown command {cmd_name!r}. {hint}")
+        return None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

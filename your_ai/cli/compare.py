@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from your_ai.cli import options
 from your_ai.cli.params import FILE, Number
 from your_ai.errors import ExitCode
 from your_ai.report.compare import compare
@@ -17,26 +18,21 @@ from your_ai.terminal.output import say
 @click.command(name="compare")
 @click.argument("base", type=FILE)
 @click.argument("new", type=FILE)
-@click.option(
+@options.option(
     "--fail-above",
-    type=Number("PCT", "percent", "5", above_zero=False),
-    default=5.0,
-    show_default=True,
-    metavar="PCT",
-    help="Percent by which a figure may become worse.",
+    Number("PCT", "percent", "5", above_zero=False),
+    "Percent by which a figure may become worse.",
+    5.0,
 )
-@click.option(
+@options.flag(
     "--memory-only",
-    is_flag=True,
-    help="Show speeds, and let none fail: on a machine that is shared they mean little.",
+    "Show speeds, and let none fail: on a machine that is shared they mean little.",
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(list(FORMATS)),
-    default="text",
-    show_default=True,
-    help="How to print it; markdown is for a pull request's comment.",
+@options.option(
+    "--format form",
+    click.Choice(list(FORMATS)),
+    "How to print it; markdown is for a pull request's comment.",
+    "text",
 )
 def command(base: Path, new: Path, fail_above: float, *, memory_only: bool, form: str) -> ExitCode:
     """Compare the results file NEW with BASE: memory, speed, outcomes.

@@ -19,24 +19,35 @@ from your_ai.search.search import Objective, SearchOptions
 from your_ai.supervision.supervisor import Limits
 
 F = TypeVar("F", bound=Callable[..., Any])
-Group = tuple[Callable[[Any], Any], ...]
+Option = Callable[[Any], Any]
+Group = tuple[Option, ...]
 
 _QUANTIZE = {"4": 4, "8": 8, "none": 0}
 _OURS = TrainingOptions()
-
 _AXES = ("batch_sizes", "ranks", "layers")
 
-_MOST_BATCH = 1024
-_MOST_RANK = 4096
-_MOST_LAYERS = 1024
-_MOST_TOKENS = 2**24
-
-MOST_CONFIGURATIONS = 1000
+_MOST_BATCH, _MOST_RANK, _MOST_LAYERS = 1024, 4096, 1024
+_MOST_CONFIGURATIONS = 1000
 """Beyond that a proposal takes a second and more, and nobody means it."""
 
+BATCH = click.IntRange(1, _MOST_BATCH)
+RANK = click.IntRange(1, _MOST_RANK)
+LAYERS = click.IntRange(1, _MOST_LAYERS)
+TOKENS = click.IntRange(8, 2**24)
+PATH = click.Path(path_type=Path)
 
-def _listed(sizes: Sequence[int]) -> str:
-    return ",".join(map(str, sizes))
+
+def option(names: str, kind: Any, text: str, default: object = None, **more: Any) -> Option:
+    """A click option of these names (with spaces between them) that shows its default."""
+    shown = default is not None
+    return click.option(
+        *names.split(), type=kind, help=text, default=default, show_default=shown, **more
+    )
+
+
+def flag(name: str, text: str) -> Option:
+    """A click option without a value."""
+    return click.option(name, is_flag=True, help=text)
 
 
 def preset_names(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -47,159 +58,128 @@ def preset_names(context: click.Context, parameter: click.Parameter, incomplete:
 def models(default_suite: str) -> Group:
     """The options that name models; ``default_suite`` is what is taken without them."""
     return (
-        click.option(
-            "--model",
-            "names",
+        click.argument("unnamed", nargs=-1, metavar="", expose_value=False, callback=_refuse),
+        option(
+            "--model names",
+            click.STRING,
+            "A model instead of a suite; can be given several times. Presets: "
+            f"{', '.join(presets.all_presets())}.",
             multiple=True,
             metavar="PRESET|ID|PATH",
             shell_complete=preset_names,
-            help="A model instead of a suite; can be given several times. Presets: "
-            f"{', '.join(presets.all_presets())}.",
         ),
-        click.option(
-            "--suite",
-            "suite_name",
-            type=click.Choice(presets.SUITES),
-            help=f"The models. [{default_suite}]",
+        option(
+            "--suite suite_name", click.Choice(presets.SUITES), f"The models. [{default_suite}]"
         ),
     )
 
 
+def _refuse(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
+    """Tell who names a model as `optimize` takes it how these commands do."""
+    if value:
+        raise UsageError(f"Pass models with --model, for example: --model {value[0]}.")
+
+
+def _listed(sizes: Sequence[int]) -> str:
+    return ",".join(map(str, sizes))
+
+
 CONFIGURATION: Group = (
-    click.option(
-        "--batch-size",
-        type=click.IntRange(1, _MOST_BATCH),
-        help=f"Sequences a step. [{_OURS.batch_size}]",
-    ),
-    click.option(
-        "--lora-rank",
-        type=click.IntRange(1, _MOST_RANK),
-        help=f"Rank of the adapters. [{_OURS.lora_rank}]",
-    ),
-    click.option(
+    option("--batch-size", BATCH, f"Sequences a step. [{_OURS.batch_size}]"),
+    option("--lora-rank", RANK, f"Rank of the adapters. [{_OURS.lora_rank}]"),
+    option(
         "--lora-layers",
-        type=click.IntRange(1, _MOST_LAYERS),
-        help=f"Layers with adapters, from the last. [{DEFAULT_LORA_LAYERS}, or all that there are]",
+        LAYERS,
+        f"Layers with adapters, from the last. [{DEFAULT_LORA_LAYERS}, or all that there are]",
     ),
 )
 TENSORS: Group = (
-    click.option(
-        "--seq-length",
-        type=click.IntRange(8, _MOST_TOKENS),
-        help=f"Tokens a sequence. [{_OURS.seq_length}]",
-    ),
-    click.option(
+    option("--seq-length", TOKENS, f"Tokens a sequence. [{_OURS.seq_length}]"),
+    option(
         "--quantize",
-        type=click.Choice(list(_QUANTIZE)),
-        help="Bits a weight. [4, or as a model is quantized already]",
+        click.Choice(list(_QUANTIZE)),
+        "Bits a weight. [4, or as a model is quantized already]",
     ),
-    click.option(
+    option(
         "--weights",
-        type=click.Choice([weights.value for weights in Weights]),
-        help="Random weights of the same shapes, without a download, or the model's. [synthetic]",
+        click.Choice([weights.value for weights in Weights]),
+        "Random weights of the same shapes, without a download, or the model's. [synthetic]",
     ),
-    click.option(
+    option(
         "--grad-checkpoint/--no-grad-checkpoint",
-        default=None,
-        help="Recompute activations to save memory. [on]",
+        click.BOOL,
+        "Recompute activations to save memory. [on]",
     ),
 )
 STEPS: Group = (
-    click.option(
-        "--steps", type=click.IntRange(1, 100_000), help=f"Counted training steps. [{_OURS.steps}]"
-    ),
+    option("--steps", click.IntRange(1, 100_000), f"Counted training steps. [{_OURS.steps}]"),
 )
 SEARCH: Group = (
-    click.option("--quick", is_flag=True, help=f"Search a coarser grid of {QUICK.size}."),
-    click.option("--exhaustive", is_flag=True, help="Try the whole grid, to check the search."),
-    click.option(
-        "--batch-sizes", type=Sizes(_MOST_BATCH), help=f"The grid's. [{_listed(FULL.batch_sizes)}]"
-    ),
-    click.option(
-        "--ranks", type=Sizes(_MOST_RANK), help=f"The grid's. [{_listed(FULL.lora_ranks)}]"
-    ),
-    click.option(
+    flag("--quick", f"Search a coarser grid of {QUICK.size}."),
+    flag("--exhaustive", "Try the whole grid, to check the search."),
+    option("--batch-sizes", Sizes(_MOST_BATCH), f"The grid's. [{_listed(FULL.batch_sizes)}]"),
+    option("--ranks", Sizes(_MOST_RANK), f"The grid's. [{_listed(FULL.lora_ranks)}]"),
+    option(
         "--layers",
-        type=Sizes(_MOST_LAYERS),
-        help=f"The grid's, cut to what the model has. [{_listed(FULL.lora_layers)}]",
+        Sizes(_MOST_LAYERS),
+        f"The grid's, cut to what the model has. [{_listed(FULL.lora_layers)}]",
     ),
-    click.option(
+    option(
         "--objective",
-        type=click.Choice([objective.value for objective in Objective]),
-        help="What to maximize: batch × rank × layers, or measured tokens a second. [capacity]",
+        click.Choice([objective.value for objective in Objective]),
+        "What to maximize: batch × rank × layers, or measured tokens a second. [capacity]",
     ),
 )
+QUIET = flag("--quiet", "Print nothing but errors.")
 RESULTS: Group = (
-    click.option(
+    option(
         "--max-memory",
-        type=Number("GB", "GB", "24", finite=True),
-        help="The budget: the most GB that training may use. [80 %, less where that is not free]",
+        Number("GB", "GB", "24", finite=True),
+        "The budget: the most GB that training may use. [80 %, less where that is not free]",
     ),
-    click.option(
-        "--output",
-        type=click.Path(path_type=Path),
-        metavar="FILE",
-        help="Where to write the results as JSON.",
-    ),
-    click.option("--quiet", is_flag=True, help="Print nothing but errors."),
+    option("--output", PATH, "Where to write the results as JSON.", metavar="FILE"),
+    QUIET,
 )
 RUN: Group = (
-    click.option(
+    option(
         "--timeout",
-        type=Number("S", "seconds", "600"),
-        default=Limits().deadline,
-        show_default=True,
-        metavar="S",
-        help="Seconds that one trial may take.",
+        Number("S", "seconds", "600"),
+        "Seconds that one trial may take.",
+        Limits().deadline,
     ),
-    click.option(
-        "--run-dir",
-        type=click.Path(path_type=Path),
-        help="Where to keep journal, logs and results. [a new one]",
-    ),
-    click.option(
+    option("--run-dir", PATH, "Where to keep journal, logs and results. [a new one]"),
+    flag(
         "--resume",
-        is_flag=True,
-        help="Go on with the last run, or the one in --run-dir: what it has done is not repeated.",
+        "Go on with the last run, or the one in --run-dir: what it has done is not repeated.",
     ),
 )
 
 _WITHOUT_EFFECT = frozenset({"resume", "run_dir", "output", "quiet"})
 """Options that change nothing of what is measured, so that a resumed run may have others."""
-_NAMES = tuple(TrainingOptions.__dataclass_fields__)
 
 
-def options(*groups: Group) -> Callable[[F], F]:
+def add(*groups: Group) -> Callable[[F], F]:
     """Add the options of these groups to a command, in this order."""
 
-    def add(command: F) -> F:
+    def decorate(command: F) -> F:
         for option in reversed([option for group in groups for option in group]):
             command = option(command)
         return command
 
-    return add
+    return decorate
 
 
-def no_arguments(command: F) -> F:
-    """Tell who names a model as `optimize` takes it how this command does."""
-
-    def refuse(context: click.Context, parameter: click.Parameter, value: tuple[str, ...]) -> None:
-        if value:
-            raise UsageError(f"Pass models with --model, for example: --model {value[0]}.")
-
-    argument = click.argument("unnamed", nargs=-1, metavar="", expose_value=False, callback=refuse)
-    return argument(command)
-
-
-def check_models(names: Sequence[str], suite_name: str | None) -> None:
-    """Raise UsageError when both name the models."""
-    if names and suite_name:
+def model_names(asked: Mapping[str, Any]) -> list[str]:
+    """The models that the user named, each once; raises UsageError if they named a suite, too."""
+    if asked["names"] and asked["suite_name"]:
         raise UsageError("--model and --suite are mutually exclusive.")
+    return list(dict.fromkeys(asked["names"]))
 
 
-def training(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> TrainingOptions:
+def training(asked: Mapping[str, Any], defaults: Mapping[str, Any]) -> TrainingOptions:
     """The training that the user asked for: ``defaults`` (a suite's) where they said nothing."""
-    given = {name: arguments[name] for name in _NAMES if arguments.get(name) is not None}
+    names = TrainingOptions.__dataclass_fields__
+    given = {name: asked[name] for name in names if asked.get(name) is not None}
     if "quantize" in given:
         given["quantize"] = _QUANTIZE[given["quantize"]]
     if "weights" in given:
@@ -207,34 +187,31 @@ def training(arguments: Mapping[str, Any], defaults: Mapping[str, Any]) -> Train
     return TrainingOptions(**{**defaults, **given})
 
 
-def searching(arguments: Mapping[str, Any]) -> SearchOptions:
-    """The search that the user asked for.
-
-    Raises:
-        UsageError: when its options exclude each other, or the grid is too large to search.
-    """
-    given = [name for name in _AXES if arguments[name]]
-    if arguments["quick"] and given:
+def searching(asked: Mapping[str, Any]) -> SearchOptions:
+    """The search that the user asked for; raises UsageError if that makes no sense, or is huge."""
+    given = [name for name in _AXES if asked[name]]
+    if asked["quick"] and given:
         raise UsageError(f"--quick and {_written(given[0])} are mutually exclusive.")
-    defaults = QUICK if arguments["quick"] else FULL
+    defaults = QUICK if asked["quick"] else FULL
     grid = make_grid(
-        arguments["batch_sizes"] or defaults.batch_sizes,
-        arguments["ranks"] or defaults.lora_ranks,
-        arguments["layers"] or defaults.lora_layers,
+        asked["batch_sizes"] or defaults.batch_sizes,
+        asked["ranks"] or defaults.lora_ranks,
+        asked["layers"] or defaults.lora_layers,
     )
-    if grid.size > MOST_CONFIGURATIONS:
+    if grid.size > _MOST_CONFIGURATIONS:
         raise UsageError(
             f"{grid.size} configurations are too many; give axes of at most "
-            f"{MOST_CONFIGURATIONS} in all."
+            f"{_MOST_CONFIGURATIONS} in all."
         )
-    objective = Objective(arguments["objective"] or Objective.CAPACITY)
-    return SearchOptions(grid, objective, exhaustive=arguments["exhaustive"])
+    objective = Objective(asked["objective"] or Objective.CAPACITY)
+    return SearchOptions(grid, objective, exhaustive=asked["exhaustive"])
 
 
-def about_search(arguments: Mapping[str, Any]) -> list[str]:
-    """The options of a search that the user gave, as they are written."""
-    names = ("quick", "exhaustive", *_AXES, "objective")
-    return [_written(name) for name in names if arguments[name]]
+def refuse_search(asked: Mapping[str, Any]) -> None:
+    """Raise UsageError if the user gave an option of a search where there is none."""
+    for name in ("quick", "exhaustive", *_AXES, "objective"):
+        if asked[name]:
+            raise UsageError(f"{_written(name)} requires --optimize.")
 
 
 def given(context: click.Context) -> dict[str, str]:
@@ -256,6 +233,6 @@ def _name(parameter: click.Parameter) -> str:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ",".join(map(str, value))
-    return {True: "on", False: "off"}.get(value, str(value)) if type(value) is bool else str(value)
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
@@ -19,13 +21,12 @@ from your_ai.cli.options import given, training
 from your_ai.errors import ExitCode, MachineError, UsageError
 from your_ai.files import check_writable
 from your_ai.models import hub, presets, resolve, weight_files
-from your_ai.models.presets import Suite
 from your_ai.models.resolve import Model
 from your_ai.planning.device import Device, budget_bytes, from_probe
 from your_ai.planning.plan import TrainingOptions, Trial, plan
 from your_ai.runs.assembly import assemble
 from your_ai.runs.catalog import newest_to_resume
-from your_ai.runs.journal import CLOSED, Journal
+from your_ai.runs.journal import CLOSED, Journal, Record
 from your_ai.runs.open_run import begin, open_new, open_to_resume, record_resumed
 from your_ai.runs.results import Results
 from your_ai.runs.results_file import ResultsWriter
@@ -40,8 +41,10 @@ from your_ai.system import machine
 from your_ai.system.signals import interrupts
 from your_ai.system.sleep import kept_awake
 from your_ai.terminal.benchmark import Console
-from your_ai.terminal.open import open_screen
+from your_ai.terminal.screen import PlainScreen, Screen
 from your_ai.units import now
+
+H = TypeVar("H", bound=Header)
 
 Go = Callable[["OpenRun"], None]
 """Runs the trials of an open run, and shows and saves each."""
@@ -80,11 +83,7 @@ class OpenRun:
         return told
 
     def exit_code(self) -> ExitCode:
-        """How the command should end.
-
-        Raises:
-            MachineError: if the last results could not be written.
-        """
+        """How the command should end; raises MachineError if the results could not be written."""
         if self.writer.problem:
             raise MachineError(self.writer.problem)
         ended = self.runner.ended
@@ -103,48 +102,68 @@ def _report(results: Results, path: Path) -> str | None:
         return f"internal error; the traceback is in {internal_error.save(error)}"
 
 
-def run_trials(context: click.Context, plan_run: Callable[[Console], Run], go: Go) -> ExitCode:
+def open_screen(*, quiet: bool) -> Screen:
+    """The best screen that standard output supports."""
+    if quiet:
+        return Screen()
+    if not sys.stdout.isatty() or os.environ.get("TERM", "") in ("", "dumb", "unknown"):
+        return PlainScreen()
+    from your_ai.terminal.live import LiveScreen  # only here: rich takes a while to import
+
+    return LiveScreen()
+
+
+def run_trials(context: click.Context, plan_run: Callable[[Screen], Run], go: Go) -> ExitCode:
     """Run the trials of a new run or, with ``--resume``, of an earlier one."""
-    if context.params["quiet"]:
+    asked = context.params
+    if asked["quiet"]:
         hub.show_no_progress()
-    console = Console(open_screen(quiet=context.params["quiet"]))
-    with contextlib.closing(console):
-        if context.params["resume"]:
-            opening = _resumed(context, console)
-        else:
-            opening = _started(plan_run(console), context, console)
-        with opening as opened:
-            go(opened)
-    return opened.exit_code()
+    with contextlib.closing(open_screen(quiet=asked["quiet"])) as screen:
+        if not asked["resume"]:
+            run = plan_run(screen)
+            with open_new(Path(run.run_dir)) as journal:
+                begin(journal, run)
+                return _go_on(go, run, journal, RunHistory(), asked["output"], screen)
+        with open_earlier(context, Run) as (journal, run, records):
+            output = asked["output"] or run.output
+            if output:
+                check_writable(Path(output))
+            record_resumed(journal)
+            return _go_on(go, run, journal, history_of(records), output, screen)
+
+
+def open_earlier(
+    context: click.Context, kind: type[H]
+) -> contextlib.AbstractContextManager[tuple[Journal, H, list[Record]]]:
+    """The run or training that ``--resume`` means, as `open_to_resume` returns it."""
+    command = str(context.command.name)
+    folder = context.params["run_dir"] or newest_to_resume(runs_dir(), command)
+    return open_to_resume(
+        *(folder, kind, command, given(context), __version__),
+        lambda: from_probe(probe_device(), machine.describe()),
+    )
 
 
 def new_run(
-    context: click.Context,
-    console: Console,
-    names: Sequence[str],
-    suite: Callable[[Device], Suite],
-    search: SearchOptions | None,
+    context: click.Context, screen: Screen, names: Sequence[str], search: SearchOptions | None
 ) -> Run:
-    """The run that the command's options ask for; its folder is made.
+    """The run of the models called ``names``, or of a suite, that the options ask for.
 
-    ``suite`` chooses the models if ``names`` is empty.
-
-    Raises:
-        UsageError: if the options do not fit the machine or a model, or the folder is in use.
-        MachineError: if MLX does not work here.
+    Its folder is made. Raises UsageError if the options do not fit the machine or a model, or the
+    folder is in use, and MachineError if MLX does not work here.
     """
     asked = context.params
     output: Path | None = asked["output"]
-    if output is not None:
+    if output:
         check_writable(output)
     host = machine.describe()
-    chosen = [resolve.find(name) for name in dict.fromkeys(names)]
-    console.notes(chosen)
+    chosen = [resolve.find(name) for name in names]
+    _show_notes(screen, chosen)
     device = from_probe(probe_device(), host)
-    chosen = chosen or [resolve.from_preset(preset) for preset in suite(device).presets]
+    chosen = chosen or _suite(asked["suite_name"], device, screen)
     options = training(asked, presets.training_of([model.name for model in chosen]))
     trials = _plan_trials(chosen, options, budget_bytes(device, asked["max_memory"]))
-    console.notes(trial.model for trial in trials if trial.model.is_preset)
+    _show_notes(screen, (trial.model for trial in trials if trial.model.is_preset))
     return Run(
         command=str(context.command.name),
         arguments=given(context),
@@ -156,20 +175,20 @@ def new_run(
         keep_going=asked.get("keep_going", False),
         started_at=now(),
         run_dir=str(make_run_dir(asked["run_dir"]).absolute()),
-        output=None if output is None else str(output.absolute()),
+        output=str(output.absolute()) if output else None,
         version=__version__,
     )
 
 
 def resume_command(run: Header) -> str:
     """What to type to continue a run or a training."""
-    words = [program(), run.command, "--resume"]
+    words = [_program(), run.command, "--resume"]
     if Path(run.run_dir).parent != runs_dir():
         words += ["--run-dir", run.run_dir]
     return shlex.join(words)
 
 
-def program() -> str:
+def _program() -> str:
     """What to type for your_ai: it need not be on the PATH, as in a checkout."""
     started = Path(sys.argv[0])
     if started.name != "your_ai" or shutil.which("your_ai") == str(started):
@@ -178,9 +197,20 @@ def program() -> str:
     return str(started.relative_to(Path.cwd()) if near else started)
 
 
-def present_device() -> Device:
-    """The device that MLX trains on now; raises MachineError if MLX does not work here."""
-    return from_probe(probe_device(), machine.describe())
+def _suite(name: str | None, device: Device, screen: Screen) -> list[Model]:
+    if name is None and device.backend == "cpu":
+        name = "smoke"
+        screen.note(
+            "MLX has only a CPU here, so tiny models are tried (--suite smoke): they show that "
+            "training works. --suite default tries real ones, and takes hours."
+        )
+    return [resolve.from_preset(preset) for preset in presets.suite(name or "default").presets]
+
+
+def _show_notes(screen: Screen, models: Iterable[Model]) -> None:
+    for model in models:
+        if model.note is not None:
+            screen.note(model.note)
 
 
 def _plan_trials(
@@ -206,40 +236,24 @@ def _check_weights(chosen: Sequence[Model]) -> None:
             )
 
 
-@contextlib.contextmanager
-def _started(run: Run, context: click.Context, console: Console) -> Iterator[OpenRun]:
-    with open_new(Path(run.run_dir)) as journal:
-        begin(journal, run)
-        with _under_way(run, journal, RunHistory(), context.params["output"], console) as opened:
-            yield opened
-
-
-@contextlib.contextmanager
-def _resumed(context: click.Context, console: Console) -> Iterator[OpenRun]:
-    command = str(context.command.name)
-    folder = context.params["run_dir"] or newest_to_resume(runs_dir(), command)
-    opening = open_to_resume(folder, Run, command, given(context), __version__, present_device)
-    with opening as (journal, run, records):
-        output = context.params["output"] or run.output
-        if output is not None:
-            check_writable(Path(output))
-        record_resumed(journal)
-        with _under_way(run, journal, history_of(records), output, console) as opened:
-            yield opened
-
-
-@contextlib.contextmanager
-def _under_way(
-    run: Run, journal: Journal, history: RunHistory, output: Path | str | None, console: Console
-) -> Iterator[OpenRun]:
+def _go_on(
+    go: Go,
+    run: Run,
+    journal: Journal,
+    history: RunHistory,
+    output: Path | str | None,
+    screen: Screen,
+) -> ExitCode:
     targets = [Path(run.run_dir) / RESULTS, *([Path(output)] if output else [])]
+    console = Console(screen, run)
     runner = TrialRunner(run, journal, history, console.on_event)
     opened = OpenRun(run, runner, console, ResultsWriter(targets), len(history.final))
     with kept_awake(), interrupts.deferred():
         try:
-            yield opened
+            go(opened)
         except MachineError:
             # What the user finds has everything that the journal has.
             opened.writer.write(opened.results, final=True)
             raise
         journal.append(CLOSED, {"at": now(), "complete": opened.results.complete})
+    return opened.exit_code()

@@ -13,16 +13,16 @@ from typing import Any
 import click
 
 from your_ai import __version__
-from your_ai.cli.options import Group, given, options
+from your_ai.cli.options import BATCH, LAYERS, PATH, QUIET, RANK, TOKENS, add, flag, given, option
 from your_ai.cli.params import FILE
-from your_ai.cli.run_context import present_device, resume_command
-from your_ai.errors import ExitCode, MachineError, UsageError
-from your_ai.files import check_writable, refuse_to_replace, to_json, write_atomically
+from your_ai.cli.run_context import open_earlier, open_screen, resume_command
+from your_ai.errors import ExitCode, UsageError
+from your_ai.files import check_writable, refuse_to_replace, to_json, write_or_fail
 from your_ai.models import hub
 from your_ai.planning.device import from_probe
-from your_ai.runs.catalog import newest_results, newest_to_resume
+from your_ai.runs.catalog import newest_results
 from your_ai.runs.journal import CLOSED, Journal
-from your_ai.runs.open_run import begin, open_new, open_to_resume, record_resumed
+from your_ai.runs.open_run import begin, open_new, record_resumed
 from your_ai.runs.results_file import load
 from your_ai.runs.run_dir import RESULTS, TRAINING, make_run_dir, runs_dir
 from your_ai.runs.worker_run import WorkerRunner
@@ -31,7 +31,6 @@ from your_ai.supervision.probe import probe_device
 from your_ai.system import machine
 from your_ai.system.signals import interrupts
 from your_ai.system.sleep import kept_awake
-from your_ai.terminal.open import open_screen
 from your_ai.terminal.output import say
 from your_ai.terminal.training import TrainingConsole
 from your_ai.training import adapter_dir
@@ -53,65 +52,48 @@ from your_ai.training.request import (
 from your_ai.training.runner import TrainingRunner
 from your_ai.units import now
 
-
-def _option(names: str, kind: click.ParamType[Any], text: str, default: object = None) -> Any:
-    shown = default is not None
-    return click.option(*names.split(), type=kind, default=default, show_default=shown, help=text)
-
-
-_PATH = click.Path(path_type=Path)
 _COUNT = click.IntRange(1)
-_SOURCE: Group = (
-    _option("--from source", FILE, "Results file or run folder. [the last run's]"),
-    _option("--data", FILE, "Folder with train.jsonl and, optionally, valid.jsonl."),
-    _option("--model name", click.STRING, "Model in the results. [the recommended one]"),
-)
-_CONFIGURATION: Group = (
-    _option("--batch-size", click.IntRange(1, 1024), "Batch size. [as measured]"),
-    _option(
-        "--num-layers lora_layers", click.IntRange(1, 1024), "Layers with adapters. [as measured]"
-    ),
-    _option("--lora-rank", click.IntRange(1, 4096), "Rank of the adapters. [as measured]"),
-    _option(
+_OPTIONS = (
+    option("--from source", FILE, "Results file or run folder. [the last run's]"),
+    option("--data", FILE, "Folder with train.jsonl and, optionally, valid.jsonl."),
+    option("--model name", click.STRING, "Model in the results. [the recommended one]"),
+    option("--batch-size", BATCH, "Batch size. [as measured]"),
+    option("--num-layers lora_layers", LAYERS, "Layers with adapters. [as measured]"),
+    option("--lora-rank", RANK, "Rank of the adapters. [as measured]"),
+    option(
         "--max-seq-length seq_length",
-        click.IntRange(8, 2**24),
+        TOKENS,
         "Truncate sequences to this many tokens. [as measured]",
     ),
-    _option(
+    option(
         "--grad-checkpoint/--no-grad-checkpoint",
         click.BOOL,
         "Recompute activations to save memory. [as measured]",
     ),
-)
-_SCHEDULE: Group = (
-    _option("--iters", click.IntRange(1, 2**31), "Batches to train on.", 1000),
-    _option(
+    option("--iters", click.IntRange(1, 2**31), "Batches to train on.", 1000),
+    option(
         "--learning-rate", click.FloatRange(0, 1, min_open=True), "AdamW's learning rate.", 1e-5
     ),
-    _option(
-        "--grad-accumulation-steps", click.IntRange(1, 2**16), "Batches per optimizer step.", 1
-    ),
-    _option("--val-batches", click.IntRange(-1), "Batches per validation; -1 for all.", 25),
-    _option("--steps-per-report", _COUNT, "Batches per report of the loss.", 10),
-    _option("--steps-per-eval", _COUNT, "Batches between validations.", 200),
-    _option("--save-every", _COUNT, "Batches between checkpoints.", 100),
-    _option("--seed", click.IntRange(0, 2**32 - 1), "Seed of adapters and data order.", 0),
-    click.option("--mask-prompt", is_flag=True, help="Compute the loss on completions only."),
-    _option(
+    option("--grad-accumulation-steps", click.IntRange(1, 2**16), "Batches per optimizer step.", 1),
+    option("--val-batches", click.IntRange(-1), "Batches per validation; -1 for all.", 25),
+    option("--steps-per-report", _COUNT, "Batches per report of the loss.", 10),
+    option("--steps-per-eval", _COUNT, "Batches between validations.", 200),
+    option("--save-every", _COUNT, "Batches between checkpoints.", 100),
+    option("--seed", click.IntRange(0, 2**32 - 1), "Seed of adapters and data order.", 0),
+    flag("--mask-prompt", "Compute the loss on completions only."),
+    option(
         "--restarts", click.IntRange(0), "Maximum restarts with reduced memory after a failure.", 4
     ),
-)
-_FILES: Group = (
-    _option("--adapter-path", _PATH, "Folder for the adapters.", "adapters"),
-    _option("--export", _PATH, "Write a configuration file for mlx_lm.lora instead of training."),
-    _option("--run-dir", _PATH, "Folder for the journal and logs. [a new one]"),
-    click.option("--resume", is_flag=True, help="Resume the last training (or --run-dir)."),
-    click.option("--quiet", is_flag=True, help="Print nothing but errors."),
+    option("--adapter-path", PATH, "Folder for the adapters.", "adapters"),
+    option("--export", PATH, "Write a configuration file for mlx_lm.lora instead of training."),
+    option("--run-dir", PATH, "Folder for the journal and logs. [a new one]"),
+    flag("--resume", "Resume the last training (or --run-dir)."),
+    QUIET,
 )
 
 
 @click.command(name="train")
-@options(_SOURCE, _CONFIGURATION, _SCHEDULE, _FILES)
+@add(_OPTIONS)
 @click.pass_context
 def command(context: click.Context, /, **asked: Any) -> ExitCode:
     """Train LoRA adapters with the model and configuration that the results recommend.
@@ -185,7 +167,7 @@ def _export(context: click.Context) -> ExitCode:
     name, keys = measured.model_name, lora_keys(model)
     config = lora_config(request, name, asked["steps_per_report"], keys)
     comments = notes(request, name, measured.revision or model.revision)
-    _write(file, as_yaml(config, comments).encode())
+    write_or_fail(file, as_yaml(config, comments).encode())
     if not asked["quiet"]:
         lora = shlex.join(["mlx_lm.lora", "--config", str(file)])
         say(f"Configuration written to {file}. Train with: {lora}")
@@ -193,10 +175,7 @@ def _export(context: click.Context) -> ExitCode:
 
 
 def _resume(context: click.Context) -> ExitCode:
-    command = str(context.command.name)
-    folder = context.params["run_dir"] or newest_to_resume(runs_dir(), command)
-    opening = open_to_resume(folder, Training, command, given(context), __version__, present_device)
-    with opening as (journal, training, records):
+    with open_earlier(context, Training) as (journal, training, records):
         progress = progress_of(training, records)
         target = Path(training.request.adapter_path)
         with adapter_dir.claimed(target, training.id) as is_ours:
@@ -223,8 +202,9 @@ def _check_data(training: Training) -> None:
 
 
 def _train(training: Training, journal: Journal, progress: Progress, *, quiet: bool) -> ExitCode:
-    console = TrainingConsole(open_screen(quiet=quiet), training)
-    with contextlib.closing(console), kept_awake(), interrupts.deferred():
+    screen = open_screen(quiet=quiet)
+    with contextlib.closing(screen), kept_awake(), interrupts.deferred():
+        console = TrainingConsole(screen, training)
         console.begin(progress)
         if progress.trained:
             outcome = Outcome(OutcomeKind.PASS, "every iteration was done")
@@ -235,7 +215,7 @@ def _train(training: Training, journal: Journal, progress: Progress, *, quiet: b
         passed = outcome.kind is OutcomeKind.PASS
         journal.append(CLOSED, {"at": now(), "complete": passed, "outcome": outcome.kind})
         content = to_json(results_of(training, progress, outcome))
-        _write(Path(training.run_dir) / TRAINING, content)
+        write_or_fail(Path(training.run_dir) / TRAINING, content)
         if passed:
             adapter_dir.discard_checkpoints(Path(training.request.adapter_path))
         console.end(outcome, progress, [*_hints(training, outcome, progress)])
@@ -259,10 +239,3 @@ def _hints(training: Training, outcome: Outcome, progress: Progress) -> Iterator
         if outcome.kind is OutcomeKind.INTERRUPTED or progress.saved:
             yield f"Training incomplete. Continue with: {resume_command(training)}"
     yield f"Record written to {Path(training.run_dir) / TRAINING}"
-
-
-def _write(path: Path, content: bytes) -> None:
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        raise MachineError(f"Cannot write {path}: {error.strerror}.") from error

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import orjson
-
-from your_ai.report.compare import Change, Comparison, Pair
+from your_ai.files import to_json
+from your_ai.report.compare import Comparison, Pair
 from your_ai.terminal.wording import counted
 from your_ai.units import show_size
 
@@ -21,11 +20,14 @@ _WORSE = "  ← worse"
 
 def as_text(comparison: Comparison, threshold: float) -> str:
     """One paragraph a trial: what changed, and what of it is a regression."""
-    lines = list(_differences(comparison))
+    lines = _differences(comparison)
     for pair in comparison.pairs:
         regressions = pair.regressions(threshold)
         lines.append(f"{_mark(regressions)} {pair.name}")
-        for name, text in _changes(pair):
+        shown = {name: f"{_FIGURES[name][0]} {_cell(pair, name)}" for name in pair.changes}
+        if pair.outcome_before != pair.outcome_after or not pair.changes:
+            shown = {"outcome": f"outcome {_outcome(pair)}", **shown}
+        for name, text in shown.items():
             lines.append(f"    {text}{_WORSE if name in regressions else ''}")
     return "\n".join([*lines, *_unpaired(comparison), _verdict(comparison, threshold)])
 
@@ -57,12 +59,15 @@ def as_json(comparison: Comparison, threshold: float) -> str:
                 "trial": pair.name,
                 "outcome": {"base": pair.outcome_before, "new": pair.outcome_after},
                 "regressions": pair.regressions(threshold),
-                **{name: _exact(change) for name, change in pair.changes.items()},
+                **{
+                    name: {"base": c.before, "new": c.after, "change": c.share, "noise": c.noise}
+                    for name, c in pair.changes.items()
+                },
             }
             for pair in comparison.pairs
         ],
     }
-    return orjson.dumps(content, option=orjson.OPT_INDENT_2).decode()
+    return to_json(content).decode().rstrip()
 
 
 FORMATS: dict[str, Callable[[Comparison, float], str]] = {
@@ -70,23 +75,6 @@ FORMATS: dict[str, Callable[[Comparison, float], str]] = {
     "json": as_json,
     "markdown": as_markdown,
 }
-
-
-def _exact(change: Change) -> dict[str, float]:
-    return {
-        "base": change.before,
-        "new": change.after,
-        "change": change.share,
-        "noise": change.noise,
-    }
-
-
-def _changes(pair: Pair) -> Iterator[tuple[str, str]]:
-    """The name and the line of each that is worth a line."""
-    if pair.outcome_before != pair.outcome_after or not pair.changes:
-        yield "outcome", f"outcome {_outcome(pair)}"
-    for name in pair.changes:
-        yield name, f"{_FIGURES[name][0]} {_cell(pair, name)}"
 
 
 def _mark(regressions: list[str]) -> str:
@@ -108,8 +96,8 @@ def _cell(pair: Pair, name: str) -> str:
     return f"{show(change.before)} → {show(change.after)} ({change.share:+.1%}{noise})"
 
 
-def _differences(comparison: Comparison) -> Iterator[str]:
-    return (f"Differs: {difference}" for difference in comparison.differences)
+def _differences(comparison: Comparison) -> list[str]:
+    return [f"Differs: {difference}" for difference in comparison.differences]
 
 
 def _unpaired(comparison: Comparison) -> list[str]:

@@ -22,10 +22,8 @@ def trials_ahead(run: Run, trial: Trial, number: int) -> list[Trial]:
     so each is taken to be of the middle of its grid.
     """
     now, *later = run.trials[trial.index - 1 :]
-    ahead = [trial, *_searched(run, now, number)]
-    for each in later:
-        ahead += [each, *_searched(run, each, 1)]
-    return ahead
+    after = [ahead for each in later for ahead in (each, *_searched(run, each, 1))]
+    return [trial, *_searched(run, now, number), *after]
 
 
 def seconds_left(done: Sequence[tuple[Trial, float]], ahead: Sequence[Trial]) -> float | None:
@@ -36,20 +34,18 @@ def seconds_left(done: Sequence[tuple[Trial, float]], ahead: Sequence[Trial]) ->
     """
     if not done:
         return None
-    known = done[-2:]
-    work = sum(_work(trial) for trial, _ in known)
-    seconds = sum(max(0.0, took - _START_SECONDS) for _, took in known)
-    rest = sum(_work(trial) for trial in ahead) * seconds / work
-    return len(ahead) * _START_SECONDS + rest
+    latest = done[-2:]
+    seconds = sum(max(0.0, took - _START_SECONDS) for _, took in latest)
+    pace = seconds / sum(_work(trial) for trial, _ in latest)
+    return sum(_START_SECONDS + pace * _work(trial) for trial in ahead)
 
 
 def show_duration(seconds: float) -> str:
     """``20 s``, ``4 min``, ``1 h 30 min``: no finer than an estimate is."""
     if seconds < 60:
         return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    hours, rest = divmod(minutes, 60)
-    return f"{minutes} min" if not hours else f"{hours} h {rest:02} min"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
 
 
 def _searched(run: Run, trial: Trial, tried: int) -> list[Trial]:

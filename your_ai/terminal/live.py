@@ -49,11 +49,12 @@ class LiveScreen(Screen):
         self._live: Live | None = None
         self._lock = threading.Lock()
 
-    def print(self, text: str) -> None:  # noqa: D102 - as in Screen
-        styled = Text(wrap(printable(text), self._console.width))
-        for pattern, style in _STYLES.items():
-            styled.highlight_regex(pattern, style)
-        self._console.print(styled, soft_wrap=True)  # a path can be copied whole
+    def print(self, *texts: str) -> None:  # noqa: D102 - as in Screen
+        for text in texts:
+            styled = Text(wrap(printable(text), self._console.width))
+            for pattern, style in _STYLES.items():
+                styled.highlight_regex(pattern, style)
+            self._console.print(styled, soft_wrap=True)  # a path can be copied whole
 
     def begin(self, text: str) -> None:  # noqa: D102
         self._begun = text

@@ -25,12 +25,9 @@ def printable(text: str) -> str:
 
 
 def say(text: str, *, wrapped: bool = True, err: bool = False) -> None:
-    """Print whole lines; a terminal's are no longer than it is wide, if they are ``wrapped``.
+    """Print whole lines, ``wrapped`` to a terminal's width; raises MachineError if a disk is full.
 
     A reader that is gone is no error: the exit code still says how it went.
-
-    Raises:
-        MachineError: when it cannot be written, as to a full disk.
     """
     stream = sys.stderr if err else sys.stdout
     columns = terminal_columns(stream) if wrapped else None

@@ -19,10 +19,23 @@ class Screen:
     """
 
     width = WIDTH
-    """Columns that a rule may take."""
+    """Columns of a terminal's line; of a rule elsewhere."""
 
-    def print(self, text: str) -> None:
-        """Show whole lines."""
+    @property
+    def rule(self) -> str:
+        """A line that sets one part off from the next."""
+        return "━" * min(WIDTH, self.width)
+
+    def heading(self, title: str) -> None:
+        """Show a title between rules."""
+        self.print(self.rule, title, self.rule)
+
+    def note(self, text: str) -> None:
+        """Show something that the user should know."""
+        self.print(f"Note: {text}")
+
+    def print(self, *texts: str) -> None:
+        """Show each on whole lines of its own."""
 
     def begin(self, text: str) -> None:
         """Show the first half of a line, out at once: what begins now may take hours."""
@@ -46,8 +59,8 @@ class PlainScreen(Screen):
     def __init__(self) -> None:
         self._output = LastingStream(sys.stdout)
 
-    def print(self, text: str) -> None:  # noqa: D102 - as in Screen
-        self.begin(f"{text}\n")
+    def print(self, *texts: str) -> None:  # noqa: D102 - as in Screen
+        self.begin("".join(f"{text}\n" for text in texts))
 
     def begin(self, text: str) -> None:  # noqa: D102
         self._output.write(printable(text))

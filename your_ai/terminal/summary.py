@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from your_ai.report.naming import configuration, with_distinct_names
 from your_ai.runs.results import Results
-from your_ai.runs.trial_result import OptimalConfig, TrialResult
+from your_ai.runs.trial_result import TrialResult
 from your_ai.terminal.tables import Row, table
 from your_ai.terminal.wording import counted
 from your_ai.units import show_size
@@ -57,15 +57,12 @@ def _foot(results: Results) -> Iterator[str]:
             if trial.advice:
                 yield f"    try: {trial.advice}"
     for entry in results.results:
-        if entry.optimal_config:
-            yield _optimal(entry.preset, entry.optimal_config)
-    if results.recommended:
-        yield f"Recommended: {results.recommended} (largest model that fits)"
-    else:
-        yield "Recommended: none (no model passed)"
-
-
-def _optimal(name: str, search: OptimalConfig) -> str:
-    best = configuration(search.best) if search.best else "none passed"
-    proof = "proven" if search.proven else "not proven"
-    return f"Optimal for {name}: {best} ({proof}, {counted(len(search.all_results), 'trial')})"
+        if search := entry.optimal_config:
+            best = configuration(search.best) if search.best else "none passed"
+            proof = "proven" if search.proven else "not proven"
+            used = counted(len(search.all_results), "trial")
+            yield f"Optimal for {entry.preset}: {best} ({proof}, {used})"
+    name = results.recommended
+    yield "Recommended: " + (
+        f"{name} (largest model that fits)" if name else "none (no model passed)"
+    )

@@ -6,7 +6,7 @@ from worker.protocol.messages import Event, Resumed, Truncated, Validated
 from your_ai.runs.training_results import Expected
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.terminal.eta import show_duration
-from your_ai.terminal.screen import WIDTH, Screen
+from your_ai.terminal.screen import Screen
 from your_ai.terminal.status import Task
 from your_ai.terminal.wording import failure_text
 from your_ai.training.job import Training
@@ -23,42 +23,42 @@ class TrainingConsole:
     def __init__(self, screen: Screen, training: Training) -> None:
         self._screen = screen
         self._training = training
-        self._rule = "━" * min(WIDTH, screen.width)
         self._validation: float | None = None
         self._has_truncated = False
 
     def begin(self, progress: Progress) -> None:
         """Show what is trained, what it is expected to take, and where it is resumed."""
-        training, expected = self._training, self._training.expected
+        training, screen = self._training, self._screen
         budget = training.request.budget_bytes
-        lines = [f"{self._rule}\nTraining {training.preset}\n{self._rule}"]
-        lines += [_description(training), expectation(expected)]
-        if expected.peak_bytes > budget * _TOLERANCE:
-            lines.append(
-                f"Note: that is more than the budget of the results ({show_size(budget)}); a "
+        screen.heading(f"Training {training.preset}")
+        screen.print(_description(training), expectation(training.expected))
+        if training.expected.peak_bytes > budget * _TOLERANCE:
+            screen.note(
+                f"that is more than the budget of the results ({show_size(budget)}); a "
                 "smaller --batch-size or --max-seq-length takes less."
             )
         if not training.data.validation:
-            lines.append("Note: there is no valid.jsonl, so nothing is validated.")
+            screen.note("there is no valid.jsonl, so nothing is validated.")
         if progress.trained:
-            lines.append(f"Already finished (started {training.started_at}).")
+            screen.print(f"Already finished (started {training.started_at}).")
         elif progress.attempts:
             where = _from(progress.saved)
-            lines.append(f"Resuming the training started {training.started_at} {where}.")
-        self._screen.print("\n".join([*lines, ""]))
+            screen.print(f"Resuming the training started {training.started_at} {where}.")
+        screen.print("")
 
     def attempt(self, progress: Progress) -> None:
         """Show the worker that is about to start."""
-        request, expected = self._training.request, self._training.expected
-        task = Task(
-            request.budget_bytes,
-            request.iters,
-            title=f"Training {self._training.preset}",
-            done=progress.saved,
-            step_seconds=expected.seconds_per_iteration,
-        )
+        request = self._training.request
         self._screen.begin("")
-        self._screen.track(task)
+        self._screen.track(
+            Task(
+                request.budget_bytes,
+                request.iters,
+                title=f"Training {self._training.preset}",
+                done=progress.saved,
+                step_seconds=self._training.expected.seconds_per_iteration,
+            )
+        )
 
     def on_event(self, event: Event, progress: Progress) -> None:
         """Show what the worker reports."""
@@ -67,15 +67,15 @@ class TrainingConsole:
             case Validated():
                 self._validation = event.loss
             case Resumed() if event.iteration < progress.saved:
-                self._screen.print(
-                    "Note: the last checkpoint is missing or corrupt; resuming "
+                self._screen.note(
+                    "the last checkpoint is missing or corrupt; resuming "
                     f"{_from(event.iteration)} instead."
                 )
             case Truncated() if not self._has_truncated:
                 self._has_truncated = True
                 longest = self._training.request.configuration.seq_length
-                self._screen.print(
-                    f"Note: sequences longer than {longest:,} tokens are truncated "
+                self._screen.note(
+                    f"sequences longer than {longest:,} tokens are truncated "
                     f"(--max-seq-length); the first has {event.tokens:,}."
                 )
 
@@ -98,8 +98,10 @@ class TrainingConsole:
             changes.append(f"a memory limit of {show_size(setting.limit_bytes)}")
         how = f"with {' and '.join(changes)}" if changes else "with the same settings"
         self._screen.close()
-        self._screen.print(failure_text(attempt.outcome, attempt.reason))
-        self._screen.print(f"    restarting {_from(progress.saved)} {how}")
+        self._screen.print(
+            failure_text(attempt.outcome, attempt.reason),
+            f"    restarting {_from(progress.saved)} {how}",
+        )
 
     def end(self, outcome: Outcome, progress: Progress, hints: list[str]) -> None:
         """Show how it ended, what it took compared with what was expected, and ``hints``."""
@@ -108,11 +110,7 @@ class TrainingConsole:
         if progress.reports:
             lines.append(_taken(self._training.expected, progress))
         self._screen.close()
-        self._screen.print("\n".join([*lines, *hints, self._rule]))
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        self._screen.close()
+        self._screen.print(*lines, *hints, self._screen.rule)
 
 
 def expectation(expected: Expected) -> str:

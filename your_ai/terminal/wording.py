@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from your_ai.planning.device import Device
 from your_ai.planning.plan import Trial
+from your_ai.report.naming import title
 from your_ai.runs.optimization import Optimization
+from your_ai.runs.results import recommended
 from your_ai.runs.run import Run
 from your_ai.runs.trial_result import TrialResult
 from your_ai.search.search import Objective
@@ -14,19 +16,7 @@ from your_ai.supervision.outcome import OutcomeKind
 from your_ai.system.machine import Machine
 from your_ai.units import GB, show_size
 
-_NAME_WIDTH = 18
 _INDENT = " " * 8
-_SEARCH_INDENT = " " * 4
-
-_FAILURES = {
-    OutcomeKind.OOM: "✗ OOM",
-    OutcomeKind.OVER_BUDGET: "✗ Over budget",
-    OutcomeKind.TIMEOUT: "✗ Timeout",
-    OutcomeKind.CRASH: "✗ Crash",
-    OutcomeKind.ERROR: "✗ Error",
-    OutcomeKind.SKIPPED: "– Skipped",
-    OutcomeKind.INTERRUPTED: "– Interrupted",
-}
 _GOALS = {
     Objective.CAPACITY: "largest batch × rank × layers that fits",
     Objective.TOKENS: "fastest that fits",
@@ -52,41 +42,37 @@ def goal(run: Run, trial: Trial) -> str:
     )
 
 
-def model_began(trial: Trial, total: int) -> str:
-    """The first half of a model's line."""
-    name = f"{trial.model.name:<{_NAME_WIDTH}} ({trial.model.params:>4})"
-    return f"[{trial.index}/{total}] {name} ... "
+def resuming(run: Run, done: int) -> str:
+    """That a run is resumed of which so many trials are ``done``."""
+    if done == len(run.trials) and run.search is None:
+        return f"This run (started {run.started_at}) is already complete."
+    are = "is" if done == 1 else "are"
+    return f"Resuming the run of {run.started_at}: {counted(done, 'trial')} of it {are} done."
 
 
-def search_began() -> str:
-    """The first half of the line on a model's search."""
-    return f"{_SEARCH_INDENT}Optimizing configuration ... "
+def model(trial: Trial, total: int) -> str:
+    """The first half of a trial's line, with the padding that lines up names and sizes."""
+    return f"[{trial.index}/{total}] {trial.model.name:<18} ({trial.model.params:>4}) ... "
 
 
-def configuration_began(trial: Trial, number: int) -> str:
-    """The first half of a configuration's line."""
+def configuration(trial: Trial, number: int) -> str:
+    """A configuration of a search, with the padding that lines up its numbers."""
     c = trial.configuration
     shown = f"batch={c.batch_size:<2} rank={c.lora_rank:<3} layers={c.lora_layers:<2}"
-    return f"[{number}] {shown} ... "
+    return f"[{number}] {shown}"
 
 
 def verdict(result: TrialResult) -> str:
-    """The second half of a trial's line: how it ended."""
-    if result.peak_memory_bytes is None or result.needed_memory_bytes is None:
+    """How a trial ended."""
+    if not result.success:
         return failure_text(result.outcome, result.error or "")
-    figures = [
-        show_size(result.peak_memory_bytes),
-        f"needs {show_size(result.needed_memory_bytes)}",
-    ]
-    speed = result.tokens_per_second
-    if speed is not None:
-        figures.append(f"{speed:,.0f} tokens/s")
-    return f"✓ Pass ({', '.join(figures)})"
+    return f"✓ Pass ({', '.join([show_size(result.peak_memory_bytes or 0), *_figures(result)])})"
 
 
 def failure_text(outcome: OutcomeKind, reason: str) -> str:
     """How a trial or a training ended that did not pass."""
-    text = _FAILURES[outcome]
+    is_none = outcome in (OutcomeKind.SKIPPED, OutcomeKind.INTERRUPTED)
+    text = f"{'–' if is_none else '✗'} {outcome.label}"
     return text if outcome is OutcomeKind.INTERRUPTED else f"{text} ({reason})"
 
 
@@ -104,29 +90,32 @@ def log_of(result: TrialResult) -> Iterator[str]:
     yield f"{_INDENT}log: {result.log}"
 
 
-def advice_on(result: TrialResult) -> Iterator[str]:
-    """What to try next, where there is something."""
-    if result.advice is not None:
-        yield f"{_INDENT}try: {result.advice}"
+def advice(text: str) -> str:
+    """What to try next."""
+    return f"{_INDENT}try: {text}"
 
 
-def search_ended(found: Optimization) -> str:
-    """The second half of the line on a model's search: what it found."""
-    return f"{'✓' if found.best else '–'} ({optimal(found)})"
+def recommendation(entries: Sequence[TrialResult], *, is_over: bool) -> Iterator[str]:
+    """The largest model that passed, and the others that did."""
+    best = recommended(entries)
+    if best is None:
+        yield f"Recommended: none ({'no model passed' if is_over else 'not known yet'})"
+        return
+    yield f"Recommended{'' if is_over else ' so far'}: {best.preset} (largest model that fits)"
+    others = [title(entry) for entry in entries if entry.success and entry is not best]
+    if others:
+        yield f"Alternatives: {', '.join(others)}"
 
 
 def optimal(found: Optimization) -> str:
     """The best configuration, its figures, and in how many trials."""
-    used = f"in {counted(len(found.tried), 'trial')}"
-    best = found.best
+    best, used = found.best, f"in {counted(len(found.tried), 'trial')}"
     if not found.tried:
         return "not known, since no trial has come to its end"
-    if best is None or best.needed_memory_bytes is None:
+    if best is None:
         return f"none of the grid passed {used}"
-    figures = [_shown(best), f"needs {show_size(best.needed_memory_bytes)}"]
-    if best.tokens_per_second is not None:
-        figures.append(f"{best.tokens_per_second:,.0f} tokens/s")
-    return ", ".join([*figures, used if found.is_proven else f"{used}, not proven"])
+    proven = [] if found.is_proven else ["not proven"]
+    return ", ".join([_shown(best), *_figures(best), used, *proven])
 
 
 def proof(found: Optimization) -> list[str]:
@@ -144,8 +133,7 @@ def proof(found: Optimization) -> list[str]:
         lines = ["Proven: every one is at least as large on every axis as one that failed:"]
     else:
         lines = ["Proven: every better one is at least as large on every axis as one that failed:"]
-    failures = [f"{_SEARCH_INDENT}{_shown(r)}: {verdict(r)}" for r in found.decisive]
-    return [*lines, *failures]
+    return [*lines, *(f"    {_shown(r)}: {verdict(r)}" for r in found.decisive)]
 
 
 def counted(count: int, what: str) -> str:
@@ -156,3 +144,10 @@ def counted(count: int, what: str) -> str:
 def _shown(result: TrialResult) -> str:
     c = result.config
     return f"batch={c.batch_size}, rank={c.lora_rank}, layers={c.lora_layers}"
+
+
+def _figures(result: TrialResult) -> list[str]:
+    """What a trial that passed needs, and how fast it is."""
+    needs = f"needs {show_size(result.needed_memory_bytes or 0)}"
+    speed = result.tokens_per_second
+    return [needs] if speed is None else [needs, f"{speed:,.0f} tokens/s"]

@@ -107,7 +107,7 @@ def test_a_crash_ends_the_search_but_is_no_proof(capsys: pytest.CaptureFixture[s
     written = done.as_result()
     assert (written.complete, written.proven) == (True, False)
     assert [failure.outcome for failure in written.certificate.failures] == ["crash"]
-    Console(PlainScreen()).end_search(done, ["Results written to out.json"])
+    Console(PlainScreen(), builders.run()).end_search(done, ["Results written to out.json"])
     assert capsys.readouterr().out.splitlines()[4:7] == [
         "Optimal: batch=1, rank=16, layers=2, needs 5.0 GB, 2,046 tokens/s, in 3 trials, "
         "not proven",
@@ -218,10 +218,10 @@ def test_a_model_that_cannot_be_estimated_is_searched_all_the_same() -> None:
 
 
 def test_what_the_console_says_of_a_search(capsys: pytest.CaptureFixture[str]) -> None:
-    console = Console(PlainScreen())
     done = found(*NEARLY.results, record(4, 16, 1, None))
     options = SearchOptions(GRID, Objective.CAPACITY, False)
-    console.begin_search(builders.run(search=options), builders.trial(), 0)
+    console = Console(PlainScreen(), builders.run(search=options))
+    console.begin_search(builders.trial(), 0)
     for number, each in enumerate(done.results, start=1):
         console.candidate_began(trial_at(*each.axes), number)
         console.candidate_ended(each)
@@ -250,7 +250,7 @@ def test_what_the_console_says_of_a_search(capsys: pytest.CaptureFixture[str]) -
 
 
 def test_a_search_within_a_ladder_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    console = Console(PlainScreen())
+    console = Console(PlainScreen(), builders.run())
     console.optimizing()
     assert capsys.readouterr().out == "    Optimizing configuration ... "
     console.optimized(found(*NEARLY.results, record(4, 16, 1, None)))
@@ -270,7 +270,9 @@ def test_a_search_within_a_ladder_is_one_line(capsys: pytest.CaptureFixture[str]
 def test_where_nothing_passed_the_console_speaks_of_no_better_one(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    Console(PlainScreen()).end_search(found(record(1, 8, 1, None)), ["Results written to out.json"])
+    Console(PlainScreen(), builders.run()).end_search(
+        found(record(1, 8, 1, None)), ["Results written to out.json"]
+    )
     assert capsys.readouterr().out.splitlines()[4:7] == [
         "Optimal: none of the grid passed in 1 trial",
         "Proven: every one is at least as large on every axis as one that failed:",

@@ -26,21 +26,21 @@ def end(results: list[TrialResult], of: Run | None = None) -> None:
     trials = [builders.trial(n, r.preset, r.params) for n, r in enumerate(results, start=1)]
     of = of or builders.run(*trials)
     ended = (replace(result, index=n) for n, result in enumerate(results, start=1))
-    Console(PlainScreen()).end(of, assemble(of, ended), WRITTEN)
+    Console(PlainScreen(), of).end(assemble(of, ended), WRITTEN)
 
 
 def test_a_whole_run(capsys: pytest.CaptureFixture[str]) -> None:
-    print_all(Console(PlainScreen()), LADDER)
+    print_all(PlainScreen(), LADDER)
     assert capsys.readouterr() == (GOLDEN, "")
 
 
 def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    print_all(Console(Screen()), LADDER)
+    print_all(Screen(), LADDER)
     assert capsys.readouterr() == ("", "")
 
 
 def test_a_trial_is_announced_before_it_has_ended(capsys: pytest.CaptureFixture[str]) -> None:
-    Console(PlainScreen()).trial_began(run().trials[0], 5)
+    Console(PlainScreen(), run()).trial_began(run().trials[0])
     assert capsys.readouterr().out == "[1/5] hermes-mistral-7b  (  7B) ... "
 
 
@@ -48,7 +48,7 @@ def test_a_gpus_own_memory_is_named_where_it_is_not_the_machines(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     device = Device("cuda", "NVIDIA H200", 150_754_820_096, None, None, {})
-    Console(PlainScreen()).begin(run(128, device), 0)
+    Console(PlainScreen(), run(128, device)).begin(0)
     assert (
         "System Memory: 128.00 GB (budget 28.8 GB, training on NVIDIA H200 (cuda), "
         "140.40 GB of its own)\n"
@@ -76,14 +76,14 @@ def test_alternatives_are_all_others_that_passed(capsys: pytest.CaptureFixture[s
 def test_every_other_outcome_has_its_line(
     kind: OutcomeKind, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Console(PlainScreen()).trial_ended(ended(1, "a", "7B", Outcome(kind, "why")))
+    Console(PlainScreen(), run()).trial_ended(ended(1, "a", "7B", Outcome(kind, "why")))
     first = capsys.readouterr().out.splitlines()[0]
     assert first[0] in "✗–"
     assert first == "– Interrupted" if kind is OutcomeKind.INTERRUPTED else first.endswith(" (why)")
 
 
 def test_over_budget_says_what_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
-    Console(PlainScreen()).trial_ended(ended(1, "a", "7B", seen=OVER))
+    Console(PlainScreen(), run()).trial_ended(ended(1, "a", "7B", seen=OVER))
     assert capsys.readouterr().out == (
         "✗ Over budget (needs at least 30.0 GB)\n        try: --batch-size 1 should fit\n"
     )
@@ -93,7 +93,7 @@ def test_over_budget_says_what_is_needed(capsys: pytest.CaptureFixture[str]) -> 
 def test_a_resumed_run_says_what_is_done(
     done: int, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Console(PlainScreen()).begin(run(), done)
+    Console(PlainScreen(), run()).begin(done)
     assert f"\nResuming the run of 2026-01-02T03:04:00Z: {words} done.\n" in capsys.readouterr().out
 
 
@@ -103,7 +103,7 @@ def test_the_lines_of_the_log_that_say_more_than_the_reason_are_shown(
     seen = observed(
         PhaseBegan(0.1, Phase.IMPORT), returncode=-6, log_tail="[metal] bad kernel\nAborted\n"
     )
-    Console(PlainScreen()).trial_ended(ended(1, "a", "7B", seen=seen))
+    Console(PlainScreen(), run()).trial_ended(ended(1, "a", "7B", seen=seen))
     assert capsys.readouterr().out == (
         "✗ Crash (the worker was killed by SIGABRT, cause unknown)\n"
         "        | [metal] bad kernel\n"
@@ -116,7 +116,7 @@ def test_what_the_reason_says_already_is_not_said_again(capsys: pytest.CaptureFi
     seen = observed(
         Failed(1.0, Phase.LOAD, "ValueError", "no such type"), log_tail="ValueError: no such type\n"
     )
-    Console(PlainScreen()).trial_ended(ended(1, "a", "7B", seen=seen))
+    Console(PlainScreen(), run()).trial_ended(ended(1, "a", "7B", seen=seen))
     assert capsys.readouterr().out == ("✗ Error (no such type)\n        log: /runs/1/logs/1.log\n")
 
 

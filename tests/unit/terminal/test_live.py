@@ -98,19 +98,19 @@ def _a_capable_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("columns", [40, 80, 200])
 def test_no_line_is_longer_than_the_terminal_is_wide(columns: int) -> None:
     terminal = Terminal(columns)
-    print_all(Console(terminal.screen), LADDER)
+    print_all(terminal.screen, LADDER)
     assert max(map(len, terminal.text.splitlines())) <= columns
 
 
 def test_a_wide_terminal_shows_what_a_file_would() -> None:
     terminal = Terminal(200)
-    print_all(Console(terminal.screen), LADDER)
+    print_all(terminal.screen, LADDER)
     assert terminal.text == GOLDEN
 
 
 def test_a_narrow_one_says_the_same_words() -> None:
     terminal = Terminal(40)
-    print_all(Console(terminal.screen), LADDER)
+    print_all(terminal.screen, LADDER)
 
     def words(text: str) -> list[str]:
         return text.replace("(  ", "(").replace("( ", "(").replace("━", "").split()
@@ -131,8 +131,8 @@ def test_a_path_is_never_broken() -> None:
 @pytest.mark.parametrize("columns", [40, 80, 200])
 def test_the_running_trial(columns: int) -> None:
     terminal = Terminal(columns)
-    console = Console(terminal.screen)
-    console.trial_began(run().trials[0], 5)
+    console = Console(terminal.screen, run())
+    console.trial_began(run().trials[0])
     for event in (
         PhaseBegan(1.0, Phase.TIGHT),
         Step(2.0, Phase.TIGHT, 1, 0.5, 1000, 9.0, GB),
@@ -153,8 +153,8 @@ def test_the_running_trial(columns: int) -> None:
 
 def test_events_may_come_from_a_thread_and_late() -> None:
     terminal = Terminal(80)
-    console = Console(terminal.screen)
-    console.trial_began(run().trials[0], 5)
+    console = Console(terminal.screen, run())
+    console.trial_began(run().trials[0])
     listener = threading.Thread(target=console.on_event, args=[Memory(2.5, 2 * GB, 0)])
     listener.start()
     listener.join()
@@ -167,11 +167,11 @@ def test_events_may_come_from_a_thread_and_late() -> None:
 
 def test_what_is_under_way_is_cleared_however_the_run_stops() -> None:
     terminal = Terminal(80)
-    console = Console(terminal.screen)
-    console.trial_began(run().trials[0], 5)
+    console = Console(terminal.screen, run())
+    console.trial_began(run().trials[0])
     console.on_event(Memory(2.5, 2 * GB, 0))
-    console.close()
-    console.close()
+    terminal.screen.close()
+    terminal.screen.close()
     assert terminal.text.count("\x1b[?25h") == 1
 
 
