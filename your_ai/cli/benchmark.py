@@ -42,7 +42,6 @@ def command(context: click.Context, /, **asked: Any) -> ExitCode:
 
 
 def _go(opened: OpenRun) -> None:
-    """Run the trials and, where asked, the search behind each; show and save each."""
     run, console = opened.run, opened.console
     console.begin(opened.done_before)
     trial = run.trials[0]
@@ -59,7 +58,6 @@ def _go(opened: OpenRun) -> None:
 
 
 def _optimize(opened: OpenRun, trial: Trial) -> None:
-    """Search for the best configuration of a trial's model."""
     console, runner = opened.console, opened.runner
     console.optimizing()
     for progress in runner.search(trial):

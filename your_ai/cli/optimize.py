@@ -35,7 +35,6 @@ def command(context: click.Context, /, *, model: str | None, **asked: Any) -> Ex
 
 
 def _go(opened: OpenRun) -> None:
-    """Run the search; show and save each trial."""
     run, console, runner = opened.run, opened.console, opened.runner
     (trial,) = run.trials
     console.begin_search(trial, opened.done_before)

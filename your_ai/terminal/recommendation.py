@@ -8,10 +8,10 @@ from your_ai.planning.device import Device
 from your_ai.planning.plan import Trial
 from your_ai.recommend.recommend import Line, Source, Verdict, recommended
 from your_ai.terminal.output import wrap
+from your_ai.terminal.screen import WIDTH
 from your_ai.terminal.tables import Row, table
 from your_ai.units import GB, show_size
 
-_RULE_COLUMNS = 60
 _TEXT_COLUMNS = 80
 _HEADS = ("Model", "Size", "Needed", "Peak", "Headroom", "Verdict", "Source")
 _NUMBERS = frozenset({"Size", "Needed", "Peak", "Headroom"})
@@ -21,19 +21,12 @@ def recommendation(
     found: Sequence[Line], device: Device, device_source: str, columns: int | None
 ) -> str:
     """All that is printed, for a terminal so wide; for a file, ``columns`` is ``None``."""
-    rule = "━" * min(_RULE_COLUMNS, columns or _RULE_COLUMNS)
-    head = _head(found[0].budget_bytes, device, device_source)
+    rule = "━" * min(WIDTH, columns or WIDTH)
+    above = [rule, "Recommendation", rule, *_head(found[0].budget_bytes, device, device_source), ""]
     models = table(_HEADS, [_row(line) for line in found], _NUMBERS, columns)
-    width = columns or _TEXT_COLUMNS
-    return "\n".join(
-        [
-            *(rule, "Recommendation", rule),
-            *(wrap(line, width) for line in head),
-            *("", models, ""),
-            *(wrap(line, width) for line in _foot(found)),
-            rule,
-        ]
-    )
+    below = ["", *_foot(found), rule]
+    head, foot = (wrap("\n".join(part), columns or _TEXT_COLUMNS) for part in (above, below))
+    return f"{head}\n{models}\n{foot}"
 
 
 def _head(budget_bytes: int, device: Device, device_source: str) -> Iterator[str]:
@@ -45,19 +38,16 @@ def _head(budget_bytes: int, device: Device, device_source: str) -> Iterator[str
 
 
 def _row(line: Line) -> Row:
+    sign = "-" if line.headroom_bytes < 0 else ""
     return (
         line.trial.model.name,
         line.trial.model.params,
         show_size(line.needed_bytes),
         None if line.peak_bytes is None else show_size(line.peak_bytes),
-        _signed(line.headroom_bytes),
+        sign + show_size(abs(line.headroom_bytes)),
         line.verdict,
         line.source,
     )
-
-
-def _signed(nbytes: int) -> str:
-    return f"-{show_size(-nbytes)}" if nbytes < 0 else show_size(nbytes)
 
 
 def _foot(found: Sequence[Line]) -> Iterator[str]:
@@ -76,12 +66,10 @@ def _foot(found: Sequence[Line]) -> Iterator[str]:
 def _recommended(best: Line | None) -> str:
     if best is None:
         return "none (no model fits)"
-    if best.verdict is Verdict.FITS:
-        how = "fits"
-    elif best.source is Source.MEASURED:
-        how = "fits, with little to spare"
-    else:
-        how = "may fit: measure it first"
+    how = "fits"
+    if best.verdict is not Verdict.FITS:
+        is_sure = best.source is Source.MEASURED
+        how = "fits, with little to spare" if is_sure else "may fit: measure it first"
     return f"{best.trial.model.name} (largest model that {how})"
 
 

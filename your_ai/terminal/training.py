@@ -31,7 +31,7 @@ class TrainingConsole:
         training, screen = self._training, self._screen
         budget = training.request.budget_bytes
         screen.heading(f"Training {training.preset}")
-        screen.print(_description(training), expectation(training.expected))
+        screen.print(_description(training), _expectation(training.expected))
         if training.expected.peak_bytes > budget * _TOLERANCE:
             screen.note(
                 f"that is more than the budget of the results ({show_size(budget)}); a "
@@ -96,11 +96,11 @@ class TrainingConsole:
             changes.append(f"{setting.micro_batches} micro-batches")
         if setting.limit_bytes < self._training.request.limit_bytes:
             changes.append(f"a memory limit of {show_size(setting.limit_bytes)}")
-        how = f"with {' and '.join(changes)}" if changes else "with the same settings"
+        how = " and ".join(changes) or "the same settings"
         self._screen.close()
         self._screen.print(
             failure_text(attempt.outcome, attempt.reason),
-            f"    restarting {_from(progress.saved)} {how}",
+            f"    restarting {_from(progress.saved)} with {how}",
         )
 
     def end(self, outcome: Outcome, progress: Progress, hints: list[str]) -> None:
@@ -113,8 +113,7 @@ class TrainingConsole:
         self._screen.print(*lines, *hints, self._screen.rule)
 
 
-def expectation(expected: Expected) -> str:
-    """What a training will take."""
+def _expectation(expected: Expected) -> str:
     how = "measured" if expected.is_measured else "estimated from what was measured"
     return (
         f"Expected ({how}): a peak of {show_size(expected.peak_bytes)}; at full length "
