@@ -10,7 +10,6 @@ from your_ai.cli import options
 from your_ai.cli.run_context import OpenRun, new_run, run_trials
 from your_ai.errors import ExitCode
 from your_ai.planning.plan import Trial
-from your_ai.runs.assembly import optimization_of
 from your_ai.runs.run import Run
 from your_ai.system.signals import interrupts
 from your_ai.terminal.screen import Screen
@@ -53,16 +52,6 @@ def _go(opened: OpenRun) -> None:
         opened.save()
         console.trial_ended(progress)
         if run.search is not None and progress.success and not interrupts.requested:
-            _optimize(opened, trial)
+            console.optimizing()
+            console.optimized(opened.search(trial, console.optimizing_trial))
     console.end(opened.results, opened.finish())
-
-
-def _optimize(opened: OpenRun, trial: Trial) -> None:
-    console, runner = opened.console, opened.runner
-    console.optimizing()
-    for progress in runner.search(trial):
-        if isinstance(progress, Trial):
-            console.optimizing_trial(progress, len(runner.results_of(trial)) + 1)
-        else:
-            opened.save()
-    console.optimized(optimization_of(opened.run, trial, runner.results_of(trial)))

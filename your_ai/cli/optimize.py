@@ -9,8 +9,6 @@ import click
 from your_ai.cli import options
 from your_ai.cli.run_context import OpenRun, new_run, run_trials
 from your_ai.errors import ExitCode, UsageError
-from your_ai.planning.plan import Trial
-from your_ai.runs.assembly import optimization_of
 from your_ai.runs.run import Run
 from your_ai.terminal.screen import Screen
 
@@ -35,14 +33,8 @@ def command(context: click.Context, /, *, model: str | None, **asked: Any) -> Ex
 
 
 def _go(opened: OpenRun) -> None:
-    run, console, runner = opened.run, opened.console, opened.runner
-    (trial,) = run.trials
+    console = opened.console
+    (trial,) = opened.run.trials
     console.begin_search(trial, opened.done_before)
-    for progress in runner.search(trial):
-        if isinstance(progress, Trial):
-            console.candidate_began(progress, len(runner.ended) + 1)
-        else:
-            opened.save()
-            console.candidate_ended(progress)
-    written = opened.finish()
-    console.end_search(optimization_of(run, trial, runner.results_of(trial)), written)
+    found = opened.search(trial, console.candidate_began, console.candidate_ended)
+    console.end_search(found, opened.finish())

@@ -24,16 +24,18 @@ from your_ai.models import hub, presets, resolve, weight_files
 from your_ai.models.resolve import Model
 from your_ai.planning.device import Device, budget_bytes, from_probe
 from your_ai.planning.plan import TrainingOptions, Trial, plan
-from your_ai.runs.assembly import assemble
+from your_ai.runs.assembly import assemble, optimization_of
 from your_ai.runs.catalog import newest_to_resume
 from your_ai.runs.journal import CLOSED, Journal, Record
 from your_ai.runs.open_run import begin, open_new, open_to_resume, record_resumed
+from your_ai.runs.optimization import Optimization
 from your_ai.runs.results import Results
 from your_ai.runs.results_file import ResultsWriter
 from your_ai.runs.resume import RunHistory, history_of
 from your_ai.runs.run import Header, Run
 from your_ai.runs.run_dir import REPORT, RESULTS, make_run_dir, runs_dir
 from your_ai.runs.runner import TrialRunner
+from your_ai.runs.trial_result import TrialResult
 from your_ai.search.search import SearchOptions
 from your_ai.supervision.outcome import OutcomeKind
 from your_ai.supervision.probe import probe_device, probe_models
@@ -69,6 +71,21 @@ class OpenRun:
         """Write the results, unless that was just done."""
         if self.writer.is_due():
             self.writer.write(self.results)
+
+    def search(
+        self,
+        trial: Trial,
+        began: Callable[[Trial, int], None],
+        ended: Callable[[TrialResult], None] = lambda _: None,
+    ) -> Optimization:
+        """Search for the best configuration of a trial's model; show and save each trial."""
+        for progress in self.runner.search(trial):
+            if isinstance(progress, Trial):
+                began(progress, len(self.runner.results_of(trial)) + 1)
+            else:
+                self.save()
+                ended(progress)
+        return optimization_of(self.run, trial, self.runner.results_of(trial))
 
     def finish(self) -> list[str]:
         """Write the results for the last time, and the report; lines on what is where."""

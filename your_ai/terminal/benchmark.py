@@ -97,11 +97,10 @@ class Console:
         self._foot([f"Optimal: {wording.optimal(found)}", *wording.proof(found)], written)
 
     def _head(self, title: str, done_before: int) -> None:
-        run, screen = self._run, self._screen
-        screen.heading(title)
-        screen.print(wording.memory(run.machine, run.device, run.budget_bytes))
+        self._screen.heading(title)
+        self._screen.print(wording.memory(self._run))
         if done_before:
-            screen.print(wording.resuming(run, done_before))
+            self._screen.print(wording.resuming(self._run, done_before))
 
     def _foot(self, answer: Iterable[str], written: Iterable[str]) -> None:
         self._screen.print("")

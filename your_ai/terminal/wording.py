@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from your_ai.planning.device import Device
 from your_ai.planning.plan import Trial
 from your_ai.report.naming import title
 from your_ai.runs.optimization import Optimization
@@ -13,7 +12,6 @@ from your_ai.runs.run import Run
 from your_ai.runs.trial_result import TrialResult
 from your_ai.search.search import Objective
 from your_ai.supervision.outcome import OutcomeKind
-from your_ai.system.machine import Machine
 from your_ai.units import GB, show_size
 
 _INDENT = " " * 8
@@ -24,12 +22,13 @@ _GOALS = {
 _LOGGED = (OutcomeKind.CRASH, OutcomeKind.ERROR, OutcomeKind.TIMEOUT)
 
 
-def memory(machine: Machine, device: Device, budget_bytes: int) -> str:
+def memory(run: Run) -> str:
     """What there is of memory, and what trains in it."""
-    parts = [f"budget {show_size(budget_bytes)}", f"training on {device.name} ({device.backend})"]
-    if device.memory_bytes != machine.memory_bytes:
-        parts.append(f"{device.memory_bytes / GB:.2f} GB of its own")
-    return f"System Memory: {machine.memory_bytes / GB:.2f} GB ({', '.join(parts)})"
+    device, there = run.device, run.machine.memory_bytes
+    parts = f"budget {show_size(run.budget_bytes)}, training on {device.name} ({device.backend})"
+    if device.memory_bytes != there:
+        parts += f", {device.memory_bytes / GB:.2f} GB of its own"
+    return f"System Memory: {there / GB:.2f} GB ({parts})"
 
 
 def goal(run: Run, trial: Trial) -> str:
@@ -77,10 +76,7 @@ def failure_text(outcome: OutcomeKind, reason: str) -> str:
 
 
 def log_of(result: TrialResult) -> Iterator[str]:
-    """Where to read more of a failure whose cause the reason may not tell, and what matters there.
-
-    A line that the reason has already is not said again.
-    """
+    """Where to read more of a failure, and what matters there that the reason does not say."""
     if result.outcome not in _LOGGED or result.log is None:
         return
     reason = result.error or ""
@@ -122,18 +118,17 @@ def proof(found: Optimization) -> list[str]:
     """Why nothing better fits, in words."""
     left = len(found.certificate.unsettled)
     if left:
-        lines = [f"Not proven: {counted(left, 'configuration')} not tried that may be better."]
+        why = f"Not proven: {counted(left, 'configuration')} not tried that may be better."
     elif not found.is_proven:
-        lines = ["Not proven: it rests on failures that say nothing of memory:"]
+        why = "Not proven: it rests on failures that say nothing of memory:"
     elif found.search.objective is Objective.TOKENS:
-        lines = ["Tried with the least rank and layers: more of them is not taken to be faster."]
+        why = "Tried with the least rank and layers: more of them is not taken to be faster."
     elif not found.decisive:
-        lines = ["Proven: there is none better in the grid."]
-    elif found.best is None:
-        lines = ["Proven: every one is at least as large on every axis as one that failed:"]
+        why = "Proven: there is none better in the grid."
     else:
-        lines = ["Proven: every better one is at least as large on every axis as one that failed:"]
-    return [*lines, *(f"    {_shown(r)}: {verdict(r)}" for r in found.decisive)]
+        better = "better " if found.best else ""
+        why = f"Proven: every {better}one is at least as large on every axis as one that failed:"
+    return [why, *(f"    {_shown(r)}: {verdict(r)}" for r in found.decisive)]
 
 
 def counted(count: int, what: str) -> str:
