@@ -58,11 +58,10 @@ def _foot(results: Results) -> Iterator[str]:
                 yield f"    try: {trial.advice}"
     for entry in results.results:
         if search := entry.optimal_config:
-            best = configuration(search.best) if search.best else "none passed"
+            optimum = configuration(search.best) if search.best else "none passed"
             proof = "proven" if search.proven else "not proven"
             used = counted(len(search.all_results), "trial")
-            yield f"Optimal for {entry.preset}: {best} ({proof}, {used})"
-    name = results.recommended
-    yield "Recommended: " + (
-        f"{name} (largest model that fits)" if name else "none (no model passed)"
-    )
+            yield f"Optimal for {entry.preset}: {optimum} ({proof}, {used})"
+    best = results.recommended
+    answer = f"{best} (largest model that fits)" if best else "none (no model passed)"
+    yield f"Recommended: {answer}"
