@@ -83,6 +83,11 @@ class Observation:
         return last if isinstance(last, FinalEvent) else None
 
     @property
+    def phase(self) -> Phase:
+        """The phase that began last."""
+        return self.phases[-1].phase if self.phases else Phase.IMPORT
+
+    @property
     def device(self) -> Device | None:
         """The device that the worker trained on."""
         return self._first(Device)
@@ -106,10 +111,9 @@ class Observation:
     @property
     def needed_bytes(self) -> int | None:
         """The tight phase's peak, once that phase was done: known however the trial ended then."""
-        if not any(phase.phase is Phase.RELAXED for phase in self.phases):
-            return None
+        is_done = any(began.phase is Phase.RELAXED for began in self.phases)
         peaks = (step.peak_bytes for step in self.steps if step.phase is Phase.TIGHT)
-        return max(peaks, default=None)
+        return max(peaks, default=None) if is_done else None
 
     @property
     def tight_steps(self) -> list[Step]:
