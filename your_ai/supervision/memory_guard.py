@@ -54,19 +54,17 @@ def alarm(before: MachineMemory, recent: Sequence[MachineMemory]) -> str | None:
 
 def shortage(now: MachineMemory) -> str | None:
     """Why no trial should be started now: it would soon raise the `alarm`, or find no GPU free."""
-    wanted = _wanted(now.total_bytes)
     if now.pressure is PressureLevel.CRITICAL:
         return _CRITICAL
-    if now.pressure is None and now.available_bytes < wanted:
-        return (
-            f"only {show_size(now.available_bytes)} of memory is available, "
-            f"and {show_size(wanted)} should be"
-        )
-    if now.gpu and now.gpu.free_bytes < (wanted := _wanted(now.gpu.total_bytes)):
-        return (
-            f"only {show_size(now.gpu.free_bytes)} of the GPU's is free, "
-            f"and {show_size(wanted)} should be"
-        )
+    left = []
+    if now.pressure is None:
+        left.append((now.available_bytes, now.total_bytes, "memory is available"))
+    if now.gpu:
+        left.append((now.gpu.free_bytes, now.gpu.total_bytes, "the GPU's is free"))
+    for free, total, what in left:
+        wanted = _share(total, 0.05, 512 * MB, 4 * GB)  # well above the alarm: room for a worker
+        if free < wanted:
+            return f"only {show_size(free)} of {what}, and {show_size(wanted)} should be"
     return None
 
 
@@ -89,16 +87,14 @@ def wait_for_memory(
         if must_stop():
             return baseline
         if time.monotonic() > until:
-            break
+            if short := shortage(now):
+                raise MachineError(
+                    f"This machine is short of memory: {short}. Close other programs, "
+                    "then go on with --resume."
+                )
+            return now
         time.sleep(POLL_SECONDS)
-    else:
-        return baseline
-    if short := shortage(now):
-        raise MachineError(
-            f"This machine is short of memory: {short}. Close other programs, "
-            "then go on with --resume."
-        )
-    return now
+    return baseline
 
 
 def is_back(baseline: MachineMemory, now: MachineMemory) -> bool:
@@ -108,11 +104,6 @@ def is_back(baseline: MachineMemory, now: MachineMemory) -> bool:
     if baseline.gpu is None or now.gpu is None:
         return True
     return now.gpu.free_bytes >= baseline.gpu.free_bytes - _tolerance(baseline.gpu.total_bytes)
-
-
-def _wanted(total: int) -> int:
-    """What a trial needs to begin: well above the alarm, and room for a worker."""
-    return _share(total, 0.05, 512 * MB, 4 * GB)
 
 
 def _tolerance(total: int) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 from worker.protocol.codec import encode
 from worker.protocol.messages import Device, ModelFacts, ProbeAnswer, ProbeRequest
 from your_ai.errors import MachineError, UsageError
-from your_ai.supervision.observation import Kill, Observation
+from your_ai.supervision.observation import Kill
 from your_ai.supervision.supervisor import Limits, supervise
 from your_ai.supervision.trial_log import TrialLog
 
@@ -65,11 +65,8 @@ def _probe(configs: Mapping[str, Mapping[str, Any]]) -> ProbeAnswer | str:
         )
     if seen.killed is Kill.INTERRUPT:
         raise KeyboardInterrupt
-    last = seen.events[-1] if seen.events else None
-    return last if isinstance(last, ProbeAnswer) else _cause(seen)
-
-
-def _cause(seen: Observation) -> str:
+    if seen.events and isinstance(answer := seen.events[-1], ProbeAnswer):
+        return answer
     if seen.killed is not None:
         return "the worker did not answer"
     lines = seen.log_tail.strip().splitlines()
