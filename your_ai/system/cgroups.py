@@ -148,12 +148,9 @@ def _mounts(text: str, version: Version) -> list[tuple[PurePosixPath, Path]]:
     return [
         (PurePosixPath(_unescape(root)), Path(_unescape(point)))
         for root, point, kind, options in _MOUNT.findall(text)
-        if (kind == "cgroup2" if version == 2 else _is_v1_memory(kind, options))
+        if kind == ("cgroup2" if version == 2 else "cgroup")
+        and (version == 2 or "memory" in options.split(","))
     ]
-
-
-def _is_v1_memory(kind: str, options: str) -> bool:
-    return kind == "cgroup" and "memory" in options.split(",")
 
 
 def _unescape(field: str) -> str:
