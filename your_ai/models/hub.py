@@ -48,10 +48,7 @@ class Revision:
 
 
 def revision(model_id: str) -> Revision:
-    """The model's current commit; if the Hub cannot be reached, the newest one in the cache.
-
-    Raises as `ask`.
-    """
+    """The current commit; without the Hub, the newest one in the cache. Raises as `ask`."""
     try:
         return Revision(str(_info(model_id, patience=_PATIENCE_SECONDS).sha))
     except MachineError as error:
@@ -73,9 +70,8 @@ def config_file(model_id: str, sha: str) -> Path:
 def download(model_id: str, sha: str, *, is_whole: Callable[[Path], bool] = lambda _: True) -> Path:
     """The folder with the files of that commit, downloaded unless they are cached.
 
-    A cached folder is used if its weights are complete and ``is_whole(folder)`` is true.
-
-    Raises as `ask`, and MachineError when the disk is too small.
+    A cached folder is used if its weights are complete and ``is_whole(folder)`` is true. Raises as
+    `ask`, and MachineError when the disk is too small.
     """
     folder = _snapshots(model_id) / sha
     if _has_weights(folder) and is_whole(folder):

@@ -60,8 +60,7 @@ def from_preset(preset: presets.Preset) -> Model:
 def find(name: str) -> Model:
     """The model that ``name`` means: a preset first, then a folder, then an id on the hub.
 
-    Raises:
-        UsageError: when it is none of them, or its config cannot be had or read.
+    Raises UsageError when it is none of them, or its config cannot be had or read.
     """
     known = presets.all_presets()
     if name in known:
@@ -102,10 +101,8 @@ def pinned(model: Model) -> Model:
 def with_facts(model: Model, facts: Mapping[str, ModelFacts | str]) -> Model:
     """The model with the size and layers that a probe counted, by ``model_name``.
 
-    A preset needs no facts; a string in place of facts says why the model cannot be built.
-
-    Raises:
-        UsageError: when mlx-lm cannot build it, or LoRA finds nothing to train in it.
+    A preset needs no facts; a string in place of facts says why the model cannot be built. Raises
+    UsageError for that, and when LoRA finds nothing to train in it.
     """
     known = facts.get(model.model_name)
     if known is None:
@@ -121,11 +118,7 @@ def with_facts(model: Model, facts: Mapping[str, ModelFacts | str]) -> Model:
 
 
 def with_declared_facts(model: Model) -> Model:
-    """The model with the size and layers that its config declares.
-
-    Raises:
-        UsageError: when the config does not.
-    """
+    """The model with the size and layers that its config declares; UsageError if it does not."""
     if model.params and model.layers:
         return model
     try:

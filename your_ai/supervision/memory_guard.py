@@ -22,7 +22,6 @@ make it do so for a moment, until the compressor has caught up."""
 _CRITICAL = "macOS reports critical memory pressure"
 
 Alarm = Callable[[MachineMemory, Sequence[MachineMemory]], str | None]
-"""`alarm`, or another function like it."""
 
 
 def alarm(before: MachineMemory, recent: Sequence[MachineMemory]) -> str | None:
@@ -33,12 +32,8 @@ def alarm(before: MachineMemory, recent: Sequence[MachineMemory]) -> str | None:
     critical pressure when little of what is not wired is uncompressed, or the compressor has no
     space left (VM_PRESSURE_WARNING_TO_CRITICAL in XNU's osfmk/vm/vm_pageout.c).
     Elsewhere 2 % must be left in every reading: the last of it can be filled within tenths of a
-    second. Swap that grows by a tenth of the memory is more than idle programs, and slows
-    everything down.
-
-    Args:
-        before: The memory when the worker was started.
-        recent: The latest readings, the newest last; at most `HELD_READINGS` of them count.
+    second. Swap that grew by a tenth of the memory since ``before``, when the worker was started,
+    is more than idle programs, and slows everything down. The newest reading is the last.
     """
     now, held = recent[-1], recent[-HELD_READINGS:]
     if len(held) == HELD_READINGS and all(r.pressure is PressureLevel.CRITICAL for r in held):
@@ -76,11 +71,8 @@ def wait_for_memory(
 ) -> MachineMemory:
     """Wait until about as much memory is available as at ``baseline``, or time is up.
 
-    Returns:
-        The baseline for the next wait: what is still missing belongs to other programs.
-
-    Raises:
-        MachineError: when the machine is short of memory after the wait.
+    Returns the baseline for the next wait: what is still missing belongs to other programs. Raises
+    MachineError when the machine is short of memory after the wait.
     """
     until = time.monotonic() + most_seconds
     while not is_back(baseline, now := read()) or shortage(now):

@@ -69,11 +69,8 @@ def supervise(
     KeyboardInterrupt while it is given time to end kills it at once. When ``alarm`` says that the
     machine itself is in danger, the worker is killed without being asked. ``on_event`` is called
     from another thread and may block; what it raises ends the worker and is raised here. The
-    observation has the events for which ``keeps`` is true, and the last one.
-
-    Raises:
-        NotStartedError: when no process can be started.
-        MachineError: when one cannot be killed.
+    observation has the events for which ``keeps`` is true, and the last one. Raises NotStartedError
+    when no process can be started, MachineError when one cannot be killed.
     """
     with contextlib.closing(EventReader(on_event, keeps)) as reader:
         began = time.monotonic()
@@ -227,10 +224,7 @@ def _hand_over(process: subprocess.Popen[bytes], request: bytes) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the worker and its process group, then reap it.
-
-    In this order: until the worker is reaped, no other group can have its id.
-    """
+    """Kill the process group, then reap the worker: until then no other group can have its id."""
     _signal_group(process.pid, signal.SIGKILL)
     try:
         process.wait(REAP_SECONDS)
