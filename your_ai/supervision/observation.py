@@ -11,8 +11,6 @@ from worker.protocol.messages import (
     Device,
     Event,
     FinalEvent,
-    Loaded,
-    Memory,
     Phase,
     PhaseBegan,
     Step,
@@ -90,17 +88,12 @@ class Observation:
     @property
     def device(self) -> Device | None:
         """The device that the worker trained on."""
-        return self._first(Device)
-
-    @property
-    def loaded(self) -> Loaded | None:
-        """Set once the weights were resident."""
-        return self._first(Loaded)
+        return self.first_of(Device)
 
     @property
     def steps(self) -> list[Step]:
         """Every finished step, in order, of both phases and all attempts."""
-        return self._all(Step)
+        return self.all_of(Step)
 
     @property
     def counted_steps(self) -> list[Step]:
@@ -123,15 +116,12 @@ class Observation:
     @property
     def phases(self) -> list[PhaseBegan]:
         """The phases that began, in order."""
-        return self._all(PhaseBegan)
+        return self.all_of(PhaseBegan)
 
-    @property
-    def memory(self) -> list[Memory]:
-        """The samples of MLX's memory."""
-        return self._all(Memory)
+    def first_of(self, kind: type[T]) -> T | None:
+        """The first event of that kind."""
+        return next(iter(self.all_of(kind)), None)
 
-    def _first(self, kind: type[T]) -> T | None:
-        return next((event for event in self.events if isinstance(event, kind)), None)
-
-    def _all(self, kind: type[T]) -> list[T]:
+    def all_of(self, kind: type[T]) -> list[T]:
+        """Every event of that kind, in order."""
         return [event for event in self.events if isinstance(event, kind)]
