@@ -55,11 +55,7 @@ class Shape:
 
 
 def shape_of(config: Mapping[str, Any]) -> Shape:
-    """Read the shape that a config.json declares.
-
-    Raises:
-        UsageError: when a size is missing or unusable, or the layers are of another kind.
-    """
+    """The shape that a config.json declares; raises UsageError unless it can be counted."""
     try:
         text = {**config, **(config.get("text_config") or {})}
         other = next((key for key in _UNSUPPORTED if text.get(key)), None)

@@ -22,8 +22,14 @@ from your_ai.models.hub_http import ask
 from your_ai.units import show_size
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi
     from huggingface_hub.hf_api import ModelInfo, RepoSibling
+
+# huggingface_hub reads these at its first import. Its own retries are a warning each, before our
+# one line; in a file or a pipe a progress bar is a line for every update.
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+if not sys.stderr.isatty():
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 _PATIENCE_SECONDS = 8.0  # while somebody at a terminal waits
 # As mlx-lm's own loader takes them, except Python files: a model's own code is never run.
@@ -42,10 +48,7 @@ class Revision:
 
 
 def revision(model_id: str) -> Revision:
-    """The model's current commit; if the Hub cannot be reached, the newest one in the cache.
-
-    Raises as `ask`.
-    """
+    """The current commit; without the Hub, the newest one in the cache. Raises as `ask`."""
     try:
         return Revision(str(_info(model_id, patience=_PATIENCE_SECONDS).sha))
     except MachineError as error:
@@ -61,38 +64,35 @@ def revision(model_id: str) -> Revision:
 
 def config_file(model_id: str, sha: str) -> Path:
     """The ``config.json`` of that commit, downloaded unless it is cached. Raises as `ask`."""
-    fetch = partial(_api().hf_hub_download, model_id, "config.json", revision=sha)
-    return Path(ask(model_id, fetch, _PATIENCE_SECONDS))
+    return _fetch(model_id, "config.json", sha, _PATIENCE_SECONDS)
 
 
 def download(model_id: str, sha: str, *, is_whole: Callable[[Path], bool] = lambda _: True) -> Path:
     """The folder with the files of that commit, downloaded unless they are cached.
 
-    A cached folder is used if its weights are complete and ``is_whole(folder)`` is true.
-
-    Raises as `ask`, and MachineError when the disk is too small.
+    A cached folder is used if its weights are complete and ``is_whole(folder)`` is true. Raises as
+    `ask`, and MachineError when the disk is too small.
     """
-    cached = _cached_whole(model_id, sha)
-    if cached is not None and is_whole(cached):
-        return cached
-    info = _info(model_id, sha)
+    folder = _snapshots(model_id) / sha
+    if _has_weights(folder) and is_whole(folder):
+        return folder
     wanted = [
         file
-        for file in info.siblings or ()
+        for file in _info(model_id, sha).siblings or ()
         if any(fnmatch(file.rfilename, pattern) for pattern in _FILES)
     ]
     _check_disk(model_id, wanted)
     # Weights last: where they are complete, so is the rest. In this thread, one after another: the
     # threads of snapshot_download do not stop at Ctrl-C. (Xet fetches a file's parts in parallel.)
     for file in sorted(wanted, key=lambda file: file.rfilename.endswith(".safetensors")):
-        ask(model_id, partial(_api().hf_hub_download, model_id, file.rfilename, revision=sha))
-    return config_file(model_id, sha).parent
+        _fetch(model_id, file.rfilename, sha)
+    return folder
 
 
 def is_cached(model_id: str) -> bool:
     """Whether all weights of some commit of the model are in the cache."""
     sha = _cached_revision(model_id)
-    return sha is not None and _cached_whole(model_id, sha) is not None
+    return sha is not None and _has_weights(_snapshots(model_id) / sha)
 
 
 def cache_dir() -> Path:
@@ -107,58 +107,43 @@ def show_no_progress() -> None:
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 
-def _api() -> HfApi:
-    """The client, set up by the environment, which huggingface_hub reads at its first import."""
-    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
-    # Its own retries are a warning each, before our one line.
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
-    if not sys.stderr.isatty():
-        # In a file or a pipe a bar is a line for every update.
-        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    from huggingface_hub import HfApi
-
-    return HfApi()
-
-
 def _info(model_id: str, sha: str | None = None, *, patience: float = math.inf) -> ModelInfo:
     """What the Hub says of the model; of a commit also the sizes of its files."""
-    api = _api()
-    from huggingface_hub import constants
+    from huggingface_hub import constants, model_info
 
-    def request() -> ModelInfo:
-        limit = constants.HF_HUB_ETAG_TIMEOUT
-        return api.model_info(model_id, revision=sha, files_metadata=sha is not None, timeout=limit)
-
+    limit = constants.HF_HUB_ETAG_TIMEOUT
+    with_sizes = sha is not None
+    request = partial(model_info, model_id, revision=sha, files_metadata=with_sizes, timeout=limit)
     return ask(model_id, request, patience)
+
+
+def _fetch(model_id: str, file: str, sha: str, patience: float = math.inf) -> Path:
+    """One file of that commit, downloaded unless it is cached."""
+    from huggingface_hub import hf_hub_download
+
+    return Path(ask(model_id, partial(hf_hub_download, model_id, file, revision=sha), patience))
 
 
 def _cached_revision(model_id: str) -> str | None:
     """The commit whose config was cached last; ``None`` without one."""
-    configs = _cache_of(model_id).glob("snapshots/*/config.json")
+    configs = _snapshots(model_id).glob("*/config.json")
     present = (path for path in configs if path.exists())  # no link whose target is gone
     newest = max(present, key=lambda path: path.lstat().st_mtime, default=None)
     return None if newest is None else newest.parent.name
 
 
-def _cached_whole(model_id: str, sha: str) -> Path | None:
-    """The cached folder of that commit, unless a file is missing or its weights are damaged."""
-    api = _api()
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
+def _has_weights(folder: Path) -> bool:
     try:
-        cached = api.snapshot_download(
-            model_id, revision=sha, allow_patterns=_FILES, local_files_only=True
-        )
-        weight_files.check_folder(Path(cached))
-    except (LocalEntryNotFoundError, UsageError):
-        return None
-    return Path(cached)
+        weight_files.check_folder(folder)
+    except UsageError:
+        return False
+    return True
 
 
 def _check_disk(model_id: str, files: list[RepoSibling]) -> None:
     """Raise MachineError unless the files that are not cached yet fit on the disk."""
     # The cache stores by content: another commit may have brought the same file.
-    blobs = _cache_of(model_id) / "blobs"
+    blobs = _snapshots(model_id).with_name("blobs")
     wanted = sum(
         file.size or 0
         for file in files
@@ -174,6 +159,6 @@ def _check_disk(model_id: str, files: list[RepoSibling]) -> None:
         )
 
 
-def _cache_of(model_id: str) -> Path:
-    """The model's cache, whose layout is documented (huggingface_hub: "Understand caching")."""
-    return cache_dir() / f"models--{model_id.replace('/', '--')}"
+def _snapshots(model_id: str) -> Path:
+    """A folder for each cached commit (layout: huggingface_hub, "Understand caching")."""
+    return cache_dir() / f"models--{model_id.replace('/', '--')}" / "snapshots"

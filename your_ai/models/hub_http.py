@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import tenacity
@@ -22,10 +22,10 @@ BACKOFF_SECONDS = 1.0
 _ATTEMPTS = 3
 _WINDOW_SECONDS = 300  # the Hub's own, in which it counts (huggingface.co/docs/hub/rate-limits)
 _RETRIED_STATUS = frozenset({408, 429, *range(500, 600)})
-_NONE_LEFT = re.compile(r";\s*r=0;\s*t=(\d+)")
 
 _NO_MODEL = "The hub has no model {}, or it is private; check the name, or run `hf auth login`."
 _REFUSED = "The hub refuses {} ({reason}); check the token in HF_TOKEN, or run `hf auth login`."
+_UNREACHABLE = "Cannot get {} from the hub ({reason}); {remedy}, or name a local folder."
 _USAGE_ERRORS = {
     "GatedRepoError": "{} is gated: accept its terms on the hub, then run `hf auth login`.",
     "RepositoryNotFoundError": _NO_MODEL,
@@ -46,16 +46,14 @@ def ask(model_id: str, request: Callable[[], _T], patience: float = math.inf) ->
         MachineError: when the Hub cannot be reached, or the disk is full.
     """
     retrying = tenacity.Retrying(
-        before=lambda _: _limit_waits(model_id, min(patience, _WINDOW_SECONDS)),
+        before=lambda _: _limit_waits(min(patience, _WINDOW_SECONDS)),
         retry=tenacity.retry_if_exception(is_transient),
         stop=tenacity.stop_after_attempt(_ATTEMPTS) | tenacity.stop_before_delay(patience),
-        wait=_wait,
+        wait=tenacity.wait_exponential(BACKOFF_SECONDS),
         reraise=True,
     )
     try:
         return retrying(request)
-    except YourAIError:
-        raise
     except Exception as error:  # also those of its HTTP library, which is not ours to import
         raise _explain(model_id, error) from error
 
@@ -72,65 +70,49 @@ def is_transient(error: BaseException) -> bool:
         return cause.response.status_code in _RETRIED_STATUS
     if isinstance(cause, ConnectionError | TimeoutError):
         return not isinstance(cause, errors.OfflineModeIsEnabled)
-    is_final = isinstance(cause, OSError | RuntimeError | ValueError | YourAIError)
+    is_final = isinstance(cause, OSError | RuntimeError | ValueError)
     return isinstance(cause, Exception) and not is_final
 
 
-def asked_seconds(headers: Mapping[str, str]) -> int:
-    """Seconds that a response asks to wait, by ``RateLimit`` or ``Retry-After``; 0 for none."""
-    limit = _NONE_LEFT.search(headers.get("RateLimit", ""))
-    after = limit[1] if limit else headers.get("Retry-After", "").strip()
-    return int(after) if after.isdecimal() else 0
+def _limit_waits(longest_seconds: float) -> None:
+    """Wait neither forever for a silent Hub nor for as long as the Hub asks.
 
-
-def _limit_waits(model_id: str, longest_seconds: float) -> None:
-    """Wait neither forever for a silent Hub nor for as long as the Hub asks."""
+    huggingface_hub sleeps for whatever time a response asks, or by a backoff where it asks none.
+    """
     from huggingface_hub import constants, get_session
 
     def check(response: Any) -> None:
-        asked = asked_seconds(response.headers)
-        if response.status_code in _RETRIED_STATUS and asked > longest_seconds:
-            status = f"{response.status_code} {response.reason_phrase}"
-            reason = f"{status}: it asks to wait for {asked} s"
-            raise _unreachable(model_id, reason, "try again then")
+        for header in ("RateLimit", "Retry-After"):  # such as `"api";r=0;t=55`, and 55
+            seconds = re.search(r"(\d+)$", response.headers.get(header, ""))
+            if seconds and int(seconds[1]) > longest_seconds:
+                del response.headers[header]
 
     session = get_session()
     session.timeout = constants.HF_HUB_ETAG_TIMEOUT
     session.event_hooks = {**session.event_hooks, "response": [check]}
 
 
-def _wait(state: tenacity.RetryCallState) -> float:
-    """Seconds until the next attempt: the backoff, or what the Hub asks for if that is more."""
-    error = state.outcome.exception() if state.outcome else None
-    response = getattr(_cause(error), "response", None)
-    asked = asked_seconds(response.headers) if response is not None else 0
-    return max(asked, BACKOFF_SECONDS * float(2 ** (state.attempt_number - 1)))
-
-
-def _explain(model_id: str, error: Exception) -> YourAIError:
+def _explain(model_id: str, error: BaseException) -> YourAIError:
     cause = _cause(error)
     response = getattr(cause, "response", None)
-    status, path = (response.status_code, response.url.path) if response is not None else ("", "")
+    status, path = (str(response.status_code), response.url.path) if response else ("", "")
     names = [kind.__name__ for kind in type(cause).__mro__]
     reason = (str(cause).strip() or names[0]).splitlines()[0]
-    for key in (*names, str(status)):
+    for key in (*names, status):
         if key in _USAGE_ERRORS:
             file = path.rpartition("/")[2]
             return UsageError(_USAGE_ERRORS[key].format(model_id, reason=reason, file=file))
+    remedy = "check the network and the free disk space"
     if "OfflineModeIsEnabled" in names:
-        return _unreachable(model_id, "HF_HUB_OFFLINE is set", "unset it")
-    return _unreachable(model_id, reason, "check the network and the free disk space")
+        reason, remedy = "HF_HUB_OFFLINE is set", "unset it"
+    elif status == "429":
+        remedy = "try again in five minutes"
+    return MachineError(_UNREACHABLE.format(model_id, reason=reason, remedy=remedy))
 
 
-def _unreachable(model_id: str, reason: str, remedy: str) -> MachineError:
-    return MachineError(
-        f"Cannot get {model_id} from the hub ({reason}); {remedy}, or name a local folder."
-    )
-
-
-def _cause(error: BaseException | None) -> BaseException | None:
+def _cause(error: BaseException) -> BaseException:
     """The error itself, where huggingface_hub only says that a file is not in the cache either."""
     from huggingface_hub import errors
 
     is_wrapped = isinstance(error, errors.LocalEntryNotFoundError)
-    return (error.__cause__ or error) if is_wrapped and error else error
+    return (error.__cause__ or error) if is_wrapped else error

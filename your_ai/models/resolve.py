@@ -53,21 +53,14 @@ class Model:
 
 def from_preset(preset: presets.Preset) -> Model:
     """A preset's model: its facts are known, so no probe needs to build it."""
-    return Model(
-        name=preset.name,
-        model_name=preset.model_name,
-        params=preset.params,
-        config=preset.config,
-        layers=preset.config["num_hidden_layers"],
-        is_preset=True,
-    )
+    name, hub_id, params, config = preset.name, preset.model_name, preset.params, preset.config
+    return Model(name, hub_id, params, config, config["num_hidden_layers"], is_preset=True)
 
 
 def find(name: str) -> Model:
     """The model that ``name`` means: a preset first, then a folder, then an id on the hub.
 
-    Raises:
-        UsageError: when it is none of them, or its config cannot be had or read.
+    Raises UsageError when it is none of them, or its config cannot be had or read.
     """
     known = presets.all_presets()
     if name in known:
@@ -84,7 +77,11 @@ def find(name: str) -> Model:
         found = hub.revision(name)
         config = _read_config(hub.config_file(name, found.sha), name)
         return Model(name, name, "", config, revision=found.sha, note=found.note)
-    raise UsageError(_unknown(name, list(known)))
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known
+    raise UsageError(
+        f"No preset, folder or hub model is called {name!r}. "
+        f"Near it: {', '.join(near)}; or give a folder, or ORG/NAME of the hub."
+    )
 
 
 def pinned(model: Model) -> Model:
@@ -104,10 +101,8 @@ def pinned(model: Model) -> Model:
 def with_facts(model: Model, facts: Mapping[str, ModelFacts | str]) -> Model:
     """The model with the size and layers that a probe counted, by ``model_name``.
 
-    A preset needs no facts; a string in place of facts says why the model cannot be built.
-
-    Raises:
-        UsageError: when mlx-lm cannot build it, or LoRA finds nothing to train in it.
+    A preset needs no facts; a string in place of facts says why the model cannot be built. Raises
+    UsageError for that, and when LoRA finds nothing to train in it.
     """
     known = facts.get(model.model_name)
     if known is None:
@@ -123,11 +118,7 @@ def with_facts(model: Model, facts: Mapping[str, ModelFacts | str]) -> Model:
 
 
 def with_declared_facts(model: Model) -> Model:
-    """The model with the size and layers that its config declares.
-
-    Raises:
-        UsageError: when the config does not.
-    """
+    """The model with the size and layers that its config declares; UsageError if it does not."""
     if model.params and model.layers:
         return model
     try:
@@ -141,6 +132,7 @@ def with_declared_facts(model: Model) -> Model:
 
 
 def _read_config(path: Path, name: str) -> dict[str, Any]:
+    subject = f"The config.json of {name}"
     try:
         # Not orjson: configs in the wild hold Infinity, which is Python's own extension.
         config = json.loads(path.read_bytes())
@@ -149,17 +141,13 @@ def _read_config(path: Path, name: str) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"Cannot read the config.json of {name}: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"The config.json of {name} is not valid JSON: {error}.") from error
+        raise UsageError(f"{subject} is not valid JSON: {error}.") from error
     if not isinstance(config, dict) or "model_type" not in config:
-        raise UsageError(f"The config.json of {name} names no model_type; it is not a model's.")
+        raise UsageError(f"{subject} names no model_type; it is not a model's.")
     if (_declared(config, "vocab_size") or 0) < 1:
-        raise UsageError(
-            f"The config.json of {name} gives no usable vocab_size; it cannot be trained."
-        )
+        raise UsageError(f"{subject} gives no usable vocab_size; it cannot be trained.")
     if not _is_usable(config.get("quantization")):
-        raise UsageError(
-            f"The config.json of {name} has a quantization without usable bits and group_size."
-        )
+        raise UsageError(f"{subject} has a quantization without usable bits and group_size.")
     # Not auto_map: many models have that, and mlx-lm ignores it where it has a class of its own.
     if config.get("model_file") is not None:
         raise UsageError(
@@ -181,11 +169,3 @@ def _declared(config: Mapping[str, Any], key: str) -> int | None:
     text = config.get("text_config")
     value = config.get(key) or (text.get(key) if isinstance(text, dict) else None)
     return value if type(value) is int else None
-
-
-def _unknown(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known
-    return (
-        f"No preset, folder or hub model is called {name!r}. "
-        f"Near it: {', '.join(near)}; or give a folder, or ORG/NAME of the hub."
-    )

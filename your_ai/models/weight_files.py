@@ -74,19 +74,13 @@ def _expected_size(file: Path) -> int | None:
     the tensors (https://huggingface.co/docs/safetensors).
     """
     with file.open("rb") as stream:
-        prefix = stream.read(_LENGTH_BYTES)
-        if len(prefix) < _LENGTH_BYTES:
-            return None
-        (length,) = struct.unpack("<Q", prefix)
-        if length > min(file.stat().st_size, _MAX_HEADER_BYTES):
-            return None
         try:
+            (length,) = struct.unpack("<Q", stream.read(_LENGTH_BYTES))
+            if length > min(file.stat().st_size, _MAX_HEADER_BYTES):
+                return None
             header = orjson.loads(stream.read(length))
-            ends = [
-                int(tensor["data_offsets"][1])
-                for key, tensor in header.items()
-                if key != "__metadata__"
-            ]
-        except (AttributeError, KeyError, TypeError, IndexError, ValueError, OverflowError):
+            header.pop("__metadata__", None)
+            ends = [int(tensor["data_offsets"][1]) for tensor in header.values()]
+        except (struct.error, AttributeError, LookupError, TypeError, ValueError, OverflowError):
             return None
     return int(_LENGTH_BYTES + length + max(ends, default=0))

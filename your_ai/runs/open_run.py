@@ -14,7 +14,7 @@ from your_ai.planning.device import Device
 from your_ai.runs.journal import BEGAN, JOURNAL, RESUMED, Journal, Record
 from your_ai.runs.run import Header, check_same, read_header
 from your_ai.runs.run_dir import make_logs_dir
-from your_ai.system.boot import boot_id
+from your_ai.system.machine import boot_id
 from your_ai.units import now
 
 H = TypeVar("H", bound=Header)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
-from worker.protocol.messages import Passed, Step
+from worker.protocol.messages import Loaded, Memory, Passed, Step
 from your_ai.planning.plan import Trial
 from your_ai.runs.suggestions import suggestion
 from your_ai.runs.trial_result import TrialConfig, TrialResult
@@ -89,10 +89,12 @@ def _observed(seen: Observation) -> dict[str, Any]:
         "footprint_source": FOOTPRINT_SOURCE,
         "memory_pressure": seen.pressure,
         "log_discarded_bytes": seen.log_discarded_bytes,
-        "load": seen.loaded,
+        "load": seen.first_of(Loaded),
         "steps": tuple(seen.steps),
         "phases": tuple(seen.phases),
-        "memory_timeline": thin_out([(m.at, m.active_bytes, m.cache_bytes) for m in seen.memory]),
+        "memory_timeline": thin_out(
+            [(m.at, m.active_bytes, m.cache_bytes) for m in seen.all_of(Memory)]
+        ),
         "footprint_timeline": thin_out(
             [(f.at - seen.start_seconds, f.footprint_bytes) for f in seen.footprints]
         ),

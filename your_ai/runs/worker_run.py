@@ -15,7 +15,7 @@ from your_ai.supervision.outcome import Outcome, classify
 from your_ai.supervision.supervisor import Limits, supervise
 from your_ai.supervision.trial_log import TrialLog
 from your_ai.system import memory
-from your_ai.system.boot import boot_id
+from your_ai.system.machine import boot_id
 from your_ai.system.memory import MachineMemory
 from your_ai.system.signals import interrupts
 from your_ai.units import now

@@ -17,7 +17,6 @@ OnEvent = Callable[[Event], None]
 
 MAX_LINE_BYTES = 4 * 2**20
 SHOWN_BYTES = 200
-ENDED_SECONDS = 0.01
 
 
 class EventReader:
@@ -25,6 +24,7 @@ class EventReader:
 
     ``events`` has those for which ``keeps`` is true, and the last one. ``corrupt`` describes the
     first line that was no event; those after it are ignored. Times are from `time.monotonic`.
+    ``on_event`` is called from a thread, where it may wait for a terminal or a disk.
     Close ``write_end`` once the worker has it, or the pipe never ends.
     """
 
@@ -32,19 +32,25 @@ class EventReader:
         self._fd, self.write_end = os.pipe()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._fd, selectors.EVENT_READ)
-        self._delivery = _Delivery(on_event)
         self._keeps = keeps
         self._pending = b""
         self.events: list[Event] = []
         self.corrupt: str | None = None
         self.ended = False
         self.first_heard = self.last_heard = time.monotonic()
+        self._on_event = on_event
+        self._undelivered: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._error: BaseException | None = None
+        # A daemon, or a blocked terminal would keep the program from exiting after a Ctrl-C.
+        self._delivery = threading.Thread(target=self._deliver, name="on_event", daemon=True)
+        self._delivery.start()
 
     def read(self, timeout: float) -> None:
         """Read what has arrived, waiting up to ``timeout`` seconds; raise what ``on_event`` did."""
-        self._delivery.check()
+        if self._error is not None:
+            raise self._error
         if self.ended:
-            time.sleep(min(timeout, ENDED_SECONDS))
+            time.sleep(min(timeout, 0.01))
         elif self._selector.select(timeout):
             self._take(os.read(self._fd, 2**16))
 
@@ -57,7 +63,10 @@ class EventReader:
         """Wait until every event is passed on; raise what ``on_event`` did."""
         self._selector.close()
         os.close(self._fd)
-        self._delivery.finish()
+        self._undelivered.put(None)
+        self._delivery.join()
+        if self._error is not None:
+            raise self._error
 
     def _take(self, chunk: bytes) -> None:
         self.last_heard = time.monotonic()
@@ -80,35 +89,11 @@ class EventReader:
         if self.events and not self._keeps(self.events[-1]):
             self.events.pop()
         self.events.append(event)
-        self._delivery.put(event)
+        self._undelivered.put(event)
 
-
-class _Delivery:
-    """Calls ``on_event`` from a thread, where it may wait for a terminal or a disk."""
-
-    def __init__(self, on_event: OnEvent) -> None:
-        self._on_event = on_event
-        self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        self._error: BaseException | None = None
-        # A daemon, or a blocked terminal would keep the program from exiting after a Ctrl-C.
-        self._thread = threading.Thread(target=self._run, name="on_event", daemon=True)
-        self._thread.start()
-
-    def put(self, event: Event) -> None:
-        self._queue.put(event)
-
-    def check(self) -> None:
-        if self._error is not None:
-            raise self._error
-
-    def finish(self) -> None:
-        self._queue.put(None)
-        self._thread.join()
-        self.check()
-
-    def _run(self) -> None:
+    def _deliver(self) -> None:
         try:
-            while (event := self._queue.get()) is not None:
+            while (event := self._undelivered.get()) is not None:
                 self._on_event(event)
-        except BaseException as error:  # noqa: BLE001 - raised by check()
+        except BaseException as error:  # noqa: BLE001 - raised by read() and close()
             self._error = error

@@ -22,7 +22,6 @@ make it do so for a moment, until the compressor has caught up."""
 _CRITICAL = "macOS reports critical memory pressure"
 
 Alarm = Callable[[MachineMemory, Sequence[MachineMemory]], str | None]
-"""`alarm`, or another function like it."""
 
 
 def alarm(before: MachineMemory, recent: Sequence[MachineMemory]) -> str | None:
@@ -33,12 +32,8 @@ def alarm(before: MachineMemory, recent: Sequence[MachineMemory]) -> str | None:
     critical pressure when little of what is not wired is uncompressed, or the compressor has no
     space left (VM_PRESSURE_WARNING_TO_CRITICAL in XNU's osfmk/vm/vm_pageout.c).
     Elsewhere 2 % must be left in every reading: the last of it can be filled within tenths of a
-    second. Swap that grows by a tenth of the memory is more than idle programs, and slows
-    everything down.
-
-    Args:
-        before: The memory when the worker was started.
-        recent: The latest readings, the newest last; at most `HELD_READINGS` of them count.
+    second. Swap that grew by a tenth of the memory since ``before``, when the worker was started,
+    is more than idle programs, and slows everything down. The newest reading is the last.
     """
     now, held = recent[-1], recent[-HELD_READINGS:]
     if len(held) == HELD_READINGS and all(r.pressure is PressureLevel.CRITICAL for r in held):
@@ -54,19 +49,17 @@ def alarm(before: MachineMemory, recent: Sequence[MachineMemory]) -> str | None:
 
 def shortage(now: MachineMemory) -> str | None:
     """Why no trial should be started now: it would soon raise the `alarm`, or find no GPU free."""
-    wanted = _wanted(now.total_bytes)
     if now.pressure is PressureLevel.CRITICAL:
         return _CRITICAL
-    if now.pressure is None and now.available_bytes < wanted:
-        return (
-            f"only {show_size(now.available_bytes)} of memory is available, "
-            f"and {show_size(wanted)} should be"
-        )
-    if now.gpu and now.gpu.free_bytes < (wanted := _wanted(now.gpu.total_bytes)):
-        return (
-            f"only {show_size(now.gpu.free_bytes)} of the GPU's is free, "
-            f"and {show_size(wanted)} should be"
-        )
+    left = []
+    if now.pressure is None:
+        left.append((now.available_bytes, now.total_bytes, "memory is available"))
+    if now.gpu:
+        left.append((now.gpu.free_bytes, now.gpu.total_bytes, "the GPU's is free"))
+    for free, total, what in left:
+        wanted = _share(total, 0.05, 512 * MB, 4 * GB)  # well above the alarm: room for a worker
+        if free < wanted:
+            return f"only {show_size(free)} of {what}, and {show_size(wanted)} should be"
     return None
 
 
@@ -78,27 +71,22 @@ def wait_for_memory(
 ) -> MachineMemory:
     """Wait until about as much memory is available as at ``baseline``, or time is up.
 
-    Returns:
-        The baseline for the next wait: what is still missing belongs to other programs.
-
-    Raises:
-        MachineError: when the machine is short of memory after the wait.
+    Returns the baseline for the next wait: what is still missing belongs to other programs. Raises
+    MachineError when the machine is short of memory after the wait.
     """
     until = time.monotonic() + most_seconds
     while not is_back(baseline, now := read()) or shortage(now):
         if must_stop():
             return baseline
         if time.monotonic() > until:
-            break
+            if short := shortage(now):
+                raise MachineError(
+                    f"This machine is short of memory: {short}. Close other programs, "
+                    "then go on with --resume."
+                )
+            return now
         time.sleep(POLL_SECONDS)
-    else:
-        return baseline
-    if short := shortage(now):
-        raise MachineError(
-            f"This machine is short of memory: {short}. Close other programs, "
-            "then go on with --resume."
-        )
-    return now
+    return baseline
 
 
 def is_back(baseline: MachineMemory, now: MachineMemory) -> bool:
@@ -108,11 +96,6 @@ def is_back(baseline: MachineMemory, now: MachineMemory) -> bool:
     if baseline.gpu is None or now.gpu is None:
         return True
     return now.gpu.free_bytes >= baseline.gpu.free_bytes - _tolerance(baseline.gpu.total_bytes)
-
-
-def _wanted(total: int) -> int:
-    """What a trial needs to begin: well above the alarm, and room for a worker."""
-    return _share(total, 0.05, 512 * MB, 4 * GB)
 
 
 def _tolerance(total: int) -> int:

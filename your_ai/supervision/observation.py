@@ -11,8 +11,6 @@ from worker.protocol.messages import (
     Device,
     Event,
     FinalEvent,
-    Loaded,
-    Memory,
     Phase,
     PhaseBegan,
     Step,
@@ -83,19 +81,19 @@ class Observation:
         return last if isinstance(last, FinalEvent) else None
 
     @property
-    def device(self) -> Device | None:
-        """The device that the worker trained on."""
-        return self._first(Device)
+    def phase(self) -> Phase:
+        """The phase that began last."""
+        return self.phases[-1].phase if self.phases else Phase.IMPORT
 
     @property
-    def loaded(self) -> Loaded | None:
-        """Set once the weights were resident."""
-        return self._first(Loaded)
+    def device(self) -> Device | None:
+        """The device that the worker trained on."""
+        return self.first_of(Device)
 
     @property
     def steps(self) -> list[Step]:
         """Every finished step, in order, of both phases and all attempts."""
-        return self._all(Step)
+        return self.all_of(Step)
 
     @property
     def counted_steps(self) -> list[Step]:
@@ -106,10 +104,9 @@ class Observation:
     @property
     def needed_bytes(self) -> int | None:
         """The tight phase's peak, once that phase was done: known however the trial ended then."""
-        if not any(phase.phase is Phase.RELAXED for phase in self.phases):
-            return None
+        is_done = any(began.phase is Phase.RELAXED for began in self.phases)
         peaks = (step.peak_bytes for step in self.steps if step.phase is Phase.TIGHT)
-        return max(peaks, default=None)
+        return max(peaks, default=None) if is_done else None
 
     @property
     def tight_steps(self) -> list[Step]:
@@ -119,15 +116,12 @@ class Observation:
     @property
     def phases(self) -> list[PhaseBegan]:
         """The phases that began, in order."""
-        return self._all(PhaseBegan)
+        return self.all_of(PhaseBegan)
 
-    @property
-    def memory(self) -> list[Memory]:
-        """The samples of MLX's memory."""
-        return self._all(Memory)
+    def first_of(self, kind: type[T]) -> T | None:
+        """The first event of that kind."""
+        return next(iter(self.all_of(kind)), None)
 
-    def _first(self, kind: type[T]) -> T | None:
-        return next((event for event in self.events if isinstance(event, kind)), None)
-
-    def _all(self, kind: type[T]) -> list[T]:
+    def all_of(self, kind: type[T]) -> list[T]:
+        """Every event of that kind, in order."""
         return [event for event in self.events if isinstance(event, kind)]

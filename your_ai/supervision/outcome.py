@@ -11,7 +11,7 @@ import signal
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from worker.protocol.messages import Failed, OverBudget, Passed, Phase, Trained
+from worker.protocol.messages import Failed, FinalEvent, OverBudget, Passed, Phase, Trained
 from your_ai.supervision.observation import Kill, Observation
 from your_ai.units import show_size
 
@@ -53,55 +53,36 @@ class Outcome:
     evidence: str = ""
 
 
-_TEXTS = (
-    (
-        r"cudaMalloc\w*\(.*\) failed: out of memory",
-        Outcome(OutcomeKind.OOM, "the GPU ran out of memory"),
-    ),
-    (
-        r"\[malloc\] Unable to allocate \d+ bytes",
-        Outcome(OutcomeKind.OOM, "the device ran out of memory", Certainty.HIGH),
+_OOM, _ERROR, _CRASH = OutcomeKind.OOM, OutcomeKind.ERROR, OutcomeKind.CRASH
+
+_TEXTS = {
+    r"cudaMalloc\w*\(.*\) failed: out of memory": Outcome(_OOM, "the GPU ran out of memory"),
+    r"\[malloc\] Unable to allocate \d+ bytes": Outcome(
+        _OOM, "the device ran out of memory", Certainty.HIGH
     ),
     # Up to MLX 0.31 an abort with this text, from 0.32 an exception (mlx #3390, #3523, #3742).
-    (
-        r"kIOGPUCommandBufferCallbackErrorOutOfMemory",
-        Outcome(OutcomeKind.OOM, "the GPU ran out of memory", Certainty.HIGH),
+    r"kIOGPUCommandBufferCallbackErrorOutOfMemory": Outcome(
+        _OOM, "the GPU ran out of memory", Certainty.HIGH
     ),
-    (
-        r"\[metal::malloc\] Attempting to allocate .* maximum allowed buffer size",
-        Outcome(
-            OutcomeKind.ERROR,
-            "one tensor is larger than Metal takes; try a smaller batch or a shorter sequence",
-        ),
+    r"\[metal::malloc\] Attempting to allocate .* maximum allowed buffer size": Outcome(
+        _ERROR, "one tensor is larger than Metal takes; try a smaller batch or a shorter sequence"
     ),
-    (
-        r"\[metal::malloc\] Resource limit \(\d+\) exceeded",
-        Outcome(
-            OutcomeKind.ERROR,
-            "MLX used more buffers than Metal allows; this is not about memory (mlx-lm #1185)",
-        ),
+    r"\[metal::malloc\] Resource limit \(\d+\) exceeded": Outcome(
+        _ERROR, "MLX used more buffers than Metal allows; this is not about memory (mlx-lm #1185)"
     ),
     # Often on a machine that swaps (mlx #3267, #3896).
-    (
-        r"ImpactingInteractivity|Impacting Interactivity|GPU Timeout|CallbackErrorTimeout",
-        Outcome(
-            OutcomeKind.CRASH,
-            "macOS stopped the GPU work for taking too long; close other programs and try again",
-            Certainty.HIGH,
-        ),
+    r"ImpactingInteractivity|Impacting Interactivity|GPU Timeout|CallbackErrorTimeout": Outcome(
+        _CRASH,
+        "macOS stopped the GPU work for taking too long; close other programs and try again",
+        Certainty.HIGH,
     ),
-    (
-        r"kIOGPUCommandBufferCallbackError(Hang|PageFault|InnocentVictim|SubmissionsIgnored)",
-        Outcome(
-            OutcomeKind.CRASH,
-            "the GPU driver failed, or failed earlier and refuses work; try again",
-            Certainty.MEDIUM,
-        ),
+    r"kIOGPUCommandBufferCallbackError(Hang|PageFault|InnocentVictim|SubmissionsIgnored)": Outcome(
+        _CRASH,
+        "the GPU driver failed, or failed earlier and refuses work; try again",
+        Certainty.MEDIUM,
     ),
-)
+}
 """Texts that MLX or a driver writes, and what each means if it ends a worker."""
-
-_KILLED_FOR_MEMORY = "the kernel killed the worker for memory"
 
 _TIMEOUTS = {
     Kill.DEADLINE: "the trial took longer than its time limit; raise --timeout",
@@ -122,53 +103,43 @@ def classify(seen: Observation, steps: int) -> Outcome:
 
 def _classify(seen: Observation, steps: int) -> Outcome:
     if seen.corrupt is None and seen.final is not None:
-        return _by_last_word(seen, steps)
+        return _by_last_word(seen, seen.final, steps)
     if seen.killed is Kill.INTERRUPT:
         return Outcome(OutcomeKind.INTERRUPTED, "interrupted", evidence="stopped by the user")
     if seen.killed is Kill.MEMORY:
         return _ended_for_the_machine(seen)
     # One that had closed its pipe was dying already, and not of our signals.
     if seen.killed in (None, Kill.CLOSED) and seen.returncode == -signal.SIGKILL and seen.oom_kills:
-        return _killed_for_memory(seen)
+        return _killed_by_kernel(seen, Certainty.CERTAIN, "kernel", seen.oom_kills)
     if seen.killed in _TIMEOUTS:
-        evidence = f"ended by the supervisor after {seen.wall_seconds:.0f} s, {_where(seen)}"
+        evidence = f"ended by the supervisor after {seen.wall_seconds:.0f} s, in phase {seen.phase}"
         return Outcome(OutcomeKind.TIMEOUT, _TIMEOUTS[seen.killed], evidence=evidence)
     if seen.corrupt is not None:
         evidence = f"no event: {seen.corrupt!r}"
-        return Outcome(
-            OutcomeKind.CRASH, "the worker's event pipe was corrupted", evidence=evidence
-        )
-    if seen.returncode < 0:
-        return _by_signal(seen)
-    return _by_exit(seen)
-
-
-def _by_last_word(seen: Observation, steps: int) -> Outcome:
-    final = seen.final
-    if isinstance(final, Passed):
-        return _passed(seen, steps)
-    if isinstance(final, Trained):
-        evidence = f"{final.iterations} iterations done, synchronized, losses finite"
-        return Outcome(OutcomeKind.PASS, "every iteration was done", evidence=evidence)
-    if isinstance(final, OverBudget):
-        return _over_budget(final)
-    assert isinstance(final, Failed)
-    known = _known_text(final.message)
-    if known is not None:
+        return Outcome(_CRASH, "the worker's event pipe was corrupted", evidence=evidence)
+    if seen.returncode and (known := _known_text(seen.log_tail)):
         return known
-    evidence = f"{final.error}: {final.message}, while in phase {final.phase}"
-    if final.error.endswith("MemoryError"):  # numpy has one of its own
-        return Outcome(OutcomeKind.OOM, "the machine ran out of memory", Certainty.HIGH, evidence)
-    return Outcome(OutcomeKind.ERROR, _first_line(final.message) or final.error, evidence=evidence)
+    return _by_signal(seen) if seen.returncode < 0 else _by_exit(seen)
+
+
+def _by_last_word(seen: Observation, final: FinalEvent, steps: int) -> Outcome:
+    match final:
+        case Passed():
+            return _passed(seen, steps)
+        case Trained():
+            evidence = f"{final.iterations} iterations done, synchronized, losses finite"
+            return Outcome(OutcomeKind.PASS, "every iteration was done", evidence=evidence)
+        case OverBudget():
+            return _over_budget(final)
+        case Failed():
+            return _known_text(final.message) or _failed(final)
 
 
 def _passed(seen: Observation, steps: int) -> Outcome:
     done = len(seen.counted_steps)
     if done != steps:
         evidence = f"{done} of {steps} counted steps were reported"
-        return Outcome(
-            OutcomeKind.CRASH, "the worker reported fewer steps than requested", evidence=evidence
-        )
+        return Outcome(_CRASH, "the worker reported fewer steps than requested", evidence=evidence)
     evidence = f"{done} steps done, synchronized, losses finite, adapters changed"
     if seen.returncode < 0 and seen.killed is None:
         # All was measured and checked before; MLX can fault while it is torn down.
@@ -188,11 +159,17 @@ def _over_budget(final: OverBudget) -> Outcome:
     return Outcome(OutcomeKind.OVER_BUDGET, reason, evidence=evidence)
 
 
-def _killed_for_memory(seen: Observation) -> Outcome:
-    evidence = (
-        f"killed by SIGKILL, {_where(seen)}; the kernel's OOM counter rose by {seen.oom_kills}"
-    )
-    return Outcome(OutcomeKind.OOM, _KILLED_FOR_MEMORY, Certainty.CERTAIN, evidence)
+def _failed(final: Failed) -> Outcome:
+    evidence = f"{final.error}: {final.message}, while in phase {final.phase}"
+    if final.error.endswith("MemoryError"):  # numpy has one of its own
+        return Outcome(_OOM, "the machine ran out of memory", Certainty.HIGH, evidence)
+    reason = final.message.strip().partition("\n")[0].rstrip() or final.error
+    return Outcome(_ERROR, reason, evidence=evidence)
+
+
+def _killed_by_kernel(seen: Observation, certainty: Certainty, counter: str, rise: int) -> Outcome:
+    evidence = f"{_death(seen)}; the {counter}'s OOM counter rose by {rise}"
+    return Outcome(_OOM, "the kernel killed the worker for memory", certainty, evidence)
 
 
 def _ended_for_the_machine(seen: Observation) -> Outcome:
@@ -200,80 +177,55 @@ def _ended_for_the_machine(seen: Observation) -> Outcome:
     own, lost = seen.footprint_peak_bytes, seen.machine_lost_bytes
     had = "what the worker had is not known" if own is None else f"the worker had {show_size(own)}"
     evidence = (
-        f"{seen.alarm}, {_where(seen)}; {had}, "
+        f"{seen.alarm}, in phase {seen.phase}; {had}, "
         f"the machine {show_size(lost)} less than when it was started"
     )
     short = f"the machine ran short of memory ({seen.alarm})"
     if own is not None and 2 * own < lost:
         reason = f"other programs took the machine's memory ({seen.alarm}); close them, try again"
-        return Outcome(OutcomeKind.ERROR, reason, Certainty.MEDIUM, evidence)
-    if not own or not lost or _phase(seen) is Phase.IMPORT:  # of which no model is too large
+        return Outcome(_ERROR, reason, Certainty.MEDIUM, evidence)
+    if not own or not lost or seen.phase is Phase.IMPORT:  # of which no model is too large
         reason = f"{short}, and nothing shows that the model took it; close other programs"
-        return Outcome(OutcomeKind.ERROR, reason, Certainty.LOW, evidence)
-    return Outcome(
-        OutcomeKind.OOM, f"{short}; the worker was ended first", Certainty.HIGH, evidence
-    )
+        return Outcome(_ERROR, reason, Certainty.LOW, evidence)
+    return Outcome(_OOM, f"{short}; the worker was ended first", Certainty.HIGH, evidence)
 
 
 def _by_signal(seen: Observation) -> Outcome:
     number = -seen.returncode
-    what = f"killed by {_signal_name(number)}, {_where(seen)}"
-    known = _known_text(seen.log_tail)
-    if known is not None:
-        return known
-    if number == signal.SIGKILL:
-        return _by_sigkill(seen, what)
-    if number in (signal.SIGSEGV, signal.SIGBUS) and seen.memory_limited and _on_cpu(seen):
-        # MLX's CPU allocator does not check malloc: exhaustion looks like any other bug.
-        return Outcome(
-            OutcomeKind.CRASH,
-            "segmentation fault under a memory limit: suspected out of memory",
-            Certainty.LOW,
-            f"{what}; RLIMIT_AS is set",
-        )
+    if number == signal.SIGKILL and seen.oom_kills is None and seen.machine_oom_kills:
+        return _killed_by_kernel(seen, Certainty.HIGH, "machine", seen.machine_oom_kills)
     reason = f"the worker was killed by {_signal_name(number)}, cause unknown"
-    return Outcome(OutcomeKind.CRASH, reason, Certainty.LOW, what)
-
-
-def _by_sigkill(seen: Observation, what: str) -> Outcome:
-    if seen.oom_kills is None and seen.machine_oom_kills:
-        evidence = f"{what}; the machine's OOM counter rose by {seen.machine_oom_kills}"
-        return Outcome(OutcomeKind.OOM, _KILLED_FOR_MEMORY, Certainty.HIGH, evidence)
-    reason = "the worker was killed by SIGKILL, cause unknown"
-    if seen.pressure == "critical":
+    evidence = _death(seen)
+    if number == signal.SIGKILL and seen.pressure == "critical":
         reason += " (macOS reported critical memory pressure)"
-    return Outcome(OutcomeKind.CRASH, reason, Certainty.LOW, what)
+    is_fault_on_cpu = number in (signal.SIGSEGV, signal.SIGBUS) and (
+        seen.device is None or seen.device.backend == "cpu"
+    )
+    if is_fault_on_cpu and seen.memory_limited:
+        # MLX's CPU allocator does not check malloc: exhaustion looks like any other bug.
+        reason = "segmentation fault under a memory limit: suspected out of memory"
+        evidence += "; RLIMIT_AS is set"
+    return Outcome(_CRASH, reason, Certainty.LOW, evidence)
 
 
 def _by_exit(seen: Observation) -> Outcome:
-    known = _known_text(seen.log_tail) if seen.returncode else None
-    if known is not None:
-        return known
-    what = f"exit {seen.returncode} without a result, {_where(seen)}"
-    last = _first_line("\n".join(reversed(seen.log_tail.strip().splitlines())))
-    reason = f"the worker ended without a result{f': {last}' if last else ''}"
-    return Outcome(OutcomeKind.CRASH, reason, Certainty.CERTAIN, what)
+    evidence = f"exit {seen.returncode} without a result, in phase {seen.phase}"
+    last = seen.log_tail.strip().splitlines()[-1:]
+    reason = ": ".join(["the worker ended without a result", *last])
+    return Outcome(_CRASH, reason, evidence=evidence)
 
 
 def _known_text(text: str) -> Outcome | None:
     """The outcome that the last line with a known text means: earlier ones were survived."""
     for line in reversed(text.splitlines()):
-        for pattern, outcome in _TEXTS:
+        for pattern, outcome in _TEXTS.items():
             if re.search(pattern, line):
                 return replace(outcome, evidence=line.strip())
     return None
 
 
-def _where(seen: Observation) -> str:
-    return f"in phase {_phase(seen)}"
-
-
-def _phase(seen: Observation) -> Phase:
-    return seen.phases[-1].phase if seen.phases else Phase.IMPORT
-
-
-def _on_cpu(seen: Observation) -> bool:
-    return seen.device is None or seen.device.backend == "cpu"
+def _death(seen: Observation) -> str:
+    return f"killed by {_signal_name(-seen.returncode)}, in phase {seen.phase}"
 
 
 def _signal_name(number: int) -> str:
@@ -281,7 +233,3 @@ def _signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:  # a real-time signal has a number only
         return f"signal {number}"
-
-
-def _first_line(text: str) -> str:
-    return text.strip().partition("\n")[0].rstrip()

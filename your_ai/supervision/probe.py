@@ -12,18 +12,13 @@ from typing import Any
 from worker.protocol.codec import encode
 from worker.protocol.messages import Device, ModelFacts, ProbeAnswer, ProbeRequest
 from your_ai.errors import MachineError, UsageError
-from your_ai.supervision.observation import Kill, Observation
+from your_ai.supervision.observation import Kill
 from your_ai.supervision.supervisor import Limits, supervise
 from your_ai.supervision.trial_log import TrialLog
 
 
 def probe_device() -> Device:
-    """The device that MLX trains on.
-
-    Raises:
-        MachineError: when MLX is missing, has no backend for this machine, or does not answer.
-        KeyboardInterrupt: when the user stopped it.
-    """
+    """The device that MLX trains on; raises MachineError when MLX does not work here."""
     answer = _probe({})
     if isinstance(answer, str):
         raise MachineError(f"MLX does not work here ({answer}). Install it with: {install_line()}")
@@ -33,9 +28,7 @@ def probe_device() -> Device:
 def probe_models(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, ModelFacts | str]:
     """The facts of each model or, as a text, why mlx-lm cannot build it, by name.
 
-    Raises:
-        UsageError: when a config crashes the worker.
-        KeyboardInterrupt: when the user stopped it.
+    Raises UsageError when a config crashes the worker.
     """
     if not configs:
         return {}
@@ -55,7 +48,7 @@ def install_line() -> str:
 
 
 def _probe(configs: Mapping[str, Mapping[str, Any]]) -> ProbeAnswer | str:
-    """The answer, or why there is none."""
+    """The answer, or why there is none; raises KeyboardInterrupt when the user stopped it."""
     request = ProbeRequest({name: dict(config) for name, config in configs.items()})
     with tempfile.TemporaryDirectory(prefix="your_ai-") as folder:
         seen = supervise(
@@ -65,11 +58,8 @@ def _probe(configs: Mapping[str, Mapping[str, Any]]) -> ProbeAnswer | str:
         )
     if seen.killed is Kill.INTERRUPT:
         raise KeyboardInterrupt
-    last = seen.events[-1] if seen.events else None
-    return last if isinstance(last, ProbeAnswer) else _cause(seen)
-
-
-def _cause(seen: Observation) -> str:
+    if seen.events and isinstance(answer := seen.events[-1], ProbeAnswer):
+        return answer
     if seen.killed is not None:
         return "the worker did not answer"
     lines = seen.log_tail.strip().splitlines()

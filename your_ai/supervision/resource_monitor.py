@@ -38,7 +38,6 @@ class ResourceMonitor:
         # Looked up while it lives: a dead process's cgroup is no longer shown.
         self._cgroup = cgroups.of_process(pid)
         self._oom_kills = self._count()
-        self._machine_oom_kills = cgroups.machine_oom_kills()
         self._memory_limited = _address_space_limited(pid)
         self._pressure: macos.PressureLevel | None = None
         self._peak: int | None = None
@@ -58,10 +57,11 @@ class ResourceMonitor:
 
     def complete(self, seen: Observation) -> Observation:
         """The observation with what was read, and the rise of the kernel's counters since."""
+        own_kills, machine_kills = map(_rise, self._oom_kills, self._count())
         return replace(
             seen,
-            oom_kills=_rise(self._oom_kills, self._count()),
-            machine_oom_kills=_rise(self._machine_oom_kills, cgroups.machine_oom_kills()),
+            oom_kills=own_kills,
+            machine_oom_kills=machine_kills,
             memory_limited=self._memory_limited,
             pressure=self._pressure,
             alarm=self.alarm,
@@ -85,8 +85,10 @@ class ResourceMonitor:
             if len(self._footprints) == MOST_SAMPLES:
                 self._footprints, self._every = self._footprints[::2], 2 * self._every
 
-    def _count(self) -> int | None:
-        return None if self._cgroup is None else self._cgroup.oom_kills()
+    def _count(self) -> tuple[int | None, int | None]:
+        """The kernel's OOM kills in the worker's cgroup, and on the machine."""
+        own = self._cgroup.oom_kills() if self._cgroup else None
+        return own, cgroups.machine_oom_kills()
 
 
 def _address_space_limited(pid: int) -> bool:

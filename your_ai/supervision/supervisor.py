@@ -65,15 +65,11 @@ def supervise(
 ) -> Observation:
     """Start a worker, give it ``request``, and watch it until it and all it started are gone.
 
-    ``must_stop`` and KeyboardInterrupt end the worker, which is reported as `Kill.INTERRUPT`; a
-    KeyboardInterrupt while it is given time to end kills it at once. When ``alarm`` says that the
-    machine itself is in danger, the worker is killed without being asked. ``on_event`` is called
-    from another thread and may block; what it raises ends the worker and is raised here. The
-    observation has the events for which ``keeps`` is true, and the last one.
-
-    Raises:
-        NotStartedError: when no process can be started.
-        MachineError: when one cannot be killed.
+    ``must_stop`` and KeyboardInterrupt end it (`Kill.INTERRUPT`), a second KeyboardInterrupt at
+    once. When ``alarm`` says that the machine is in danger, it is killed without being asked.
+    ``on_event`` is called from another thread and may block; what it raises ends the worker and is
+    raised here. The events kept are those for which ``keeps`` is true, and the last one. Raises
+    NotStartedError when no process can be started, MachineError when one cannot be killed.
     """
     with contextlib.closing(EventReader(on_event, keeps)) as reader:
         began = time.monotonic()
@@ -85,7 +81,17 @@ def supervise(
             finally:
                 _end(process)
         reader.drain()
-        return monitor.complete(_observation(process, reader, log, began, killed))
+        seen = Observation(
+            events=tuple(reader.events),
+            returncode=process.returncode,
+            wall_seconds=time.monotonic() - began,
+            start_seconds=reader.first_heard - began if reader.events else 0.0,
+            killed=killed,
+            corrupt=reader.corrupt,
+            log_tail=log.tail(),
+            log_discarded_bytes=log.discarded_bytes,
+        )
+        return monitor.complete(seen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,25 +159,6 @@ class Supervisor:
             return True
 
 
-def _observation(
-    process: subprocess.Popen[bytes],
-    reader: EventReader,
-    log: TrialLog,
-    began: float,
-    killed: Kill | None,
-) -> Observation:
-    return Observation(
-        events=tuple(reader.events),
-        returncode=process.returncode,
-        wall_seconds=time.monotonic() - began,
-        start_seconds=reader.first_heard - began if reader.events else 0.0,
-        killed=killed,
-        corrupt=reader.corrupt,
-        log_tail=log.tail(),
-        log_discarded_bytes=log.discarded_bytes,
-    )
-
-
 def _start(command: Sequence[str], reader: EventReader, log: TrialLog) -> subprocess.Popen[bytes]:
     words = [*command, EVENTS_FD_FLAG, str(reader.write_end)]
     try:
@@ -227,10 +214,7 @@ def _hand_over(process: subprocess.Popen[bytes], request: bytes) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the worker and its process group, then reap it.
-
-    In this order: until the worker is reaped, no other group can have its id.
-    """
+    """Kill the process group, then reap the worker: until then no other group can have its id."""
     _signal_group(process.pid, signal.SIGKILL)
     try:
         process.wait(REAP_SECONDS)

@@ -98,19 +98,14 @@ def of_process(pid: int, *, proc: Path = _PROC) -> MemoryCgroup | None:
 
 
 def machine_oom_kills(*, proc: Path = _PROC) -> int | None:
-    """How many processes the kernel has OOM-killed since the machine started.
-
-    Includes those in any cgroup and any container. ``None`` when the kernel does not count.
-    """
+    """The OOM kills since the boot, in any container; ``None`` if the kernel does not count."""
     return _number(proc / "vmstat", "oom_kill ")
 
 
 def candidates(cgroup: str, mountinfo: str) -> tuple[MemoryCgroup, ...]:
     """The cgroups that a process's memory may be charged to; the first that accounts memory is it.
 
-    Args:
-        cgroup: The process's /proc/<pid>/cgroup.
-        mountinfo: Our own /proc/self/mountinfo.
+    ``cgroup`` is the process's /proc/<pid>/cgroup, ``mountinfo`` our own.
     """
     membership = _membership(cgroup)
     mounts = membership and _mounts(mountinfo, membership[0])
@@ -148,12 +143,9 @@ def _mounts(text: str, version: Version) -> list[tuple[PurePosixPath, Path]]:
     return [
         (PurePosixPath(_unescape(root)), Path(_unescape(point)))
         for root, point, kind, options in _MOUNT.findall(text)
-        if (kind == "cgroup2" if version == 2 else _is_v1_memory(kind, options))
+        if kind == ("cgroup2" if version == 2 else "cgroup")
+        and (version == 2 or "memory" in options.split(","))
     ]
-
-
-def _is_v1_memory(kind: str, options: str) -> bool:
-    return kind == "cgroup" and "memory" in options.split(",")
 
 
 def _unescape(field: str) -> str:

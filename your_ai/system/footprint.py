@@ -27,20 +27,19 @@ class Footprint:
 
 def footprint(pid: int) -> Footprint | None:
     """The footprint of a process; ``None`` when it is gone, a zombie, or hidden from us."""
-    sizes = macos.phys_footprint(pid) if sys.platform == "darwin" else _resident(pid)
+    try:
+        sizes = (
+            macos.phys_footprint(pid)
+            if sys.platform == "darwin"
+            else parse_status(Path(f"/proc/{pid}/status").read_text(errors="replace"))
+        )
+    except OSError:
+        return None
     if sizes is None:
         return None
     current, largest = sizes
     # The kernels' maximum may lag behind: it is updated in batches, or read a moment earlier.
     return Footprint(current, max(current, largest))
-
-
-def _resident(pid: int) -> tuple[int, int] | None:
-    try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    return parse_status(status)
 
 
 def parse_status(status: str) -> tuple[int, int] | None:

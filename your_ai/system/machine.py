@@ -1,12 +1,17 @@
-"""Facts about this machine, gathered once a run."""
+"""Facts about this machine and its boot, gathered once a run."""
 
 from __future__ import annotations
 
 import os
 import platform
 from dataclasses import dataclass
+from pathlib import Path
 
-from your_ai.system import memory
+import psutil
+
+from your_ai.system import macos, memory
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +42,15 @@ def describe() -> Machine:
         memory_bytes=memory.usable().total_bytes,
         python=platform.python_version(),
     )
+
+
+def boot_id() -> str:
+    """An id that stays the same until the machine restarts.
+
+    Linux and macOS have one (random(4); ``kern.bootsessionuuid`` of XNU's kern_sysctl.c). Otherwise
+    it is the time of the boot to the minute, because clocks are adjusted.
+    """
+    try:
+        return _BOOT_ID.read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return macos.boot_session() or f"{psutil.boot_time() / 60:.0f}"

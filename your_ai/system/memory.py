@@ -49,8 +49,5 @@ def usable() -> MachineMemory:
 
 
 def for_trials(backend: str) -> MachineMemory:
-    """What a trial on that MLX backend could use now.
-
-    With "cuda" the GPU is asked too, which takes up to some seconds.
-    """
+    """What a trial on that MLX backend could use now; asking a GPU takes up to some seconds."""
     return replace(usable(), gpu=nvidia.memory() if backend == "cuda" else None)

@@ -23,10 +23,7 @@ class GpuMemory:
 def query(fields: str, *options: str, timeout: float = TIMEOUT_SECONDS) -> list[str] | None:
     """One line per GPU with its ``fields``, separated by ", "; sizes are in MiB.
 
-    Args:
-        fields: Names from `nvidia-smi --help-query-gpu`, separated by commas.
-        options: Further options of nvidia-smi.
-        timeout: Seconds to wait for the answer.
+    ``fields`` are names from `nvidia-smi --help-query-gpu`, separated by commas.
     """
     try:
         done = subprocess.run(

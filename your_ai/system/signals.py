@@ -24,26 +24,21 @@ class Interrupts:
                 signal.signal(number, self._handle)
 
     @contextlib.contextmanager
-    def deferred(self) -> Iterator[None]:
+    def deferred(self, *, is_on: bool = True) -> Iterator[None]:
         """While this lasts, the first signal only sets ``requested``."""
-        with self._set(deferring=True):
+        before, self._is_deferring = self._is_deferring, is_on
+        try:
             yield
+        finally:
+            self._is_deferring = before
 
     @contextlib.contextmanager
     def immediate(self) -> Iterator[None]:
         """Within `deferred`, for work that can be stopped anywhere, such as a download."""
         if self.requested:
             raise KeyboardInterrupt
-        with self._set(deferring=False):
+        with self.deferred(is_on=False):
             yield
-
-    @contextlib.contextmanager
-    def _set(self, *, deferring: bool) -> Iterator[None]:
-        before, self._is_deferring = self._is_deferring, deferring
-        try:
-            yield
-        finally:
-            self._is_deferring = before
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
         is_first, self.requested = not self.requested, True

@@ -1,4 +1,4 @@
-"""Which of huggingface_hub's faults are worth another attempt, and how long a hub asks to wait."""
+"""Which of huggingface_hub's faults are worth another attempt, and how long one may take."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from huggingface_hub import constants, errors, get_session
 
 from your_ai.errors import MachineError
 from your_ai.models import hub_http
-from your_ai.models.hub_http import ask, asked_seconds, is_transient
+from your_ai.models.hub_http import ask, is_transient
 
 
 class TransportError(Exception):
@@ -62,30 +62,12 @@ FULL = "I/O error: No space left on device (os error 28)"
         (PermissionError(errno.EACCES, "Permission denied"), False),
         (RuntimeError(FULL), False),  # as Xet passes it on
         (ValueError("no JSON"), False),
-        (MachineError("the disk is too small"), False),
         (KeyboardInterrupt(), False),
     ],
     ids=lambda value: repr(value)[:60],
 )
 def test_only_what_may_pass_is_tried_again(error: BaseException, expected: bool) -> None:
     assert is_transient(error) is expected
-
-
-@pytest.mark.parametrize(
-    ("headers", "expected"),
-    [
-        ({}, 0),
-        ({"Retry-After": "17"}, 17),
-        ({"Retry-After": " 17 "}, 17),
-        ({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}, 0),
-        ({"Retry-After": "-1"}, 0),
-        ({"RateLimit": '"api";r=0;t=55', "Retry-After": "1"}, 55),
-        ({"RateLimit": '"api";r=3;t=55'}, 0),
-        ({"RateLimit": "soon"}, 0),
-    ],
-)
-def test_the_time_that_a_hub_asks_for(headers: dict[str, str], expected: float) -> None:
-    assert asked_seconds(headers) == expected
 
 
 def test_no_request_waits_forever() -> None:
