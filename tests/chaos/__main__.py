@@ -22,7 +22,7 @@ PARTS: dict[str, tuple[Callable[[int], Report], int]] = {
     "soak": (soak, 1000),
     "training": (training, 20),
 }
-"""Each with its usual number: how often, or for ``damage`` and ``disk`` every how manieth place."""
+"""Each with its usual number: how often, or for ``damage`` and ``disk`` every Nth place."""
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument(
         "--number",
         type=int,
-        help=f"how often, or every how manieth place is damaged or full ({usual})",
+        help=f"how often, or every Nth place is damaged or full ({usual})",
     )
     arguments = parser.parse_args()
     reports = []
