@@ -282,3 +282,9 @@ def test_a_report_that_cannot_be_made_fails_nothing(smoke: Finished, tmp_path: P
     again = benchmark(tmp_path, "--resume", "--output", "out.json")
     assert again.code == 0
     assert f"No report: Cannot write {report}: Is a directory" in again.stdout
+
+
+def test_a_finished_run_is_read_from_its_results_not_its_journal(smoke: Finished) -> None:
+    run = smoke.folder / "run"
+    times = [(run / name).stat().st_mtime_ns for name in ("journal.jsonl", "results.json")]
+    assert times[0] <= times[1]

@@ -57,6 +57,7 @@ class OpenRun:
     """A run under way. ``done_before`` trials were finished when it was resumed."""
 
     run: Run
+    journal: Journal
     runner: TrialRunner
     console: Console
     writer: ResultsWriter
@@ -90,6 +91,8 @@ class OpenRun:
     def finish(self) -> list[str]:
         """Write the results for the last time, and the report; lines on what is where."""
         results = self.results
+        # Before the results: a journal that is newer is read in their place.
+        self.journal.append(CLOSED, {"at": now(), "complete": results.complete})
         self.writer.write(results, final=True)
         report = Path(self.run.run_dir) / REPORT
         told = [] if self.writer.problem else [f"Results written to {self.writer.targets[-1]}"]
@@ -264,7 +267,8 @@ def _go_on(
     targets = [Path(run.run_dir) / RESULTS, *([Path(output)] if output else [])]
     console = Console(screen, run)
     runner = TrialRunner(run, journal, history, console.on_event)
-    opened = OpenRun(run, runner, console, ResultsWriter(targets), len(history.final))
+    writer = ResultsWriter(targets)
+    opened = OpenRun(run, journal, runner, console, writer, len(history.final))
     with kept_awake(), interrupts.deferred():
         try:
             go(opened)
@@ -272,5 +276,4 @@ def _go_on(
             # What the user finds has everything that the journal has.
             opened.writer.write(opened.results, final=True)
             raise
-        journal.append(CLOSED, {"at": now(), "complete": opened.results.complete})
     return opened.exit_code()
