@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -57,6 +58,25 @@ def test_a_blocked_terminal_does_not_delay_the_memory_guard(log: TrialLog) -> No
     seen = beating(log, block, show)
     assert (seen.killed, seen.returncode) == (Kill.MEMORY, -signal.SIGKILL)
     assert tuple(heard) == seen.events  # what was held back is shown, in order
+
+
+def test_a_terminal_that_stays_blocked_holds_back_nothing_that_was_seen(log: TrialLog) -> None:
+    shown, unblocked = list[Event](), threading.Event()
+
+    def show(event: Event) -> None:
+        shown.append(event)
+        unblocked.wait()
+
+    limits = replace(PATIENT, deadline=1.0, grace=0.1, delivery=0.1)
+    command = fake(hanging.beat_forever)
+    seen = supervise(b"{}\n", log=log, limits=limits, command=command, on_event=show)
+    assert seen.killed is Kill.DEADLINE
+    assert len(seen.events) > len(shown) == 1
+    unblocked.set()
+    for thread in threading.enumerate():
+        if thread.name == "on_event":
+            thread.join()
+    assert len(shown) == 1  # a trial that is over is not shown any more
 
 
 def test_a_slow_disk_does_not_delay_the_memory_guard(log: TrialLog) -> None:

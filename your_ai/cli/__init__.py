@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from typing import NoReturn
@@ -9,7 +10,7 @@ from typing import NoReturn
 import click
 
 from your_ai import __version__
-from your_ai.errors import ExitCode, YourAIError
+from your_ai.errors import ExitCode, MachineError, YourAIError
 from your_ai.system.signals import interrupts
 from your_ai.terminal.output import IN_ASCII, say
 
@@ -64,22 +65,28 @@ def main() -> NoReturn:
     try:
         result = cli.main(prog_name="your_ai", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
         code = error.exit_code
+        with contextlib.suppress(OSError):
+            error.show()
     except YourAIError as error:
-        say(f"Error: {error}", err=True)
         code = error.exit_code
+        _tell(f"Error: {error}")
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted.", err=True)
         code = ExitCode.INTERRUPTED
+        _tell("Interrupted.")
     except Exception as error:  # noqa: BLE001 - a bug of ours, whatever it is
         from your_ai.cli.internal_error import save
 
-        say(
-            f"Internal error: {error!r}. The traceback is in {save(error)}; please report it.",
-            err=True,
-        )
         code = ExitCode.INTERNAL
+        log = save(error)
+        where = f"The traceback is in {log}; please" if log else "Please"
+        _tell(f"Internal error: {error!r}. {where} report it.")
     else:
         code = result if isinstance(result, int) else ExitCode.OK
     sys.exit(code)
+
+
+def _tell(line: str) -> None:
+    """Print a line on stderr; the exit code says how it went even if that fails."""
+    with contextlib.suppress(MachineError):
+        say(line, err=True)

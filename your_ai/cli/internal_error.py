@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import time
@@ -11,16 +12,14 @@ from pathlib import Path
 from your_ai.runs.run_dir import runs_dir
 
 
-def save(error: BaseException) -> Path:
-    """Write the error's traceback to a log of its own; the log's path."""
+def save(error: BaseException) -> Path | None:
+    """Write the error's traceback to a log of its own; its path, or ``None`` if that fails."""
     text = "".join(traceback.format_exception(error))
     name = f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
-    try:
-        folder = runs_dir().parent
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        log = folder / name
-        log.write_text(text, errors="replace")
-    except OSError:  # a full disk may be what went wrong
-        log = Path(tempfile.gettempdir()) / name
-        log.write_text(text, errors="replace")
-    return log
+    # A full disk may be what went wrong.
+    for folder in (runs_dir().parent, Path(tempfile.gettempdir())):
+        with contextlib.suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            (folder / name).write_text(text, errors="replace")
+            return folder / name
+    return None

@@ -119,7 +119,7 @@ def _report(results: Results, path: Path) -> str | None:
     try:
         return write_report(results, path)
     except Exception as error:  # noqa: BLE001 - see above
-        return f"internal error; the traceback is in {internal_error.save(error)}"
+        return f"internal error; the traceback is in {internal_error.save(error) or 'no log'}"
 
 
 def open_screen(*, quiet: bool) -> Screen:
@@ -272,8 +272,8 @@ def _go_on(
     with kept_awake(), interrupts.deferred():
         try:
             go(opened)
-        except MachineError:
+        except BaseException as error:
             # What the user finds has everything that the journal has.
-            opened.writer.write(opened.results, final=True)
+            opened.writer.write(opened.results, final=isinstance(error, MachineError))
             raise
     return opened.exit_code()

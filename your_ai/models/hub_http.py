@@ -49,7 +49,7 @@ def ask(model_id: str, request: Callable[[], _T], patience: float = math.inf) ->
         before=lambda _: _limit_waits(min(patience, _WINDOW_SECONDS)),
         retry=tenacity.retry_if_exception(is_transient),
         stop=tenacity.stop_after_attempt(_ATTEMPTS) | tenacity.stop_before_delay(patience),
-        wait=tenacity.wait_exponential(BACKOFF_SECONDS),
+        wait=_wait,
         reraise=True,
     )
     try:
@@ -72,6 +72,15 @@ def is_transient(error: BaseException) -> bool:
         return not isinstance(cause, errors.OfflineModeIsEnabled)
     is_final = isinstance(cause, OSError | RuntimeError | ValueError)
     return isinstance(cause, Exception) and not is_final
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    """Seconds until the next attempt: a backoff, or what the Hub asks for if that is more."""
+    error = state.outcome.exception() if state.outcome else None
+    response = getattr(_cause(error), "response", None) if error else None
+    asked = response.headers.get("Retry-After", "") if response is not None else ""
+    backoff = BACKOFF_SECONDS * float(2 ** (state.attempt_number - 1))
+    return max(backoff, float(asked) if asked.isdecimal() else 0.0)
 
 
 def _limit_waits(longest_seconds: float) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from worker.protocol.messages import Configuration, Loaded, Weights
 from your_ai.errors import UsageError
 from your_ai.planning.device import Device
-from your_ai.runs import results, training_results
+from your_ai.runs import results_file, training_results
 from your_ai.runs.results import Results
 from your_ai.runs.run_dir import RESULTS, TRAINING
 from your_ai.runs.training_results import LoadedModel, TrainingResults
@@ -99,9 +99,11 @@ def read(runs: Path, machine: Machine, versions: Mapping[str, str]) -> History |
 
 def _runs(folder: Path) -> Iterator[Results | TrainingResults]:
     for path in _files(folder):
-        read_one = results.read if path.name == RESULTS else training_results.read
         with contextlib.suppress(OSError, UsageError):
-            yield read_one(path.read_bytes(), path.name)
+            if path.name == RESULTS:
+                yield results_file.load(path)
+            else:
+                yield training_results.read(path.read_bytes(), path.name)
 
 
 def _files(runs: Path) -> Iterator[Path]:

@@ -19,8 +19,9 @@ _COMPLETE = "complete"
 
 @dataclass(frozen=True, slots=True)
 class SavedRun:
-    """One run or training. ``state`` is for people; ``header`` is ``None`` if it cannot be read.
+    """One run or training. ``state`` is for people; ``header`` is ``None`` if it never began.
 
+    ``is_readable`` is false for a journal that is damaged, or of another version.
     ``done`` counts the trials that ended, ``passed`` those of them that passed.
     """
 
@@ -29,6 +30,7 @@ class SavedRun:
     header: Header | None = None
     done: int = 0
     passed: int = 0
+    is_readable: bool = True
 
     @property
     def is_complete(self) -> bool:
@@ -56,7 +58,11 @@ def newest_to_resume(runs: Path, command: str) -> Path:
     Raises:
         UsageError: if there is none.
     """
-    found = [run for run in saved_runs(runs) if run.header and run.header.command == command]
+    found = [
+        run
+        for run in saved_runs(runs)
+        if run.is_readable and run.header and run.header.command == command
+    ]
     if not found:
         raise UsageError(
             f"There is no run of `your_ai {command}` in {runs}; give the --run-dir of one."
@@ -72,7 +78,7 @@ def newest_results(runs: Path) -> Path:
     """
     # Runs of an older version come last: their results can still be read.
     for run in saved_runs(runs):
-        if (run.folder / RESULTS).exists():
+        if (run.folder / RESULTS).exists() or (run.done and run.is_readable):
             return run.folder
     raise UsageError("There are no results yet: run `your_ai benchmark`, or name a file.")
 
@@ -99,7 +105,7 @@ def _typed(option: str, value: str) -> str:
 def _saved(path: Path) -> SavedRun:
     header: Header | None = None
     outcomes: dict[str, str] = {}
-    state = "never began"
+    state, is_readable = "never began", True
     try:
         for record in journal.read(path):
             if record.kind == BEGAN:
@@ -110,10 +116,11 @@ def _saved(path: Path) -> SavedRun:
         if journal.is_open(path):
             state = "under way"
     except (UsageError, OSError, KeyError) as error:
-        state = str(error)
+        state, is_readable = str(error), False
     passed = sum(outcome == OutcomeKind.PASS for outcome in outcomes.values())
     interrupted = sum(outcome == OutcomeKind.INTERRUPTED for outcome in outcomes.values())
-    return SavedRun(path.parent, state, header, len(outcomes) - interrupted, passed)
+    done = len(outcomes) - interrupted
+    return SavedRun(path.parent, state, header, done, passed, is_readable)
 
 
 def _state(last: journal.Record) -> str:

@@ -27,6 +27,7 @@ VERSION = 2
 BEGAN, RESUMED, CLOSED = "began", "resumed", "closed"
 STARTED, ENDED = "started", "ended"
 
+_SAVED = " Finished trials are saved. Fix the problem and continue with --resume."
 _CHECKSUM = b',"crc32":"%08x"}'
 _CHECKSUM_BYTES = len(_CHECKSUM % 0)
 
@@ -93,7 +94,10 @@ class Journal:
                 raise _under_way(folder) from error
             except OSError as error:
                 raise MachineError(f"Cannot open {path}: {error.strerror}.") from error
-            yield journal
+            try:
+                yield journal
+            finally:
+                journal._descriptor = -1  # a thread that is late must not write elsewhere
 
     def append(self, kind: str, fields: Mapping[str, Any]) -> None:
         """Write one record; it is on disk when this returns.
@@ -108,10 +112,8 @@ class Journal:
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, self._end)
-            raise MachineError(
-                f"Cannot write {self._path}: {error.strerror}. Finished trials are saved. Fix the "
-                "problem and continue with --resume."
-            ) from error
+            saved = "" if self.is_empty else _SAVED
+            raise MachineError(f"Cannot write {self._path}: {error.strerror}.{saved}") from error
         self._end += len(line)
 
     @property

@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from your_ai.errors import MachineError, UsageError
+from your_ai.errors import UsageError
 from your_ai.planning.device import Device
 from your_ai.runs.journal import BEGAN, JOURNAL, RESUMED, Journal, Record
 from your_ai.runs.run import Header, check_same, read_header
@@ -29,7 +29,7 @@ def open_new(run_dir: Path) -> Iterator[Journal]:
         MachineError: if the journal cannot be written.
     """
     with Journal.open(run_dir) as journal:
-        if journal.records():
+        if not journal.is_empty:
             raise UsageError(
                 f"{run_dir} holds another run; add --resume to continue it, or choose another "
                 "--run-dir."
@@ -43,10 +43,7 @@ def open_new(run_dir: Path) -> Iterator[Journal]:
 
 def begin(journal: Journal, header: Header) -> None:
     """Record that a run began."""
-    try:
-        journal.append(BEGAN, {**_here(), "run": asdict(header)})
-    except MachineError as error:
-        raise MachineError(str(error).partition(" Finished trials")[0]) from error
+    journal.append(BEGAN, {**_here(), "run": asdict(header)})
 
 
 @contextlib.contextmanager

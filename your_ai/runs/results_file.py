@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from your_ai.errors import UsageError
@@ -52,10 +53,10 @@ def _rebuilt(file: Path) -> Results | None:
         if file.exists() and file.stat().st_mtime_ns >= path.stat().st_mtime_ns:
             return None
         records = list(journal.read(path))
-        run = read_header(records[0].fields, Run)
+        run = replace(read_header(records[0].fields, Run), run_dir=str(file.parent.absolute()))
+        ended = history_of(records).ended
     except (OSError, UsageError, IndexError):  # then the results file is all there is
         return None
-    ended = history_of(records).ended
     return assemble(run, ended.values()) if ended else None
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from your_ai.runs.journal import ENDED, STARTED, Record
+import msgspec
+
+from your_ai.runs.journal import ENDED, STARTED, OtherVersionError, Record
 from your_ai.runs.trial_result import TrialResult, trial_result
 from your_ai.supervision.outcome import Certainty, Outcome, OutcomeKind
 
@@ -52,7 +54,7 @@ class RunHistory:
 
 
 def history_of(records: Iterable[Record]) -> RunHistory:
-    """What these records of a journal say of the trials."""
+    """What these records of a journal say of the trials; raises OtherVersionError."""
     ended: dict[str, TrialResult] = {}
     unfinished: dict[str, tuple[str, ...]] = {}
     for record in records:
@@ -62,5 +64,8 @@ def history_of(records: Iterable[Record]) -> RunHistory:
         elif record.kind == ENDED:
             unfinished.pop(key, None)
             ended.pop(key, None)  # the order is that of the last ends
-            ended[key] = trial_result(record.fields["result"])
+            try:
+                ended[key] = trial_result(record.fields["result"])
+            except (KeyError, msgspec.ValidationError) as error:
+                raise OtherVersionError from error
     return RunHistory(ended, unfinished)

@@ -11,6 +11,7 @@ import msgspec
 from your_ai.errors import UsageError
 from your_ai.planning.device import Device
 from your_ai.planning.plan import Trial
+from your_ai.runs.journal import OtherVersionError
 from your_ai.search.search import SearchOptions
 from your_ai.system.machine import Machine
 
@@ -63,9 +64,7 @@ def read_header(fields: Mapping[str, Any], kind: type[H]) -> H:
     try:
         return msgspec.convert(fields["run"], kind)
     except (KeyError, msgspec.ValidationError) as error:
-        raise UsageError(
-            "The run was written by another version of your_ai; use that one, or start a new run."
-        ) from error
+        raise OtherVersionError from error
 
 
 def check_same(header: Header, arguments: Mapping[str, str], device: Device, version: str) -> None:

@@ -50,6 +50,11 @@ def make_logs_dir(run_dir: Path) -> None:
     (run_dir / _LOGS).mkdir(mode=0o700, exist_ok=True)
 
 
+def log_path(run_dir: str, name: str) -> Path:
+    """Where a run keeps the log of that name."""
+    return Path(run_dir) / _LOGS / name
+
+
 def runs_dir() -> Path:
     """The folder in the user's state that holds all runs for which they named no other."""
     import platformdirs

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, replace
-from pathlib import Path
 
 from worker.protocol.codec import encode
 from worker.protocol.messages import Weights
@@ -16,6 +15,7 @@ from your_ai.runs.journal import ENDED, Journal
 from your_ai.runs.optimization import Optimization, search_for
 from your_ai.runs.resume import RunHistory
 from your_ai.runs.run import Run
+from your_ai.runs.run_dir import log_path
 from your_ai.runs.trial_record import result_of, result_without_worker
 from your_ai.runs.trial_result import TrialResult, trial_key
 from your_ai.runs.worker_run import Supervise, WorkerRunner
@@ -112,7 +112,7 @@ class TrialRunner:
         return self._record(self._measure(trial, key, started_at))
 
     def _measure(self, trial: Trial, key: str, started_at: str) -> TrialResult:
-        log = Path(self._run.run_dir) / "logs" / _log_name(trial, key)
+        log = log_path(self._run.run_dir, _log_name(trial, key))
         try:
             seen, outcome = self._workers.run(
                 encode(trial.request),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import os
 import queue
 import selectors
 import threading
 import time
 from collections.abc import Callable
+from typing import Self
 
 from worker.protocol.codec import ProtocolError, decode_event
 from worker.protocol.messages import Event
@@ -28,7 +30,9 @@ class EventReader:
     Close ``write_end`` once the worker has it, or the pipe never ends.
     """
 
-    def __init__(self, on_event: OnEvent, keeps: Callable[[Event], bool]) -> None:
+    def __init__(
+        self, on_event: OnEvent, keeps: Callable[[Event], bool], delivery_seconds: float
+    ) -> None:
         self._fd, self.write_end = os.pipe()
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._fd, selectors.EVENT_READ)
@@ -39,6 +43,8 @@ class EventReader:
         self.ended = False
         self.first_heard = self.last_heard = time.monotonic()
         self._on_event = on_event
+        self._delivery_seconds = delivery_seconds
+        self._is_abandoned = False
         self._undelivered: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._error: BaseException | None = None
         # A daemon, or a blocked terminal would keep the program from exiting after a Ctrl-C.
@@ -59,12 +65,20 @@ class EventReader:
         while not self.ended and self._selector.select(0):
             self.read(0)
 
-    def close(self) -> None:
-        """Wait until every event is passed on; raise what ``on_event`` did."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Wait until every event is passed on; raise what ``on_event`` did.
+
+        Not for longer than the delivery may take: what a blocked terminal does not show is no
+        reason to lose what was measured.
+        """
         self._selector.close()
         os.close(self._fd)
         self._undelivered.put(None)
-        self._delivery.join()
+        self._delivery.join(None if self._delivery_seconds == math.inf else self._delivery_seconds)
+        self._is_abandoned = True
         if self._error is not None:
             raise self._error
 
@@ -93,7 +107,7 @@ class EventReader:
 
     def _deliver(self) -> None:
         try:
-            while (event := self._undelivered.get()) is not None:
+            while (event := self._undelivered.get()) is not None and not self._is_abandoned:
                 self._on_event(event)
         except BaseException as error:  # noqa: BLE001 - raised by read() and close()
             self._error = error

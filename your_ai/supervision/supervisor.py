@@ -40,12 +40,14 @@ class Limits:
     ``deadline`` for all of it, ``silence`` between two events - generous, because an import from a
     cold disk holds back the heartbeat - ``grace`` between being asked to end and being killed, and
     ``closing`` from the end of the event pipe to the process's own: freeing tens of GB takes time.
+    ``delivery`` is how long events that are still being shown are waited for after its death.
     """
 
     deadline: float = 3600.0
     silence: float = 300.0
     grace: float = 3.0
     closing: float = 30.0
+    delivery: float = 5.0
 
 
 def ignore(event: Event) -> None:
@@ -71,7 +73,7 @@ def supervise(
     raised here. The events kept are those for which ``keeps`` is true, and the last one. Raises
     NotStartedError when no process can be started, MachineError when one cannot be killed.
     """
-    with contextlib.closing(EventReader(on_event, keeps)) as reader:
+    with EventReader(on_event, keeps, limits.delivery) as reader:
         began = time.monotonic()
         with log.kept_short():
             process = _start(command, reader, log)

@@ -70,22 +70,26 @@ class LiveScreen(Screen):
     def on_event(self, event: Event) -> None:  # noqa: D102
         self._status = self._status.after(event)
         with self._lock:
-            if self._live is None and self._task is not None:
-                # Not earlier than the first event: a download shows its own progress.
-                self._live = Live(
-                    console=self._console,
-                    get_renderable=self._frame,
-                    refresh_per_second=8,
-                    transient=True,
-                    redirect_stdout=False,
-                    redirect_stderr=False,
-                )
-                self._live.start()
+            if self._live is not None or self._task is None:
+                return
+            # Not earlier than the first event: a download shows its own progress.
+            live = self._live = Live(
+                console=self._console,
+                get_renderable=self._frame,
+                refresh_per_second=8,
+                transient=True,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+        live.start()  # may block: without the lock, which `close` needs
+        if self._live is not live:  # closed meanwhile
+            live.stop()
 
     def close(self) -> None:  # noqa: D102
+        live = self._live
+        if live is not None:
+            live.stop()  # may block, too
         with self._lock:
-            if self._live is not None:
-                self._live.stop()
             self._live = self._task = None
 
     def _frame(self) -> RenderableType:

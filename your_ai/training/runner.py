@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 from worker.protocol.codec import encode
 from worker.protocol.messages import Event, Loaded, Memory, Resumed, Saved, Step, Trained, Validated
 from your_ai.runs.journal import Journal
+from your_ai.runs.run_dir import log_path
 from your_ai.runs.training_results import FailedAttempt
 from your_ai.supervision.observation import Observation
 from your_ai.supervision.outcome import Outcome, OutcomeKind
@@ -79,12 +79,12 @@ class TrainingRunner:
         self.listener.attempt(self.progress)
         self.progress = self.progress.after(setting)
         self._steps = []
-        log = Path(self.training.run_dir) / "logs" / f"attempt-{self.progress.attempts}.log"
+        log = log_path(self.training.run_dir, f"attempt-{self.progress.attempts}.log")
         _, outcome = self.run_worker(
             encode(request),
             started=asdict(setting),
             log=log,
-            limits=Limits(deadline=math.inf, grace=GRACE_SECONDS),
+            limits=Limits(deadline=math.inf, grace=GRACE_SECONDS, delivery=math.inf),
             steps=request.iters,
             on_event=self._on_event,
             # The outcome never depends on days of steps and memory samples.
@@ -102,7 +102,7 @@ class TrainingRunner:
         return failure
 
     def _on_event(self, event: Event) -> None:
-        self.listener.on_event(event, self.progress)
+        before = self.progress
         match event:
             case Step():
                 self._steps.append(event)
@@ -116,6 +116,7 @@ class TrainingRunner:
                 self._record(event)
             case Loaded() | Validated() | Trained():
                 self._record(event)
+        self.listener.on_event(event, before)  # a blocked terminal holds back no record
 
     def _report(self) -> None:
         if self._steps:

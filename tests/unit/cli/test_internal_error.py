@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BROKEN = """
 import sys
 from your_ai import cli
@@ -50,3 +52,34 @@ def test_without_a_state_folder_the_log_is_elsewhere(tmp_path: Path) -> None:
     log = Path(done.stderr.partition("The traceback is in ")[2].partition(";")[0])
     assert "ZeroDivisionError" in log.read_text()
     log.unlink()
+
+
+def test_without_any_log_it_ends_with_70_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    broken = BROKEN.replace(
+        "import sys\n", "import sys, tempfile\ntempfile.tempdir = '/dev/null'\n", 1
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", nowhere + BROKEN],
+        env={**os.environ, "XDG_STATE_HOME": str(tmp_path / "file")},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, len(done.stderr.splitlines())) == (70, 1)
+    assert "Please report it." in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_where_nothing_can_be_printed_the_exit_code_still_says_so(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", BROKEN],
+            env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
+            stdout=subprocess.DEVNULL,
+            stderr=full,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 70

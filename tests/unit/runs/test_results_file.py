@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -43,7 +43,9 @@ def test_a_newer_journal_has_the_results(name: str, tmp_path: Path) -> None:
     journaled(tmp_path, FIRST, SECOND)
     written(tmp_path, FIRST)
     set_times(tmp_path, journal=2000, results=1000)
-    assert load(tmp_path / name) == assemble(RUN, [FIRST, SECOND])
+    # Wherever the folder is now.
+    here = replace(RUN, run_dir=str(tmp_path))
+    assert load(tmp_path / name) == assemble(here, [FIRST, SECOND])
 
 
 def test_results_written_after_the_journal_are_read(tmp_path: Path) -> None:
@@ -56,7 +58,7 @@ def test_results_written_after_the_journal_are_read(tmp_path: Path) -> None:
 def test_a_run_that_died_before_it_wrote_results_has_them(tmp_path: Path) -> None:
     journaled(tmp_path, FIRST)
     found = load(tmp_path)
-    assert found == assemble(RUN, [FIRST])
+    assert found == assemble(replace(RUN, run_dir=str(tmp_path)), [FIRST])
     assert not found.complete
 
 

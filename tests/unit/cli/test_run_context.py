@@ -1,0 +1,70 @@
+"""A run under way: when its results are written, and what is left of it however it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.support import builders
+from your_ai.cli import run_context
+from your_ai.cli.run_context import OpenRun
+from your_ai.errors import MachineError
+from your_ai.runs.journal import Journal
+from your_ai.runs.results_file import WRITE_SECONDS, load
+from your_ai.runs.resume import RunHistory
+from your_ai.runs.run_dir import RESULTS
+from your_ai.terminal.screen import Screen
+
+FIRST, SECOND = (builders.result(builders.trial(n, f"m{n}", f"{n}B")) for n in (1, 2))
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with Journal.open(tmp_path) as opened:
+        yield opened
+
+
+def go_on(go: run_context.Go, journal: Journal, folder: Path) -> None:
+    trials = [builders.trial(n, f"m{n}", f"{n}B") for n in (1, 2)]
+    run = builders.run(*trials, run_dir=str(folder))
+    run_context._go_on(go, run, journal, RunHistory(), folder / "out.json", Screen())
+
+
+@pytest.mark.parametrize("error", [MachineError, KeyboardInterrupt, ZeroDivisionError])
+def test_however_a_run_ends_its_results_have_every_trial_that_ended(
+    error: type[BaseException], journal: Journal, tmp_path: Path
+) -> None:
+    def go(opened: OpenRun) -> None:
+        opened.runner.ended.append(FIRST)
+        opened.save()
+        opened.runner.ended.append(SECOND)
+        opened.save()  # too soon after the first
+        raise error
+
+    with pytest.raises(error):
+        go_on(go, journal, tmp_path)
+    for name in (RESULTS, "out.json"):
+        assert [r.preset for r in load(tmp_path / name).results] == ["m1", "m2"]
+
+
+def test_results_are_written_after_a_trial_unless_that_was_just_done(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    written: list[int] = []
+
+    def go(opened: OpenRun) -> None:
+        nonlocal now
+        for seconds in (0.0, WRITE_SECONDS - 1, 1.0, WRITE_SECONDS / 2):
+            now += seconds
+            opened.runner.ended.append(replace(FIRST, index=len(opened.runner.ended) + 1))
+            (tmp_path / RESULTS).unlink(missing_ok=True)
+            opened.save()
+            written.append((tmp_path / RESULTS).exists())
+
+    go_on(go, journal, tmp_path)
+    assert written == [True, False, True, False]
