@@ -56,9 +56,7 @@ def test_without_a_state_folder_the_log_is_elsewhere(tmp_path: Path) -> None:
 
 def test_without_any_log_it_ends_with_70_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    broken = BROKEN.replace(
-        "import sys\n", "import sys, tempfile\ntempfile.tempdir = '/dev/null'\n", 1
-    )
+    nowhere = "import tempfile\ntempfile.tempdir = '/dev/null'\n"
     done = subprocess.run(
         [sys.executable, "-c", nowhere + BROKEN],
         env={**os.environ, "XDG_STATE_HOME": str(tmp_path / "file")},
