@@ -116,7 +116,7 @@ def test_the_console_tells_each_trial_and_the_proof(searched: Finished) -> None:
         line.startswith(f"Optimal: batch={batch}, rank={rank}, layers={layers}, needs ")
         for line in lines
     )
-    assert any(line.startswith("Proven: every better one is at least as large") for line in lines)
+    assert any(line.startswith("Proven optimal: every better configuration") for line in lines)
     assert any("✗ Over budget" in line for line in lines if line.startswith("    batch="))
     assert searched.stderr == ""
 

@@ -39,8 +39,8 @@ def command(base: Path, new: Path, fail_above: float, *, memory_only: bool, form
 
     Each is a results file, or the folder of a run.
 
-    Ends with 1 where a trial no longer passes, or a figure became worse by more than --fail-above
-    and by more than the steps that were measured differ among themselves.
+    Exits with 1 if a trial no longer passes, or if a metric regressed by more than --fail-above and
+    more than the measurement noise.
     """
     comparison = compare(load(base), load(new), memory_only=memory_only)
     say(FORMATS[form](comparison, fail_above / 100), wrapped=form == "text")

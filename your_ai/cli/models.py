@@ -21,7 +21,8 @@ _INDENT = "  "
 def command() -> ExitCode:
     """List the presets: what --model and `optimize` know by a short name.
 
-    Without --weights real none of them is downloaded: random weights of the same shapes do.
+    Nothing is downloaded unless you pass --weights real; by default random weights of the same
+    shapes are used.
     """
     columns = terminal_columns()
     for name in presets.SUITES:

@@ -85,7 +85,7 @@ def _listed(sizes: Sequence[int]) -> str:
 
 
 CONFIGURATION: Group = (
-    option("--batch-size", BATCH, f"Sequences a step. [{_OURS.batch_size}]"),
+    option("--batch-size", BATCH, f"Batch size. [{_OURS.batch_size}]"),
     option("--lora-rank", RANK, f"Rank of the adapters. [{_OURS.lora_rank}]"),
     option(
         "--lora-layers",
@@ -94,11 +94,11 @@ CONFIGURATION: Group = (
     ),
 )
 TENSORS: Group = (
-    option("--seq-length", TOKENS, f"Tokens a sequence. [{_OURS.seq_length}]"),
+    option("--seq-length", TOKENS, f"Sequence length in tokens. [{_OURS.seq_length}]"),
     option(
         "--quantize",
         click.Choice(list(_QUANTIZE)),
-        "Bits a weight. [4, or as a model is quantized already]",
+        "Quantization bits per weight. [4, or the model's own]",
     ),
     option(
         "--weights",
@@ -117,12 +117,16 @@ STEPS: Group = (
 SEARCH: Group = (
     flag("--quick", f"Search a coarser grid of {QUICK.size}."),
     flag("--exhaustive", "Try the whole grid, to check the search."),
-    option("--batch-sizes", Sizes(_MOST_BATCH), f"The grid's. [{_listed(FULL.batch_sizes)}]"),
-    option("--ranks", Sizes(_MOST_RANK), f"The grid's. [{_listed(FULL.lora_ranks)}]"),
+    option(
+        "--batch-sizes",
+        Sizes(_MOST_BATCH),
+        f"Batch sizes to search. [{_listed(FULL.batch_sizes)}]",
+    ),
+    option("--ranks", Sizes(_MOST_RANK), f"LoRA ranks to search. [{_listed(FULL.lora_ranks)}]"),
     option(
         "--layers",
         Sizes(_MOST_LAYERS),
-        f"The grid's, cut to what the model has. [{_listed(FULL.lora_layers)}]",
+        f"Layer counts to search, capped at the model's. [{_listed(FULL.lora_layers)}]",
     ),
     option(
         "--objective",
@@ -150,7 +154,7 @@ RUN: Group = (
     option("--run-dir", PATH, "Where to keep journal, logs and results. [a new one]"),
     flag(
         "--resume",
-        "Go on with the last run, or the one in --run-dir: what it has done is not repeated.",
+        "Resume the last unfinished run (or --run-dir); finished trials are not repeated.",
     ),
 )
 

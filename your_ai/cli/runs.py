@@ -14,8 +14,8 @@ from your_ai.terminal.output import say
 def command() -> ExitCode:
     """List the runs kept on this machine, newest first.
 
-    `your_ai benchmark --resume` goes on with the newest that did not come to its end; add --run-dir
-    to name another. Runs with a --run-dir of their own are not listed.
+    `your_ai benchmark --resume` resumes the newest run that did not finish; add --run-dir to
+    choose another. Runs with a --run-dir of their own are not listed.
     """
     found = saved_runs(runs_dir())
     for run in found:

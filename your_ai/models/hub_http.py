@@ -31,7 +31,7 @@ _USAGE_ERRORS = {
     "RepositoryNotFoundError": _NO_MODEL,
     "RevisionNotFoundError": _NO_MODEL,
     "RemoteEntryNotFoundError": "{} has no {file} on the hub; name another model.",
-    "HFValidationError": "No folder is called {}, and no hub id can be.",
+    "HFValidationError": "'{}' is neither an existing folder nor a valid Hub model id.",
     "401": _REFUSED,
     "403": _REFUSED,
 }

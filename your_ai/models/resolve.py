@@ -79,8 +79,8 @@ def find(name: str) -> Model:
         return Model(name, name, "", config, revision=found.sha, note=found.note)
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known
     raise UsageError(
-        f"No preset, folder or hub model is called {name!r}. "
-        f"Near it: {', '.join(near)}; or give a folder, or ORG/NAME of the hub."
+        f"Unknown model {name!r}. Did you mean {', '.join(near)}? "
+        "You can also pass a folder or a Hub id (ORG/NAME)."
     )
 
 

@@ -15,7 +15,7 @@ _FIGURES: dict[str, tuple[str, Callable[[float], str]]] = {
     "tokens_per_second": ("tokens/s", lambda tokens: f"{tokens:,.0f}"),
 }
 _HEADS = ("trial", "outcome", *(label for label, _ in _FIGURES.values()), "")
-_WORSE = "  ← worse"
+_REGRESSION = "  ← regression"
 
 
 def as_text(comparison: Comparison, threshold: float) -> str:
@@ -28,7 +28,7 @@ def as_text(comparison: Comparison, threshold: float) -> str:
         if pair.outcome_before != pair.outcome_after or not pair.changes:
             shown = {"outcome": f"outcome {_outcome(pair)}", **shown}
         for name, text in shown.items():
-            lines.append(f"    {text}{_WORSE if name in regressions else ''}")
+            lines.append(f"    {text}{_REGRESSION if name in regressions else ''}")
     return "\n".join([*lines, *_unpaired(comparison), _verdict(comparison, threshold)])
 
 
@@ -104,7 +104,7 @@ def _unpaired(comparison: Comparison) -> list[str]:
     return [
         *(f"Only in BASE: {name}" for name in comparison.only_before),
         *(f"Only in NEW: {name}" for name in comparison.only_after),
-        *(f"No longer there, and it passed: {name}{_WORSE}" for name in comparison.lost),
+        *(f"Missing in NEW (passed in BASE): {name}{_REGRESSION}" for name in comparison.lost),
     ]
 
 
@@ -112,7 +112,9 @@ def _verdict(comparison: Comparison, threshold: float) -> str:
     worse = sum(bool(pair.regressions(threshold)) for pair in comparison.pairs)
     if comparison.lost and not worse:
         count = len(comparison.lost)
-        return f"{count} that passed before {'is' if count == 1 else 'are'} no longer there."
+        return (
+            f"{counted(count, 'passing model')} {'is' if count == 1 else 'are'} missing from NEW."
+        )
     compared = f"{counted(len(comparison.pairs), 'trial')} compared"
     if not worse:
         return f"No regression beyond {threshold * 100:g}% and noise ({compared})."

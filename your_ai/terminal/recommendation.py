@@ -54,11 +54,11 @@ def _foot(found: Sequence[Line]) -> Iterator[str]:
     yield f"Recommended: {_recommended(recommended(found))}"
     yield f"For {_training([line.trial for line in found])}."
     if any(line.verdict is Verdict.TIGHT for line in found):
-        yield "Tight: so near to the budget that only measuring tells, or with little to spare."
+        yield "tight: within the estimate's margin of error, or close to the budget."
     error = max(line.error_share for line in found)
     if error:
         yield (
-            f"What is not measured may be off by {error * 100:.0f} %; "
+            f"Estimates may be off by {error * 100:.0f} %; "
             "`your_ai benchmark` with the same options measures it."
         )
 

@@ -25,7 +25,7 @@ def summary(results: Results, columns: int | None = None) -> str:
 def _head(results: Results) -> Iterator[str]:
     device, budget = results.device, show_size(results.budget_bytes)
     yield f"Device: {device.name} ({device.backend}), budget {budget}"
-    ending = "" if results.complete else "; it did not come to its end"
+    ending = "" if results.complete else ", which did not finish"
     yield f"Run of {results.started_at}{ending}"
 
 

@@ -107,7 +107,7 @@ def optimal(found: Optimization) -> str:
     """The best configuration, its figures, and in how many trials."""
     best, used = found.best, f"in {counted(len(found.tried), 'trial')}"
     if not found.tried:
-        return "not known, since no trial has come to its end"
+        return "unknown (no trial finished)"
     if best is None:
         return f"none of the grid passed {used}"
     proven = [] if found.is_proven else ["not proven"]
@@ -120,14 +120,14 @@ def proof(found: Optimization) -> list[str]:
     if left:
         why = f"Not proven: {counted(left, 'configuration')} not tried that may be better."
     elif not found.is_proven:
-        why = "Not proven: it rests on failures that say nothing of memory:"
+        why = "Not proven: these failures were not caused by memory:"
     elif found.search.objective is Objective.TOKENS:
-        why = "Tried with the least rank and layers: more of them is not taken to be faster."
+        why = "Larger rank and layer counts are assumed not to be faster."
     elif not found.decisive:
         why = "Proven: there is none better in the grid."
     else:
-        better = "better " if found.best else ""
-        why = f"Proven: every {better}one is at least as large on every axis as one that failed:"
+        proven = "Proven optimal: every better" if found.best else "Proven: every"
+        why = f"{proven} configuration is at least as large as one of these failures:"
     return [why, *(f"    {_shown(r)}: {verdict(r)}" for r in found.decisive)]
 
 

@@ -135,13 +135,13 @@ def test_as_text() -> None:
     assert as_text(WORSE, FIVE).splitlines() == [
         "Differs: your_ai: 1.0 → 2.0",
         "✗ a (batch=2, rank=64, layers=2, 1024 tokens, 4-bit)",
-        "    needed 6.0 GB → 6.6 GB (+10.0%)  ← worse",
+        "    needed 6.0 GB → 6.6 GB (+10.0%)  ← regression",
         "    peak 7.0 GB → 7.0 GB (+0.0%)",
         "    tokens/s 2,046 → 2,046 (+0.0%)",
         "✗ b (batch=2, rank=64, layers=2, 1024 tokens, 4-bit)",
-        "    outcome pass → oom  ← worse",
+        "    outcome pass → oom  ← regression",
         "Only in BASE: gone (batch=2, rank=64, layers=2, 1024 tokens, 4-bit)",
-        "No longer there, and it passed: gone  ← worse",
+        "Missing in NEW (passed in BASE): gone  ← regression",
         "2 of 2 trials compared became worse beyond 5% and noise.",
     ]
 
@@ -155,7 +155,7 @@ def test_as_markdown() -> None:
     assert lines[-3:] == [
         "- Differs: your_ai: 1.0 → 2.0",
         "- Only in BASE: gone (batch=2, rank=64, layers=2, 1024 tokens, 4-bit)",
-        "- No longer there, and it passed: gone  ← worse",
+        "- Missing in NEW (passed in BASE): gone  ← regression",
     ]
 
 
@@ -195,10 +195,10 @@ def test_a_model_that_passed_and_is_gone_is_a_regression() -> None:
     assert found.lost == ("b",)
     assert found.has_regression(0.05)
     assert as_text(found, 0.05).endswith(
-        "No longer there, and it passed: b  ← worse\n1 that passed before is no longer there."
+        "Missing in NEW (passed in BASE): b  ← regression\n1 passing model is missing from NEW."
     )
     assert not compare(results(trial("a"), failed("b")), after).has_regression(0.05)
     assert not compare(after, before).has_regression(0.05)
     unfinished = compare(before, replace(after, complete=False))  # it may not have come to b
     assert not unfinished.has_regression(0.05)
-    assert unfinished.differences == ("NEW did not come to its end",)
+    assert unfinished.differences == ("NEW did not finish",)

@@ -111,7 +111,7 @@ def test_a_crash_ends_the_search_but_is_no_proof(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out.splitlines()[4:7] == [
         "Optimal: batch=1, rank=16, layers=2, needs 5.0 GB, 2,046 tokens/s, in 3 trials, "
         "not proven",
-        "Not proven: it rests on failures that say nothing of memory:",
+        "Not proven: these failures were not caused by memory:",
         "    batch=2, rank=8, layers=1: ✗ Crash (why)",
     ]
 
@@ -241,7 +241,7 @@ def test_what_the_console_says_of_a_search(capsys: pytest.CaptureFixture[str]) -
         "Results",
         "━" * 60,
         "Optimal: batch=4, rank=8, layers=2, needs 7.5 GB, 4,092 tokens/s, in 5 trials",
-        "Proven: every better one is at least as large on every axis as one that failed:",
+        "Proven optimal: every better configuration is at least as large as one of these failures:",
         "    batch=2, rank=16, layers=2: ✗ Over budget (needs at least 9.0 GB)",
         "    batch=4, rank=16, layers=1: ✗ Over budget (needs at least 9.0 GB)",
         "━" * 60,
@@ -262,7 +262,7 @@ def test_a_search_within_a_ladder_is_one_line(capsys: pytest.CaptureFixture[str]
         "✓ (batch=4, rank=8, layers=2, needs 7.5 GB, 4,092 tokens/s, in 5 trials)",
         "✓ (batch=4, rank=8, layers=2, needs 7.5 GB, 4,092 tokens/s, in 4 trials, not proven)",
         "– (none of the grid passed in 1 trial)",
-        "– (not known, since no trial has come to its end)",
+        "– (unknown (no trial finished))",
         "– (none of the grid passed in 2 trials)",
     ]
 
@@ -275,6 +275,6 @@ def test_where_nothing_passed_the_console_speaks_of_no_better_one(
     )
     assert capsys.readouterr().out.splitlines()[4:7] == [
         "Optimal: none of the grid passed in 1 trial",
-        "Proven: every one is at least as large on every axis as one that failed:",
+        "Proven: every configuration is at least as large as one of these failures:",
         "    batch=1, rank=8, layers=1: ✗ Over budget (needs at least 9.0 GB)",
     ]

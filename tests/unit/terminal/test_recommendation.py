@@ -52,9 +52,9 @@ hermes-70b          70B  300.0 MB         –  -200.0 MB  does not fit  correcte
 Recommended: hermes-mistral-7b (largest model that fits)
 For 4-bit weights, batches of 2 × 1024 tokens, rank 64 in the last 2 layers,
     with gradient checkpointing.
-Tight: so near to the budget that only measuring tells, or with little to spare.
-What is not measured may be off by 15 %; `your_ai benchmark` with the same
-    options measures it.
+tight: within the estimate's margin of error, or close to the budget.
+Estimates may be off by 15 %; `your_ai benchmark` with the same options measures
+    it.
 ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━"""
 
 NARROW = """\
