@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import builders
+from worker.protocol.messages import Memory
 from your_ai.errors import UsageError
 from your_ai.runs.assembly import assemble
 from your_ai.runs.journal import BEGAN, ENDED, JOURNAL, Journal
@@ -17,6 +18,8 @@ from your_ai.runs.results import write
 from your_ai.runs.results_file import ResultsWriter, load
 from your_ai.runs.run_dir import RESULTS
 from your_ai.runs.trial_result import TrialResult
+from your_ai.supervision.observation import FootprintSample
+from your_ai.units import GB
 
 RUN = builders.run(builders.trial(1, "a", "7B"), builders.trial(2, "b", "8B"))
 FIRST, SECOND = (builders.result(t) for t in RUN.trials)
@@ -115,6 +118,12 @@ def test_a_pipe_gets_the_last_results_alone(tmp_path: Path) -> None:
     os.close(reading)
 
 
-def test_a_thousand_trials_keep_their_results_small() -> None:
-    size = len(write(assemble(RUN, [FIRST])))
-    assert size < 15_000
+def test_a_trial_of_an_hour_keeps_its_results_small() -> None:
+    started, *later = builders.passing_events()
+    memory = [Memory(10.0 + n / 10, GB + n % 977, GB) for n in range(36_000)]
+    footprints = [FootprintSample(n / 10, GB + n % 977) for n in range(36_000)]
+    seen = builders.observed(started, *memory, *later, footprints=tuple(footprints))
+    result = builders.result(RUN.trials[0], seen=seen)
+    for timeline in (result.memory_timeline, result.footprint_timeline):
+        assert 60 <= len(timeline) <= 120
+    assert len(write(assemble(RUN, [result]))) < 40_000
