@@ -1,4 +1,4 @@
-"""How the tests are laid out."""
+"""How the code and its tests are laid out."""
 
 from __future__ import annotations
 
@@ -7,10 +7,15 @@ from pathlib import Path
 
 import pytest
 
+import worker
 import your_ai
 
 TESTS = Path(__file__).resolve().parents[1]
 MODULES = sorted(path for path in TESTS.rglob("*.py"))
+ROOTS = [Path(worker.__file__).parent, Path(your_ai.__file__).parent]
+PRODUCT = sorted(path for root in ROOTS for path in root.rglob("*.py"))
+MOST_LINES = 300
+MOST_LINES_OF_A_FUNCTION = 40
 
 
 def imported_by(path: Path) -> set[str]:
@@ -32,5 +37,24 @@ def test_nothing_imports_a_test_module(path: Path) -> None:
 
 def test_the_folders_of_unit_tests_are_those_of_the_product() -> None:
     product = {path.parent.name for path in Path(your_ai.__file__).parent.glob("*/__init__.py")}
-    folders = {path.parent.name for path in (TESTS / "unit").glob("*/__init__.py")}
-    assert folders <= {*product, "worker"}
+    folders = {path.parent.name for path in (TESTS / "unit").glob("*/test_*.py")}
+    assert folders == {*product, "worker"}
+
+
+def test_there_is_code_to_measure() -> None:
+    names = {f"{path.parent.name}/{path.name}" for path in PRODUCT}
+    assert {"worker/__main__.py", "protocol/codec.py", "your_ai/__main__.py"} <= names
+    assert {"cli/train.py", "supervision/supervisor.py"} <= names
+
+
+@pytest.mark.parametrize("path", PRODUCT, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_modules_and_functions_are_short(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= MOST_LINES
+    functions = [
+        node
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    lines = [(each.name, (each.end_lineno or 0) - each.lineno + 1) for each in functions]
+    assert [each for each in lines if each[1] > MOST_LINES_OF_A_FUNCTION] == []
