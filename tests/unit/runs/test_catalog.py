@@ -83,10 +83,7 @@ def test_the_newest_is_first_whatever_its_folder_is_called(tmp_path: Path) -> No
 
 
 def test_a_run_of_another_version_is_one_line(tmp_path: Path) -> None:
-    folder = begun(tmp_path, "1", "benchmark")
-    path = folder / JOURNAL
-    old = path.read_bytes().partition(b',"crc32"')[0].replace(b'{"v":2', b'{"v":1')
-    path.write_bytes(old + b',"crc32":"%08x"}\n' % zlib.crc32(old))
+    folder = of_version_1(begun(tmp_path, "1", "benchmark"))
     (only,) = saved_runs(tmp_path)
     assert run_text(only) == (
         f"{folder}: The run was written by another version of your_ai; use that one, or start a "
@@ -122,6 +119,14 @@ def begun(
     return folder
 
 
+def of_version_1(run: Path) -> Path:
+    """The same run, as a version wrote it whose journal had another format."""
+    path = run / JOURNAL
+    old = path.read_bytes().partition(b',"crc32"')[0].replace(b'{"v":2', b'{"v":1')
+    path.write_bytes(old + b',"crc32":"%08x"}\n' % zlib.crc32(old))
+    return run
+
+
 def test_the_newest_unfinished_run_is_resumed(tmp_path: Path) -> None:
     begun(tmp_path, "1", "benchmark")
     wanted = begun(tmp_path, "2", "benchmark", complete=False)
@@ -140,6 +145,20 @@ def test_if_all_have_finished_the_newest_is_shown_again(tmp_path: Path) -> None:
 def test_a_run_that_never_began_or_is_damaged_is_skipped(content: bytes, tmp_path: Path) -> None:
     wanted = begun(tmp_path, "1", "benchmark", complete=False)
     (begun(tmp_path, "2", "benchmark") / JOURNAL).write_bytes(content)
+    assert newest_to_resume(tmp_path, "benchmark") == wanted
+
+
+def test_a_run_of_another_version_is_skipped(tmp_path: Path) -> None:
+    wanted = begun(tmp_path, "1", "benchmark", complete=False)
+    of_version_1(begun(tmp_path, "2", "benchmark"))
+    assert newest_to_resume(tmp_path, "benchmark") == wanted
+
+
+def test_a_run_that_is_damaged_behind_its_header_is_skipped(tmp_path: Path) -> None:
+    wanted = begun(tmp_path, "1", "benchmark", complete=False)
+    path = begun(tmp_path, "2", "benchmark", complete=False) / JOURNAL
+    path.write_bytes(path.read_bytes().replace(b'"complete":false', b'"complete":null_'))
+    assert saved_runs(tmp_path)[0].state.startswith(f"{path} is corrupt at line 2")
     assert newest_to_resume(tmp_path, "benchmark") == wanted
 
 
