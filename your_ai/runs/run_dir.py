@@ -28,7 +28,7 @@ def make_run_dir(asked: Path | None) -> Path:
     if os.path.exists(path / JOURNAL):  # noqa: PTH110
         refuse_open(path)
     if os.path.exists(path / RESULTS):  # noqa: PTH110
-        resume = "add --resume to go on with it, or " if (path / JOURNAL).exists() else ""
+        resume = "add --resume to continue it, or " if (path / JOURNAL).exists() else ""
         raise UsageError(
             f"{path} holds the results of another run; {resume}choose another --run-dir."
         )

@@ -82,7 +82,7 @@ def wait_for_memory(
             if short := shortage(now):
                 raise MachineError(
                     f"This machine is short of memory: {short}. Close other programs, "
-                    "then go on with --resume."
+                    "then continue with --resume."
                 )
             return now
         time.sleep(POLL_SECONDS)

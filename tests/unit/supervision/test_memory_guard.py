@@ -119,7 +119,7 @@ def test_a_machine_that_is_short_is_not_made_shorter() -> None:
         memory_guard.wait_for_memory(LINUX, never, reader(1 * GB), most_seconds=-1)
     assert str(refused.value) == (
         "This machine is short of memory: only 1.0 GB of memory is available, and 1.6 GB should "
-        "be. Close other programs, then go on with --resume."
+        "be. Close other programs, then continue with --resume."
     )
 
 
