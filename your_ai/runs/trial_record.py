@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from worker.protocol.messages import Loaded, Memory, Passed, Step
@@ -38,12 +38,7 @@ def result_without_worker(trial: Trial, outcome: Outcome, started_at: str) -> Tr
         evidence=outcome.evidence,
         started_at=started_at,
         ended_at=now(),
-        config=TrialConfig(
-            **asdict(request.configuration),
-            steps=request.steps,
-            budget_bytes=request.budget_bytes,
-            seed=request.seed,
-        ),
+        config=TrialConfig.of(request, request.steps),
         revision=model.revision,
     )
 

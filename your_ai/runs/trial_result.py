@@ -6,31 +6,29 @@ Sizes named ``…_gb`` are in GB of 2^30 bytes, sizes named ``…_bytes`` are ex
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import msgspec
 
-from worker.protocol.messages import Configuration, Loaded, PhaseBegan, Step
+from worker.protocol.messages import (
+    Configuration,
+    Loaded,
+    PhaseBegan,
+    Step,
+    TrainingRequest,
+    TrialRequest,
+)
 from your_ai.search.search import Objective, Tried
 from your_ai.supervision.outcome import Certainty, OutcomeKind
 
 Utc = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 """A time in UTC, to the second."""
 
+_BACKEND = {"type": "string", "description": "What MLX computed on: metal, cuda or cpu."}
 DeviceInfo = Annotated[
     dict[str, Any],
-    msgspec.Meta(
-        extra_json_schema={
-            "properties": {
-                "backend": {
-                    "type": "string",
-                    "description": "What MLX computed on: metal, cuda or cpu.",
-                }
-            },
-            "required": ["backend"],
-        }
-    ),
+    msgspec.Meta(extra_json_schema={"properties": {"backend": _BACKEND}, "required": ["backend"]}),
 ]
 """A device as MLX describes it, whose keys differ between backends."""
 
@@ -45,6 +43,12 @@ class TrialConfig(Configuration):
     """The most memory that training might use, in bytes."""
     seed: int = 0
     """Seed of weights and batches."""
+
+    @classmethod
+    def of(cls, request: TrialRequest | TrainingRequest, steps: int) -> TrialConfig:
+        """What that request trains, for that many ``steps``."""
+        fields = asdict(request.configuration)
+        return cls(**fields, steps=steps, budget_bytes=request.budget_bytes, seed=request.seed)
 
     @property
     def configuration(self) -> Configuration:

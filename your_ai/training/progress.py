@@ -141,12 +141,7 @@ def results_of(training: Training, progress: Progress, outcome: Outcome) -> Trai
         error=None if outcome.kind is OutcomeKind.PASS else outcome.reason,
         preset=training.preset,
         model_name=training.model_name,
-        config=TrialConfig(
-            **asdict(request.configuration),
-            steps=request.iters,
-            budget_bytes=request.budget_bytes,
-            seed=request.seed,
-        ),
+        config=TrialConfig.of(request, request.iters),
         load=LoadedModel(loaded.parameters, loaded.resident_bytes) if loaded else None,
         longest_tokens=trained.longest_tokens if trained else 0,
         iterations=progress.iterations,
