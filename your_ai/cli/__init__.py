@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import sys
 from typing import NoReturn
 
@@ -58,6 +59,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line: the one place where errors become exit codes."""
+    _open_missing_streams()
     for stream in (sys.stdout, sys.stderr):
         # Where the locale has no ✓, show something else rather than end a night's run.
         stream.reconfigure(errors=IN_ASCII)  # type: ignore[union-attr]
@@ -84,6 +86,20 @@ def main() -> NoReturn:
     else:
         code = result if isinstance(result, int) else ExitCode.OK
     sys.exit(code)
+
+
+def _open_missing_streams() -> None:
+    """Have stdin, stdout and stderr lead nowhere if they were closed, as some daemons do.
+
+    Else the next file to be opened, such as a journal, would be taken for one of them.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, open(number, "r+" if name == "stdin" else "w", encoding="utf-8"))  # noqa: PTH123, SIM115
 
 
 def _tell(line: str) -> None:

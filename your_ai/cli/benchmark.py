@@ -42,7 +42,7 @@ def command(context: click.Context, /, **asked: Any) -> ExitCode:
 
 def _go(opened: OpenRun) -> None:
     run, console = opened.run, opened.console
-    console.begin(opened.done_before)
+    console.begin(opened.done_before, is_complete=opened.was_complete)
     trial = run.trials[0]
     for progress in opened.runner.trials():
         if isinstance(progress, Trial):

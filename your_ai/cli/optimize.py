@@ -35,6 +35,6 @@ def command(context: click.Context, /, *, model: str | None, **asked: Any) -> Ex
 def _go(opened: OpenRun) -> None:
     console = opened.console
     (trial,) = opened.run.trials
-    console.begin_search(trial, opened.done_before)
+    console.begin_search(trial, opened.done_before, is_complete=opened.was_complete)
     found = opened.search(trial, console.candidate_began, console.candidate_ended)
     console.end_search(found, opened.finish())

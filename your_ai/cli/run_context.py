@@ -54,7 +54,7 @@ Go = Callable[["OpenRun"], None]
 
 @dataclass
 class OpenRun:
-    """A run under way. ``done_before`` trials were finished when it was resumed."""
+    """A run under way. ``done_before`` trials were finished when it was resumed, or all of it."""
 
     run: Run
     journal: Journal
@@ -62,6 +62,7 @@ class OpenRun:
     console: Console
     writer: ResultsWriter
     done_before: int
+    was_complete: bool
 
     @property
     def results(self) -> Results:
@@ -268,7 +269,8 @@ def _go_on(
     console = Console(screen, run)
     runner = TrialRunner(run, journal, history, console.on_event)
     writer = ResultsWriter(targets)
-    opened = OpenRun(run, journal, runner, console, writer, len(history.final))
+    before = assemble(run, history.ended.values())
+    opened = OpenRun(run, journal, runner, console, writer, len(history.final), before.complete)
     with kept_awake(), interrupts.deferred():
         try:
             go(opened)

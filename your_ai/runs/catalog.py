@@ -58,14 +58,15 @@ def newest_to_resume(runs: Path, command: str) -> Path:
     Raises:
         UsageError: if there is none.
     """
-    found = [
-        run
-        for run in saved_runs(runs)
-        if run.is_readable and run.header and run.header.command == command
-    ]
+    saved = saved_runs(runs)
+    readable = [run for run in saved if run.is_readable]
+    found = [run for run in readable if run.header and run.header.command == command]
     if not found:
+        unreadable = len(saved) - len(readable)
+        hint = f" {unreadable} cannot be read: see `your_ai runs`." if unreadable else ""
         raise UsageError(
-            f"There is no run of `your_ai {command}` in {runs}; give the --run-dir of one."
+            f"There is no run of `your_ai {command}` to resume in {runs}; give the --run-dir of "
+            f"one.{hint}"
         )
     return next((run for run in found if not run.is_complete), found[0]).folder
 

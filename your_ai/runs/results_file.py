@@ -55,7 +55,11 @@ def _rebuilt(file: Path) -> Results | None:
         records = list(journal.read(path))
         run = replace(read_header(records[0].fields, Run), run_dir=str(file.parent.absolute()))
         ended = history_of(records).ended
-    except (OSError, UsageError, IndexError):  # then the results file is all there is
+    except UsageError:  # damaged, of another version, or a training's
+        if file.exists() or (file.parent / TRAINING).exists():
+            return None
+        raise
+    except (OSError, IndexError):
         return None
     return assemble(run, ended.values()) if ended else None
 

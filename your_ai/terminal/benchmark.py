@@ -29,14 +29,14 @@ class Console:
         self._running: tuple[Trial, float] | None = None
         self._heard = False
 
-    def begin(self, done_before: int) -> None:
+    def begin(self, done_before: int, *, is_complete: bool = False) -> None:
         """The head: the machine and what is about to happen; of a resumed run what is done."""
-        self._head("Hardware Benchmark", done_before)
+        self._head("Hardware Benchmark", done_before, is_complete)
         self._screen.print("Testing models from smallest to largest...\n")
 
-    def begin_search(self, trial: Trial, done_before: int) -> None:
+    def begin_search(self, trial: Trial, done_before: int, *, is_complete: bool = False) -> None:
         """The head of a search for one model's best configuration."""
-        self._head("Configuration Search", done_before)
+        self._head("Configuration Search", done_before, is_complete)
         self._screen.print(wording.goal(self._run, trial))
 
     def trial_began(self, trial: Trial) -> None:
@@ -96,11 +96,11 @@ class Console:
         """The foot of a search: the best configuration, what proves it, what is written where."""
         self._foot([f"Optimal: {wording.optimal(found)}", *wording.proof(found)], written)
 
-    def _head(self, title: str, done_before: int) -> None:
+    def _head(self, title: str, done_before: int, is_complete: bool) -> None:
         self._screen.heading(title)
         self._screen.print(wording.memory(self._run))
         if done_before:
-            self._screen.print(wording.resuming(self._run, done_before))
+            self._screen.print(wording.resuming(self._run, done_before, is_complete=is_complete))
 
     def _foot(self, answer: Iterable[str], written: Iterable[str]) -> None:
         self._screen.print("")

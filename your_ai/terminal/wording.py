@@ -41,9 +41,9 @@ def goal(run: Run, trial: Trial) -> str:
     )
 
 
-def resuming(run: Run, done: int) -> str:
+def resuming(run: Run, done: int, *, is_complete: bool) -> str:
     """That a run is resumed of which so many trials are ``done``."""
-    if done == len(run.trials) and run.search is None:
+    if is_complete:
         return f"This run (started {run.started_at}) is already complete."
     are = "is" if done == 1 else "are"
     return f"Resuming the run of {run.started_at}: {counted(done, 'trial')} of it {are} done."

@@ -81,3 +81,10 @@ def test_where_nothing_can_be_printed_the_exit_code_still_says_so(tmp_path: Path
             check=False,
         )
     assert done.returncode == 70
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_standard_stream_is_no_internal_error(closed: str, tmp_path: Path) -> None:
+    command = f"exec {sys.executable} -m your_ai runs {closed}"
+    environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
+    assert subprocess.run(["bash", "-c", command], env=environment, check=False).returncode == 0

@@ -72,6 +72,14 @@ def test_a_journal_that_cannot_be_read_leaves_the_results_file(tmp_path: Path) -
     assert load(tmp_path) == assemble(RUN, [FIRST])
 
 
+def test_a_damaged_journal_without_results_is_said(tmp_path: Path) -> None:
+    journaled(tmp_path, FIRST)
+    path = tmp_path / JOURNAL
+    path.write_bytes(path.read_bytes().replace(b'"began"', b'"begun"'))
+    with pytest.raises(UsageError, match="corrupt at line 1"):
+        load(tmp_path)
+
+
 def test_a_run_without_an_ended_trial_has_no_results(tmp_path: Path) -> None:
     journaled(tmp_path)
     with pytest.raises(UsageError, match=r"results\.json: No such file"):

@@ -14,6 +14,8 @@ from your_ai.planning.device import Device
 from your_ai.runs.assembly import assemble
 from your_ai.runs.run import Run
 from your_ai.runs.trial_result import TrialResult
+from your_ai.search.grid import FULL
+from your_ai.search.search import Objective, SearchOptions
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.terminal.benchmark import Console
 from your_ai.terminal.screen import PlainScreen, Screen
@@ -133,3 +135,10 @@ def test_a_run_stopped_in_its_first_trial_knows_nothing_yet(
     stopped = ended(1, "hermes-mistral-7b", "7B", Outcome(OutcomeKind.INTERRUPTED, "interrupted"))
     end([stopped], run())
     assert "Recommended: none (not known yet)\n" in capsys.readouterr().out
+
+
+def test_a_complete_run_says_so_also_if_it_is_a_search(capsys: pytest.CaptureFixture[str]) -> None:
+    searching = builders.run(search=SearchOptions(FULL, Objective.CAPACITY, False))
+    Console(PlainScreen(), searching).begin_search(builders.trial(), 4, is_complete=True)
+    line = "This run (started 2026-01-02T03:04:00Z) is already complete."
+    assert line in capsys.readouterr().out.splitlines()
