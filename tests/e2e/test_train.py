@@ -116,8 +116,10 @@ def test_a_finished_training_is_not_trained_again(course: Course, trained: Finis
 def test_a_worker_that_is_killed_goes_on_with_less_then_with_the_same(course: Course) -> None:
     """Of batches of one only the limit is left to be lowered, once."""
     process = course.start(course.train("deaths", "--batch-size", "1"))
-    for at in (6, 12):
-        wait_for(partial(course.has_reported, "deaths", at), process)
+    for _ in range(2):
+        # Far enough for a checkpoint of its own, or it would not be restarted as it was.
+        enough = course.reports("deaths") + 6
+        wait_for(partial(course.has_reported, "deaths", enough), process)
         worker = worker_of(process)
         worker.kill()
         worker.wait(TIMEOUT)
@@ -129,7 +131,7 @@ def test_a_worker_that_is_killed_goes_on_with_less_then_with_the_same(course: Co
     assert first["limit_bytes"] > second["limit_bytes"] == record["setting"]["limit_bytes"]
     assert [iteration for iteration, _ in record["losses"]] == list(range(1, ITERS + 1))
     assert output.count("✗ Crash (the worker was killed by SIGKILL, cause unknown)") == 2
-    assert "restarting from iteration 5 with a memory limit of " in output
+    assert re.search(r"restarting from iteration \d+ with a memory limit of ", output)
 
 
 def test_one_under_way_is_left_alone_and_changed_data_is_not_gone_on_with(course: Course) -> None:
