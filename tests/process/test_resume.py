@@ -156,7 +156,10 @@ def test_one_run_has_one_parent(tmp_path: Path) -> None:
 
 def test_the_last_run_is_resumed_and_listed(tmp_path: Path) -> None:
     none = your_ai_command(tmp_path, "benchmark", "--resume", home=tmp_path)
-    assert (none.code, "There is no run of `your_ai benchmark` in " in none.stderr) == (2, True)
+    assert (none.code, "There is no run of `your_ai benchmark` to resume in " in none.stderr) == (
+        2,
+        True,
+    )
     with running(tmp_path, "benchmark", *MODELS) as parent:
         (path,) = wait_for(lambda: [*tmp_path.rglob(JOURNAL)], "the journal")
         wait_for(lambda: keys(path.parent, ENDED), "the first trial's end")
