@@ -60,7 +60,7 @@ def from_preset(preset: presets.Preset) -> Model:
 def find(name: str) -> Model:
     """The model that ``name`` means: a preset first, then a folder, then an id on the hub.
 
-    Raises UsageError when it is none of them, or its config cannot be had or read.
+    Raises UsageError if it is unknown, or its config cannot be downloaded or read.
     """
     known = presets.all_presets()
     if name in known:

@@ -67,7 +67,7 @@ def boot_session() -> str:
 
 
 def _sysctl(name: bytes) -> bytes:
-    """A value of the kernel's, sysctlbyname(3); empty when there is none of that name."""
+    """The value of a sysctl (sysctlbyname(3)); empty if there is none."""
     library = _library(_LIBSYSTEM)
     buffer = ctypes.create_string_buffer(_MAX_SYSCTL_BYTES)
     size = ctypes.c_size_t(len(buffer))

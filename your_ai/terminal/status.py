@@ -61,7 +61,7 @@ class WorkerStatus:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a worker is started for: so many ``steps``, of which ``done`` were before it started.
+    """What a worker is started for: ``steps`` in all, ``done`` before it started.
 
     ``title`` goes on the line that was begun. How long it will take follows from ``seconds_left``
     at its start, or from its steps, each expected to take ``step_seconds``.
