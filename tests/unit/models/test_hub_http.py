@@ -19,8 +19,11 @@ class TransportError(Exception):
     """As those of huggingface_hub's HTTP library, which is not ours to import."""
 
 
-def answered(status: int, kind: type[errors.HfHubHTTPError] = errors.HfHubHTTPError) -> Exception:
-    response: Any = types.SimpleNamespace(status_code=status, headers={}, request=None)
+def answered(
+    status: int, kind: type[errors.HfHubHTTPError] = errors.HfHubHTTPError, **headers: str
+) -> Exception:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    response: Any = types.SimpleNamespace(status_code=status, headers=named, request=None)
     return kind(f"status {status}", response=response)
 
 
@@ -91,3 +94,20 @@ def test_a_transient_error_is_retried_while_there_is_patience(
     with pytest.raises(MachineError, match=r"Cannot get org/tiny from the hub \(reset\)"):
         ask("org/tiny", request, patience)
     assert len(attempts) == expected
+
+
+def test_between_attempts_the_hub_is_given_the_time_that_it_asks_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("time.sleep", waits.append)
+    answers = iter([answered(429, Retry_After="30"), answered(503)])
+
+    def request() -> str:
+        error = next(answers, None)
+        if error is not None:
+            raise error
+        return "found"
+
+    assert ask("org/tiny", request) == "found"
+    assert waits == [30.0, 2 * hub_http.BACKOFF_SECONDS]
