@@ -15,7 +15,7 @@ from your_ai.runs.assembly import assemble
 from your_ai.runs.journal import JOURNAL
 from your_ai.runs.results import Results
 from your_ai.runs.resume import history_of
-from your_ai.runs.run import Run, read_header
+from your_ai.runs.run import Header, Run, read_header
 from your_ai.runs.run_dir import RESULTS, TRAINING
 
 WRITE_SECONDS = 10.0
@@ -53,10 +53,12 @@ def _rebuilt(file: Path) -> Results | None:
         if file.exists() and file.stat().st_mtime_ns >= path.stat().st_mtime_ns:
             return None
         records = list(journal.read(path))
+        if read_header(records[0].fields, Header).command == "train":
+            return None
         run = replace(read_header(records[0].fields, Run), run_dir=str(file.parent.absolute()))
         ended = history_of(records).ended
-    except UsageError:  # damaged, of another version, or a training's
-        if file.exists() or (file.parent / TRAINING).exists():
+    except UsageError:  # damaged, or of another version
+        if file.exists():
             return None
         raise
     except (OSError, IndexError):

@@ -86,6 +86,13 @@ def test_a_run_without_an_ended_trial_has_no_results(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+def test_a_training_under_way_is_not_taken_for_a_run_of_another_version(tmp_path: Path) -> None:
+    with Journal.open(tmp_path) as journal:
+        journal.append(BEGAN, {"run": asdict(replace(RUN, command="train"))})
+    with pytest.raises(UsageError, match=r"results\.json: No such file"):
+        load(tmp_path)
+
+
 def test_a_training_is_not_taken_for_a_run(tmp_path: Path) -> None:
     (tmp_path / "training.json").touch()
     with pytest.raises(UsageError, match="is a training, whose record is"):
