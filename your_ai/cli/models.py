@@ -34,7 +34,7 @@ def command() -> ExitCode:
 
 
 def _row(preset: presets.Preset) -> Row:
-    is_made = preset.model_name.startswith("your_ai/")
+    is_made = presets.is_synthetic(preset.model_name)
     return (
         preset.name,
         preset.params,

@@ -251,7 +251,7 @@ def _check_weights(chosen: Sequence[Model]) -> None:
     for model in chosen:
         if model.path is not None:
             weight_files.check_folder(Path(model.path))
-        elif model.model_name.startswith("your_ai/"):
+        elif presets.is_synthetic(model.model_name):
             raise UsageError(
                 f"{model.name} exists only as synthesized weights; leave out --weights."
             )

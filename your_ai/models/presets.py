@@ -32,6 +32,11 @@ class Suite:
     training: dict[str, Any]
 
 
+def is_synthetic(model_name: str) -> bool:
+    """Whether a model exists only as synthesized weights, as those of the smoke suite do."""
+    return model_name.startswith("your_ai/")
+
+
 @cache
 def suite(name: str) -> Suite:
     """The suite of that name, smallest preset first; KeyError for a name not in `SUITES`."""

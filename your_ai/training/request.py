@@ -72,7 +72,7 @@ def describe_model(measured: TrialResult) -> Model:
         UsageError: if there is no such model, or mlx-lm or LoRA cannot train it.
         MachineError: if the Hub cannot be reached.
     """
-    if measured.model_name.startswith("your_ai/"):
+    if presets.is_synthetic(measured.model_name):
         raise UsageError(
             f"{measured.preset} has synthetic weights only, so there is nothing to train; "
             "benchmark a real model first (`your_ai benchmark --model ORG/NAME`, or a folder)."
