@@ -8,8 +8,6 @@ from your_ai.system import nvidia
 from your_ai.system.machine import Machine
 from your_ai.units import MB
 
-_TIMEOUT = nvidia.TIMEOUT_SECONDS
-
 
 def device(history: History | None, machine: Machine) -> tuple[Device, str]:
     """The device, and where its facts come from, for people to read."""
@@ -31,7 +29,7 @@ def _whole(machine: Machine, backend: str, name: str) -> Device:
 
 def _nvidia_gpu(machine: Machine) -> Device | None:
     """The first NVIDIA GPU, which MLX uses by default; ``None`` if none answers."""
-    lines = nvidia.query("name,memory.total", timeout=_TIMEOUT) or [""]
+    lines = nvidia.query("name,memory.total") or [""]
     name, _, memory = lines[0].strip().rpartition(", ")
     if not name:
         return None

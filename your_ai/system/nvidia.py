@@ -20,7 +20,7 @@ class GpuMemory:
     free_bytes: int
 
 
-def query(fields: str, *options: str, timeout: float = TIMEOUT_SECONDS) -> list[str] | None:
+def query(fields: str, *options: str) -> list[str] | None:
     """One line per GPU with its ``fields``, separated by ", "; sizes are in MiB.
 
     ``fields`` are names from `nvidia-smi --help-query-gpu`, separated by commas.
@@ -32,7 +32,7 @@ def query(fields: str, *options: str, timeout: float = TIMEOUT_SECONDS) -> list[
             capture_output=True,
             encoding="utf-8",
             errors="replace",
-            timeout=timeout,
+            timeout=TIMEOUT_SECONDS,
             check=True,
         )
     except (OSError, subprocess.SubprocessError):

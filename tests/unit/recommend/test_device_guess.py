@@ -10,6 +10,7 @@ import pytest
 from your_ai.planning.device import Device, budget_bytes
 from your_ai.recommend import device_guess
 from your_ai.recommend.history import History
+from your_ai.system import nvidia
 from your_ai.system.machine import Machine
 from your_ai.units import GB, MB
 
@@ -89,7 +90,7 @@ def test_no_program_is_no_gpu(programs: Path) -> None:
 
 def test_one_that_hangs_is_not_waited_for(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nvidia_smi(programs, "exec /bin/sleep 60")
-    monkeypatch.setattr(device_guess, "_TIMEOUT", 0.2)
+    monkeypatch.setattr(nvidia, "TIMEOUT_SECONDS", 0.2)
     began = time.monotonic()
     assert device_guess.device(None, LINUX)[0].backend == "cpu"
     assert time.monotonic() - began < 10
