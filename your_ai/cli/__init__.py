@@ -93,13 +93,10 @@ def _open_missing_streams() -> None:
 
     Else the next file to be opened, such as a journal, would be taken for one of them.
     """
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            nowhere = os.open(os.devnull, os.O_RDWR)
-            if nowhere != number:
-                os.dup2(nowhere, number)
-                os.close(nowhere)
-            setattr(sys, name, open(number, "r+" if name == "stdin" else "w", encoding="utf-8"))  # noqa: PTH123, SIM115
+            # The lowest free descriptor: the one that was closed.
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 def _tell(line: str) -> None:
