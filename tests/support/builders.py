@@ -1,4 +1,4 @@
-"""Real objects of the product with unremarkable contents, of which a test changes one thing."""
+"""Real objects of the product with unremarkable contents; a test changes one thing."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from worker.protocol.messages import (
 from your_ai.models.resolve import Model
 from your_ai.planning import device
 from your_ai.planning.plan import Trial
+from your_ai.recommend.recommend import Line, Source
 from your_ai.runs.assembly import assemble
 from your_ai.runs.results import Results
 from your_ai.runs.run import Run
@@ -34,7 +35,7 @@ from your_ai.search.search import Objective
 from your_ai.supervision.observation import Observation
 from your_ai.supervision.outcome import Outcome, OutcomeKind, classify
 from your_ai.system.machine import Machine
-from your_ai.units import GB
+from your_ai.units import GB, MB
 
 STARTED_AT = "2026-01-02T03:04:05Z"
 CONFIG = {**tiny.LLAMA, "max_position_embeddings": 2048}
@@ -161,6 +162,13 @@ def run(*trials: Trial, **changed: Any) -> Run:
         **changed,
     }
     return Run(**facts)
+
+
+def line(of: Trial, needed_mb: float, source: Source, error: float = 0.15) -> Line:
+    """What is recommended about a trial; only an estimate can be off, by the share ``error``."""
+    error = 0.0 if source is Source.MEASURED else error
+    least, most = int(needed_mb * (1 - error) * MB), int(needed_mb * (1 + error) * MB)
+    return Line(of, source, int(needed_mb * MB), least, most, 500 * MB)
 
 
 def results(*found: TrialResult, **changed: Any) -> Results:

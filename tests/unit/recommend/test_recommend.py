@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from tests.support import builders
 from tests.support.builders import CONFIG, model, request
 from worker.protocol.messages import Configuration, ModelSource, TrialRequest, Weights
 from your_ai.errors import UsageError
@@ -211,11 +212,7 @@ def test_weights_that_are_larger_than_the_budget_never_fit(
 def line(
     needed: float, budget: float = 100, source: Source = Source.MEASURED, of: Trial | None = None
 ) -> Line:
-    """A line about a figure in MB, of which only an estimate may be wrong."""
-    error = 0.0 if source is Source.MEASURED else 0.15
-    least, most = int(needed * (1 - error) * MB), int(needed * (1 + error) * MB)
-    of = of or trial(budget=int(budget * MB))
-    return Line(of, source, int(needed * MB), least, most, 500 * MB)
+    return builders.line(of or trial(budget=int(budget * MB)), needed, source)
 
 
 @pytest.mark.parametrize(

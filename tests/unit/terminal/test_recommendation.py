@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.builders import model, request
+from tests.support import builders
 from your_ai.planning.device import Device
-from your_ai.planning.plan import Trial
 from your_ai.recommend.recommend import Line, Source
 from your_ai.terminal.recommendation import recommendation
 from your_ai.units import GB, MB
@@ -24,11 +23,8 @@ def line(
     error: float = 0.15,
     **changed: Any,
 ) -> Line:
-    """A line about a figure in MB, of which only an estimate may be wrong."""
-    error = 0.0 if source is Source.MEASURED else error
-    least, most = int(needed * (1 - error) * MB), int(needed * (1 + error) * MB)
-    trial = Trial(1, model(name, params), request(budget_bytes=100 * MB, **changed))
-    return Line(trial, source, int(needed * MB), least, most, 500 * MB)
+    trial = builders.trial(1, name, params, budget_bytes=100 * MB, **changed)
+    return builders.line(trial, needed, source, error)
 
 
 LADDER = [
