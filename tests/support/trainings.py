@@ -1,4 +1,4 @@
-"""A training with unremarkable contents, of which a test changes one thing."""
+"""A training with unremarkable contents; a test changes one thing."""
 
 from __future__ import annotations
 

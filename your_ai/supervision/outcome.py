@@ -184,7 +184,7 @@ def _ended_for_the_machine(seen: Observation) -> Outcome:
     if own is not None and 2 * own < lost:
         reason = f"other programs took the machine's memory ({seen.alarm}); close them, try again"
         return Outcome(_ERROR, reason, Certainty.MEDIUM, evidence)
-    if not own or not lost or seen.phase is Phase.IMPORT:  # of which no model is too large
+    if not own or not lost or seen.phase is Phase.IMPORT:  # no model is too large for it
         reason = f"{short}, and nothing shows that the model took it; close other programs"
         return Outcome(_ERROR, reason, Certainty.LOW, evidence)
     return Outcome(_OOM, f"{short}; the worker was ended first", Certainty.HIGH, evidence)

@@ -230,6 +230,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _signal_group(leader: int, number: signal.Signals) -> None:
-    # macOS answers EPERM, not ESRCH, for a group of which only zombies are left.
+    # macOS answers EPERM, not ESRCH, for a group with only zombies left.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, number)

@@ -42,7 +42,7 @@ def goal(run: Run, trial: Trial) -> str:
 
 
 def resuming(run: Run, done: int, *, is_complete: bool) -> str:
-    """That a run is resumed of which so many trials are ``done``."""
+    """That a run is resumed, and how many of its trials are ``done``."""
     if is_complete:
         return f"This run (started {run.started_at}) is already complete."
     are = "is" if done == 1 else "are"

@@ -11,7 +11,7 @@ SAME_NAMES = (
     *("mask_prompt", "seed", "iters", "val_batches", "learning_rate", "steps_per_eval"),
     *("grad_accumulation_steps", "save_every"),
 )
-"""Options that `your_ai train`, a request and mlx_lm.lora call the same."""
+"""Options with the same name in `your_ai train`, a request and mlx_lm.lora."""
 
 
 def lora_config(

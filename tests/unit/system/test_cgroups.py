@@ -47,8 +47,7 @@ V2_MOUNTINFO = """\
 30 23 0:26 / /sys/fs/pstore rw,nosuid shared:5 - pstore pstore rw,seclabel
 """
 
-# A Docker container on v1 without a cgroup namespace: the host's path, of which the mount's root
-# is the whole.
+# A Docker container on v1 without a cgroup namespace: the mount's root is the host's whole path.
 DOCKER_V1_CGROUP = "11:memory:/docker/7c4a2f\n1:name=systemd:/docker/7c4a2f\n"
 DOCKER_V1_MOUNTINFO = """\
 851 846 0:31 /docker/7c4a2f /sys/fs/cgroup/memory ro,nosuid master:15 - cgroup cgroup rw,memory
