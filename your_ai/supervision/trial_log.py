@@ -70,16 +70,23 @@ class TrialLog:
                 self._cut(size)
 
     def _cut(self, size: int) -> None:
-        kept = self._tail()
-        for _ in range(_MOST_READINGS):  # what is printed between reading and cutting is lost
-            before, size = size, self.path.stat().st_size
-            if size == before:
-                break
-            kept = self._tail()
-        os.truncate(self.path, 0)
-        self.discarded_bytes += size - len(kept)
-        with self.open() as file:
-            file.write(f"[{self.discarded_bytes} bytes dropped]\n".encode() + kept)
+        kept, dropped = b"", 0
+        descriptor = os.open(self.path, os.O_RDWR)
+        try:
+            for _ in range(_MOST_READINGS):
+                tail = os.pread(descriptor, TAIL_BYTES, size - TAIL_BYTES)
+                dropped = self.discarded_bytes + size - len(tail)
+                kept = f"[{dropped} bytes dropped]\n".encode() + tail
+                # Over what is dropped, so that what is printed next comes after it.
+                os.pwrite(descriptor, kept, 0)
+                before, size = size, os.fstat(descriptor).st_size
+                if size == before:
+                    break
+            # What is printed between the last look and this is lost.
+            os.ftruncate(descriptor, len(kept))
+            self.discarded_bytes = dropped
+        finally:
+            os.close(descriptor)
 
     def _tail(self) -> bytes:
         with self.path.open("rb") as file:
