@@ -169,7 +169,7 @@ def test_a_full_disk_ends_it_and_it_goes_on_when_there_is_room(course: Course) -
         asked = ["--adapter-path", str(disk / "adapters"), "--iters", "30"]
         done = your_ai(course, *course.train("full", *asked))
         assert done.code == 1
-        assert "✗ Error (a checkpoint cannot be written to " in done.stdout
+        assert "✗ Error (cannot write a checkpoint to " in done.stdout
         assert "Continue with: your_ai train --resume --run-dir /" in done.stdout
         for copy in (disk / "adapters").glob("0*_adapters.safetensors"):
             copy.unlink()
@@ -220,7 +220,7 @@ def test_a_loss_that_is_none_ends_it_with_what_to_do(course: Course) -> None:
     (course.folder / "nan.json").write_text(json.dumps(document))
     done = your_ai(course, *course.train("diverged", "--from", "nan.json"))
     assert done.code == 1, done.stderr
-    assert "the loss is not finite in iteration 1: try a smaller --learning-rate" in done.stdout
+    assert "the loss is not finite in iteration 1; try a smaller --learning-rate" in done.stdout
     assert course.record("diverged")["failures"] == []  # less memory would not help
 
 

@@ -20,7 +20,7 @@ ONE_LINE = 1000
     [
         (garbling.write_binary, "not a JSON line"),
         (garbling.write_another_version, "not a message of protocol version"),
-        (garbling.write_an_unknown_kind, "unknown type of message"),
+        (garbling.write_an_unknown_kind, "unknown message type"),
         (garbling.write_an_endless_line, "not a JSON line"),
         (garbling.write_bottomless_brackets, "not a JSON line"),
         (garbling.write_after_the_end, "not a JSON line"),

@@ -113,7 +113,9 @@ def test_a_full_disk_loses_no_earlier_checkpoint(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "size=64k") as disk:
         save(disk, 1)
         (disk / "filler").write_bytes(bytes(8 * 2**10))
-        with pytest.raises(CheckpointError, match=r"cannot be written to .* \(\d+ bytes free\)"):
+        with pytest.raises(
+            CheckpointError, match=r"cannot write a checkpoint to .* \(\d+ bytes free\)"
+        ):
             save(disk, 2)
         assert not any(disk.glob(".checkpoint*"))
         found, _ = load(disk)

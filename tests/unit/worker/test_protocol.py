@@ -203,7 +203,7 @@ def test_another_version_is_refused(event: Event, version: object) -> None:
     "kind", ["", "nonesuch", "started", "TrialRequest", None, 1, [], {}, ["Started"]]
 )
 def test_an_unknown_event_is_refused(kind: object) -> None:
-    with pytest.raises(ProtocolError, match="unknown type"):
+    with pytest.raises(ProtocolError, match="unknown message type"):
         decode_event(line_of({**fields_of(EVENTS[0]), "type": kind}))
 
 
