@@ -23,8 +23,8 @@ from tests.support.trials import (
     events_in,
     fake,
     giant_request,
+    recorded_worker,
     supervising,
-    tapped,
     tiny_request,
     wait_for,
 )
@@ -94,10 +94,10 @@ def _trained(spec: TrialRequest, command: list[str] | None = None) -> Death:
 
 
 def _killed_in_training(folder: Path) -> str:
-    spec, tap = tiny_request(FOREVER), folder / "events"
-    with supervising(encode(spec), TrialLog(folder / "log"), tapped(tap)) as supervised:
-        wait_for(lambda: events_in(tap, Step), "the first step")
-        (pid,) = {json.loads(line)["pid"] for line in tap.read_bytes().splitlines()[:1]}
+    spec, events = tiny_request(FOREVER), folder / "events"
+    with supervising(encode(spec), TrialLog(folder / "log"), recorded_worker(events)) as supervised:
+        wait_for(lambda: events_in(events, Step), "the first step")
+        (pid,) = {json.loads(line)["pid"] for line in events.read_bytes().splitlines()[:1]}
         os.kill(pid, signal.SIGKILL)
         outcome = classify(supervised.result(), spec.steps)
     return f"{outcome.kind}, {outcome.certainty}"

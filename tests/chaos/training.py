@@ -15,7 +15,7 @@ from typing import Any
 
 from tests.chaos.report import Report
 from tests.support.cgroups import MIB, MemoryCgroup, memory_cgroup
-from tests.support.course import ITERS, Course, prepare, wait_for, worker_of
+from tests.support.workspace import ITERS, Workspace, prepare, wait_for, worker_of
 
 CLOSE = 1e-3
 ALIKE = 1e-2
@@ -29,37 +29,37 @@ GREEDY = "import time; held = b'x' * 2**28; time.sleep(600)"
 """A neighbour that wants 256 MB: the kernel then kills the worker, which offers itself."""
 
 
-def killed(course: Course, name: str, at: int) -> dict[str, Any]:
+def killed(workspace: Workspace, name: str, at: int) -> dict[str, Any]:
     """The record of a training whose parent was killed at an iteration, and resumed."""
-    process = course.start(course.train(name))
-    wait_for(lambda: course.iteration(name) >= at, process)
+    process = workspace.start(workspace.train(name))
+    wait_for(lambda: workspace.iteration(name) >= at, process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    course.run("train", "--resume", "--run-dir", name)
-    return course.record(name)
+    workspace.run("train", "--resume", "--run-dir", name)
+    return workspace.record(name)
 
 
-def killed_often(course: Course, name: str, draw: random.Random, times: int) -> int:
+def killed_often(workspace: Workspace, name: str, draw: random.Random, times: int) -> int:
     """Kill the parent of one training so many times, then let it end; how often it was killed."""
-    arguments = course.train(name)
+    arguments = workspace.train(name)
     for kills in range(times):
-        process = course.start(arguments)
+        process = workspace.start(arguments)
         arguments = ["train", "--resume", "--run-dir", name]
-        seen, at = course.reports(name), draw.randrange(1, 8)
-        wait_for(partial(course.has_reported, name, seen + at), process)
+        seen, at = workspace.reports(name), draw.randrange(1, 8)
+        wait_for(partial(workspace.has_reported, name, seen + at), process)
         process.send_signal(signal.SIGKILL)
         process.communicate()
         if process.returncode == 0:  # it was at its end before
             return kills
-    course.run(*arguments)
+    workspace.run(*arguments)
     return times
 
 
-def starved(course: Course, name: str) -> dict[str, Any]:
+def starved(workspace: Workspace, name: str) -> dict[str, Any]:
     """The record of a training whose memory is taken away half way, until its worker is killed."""
     with memory_cgroup(4096 * MIB) as box:
-        process = course.start(course.train(name, *EVEN), box)
-        wait_for(lambda: course.iteration(name) >= ITERS // 2, process)
+        process = workspace.start(workspace.train(name, *EVEN), box)
+        wait_for(lambda: workspace.iteration(name) >= ITERS // 2, process)
         worker_of(process).suspend()  # so that it is not done before it is killed
         before = _kills(box)
         _set_limit(box, _used(box) + 32 * MIB)
@@ -70,45 +70,45 @@ def starved(course: Course, name: str) -> dict[str, Any]:
         output, _ = process.communicate(timeout=MOST_SECONDS)
         if process.returncode != 0:
             raise SystemExit(output)
-    return course.record(name)
+    return workspace.record(name)
 
 
 def training(number: int = 20) -> Report:
     """Kill parents and workers; hold what comes out against an undisturbed training."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
-        course = prepare(Path(name))
-        course.run(*course.train("trained"))
-        return disturbed(course, number)
+        workspace = prepare(Path(name))
+        workspace.run(*workspace.train("trained"))
+        return disturbed(workspace, number)
 
 
-def disturbed(course: Course, number: int) -> Report:
-    """Trainings of a course that has the undisturbed one, ``trained``, already.
+def disturbed(workspace: Workspace, number: int) -> Report:
+    """Trainings of a workspace that has the undisturbed one, ``trained``, already.
 
     That one of them is killed often includes that it is killed once.
     """
     draw = random.Random(number)
     failures: list[str] = []
-    wanted = course.record("trained")
+    wanted = workspace.record("trained")
     worst = 0.0
     once = number if number > 1 else 0
     for n in range(once):
         at = draw.randrange(1, ITERS)
-        found = killed(course, f"killed-{n}", at)
+        found = killed(workspace, f"killed-{n}", at)
         off = _off(found, wanted)
         worst = max(worst, off)
         if off > CLOSE or found["samples"] != wanted["samples"]:
             failures.append(f"killed at {at}: losses off by {off}")
-    often = killed_often(course, "killed-often", draw, number)
-    found = course.record("killed-often")
+    often = killed_often(workspace, "killed-often", draw, number)
+    found = workspace.record("killed-often")
     off = _off(found, wanted)
     worst = max(worst, off)
     if off > CLOSE or found["samples"] != wanted["samples"]:
         failures.append(f"killed {often} times: losses off by {off}")
-    course.run(*course.train("even-undisturbed", *EVEN))
-    wanted = course.record("even-undisturbed")
+    workspace.run(*workspace.train("even-undisturbed", *EVEN))
+    wanted = workspace.record("even-undisturbed")
     ooms, apart = max(1, number // 4), 0.0
     for n in range(ooms):
-        found = starved(course, f"starved-{n}")
+        found = starved(workspace, f"starved-{n}")
         if (found["outcome"], found["samples"]) != ("pass", wanted["samples"]):
             failures.append(f"out of memory: {found['outcome']}, {found['samples']} samples")
         if [each["outcome"] for each in found["failures"]] != ["oom"]:

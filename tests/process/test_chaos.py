@@ -13,7 +13,7 @@ from tests.chaos.runs import Folder
 from tests.chaos.soak import soak
 from tests.chaos.training import disturbed
 from tests.support.command import Finished
-from tests.support.course import Course
+from tests.support.workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -51,5 +51,5 @@ def test_one_run_of_many_trials() -> None:
 
 
 @pytest.mark.root
-def test_a_training(course: Course) -> None:
-    check(disturbed(course, 1))
+def test_a_training(workspace: Workspace) -> None:
+    check(disturbed(workspace, 1))

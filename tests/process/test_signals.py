@@ -11,8 +11,8 @@ from tests.support.trials import (
     FOREVER,
     events_in,
     observe,
+    recorded_worker,
     supervising,
-    tapped,
     tiny_request,
     wait_for,
 )
@@ -25,10 +25,10 @@ from your_ai.supervision.trial_log import TrialLog
 def test_sigkill_by_someone_else_in_the_middle_of_real_training(
     log: TrialLog, tmp_path: Path
 ) -> None:
-    spec, tap = tiny_request(FOREVER), tmp_path / "events"
-    with supervising(encode(spec), log, tapped(tap)) as supervised:
-        wait_for(lambda: events_in(tap, Step), "the first step")
-        (started,) = events_in(tap, Started)
+    spec, events = tiny_request(FOREVER), tmp_path / "events"
+    with supervising(encode(spec), log, recorded_worker(events)) as supervised:
+        wait_for(lambda: events_in(events, Step), "the first step")
+        (started,) = events_in(events, Started)
         assert isinstance(started, Started)
         os.kill(started.pid, signal.SIGKILL)
         seen = supervised.result()

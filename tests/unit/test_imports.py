@@ -1,4 +1,4 @@
-"""Import boundaries, checked in fresh interpreters: the parent loads no MLX, and the worker no parent."""
+"""Import boundaries, checked in fresh interpreters: no MLX in the parent, no parent in workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Workers that really die, of what their part is called."""
+"""Fake workers that crash or fail. Each function is one way to end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import sys
 import traceback
 
-from tests.support.fakes.reporting import Reporter, play
+from tests.support.fakes.reporting import Reporter, run_one_of
 from worker.protocol.messages import Failed, Phase
 
 METAL_OOM = (
@@ -18,11 +18,11 @@ METAL_OOM = (
 )
 
 STEPS = 3
-"""The counted steps that these workers were asked for."""
+"""Relaxed steps that these workers are asked to do."""
 
 
 def abort_with_metals_text(reporter: Reporter) -> None:
-    faulthandler.enable()  # as the worker does; its stack comes after the text
+    faulthandler.enable()  # as in the worker: its stack trace follows Metal's message
     reporter.train(1)
     os.write(2, f"{METAL_OOM}\n".encode())
     os.abort()
@@ -37,7 +37,7 @@ def fail_with_mallocs_text(reporter: Reporter) -> None:
 
 
 def _fail(reporter: Reporter, message: str) -> None:
-    """As the real worker reports an exception of MLX."""
+    """Report an exception raised by MLX, as the real worker does."""
     reporter.start()
     reporter.send(Failed(reporter.now(), Phase.TIGHT, "RuntimeError", message))
     sys.exit(1)
@@ -84,7 +84,7 @@ def die_before_reading(reporter: Reporter) -> None:
 
 
 if __name__ == "__main__":
-    play(
+    run_one_of(
         abort_with_metals_text,
         fail_with_cudas_text,
         fail_with_mallocs_text,

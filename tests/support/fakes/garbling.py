@@ -1,4 +1,4 @@
-"""Workers that write on the event pipe what is no event."""
+"""Fake workers that write invalid data to the event pipe."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import signal
 
-from tests.support.fakes.reporting import Reporter, play
+from tests.support.fakes.reporting import Reporter, run_one_of
 from worker.protocol.codec import encode
 from worker.protocol.messages import VERSION
 
@@ -61,7 +61,7 @@ def _tear(reporter: Reporter) -> None:
 
 
 if __name__ == "__main__":
-    play(
+    run_one_of(
         write_binary,
         write_another_version,
         write_an_unknown_kind,
