@@ -12,7 +12,7 @@ BEAT_SECONDS = 0.05
 NEVER_READ_SECONDS = 5
 
 
-def say_nothing_more(reporter: Reporter) -> None:
+def stay_silent(reporter: Reporter) -> None:
     reporter.train(1)
     reporter.say(str(os.getpid()))
     _wait_forever()
@@ -63,7 +63,7 @@ def _wait_forever() -> None:
 
 if __name__ == "__main__":
     run_one_of(
-        say_nothing_more,
+        stay_silent,
         ignore_sigterm,
         never_read,
         stop,
