@@ -37,7 +37,7 @@ def main() -> None:
     events = EventPipe(arguments.events_fd)
     events.send(Started(at=events.now(), pid=os.getpid()))
     request = decode_request(line)
-    # Import nothing slow before this line: the lifeline thread must be running by then.
+    # Slow imports come only after this line, when the lifeline is already watched.
     if isinstance(request, ProbeRequest):
         from worker import probe
 

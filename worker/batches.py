@@ -31,7 +31,7 @@ def load_data(request: TrainingRequest, events: EventPipe) -> tuple[Any, Any]:
 
 
 class _Dataset(CacheDataset):  # type: ignore[misc]  # mlx-lm is untyped
-    """A tokenized set. The first sequence in any set that will be truncated is reported."""
+    """A tokenized set that reports the first sequence to be truncated, once for all sets."""
 
     _is_reported: ClassVar[bool] = False
 
@@ -75,7 +75,7 @@ def split(batch: Batch, parts: int) -> Iterator[Batch]:
 
 
 def masked_loss(model: Any, batch: mx.array, lengths: mx.array) -> Batch:
-    """Return mlx-lm's loss and token count; the loss is 0, not NaN, if all tokens are prompts."""
+    """Return mlx-lm's loss and token count; the loss is 0, not NaN, if there are only prompts."""
     steps = mx.arange(1, batch.shape[1])
     has_targets = mx.logical_and(steps >= lengths[:, 0:1], steps <= lengths[:, 1:]).any()
     # Without targets, compute the loss of all tokens (its gradient is finite) and multiply by 0.

@@ -62,7 +62,7 @@ def numpy_state() -> list[Any]:
 
 
 def random_key() -> int:
-    """Return the seed that restores MLX's current random key. The key is the seed's two halves."""
+    """Return the seed that restores MLX's random key, which is the seed's two 32-bit halves."""
     state: Any = mx.random.state
     high, low = state[0].tolist()
     return (int(high) << 32) | int(low)

@@ -24,7 +24,8 @@ class EventPipe:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._started = time.monotonic()
-        # Re-entrant, because `finish` keeps the lock, so that no other event follows, and sends.
+        # `finish` never releases the lock, so that nothing follows a final event. The lock is
+        # re-entrant, so that `finish` itself can send.
         self._lock = threading.RLock()
         os.set_inheritable(fd, False)
 

@@ -83,7 +83,7 @@ def _write_adapter_config(folder: Path, config: dict[str, Any], keys: list[str])
 
 @dataclass
 class TrainingLoop(TrainingCallback):  # type: ignore[misc]  # mlx-lm is untyped
-    """Trains ``model`` with ``mlx_lm.tuner.trainer.train``, from ``progress`` on, and updates it.
+    """Trains with ``mlx_lm.tuner.trainer.train``, starting after ``progress``, which it updates.
 
     When the trainer asks for a batch, all earlier steps are complete. The loop therefore reports,
     validates and saves between two batches.
@@ -180,7 +180,7 @@ class TrainingLoop(TrainingCallback):  # type: ignore[misc]  # mlx-lm is untyped
             self.events.send(Saved(self.events.now(), iteration))
 
     def _validate(self) -> None:
-        """Validate before the first and last iteration and every ``steps_per_eval``, as mlx-lm."""
+        """Validate before the same iterations as mlx-lm: first, last, every ``steps_per_eval``."""
         iteration, request = self.progress.iteration + 1, self.request
         is_due = iteration in (1, request.iters) or iteration % request.steps_per_eval == 0
         if not (self.validation_data and request.val_batches and is_due):

@@ -40,7 +40,7 @@ def load_weights(
 
 
 def send_loaded(events: EventPipe, model: nn.Module, began: float) -> None:
-    """Report that weights and adapters are in memory. ``began`` is the `time.perf_counter` time."""
+    """Report that weights and adapters are in memory. ``began`` is a `time.perf_counter` value."""
     trainable = sum(array.size for _, array in tree_flatten(model.trainable_parameters()))
     events.send(
         Loaded(

@@ -50,7 +50,7 @@ def reset_wired_limit() -> None:
     """Set MLX's wired limit to 0. mlx-lm's trainer raises it to Metal's whole working set.
 
     Trials run without a wired limit, and memory that macOS cannot page out has caused kernel panics
-    (mlx #3186, #3346, mlx-lm #883). Other backends than Metal have no such limit.
+    (mlx #3186, #3346, mlx-lm #883). Backends other than Metal have no wired limit.
     """
     if mx.device_info().get("max_recommended_working_set_size") is not None:
         mx.set_wired_limit(0)

@@ -67,7 +67,7 @@ def lowered(limit: int, cut: int, overshoot: int, floor: int) -> tuple[int, int]
     """Return the next memory limit to try and its difference from ``limit`` (the cut), in bytes.
 
     The cut is the overshoot, but at least three times the previous cut: on an H200 all limits from
-    11.6 to 12.0 GB peaked at 12.10 GB, because the same large tensor was allocated at the limit.
+    11.6 to 12.0 GB peaked at 12.10 GB, because the same large allocation exceeded them.
     """
     cut = max(overshoot, 3 * cut)
     return max(floor, limit - cut), cut

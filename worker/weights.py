@@ -80,7 +80,7 @@ def _as_stored(model: nn.Module, config: dict[str, Any]) -> None:
 
 
 def _quantize_as_stored(model: nn.Module, config: dict[str, Any]) -> None:
-    """Quantize the model as its config says, if it says so."""
+    """Apply the quantization in the model's own config, if there is one."""
     stored = config.get("quantization")
     if stored is None:
         return
@@ -137,7 +137,7 @@ def _draw(planned: mx.array, draw: Callable[[tuple[int, ...]], mx.array]) -> mx.
     """Return an array like ``planned``, drawn in blocks of rows.
 
     MLX draws float32s first, so a draw takes up to three times the memory of its result: 6 GB for
-    the embedding of a 70B model. Drawing in blocks keeps this below the peak of loading.
+    the embedding of a 70B model. Drawing in blocks keeps this from raising the peak of loading.
     """
     rows = planned.shape[0]
     block = max(1, rows * _BLOCK_BYTES // max(planned.nbytes, 1))

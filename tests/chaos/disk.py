@@ -72,5 +72,5 @@ def _filled(options: str) -> tuple[str, list[str]]:
             failures.append(f"cannot resume: {again.stderr}")
         elif any(home.ended().get(key) != entry for key, entry in before.items()):
             failures.append("earlier records lost")
-        message = lines[0].partition(":")[2].strip().split(" /")[0].split(" run")[0] if lines else ""
-        return f"exit {done.code} ({message or 'no error'}), {len(before)} trials done", failures
+        reason = lines[0].partition(":")[2].strip().split(" /")[0].split(" run")[0] if lines else ""
+        return f"exit {done.code} ({reason or 'no error'}), {len(before)} trials done", failures

@@ -25,7 +25,7 @@ class Weights(StrEnum):
 
 
 class Phase(StrEnum):
-    """What a worker is doing. Only trials have "tight" and "relaxed", only trainings "train"."""
+    """What a worker is doing. Trials use "tight" and "relaxed", trainings use "train"."""
 
     IMPORT = "import"
     LOAD = "load"
@@ -259,7 +259,7 @@ class Passed(_Timed):
 
 @dataclass(frozen=True, slots=True)
 class OverBudget(_Timed):
-    """Final event: memory use exceeded the budget or, if ``planned``, the weights alone would."""
+    """Final event: memory exceeded the budget or, if ``planned``, the weights alone would do so."""
 
     phase: Phase
     measured_bytes: int
