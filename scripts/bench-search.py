@@ -130,7 +130,7 @@ def row(name: str, done: Sequence[Solved]) -> list[object]:
 
 
 def quantile(numbers: Iterable[int], share: float) -> int:
-    """Return the smallest number that at least this share of the numbers does not exceed."""
+    """Return the smallest of the numbers that is not exceeded by this share of them."""
     ordered = sorted(numbers)
     return ordered[math.ceil(share * len(ordered)) - 1]
 

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Compare the memory that a trial reports with that of real ``mlx_lm.lora`` trainings.
 
-Makes a small model with tokenizer and data, in bf16 and 4-bit. For each it compares a trial's peak
-memory with that of 50 iterations on texts of varying length, synthetic with real weights, and
-needed memory with a training limited to it. It also shows whether budgets just above and below
-needed memory pass.
+Makes a small model with tokenizer and data, in bf16 and 4-bit. For each of them it
+
+- compares a trial's peak memory with that of a training on texts of varying length,
+- compares synthetic with real weights,
+- trains under a memory limit of exactly the needed memory,
+- runs trials with budgets just above and just below needed memory.
 """
 
 from __future__ import annotations
@@ -106,7 +108,9 @@ def compare(name: str, size: int, reference: int) -> list[Any]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--weights", choices=SIZES, nargs="*", default=list(SIZES), help="models [default: both]"
     )

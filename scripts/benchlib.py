@@ -72,7 +72,7 @@ def gb(nbytes: int | None) -> str:
 def lora_config(
     model: Path, data: Path, adapters: Path, *, layers: int, rank: int, seq: int, batch: int
 ) -> dict[str, Any]:
-    """Return a configuration for ``mlx_lm.lora`` that equals a trial's with these sizes."""
+    """Return the configuration with which ``mlx_lm.lora`` trains like a trial of these sizes."""
     return {
         "model": str(model),
         "data": str(data),

@@ -172,12 +172,12 @@ def solve(
 
 
 def covers(one: Configuration, other: Configuration) -> bool:
-    """Return whether ``one`` is at least as large on every axis. Independent of the product."""
+    """Return whether ``one`` is at least as large on every axis. Does not use the tested code."""
     return all(a >= b for a, b in zip(_sizes(one), _sizes(other), strict=True))
 
 
 def preference(configuration: Configuration) -> tuple[int, int, int]:
-    """Return the sort key: capacity, then rank, then layers. Independent of the product."""
+    """Return the sort key: capacity, then rank, then layers. Does not use the tested code."""
     batch, rank, layers = _sizes(configuration)
     return batch * rank * layers, rank, layers
 

@@ -85,7 +85,8 @@ def training(number: int = 20) -> Report:
 def disturbed(workspace: Workspace, number: int) -> Report:
     """Disturb trainings in a workspace that has the undisturbed training ``trained``.
 
-    If ``number`` is 1, no training is killed just once, because one is killed repeatedly anyway.
+    Kills ``number`` trainings once each, and another one ``number`` times. If ``number`` is 1, only
+    the latter is done.
     """
     draw = random.Random(number)
     failures: list[str] = []

@@ -182,13 +182,13 @@ def results(*found: TrialResult, **changed: Any) -> Results:
 
 
 def ladder(*seen: Observation) -> Results:
-    """Return the results of a run of models m1, m2, …, each larger, with these observations."""
+    """Return the results of a run of increasingly large models m1, m2, … observed like this."""
     trials = [trial(n, f"m{n}", f"{n}B") for n, _ in enumerate(seen, start=1)]
     return results(*(result(t, each) for t, each in zip(trials, seen, strict=True)))
 
 
 def searched(entry: TrialResult, *others: TrialResult) -> TrialResult:
-    """Return ``entry`` with a search that tried it and ``others`` and found no optimum."""
+    """Return ``entry`` with the record of a search that tried ``others``, too, without optimum."""
     found = OptimalConfig(
         model=entry.model_name,
         created_at=STARTED_AT,

@@ -116,7 +116,7 @@ def _create(limit_bytes: int) -> MemoryCgroup:
 
 
 def _parent() -> tuple[Literal[1, 2], Path]:
-    """Return cgroup version and parent directory. Does not use the code under test for that."""
+    """Return cgroup version and parent directory, without using the tested code."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError as error:
@@ -134,7 +134,7 @@ def _existing(mount: Path, path: str) -> Path:
     directory = mount / path.lstrip("/")
     if directory.is_dir():
         return directory
-    if (mount / "cgroup.procs").exists():  # in a cgroup namespace the mount is the own cgroup
+    if (mount / "cgroup.procs").exists():  # a cgroup namespace mounts this process's own cgroup
         return mount
     raise CgroupUnavailableError(f"{directory} does not exist")
 

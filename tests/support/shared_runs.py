@@ -28,7 +28,7 @@ class SharedRuns:
     folder: Path
 
     def get(self, name: str, make: Callable[[Path], T]) -> T:
-        """Return what ``make`` returned for the folder ``name``. Call it at the first use only."""
+        """Return the result of ``make`` for the folder ``name``. Only the first use calls it."""
         folder, result = self.folder / name, self.folder / f"{name}.result"
         with (self.folder / f"{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

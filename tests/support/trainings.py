@@ -14,7 +14,7 @@ from your_ai.units import GB, MB
 
 
 def training(**changed: Any) -> Training:
-    """Return a training of 100 batches of 6, with a memory limit of 8 GB and at least 4 GB."""
+    """Return a training of 100 batches of 6. Its memory limit is 8 GB and can be cut to 4 GB."""
     run = builders.run()
     facts: dict[str, Any] = {
         "command": "train",
