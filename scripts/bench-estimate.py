@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""The estimate against what was measured: every trial of a preset in the results documents given.
+"""Compare estimated with measured needed memory, for all trials of presets in results files.
 
-Prints the error of the estimated needed memory, and the largest misses.
+Prints the estimate's errors for each backend, and the trials with the largest errors.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from your_ai.planning.memory_estimate import Estimate, estimate
 from your_ai.runs import results
 from your_ai.units import show_size
 
-MISSES = 5
+LARGEST_COUNT = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One trial: what was estimated, what was measured (bytes)."""
+    """The estimated and the measured needed memory of one trial."""
 
     name: str
     backend: str
@@ -34,12 +34,12 @@ class Comparison:
 
     @property
     def error(self) -> float:
-        """By what share of the truth the estimate is too high."""
+        """Relative error of the estimate; positive if it is too high."""
         return self.estimated.needed_bytes / self.needed_bytes - 1
 
 
 def comparisons(run: results.Results) -> Iterator[Comparison]:
-    """Every trial of a preset whose needed memory is known."""
+    """Yield a comparison for each trial of a preset whose needed memory is known."""
     backend = run.device.backend
     for trial in run.trials:
         preset, needed = all_presets().get(trial.preset), trial.needed_memory_bytes
@@ -56,17 +56,17 @@ def comparisons(run: results.Results) -> Iterator[Comparison]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("results", type=Path, nargs="+")
+    parser.add_argument("results", type=Path, nargs="+", help="results files")
     files: list[Path] = parser.parse_args().results
     found = [c for path in files for c in comparisons(results.read(path.read_bytes(), path.name))]
     rows = []
     for backend in sorted({c.backend for c in found}):
         errors = sorted(abs(c.error) for c in found if c.backend == backend)
         rows.append([backend, len(errors), f"{median(errors):.1%}", f"{errors[-1]:.1%}"])
-    table("Estimated needed memory", ["backend", "trials", "median error", "largest"], rows)
-    largest = sorted(found, key=lambda c: -abs(c.error))[:MISSES]
+    table("Estimated needed memory", ["backend", "trials", "median error", "largest error"], rows)
+    largest = sorted(found, key=lambda c: -abs(c.error))[:LARGEST_COUNT]
     table(
-        "The largest misses",
+        "Largest errors",
         ["trial", "backend", "measured", "estimated", "error"],
         [
             [

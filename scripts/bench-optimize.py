@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""The search against the whole grid: for each budget the same optimum, by how many trials?
+"""Compare the search with an exhaustive scan of the grid: the optimum and the number of trials.
 
-Runs ``your_ai optimize`` with and without ``--exhaustive`` for one model. All other options, such
-as ``--quick`` or ``--layers 1,2,4``, are passed on to both.
+Runs ``your_ai optimize`` with and without ``--exhaustive`` for one model and each budget. All other
+options, such as ``--quick`` or ``--layers 1,2,4``, are passed to both.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from benchlib import BenchmarkRun, table, your_ai
 
 from your_ai.units import show_size
 
-HEAD = ["model", "budget", "", "optimum", "needed", "tokens/s", "trials", "failed", "wall s"]
+HEAD = ["model", "budget", "mode", "optimum", "needed", "tokens/s", "trials", "failed", "wall s"]
 
 
-def row(run: BenchmarkRun, how: str) -> list[object]:
-    """One line of the table."""
+def row(run: BenchmarkRun, mode: str) -> list[object]:
+    """Return a row of the table."""
     (entry,) = run.results
     found: dict[str, Any] = entry["optimal_config"]
     speed, needed = found["tokens_per_second"], found["needed_memory_bytes"]
@@ -28,7 +28,7 @@ def row(run: BenchmarkRun, how: str) -> list[object]:
     return [
         entry["preset"],
         show_size(run.document["budget_bytes"]),
-        how,
+        mode,
         optimum(run),
         "–" if needed is None else show_size(needed),
         "–" if speed is None else f"{speed:,.0f}",
@@ -39,7 +39,7 @@ def row(run: BenchmarkRun, how: str) -> list[object]:
 
 
 def optimum(run: BenchmarkRun) -> str:
-    """The best configuration: batch, rank and layers."""
+    """Return the best configuration as batch/rank/layers, or "none"."""
     found = run.results[0]["optimal_config"]
     axes = ("optimal_batch_size", "optimal_lora_rank", "optimal_lora_layers")
     return "/".join(str(found[axis]) for axis in axes) if found["optimal_batch_size"] else "none"
@@ -47,26 +47,28 @@ def optimum(run: BenchmarkRun) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model")
-    parser.add_argument("--budgets", default="", help="GB, with commas; the default one if empty")
-    parser.add_argument("--only", choices=("search", "exhaustive"), help="not both")
-    parser.add_argument("--save", type=Path, help="a folder for the runs' results documents")
+    parser.add_argument("model", help="preset, folder or Hub id")
+    parser.add_argument(
+        "--budgets", default="", help="budgets in GB, separated by commas [default: your_ai's own]"
+    )
+    parser.add_argument("--only", choices=("search", "exhaustive"), help="run only one of the two")
+    parser.add_argument("--save", type=Path, help="folder in which to save the results files")
     arguments, options = parser.parse_known_args()
     rows = []
     for budget in arguments.budgets.split(","):
-        given = [f"--max-memory={budget}"] if budget else []
+        limit = [f"--max-memory={budget}"] if budget else []
         optima = set()
-        for how in ("search", "exhaustive"):
-            if arguments.only not in (None, how):
+        for mode in ("search", "exhaustive"):
+            if arguments.only not in (None, mode):
                 continue
-            mode = ["--exhaustive"] if how == "exhaustive" else []
-            run = your_ai("optimize", arguments.model, *given, *mode, *options)
+            exhaustive = ["--exhaustive"] if mode == "exhaustive" else []
+            run = your_ai("optimize", arguments.model, *limit, *exhaustive, *options)
             optima.add(optimum(run))
-            rows.append(row(run, how))
+            rows.append(row(run, mode))
             if arguments.save is not None:
                 arguments.save.mkdir(parents=True, exist_ok=True)
-                name = f"{Path(arguments.model).name}-{budget or 'default'}-{how}.json"
+                name = f"{Path(arguments.model).name}-{budget or 'default'}-{mode}.json"
                 (arguments.save / name).write_text(json.dumps(run.document))
         if len(optima) > 1:
-            rows.append([arguments.model, budget, "NOT THE SAME", *sorted(optima)])
-    table("The search against the whole grid", HEAD, rows)
+            rows.append([arguments.model, budget, "DIFFERENT OPTIMA", *sorted(optima)])
+    table("Search and exhaustive scan", HEAD, rows)

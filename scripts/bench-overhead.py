@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""What measuring costs on top of what is measured, as ratios within one run.
+"""Measure the overhead of your_ai as ratios of wall times.
 
-A trial's wall time without loading and steps against importing mlx-lm's trainer; a whole trial
-against ``mlx_lm.lora --iters 5`` on the same model; ``your_ai --help`` against importing click.
-Medians of alternating rounds, so that a busy machine touches both sides alike.
+Compares a trial without loading and steps with importing mlx-lm's trainer, a whole trial with
+``mlx_lm.lora --iters 5`` on the same model, and ``your_ai --help`` with importing click. Both sides
+alternate and the medians are compared, so that a busy machine affects both equally.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Timed = Callable[[], float]
 
 
 def run(*arguments: str) -> float:
-    """Seconds that ``python …`` takes, its output thrown away."""
+    """Run ``python`` with these arguments and return the seconds it takes."""
     began = time.perf_counter()
     subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
     return time.perf_counter() - began
 
 
 def alternate(rounds: int, ours: Timed, theirs: Timed) -> tuple[float, float]:
-    """The medians of both, measured in turns after one round that warms the caches."""
+    """Return the medians of both times. They alternate, after one round to fill caches."""
     pairs = [(ours(), theirs()) for _ in range(rounds + 1)][1:]
     return (
         statistics.median(pair[0] for pair in pairs),
@@ -41,13 +41,13 @@ def alternate(rounds: int, ours: Timed, theirs: Timed) -> tuple[float, float]:
 
 
 def row(what: str, target: float, times: tuple[float, float]) -> list[object]:
-    """One line of the table."""
+    """Return a row of the table."""
     ours, theirs = times
     return [what, f"{ours:.3f} s", f"{theirs:.3f} s", f"{ours / theirs:.2f}", f"≤ {target}"]
 
 
 def trial_overhead(options: list[str]) -> float:
-    """Seconds of a trial in which it neither loads nor trains."""
+    """Run a trial and return its wall time without loading and steps, in seconds."""
     entry = one_trial(*options)
     steps: float = sum(step["seconds"] for step in entry["steps"])
     wall: float = entry["wall_seconds"]
@@ -56,23 +56,25 @@ def trial_overhead(options: list[str]) -> float:
 
 
 def trial_seconds(options: list[str]) -> float:
-    """Seconds of a whole trial, from the spawn until its worker was reaped."""
+    """Run a trial and return the lifetime of its worker in seconds."""
     wall: float = one_trial(*options)["wall_seconds"]
     return wall
 
 
 def main() -> None:
-    """Measure, and print the table."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--help-rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of trials [default: 5]")
+    parser.add_argument(
+        "--help-rounds", type=int, default=20, help="rounds of your_ai --help [default: 20]"
+    )
     arguments = parser.parse_args()
     rounds = arguments.rounds
     with tempfile.TemporaryDirectory(prefix="overhead-") as name:
         folder = Path(name)
         model = make_model(folder / "model", hidden=128)
-        # Full length, as a trial's batches are, and as many validation texts as mlx_lm.lora takes
-        # by default: 25 batches, twice.
+        # All texts have full length, as in a trial. There are enough validation texts for the 25
+        # batches of 2 that mlx_lm.lora uses by default.
         data = make_text(folder / "data", longest=256, shortest=256, valid=50)
         options = [f"--model={model}", "--quantize=none", "--weights=real", "--quiet"]
         options += ["--seq-length=256", "--lora-rank=16", "--lora-layers=4"]
@@ -85,7 +87,7 @@ def main() -> None:
 
         rows = [
             row(
-                "a trial less loading and steps / import mlx_lm.tuner.trainer",
+                "a trial without loading and steps / import mlx_lm.tuner.trainer",
                 1.1,
                 alternate(
                     rounds,
@@ -113,7 +115,7 @@ def main() -> None:
                 ),
             ),
         ]
-    table("Overhead", ["what", "ours", "theirs", "ratio", "target"], rows)
+    table("Overhead", ["comparison", "your_ai", "other", "ratio", "target"], rows)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""The five presets at full size, on a machine with a GPU large enough for them.
+"""Benchmark the five presets at full size. Requires a GPU with enough memory for them.
 
-Prints needed and peak memory and speed of each preset, 4-bit and unquantized, a real out-of-memory,
-an over-budget run, and trials with budgets just above and below what was needed.
+Prints needed memory, peak memory and speed of each preset, 4-bit and unquantized, a trial that runs
+out of memory, a run that is over budget, and trials with budgets just above and below needed
+memory.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from benchlib import GB, BenchmarkRun, benchmark, gb, table
 
 from your_ai.models.presets import suite
 
-# Peaks at a tight limit, GB, measured on an H200 with MLX 0.32.4 before this tool existed.
+# Needed memory in GB, measured on an H200 with MLX 0.32.4 without your_ai.
 REFERENCE = {
     "hermes-mistral-7b": 6.09,
     "dolphin-8b": 6.53,
@@ -26,11 +27,14 @@ REFERENCE = {
     "r1-distill-14b": 10.20,
     "hermes-70b": 40.26,
 }
-HEAD = ["model", "outcome", "needed", "peak", "limit", "tokens/s", "at needed", "wall s", "why"]
+HEAD = [
+    *("model", "outcome", "needed", "peak", "limit", "tokens/s", "tokens/s at needed memory"),
+    *("wall s", "reason"),
+]
 
 
 def row(entry: dict[str, Any]) -> list[object]:
-    """One line of the tables: sizes in GB."""
+    """Return a row of the tables, with sizes in GB."""
     speeds = (entry.get("tokens_per_second"), entry.get("tokens_per_second_at_needed_memory"))
     return [
         entry["preset"],
@@ -46,16 +50,16 @@ def row(entry: dict[str, Any]) -> list[object]:
 
 def show(title: str, run: BenchmarkRun) -> None:
     """Print one run's table."""
-    title = f"{title} (exit {run.exit_status}, {run.seconds:.0f} s in all)"
+    title = f"{title} (exit code {run.exit_status}, {run.seconds:.0f} s in total)"
     table(title, HEAD, [row(entry) for entry in run.results])
 
 
 def quantized() -> BenchmarkRun:
-    """All five presets, 4-bit, against the reference."""
+    """Benchmark all five presets in 4-bit, and compare them with the reference."""
     run = benchmark("--suite", "default")
     show("Five presets, 4-bit", run)
     table(
-        "Needed memory against the reference",
+        "Needed memory compared with the reference",
         ["model", "needed", "reference", "ratio"],
         [
             [e["preset"], gb(e["needed_memory_bytes"]), known, f"{needed / GB / known:.3f}"]
@@ -67,14 +71,14 @@ def quantized() -> BenchmarkRun:
 
 
 def unquantized(batch: str) -> list[BenchmarkRun]:
-    """7B to 14B pass; the 70B, with the whole device as its budget, really runs out of it."""
+    """Benchmark unquantized models: 7B to 14B pass, 70B runs out of the device's memory."""
     device_gb = DEVICE["memory_bytes"] / GB
     small = [f"--model={name}" for name in list(REFERENCE)[:4]]
     first = benchmark("--quantize", "none", *small)
     show("Unquantized", first)
     whole = ["--max-memory", f"{device_gb - 0.005:.2f}", "--quantize", "none"]
     with tempfile.TemporaryDirectory() as folder:
-        # A yet larger model behind it shows that the run goes on, and why that one is skipped.
+        # The run continues after the 70B, so an even larger model is skipped with a reason.
         larger = Path(folder) / "larger-than-70b"
         larger.mkdir()
         config = suite("default").presets[-1].config
@@ -82,21 +86,21 @@ def unquantized(batch: str) -> list[BenchmarkRun]:
         config_file.write_text(json.dumps({**config, "num_hidden_layers": 96}))
         options = ["--batch-size", batch, "--model=hermes-70b", f"--model={larger}"]
         second = benchmark(*whole, *options)
-    show("Unquantized 70B in the whole device", second)
+    show("Unquantized 70B with the whole device as budget", second)
     return [first, second]
 
 
 def budget_12() -> BenchmarkRun:
-    """A budget of 12 GB: the 70B says at once that it is over."""
+    """Benchmark with a budget of 12 GB, which the 70B's weights alone exceed."""
     run = benchmark("--max-memory", "12")
     show("Budget of 12 GB", run)
     return run
 
 
 def around_needed(preset: str) -> list[BenchmarkRun]:
-    """Just above the needed memory passes, just below is over budget.
+    """Benchmark with budgets 3% above needed memory (passes) and 3% below it (over budget).
 
-    By 3 %, since on CUDA a step now and then holds a buffer for longer.
+    On CUDA a smaller margin is not reliable, because a step sometimes holds a buffer longer.
     """
     needed = benchmark("--model", preset).results[0]["needed_memory_bytes"]
     runs = []
@@ -117,9 +121,15 @@ PARTS = {
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--part", choices=PARTS, action="append", help="only this; several times")
-    parser.add_argument("--oom-batch", default="8", help="batch size of the trial that runs out")
-    parser.add_argument("--save", type=Path, help="a folder for the runs' results documents")
+    parser.add_argument(
+        "--part", choices=PARTS, action="append", help="run only this part; repeatable"
+    )
+    parser.add_argument(
+        "--oom-batch",
+        default="8",
+        help="batch size of the trial that runs out of memory [default: 8]",
+    )
+    parser.add_argument("--save", type=Path, help="folder in which to save the results files")
     arguments = parser.parse_args()
     if arguments.save is not None:
         arguments.save.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""How many trials the search for the best configuration needs, over random memory surfaces.
+"""Count the trials that the search for the best configuration needs on random memory surfaces.
 
-Every certificate is checked by brute force and every answer against a look at the whole grid; a
-wrong one ends the script with status 1.
+Every certificate is checked by brute force, and every optimum is compared with an exhaustive scan.
+The script exits with 1 if one is wrong.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from surfaces import (
     Surface,
     budget_by_rank,
     budget_by_value,
+    certificate_error,
     estimated_surface,
-    objection,
     solve,
     surface,
 )
@@ -32,13 +32,16 @@ from worker.protocol.messages import Configuration
 from your_ai.search.grid import FULL
 from your_ai.search.search import Expected, Search
 
-HEAD = ["trials", "mean", "median", "90 %", "95 %", "most", "failing: median", "failing: most"]
+HEAD = [
+    *("surfaces", "mean trials", "median", "90%", "95%", "maximum"),
+    *("median failing", "maximum failing"),
+]
 ERRORS = (0.05, 0.15, 0.3)
 
 
 @dataclass(frozen=True, slots=True)
 class Solved:
-    """One search that ended with the right answer."""
+    """A search that found the optimum: its number of trials and of failing trials."""
 
     kind: str
     trials: int
@@ -46,26 +49,30 @@ class Solved:
 
 
 def main() -> None:
-    """Search all surfaces, then print the tables."""
+    """Search on all surfaces and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--surfaces", type=int, default=300, help="of each table (default 300)")
-    parser.add_argument("--seed", type=int, default=0, help="the first surface's (default 0)")
+    parser.add_argument(
+        "--surfaces", type=int, default=300, help="number of surfaces per table [default: 300]"
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the first surface [default: 0]"
+    )
     arguments = parser.parse_args()
     if arguments.surfaces < 1:
-        parser.error("--surfaces: at least 1")
+        parser.error("--surfaces must be at least 1")
     seeds = range(arguments.seed, arguments.seed + arguments.surfaces)
     by_value, by_rank = partial(unestimated, budget_by_value), partial(unestimated, budget_by_rank)
     with ProcessPoolExecutor() as pool:
         plain = list(pool.map(by_value, seeds))
-        show("Without an estimate, budgets even in memory (median ≤ 7, 95 % ≤ 12)", plain)
+        show("Without an estimate, budgets uniform in memory (target: median 7, 95% 12)", plain)
         informed = [s for e in ERRORS for s in pool.map(partial(estimated, e), seeds)]
-        show("With an estimate, budgets even in memory", informed, together=False)
+        show("With an estimate, budgets uniform in memory", informed, with_total=False)
         hard = list(pool.map(by_rank, seeds))
-        show("Without an estimate, budgets even in how many configurations fit", hard)
+        show("Without an estimate, budgets uniform in the number of fitting configurations", hard)
 
 
 def unestimated(budget: Callable[[Surface, random.Random], int], seed: int) -> Solved:
-    """Search one surface of a family of which nothing is known beforehand."""
+    """Search on one surface without an estimate."""
     draw = random.Random(seed)
     family = list(FAMILIES)[seed % len(FAMILIES)]
     drawn = surface(family, FULL, draw)
@@ -73,10 +80,10 @@ def unestimated(budget: Callable[[Surface, random.Random], int], seed: int) -> S
 
 
 def estimated(error: float, seed: int) -> Solved:
-    """Search one surface with an estimate whose terms are off by ``error``."""
+    """Search on one surface with an estimate whose terms have the relative error ``error``."""
     draw = random.Random(seed)
     drawn, expected = estimated_surface(FULL, error, draw)
-    kind = f"off by {error:.0%}"
+    kind = f"error {error:.0%}"
     return solved(f"{kind}, seed {seed}", kind, drawn, budget_by_value(drawn, draw), expected)
 
 
@@ -87,26 +94,28 @@ def solved(
     budget: int,
     expected: Callable[[Configuration], Expected] | None = None,
 ) -> Solved:
-    """Search, check, count."""
+    """Search, check the result, and count the trials."""
     search = Search(drawn.grid, budget, expected=expected)
     tried = solve(search, partial(drawn.trial, budget_bytes=budget))
     certificate = search.certificate(tried)
-    if wrong := objection(drawn.grid, certificate, tried):
-        raise SystemExit(f"invalid certificate ({name}): {wrong}")
+    if error := certificate_error(drawn.grid, certificate, tried):
+        raise SystemExit(f"invalid certificate ({name}): {error}")
     if certificate.optimum != drawn.best(budget):
-        raise SystemExit(f"{name}: {certificate.optimum}, the best is {drawn.best(budget)}")
+        raise SystemExit(
+            f"wrong optimum ({name}): {certificate.optimum} instead of {drawn.best(budget)}"
+        )
     return Solved(kind, len(tried), sum(not trial.fits for trial in tried))
 
 
-def show(title: str, done: Sequence[Solved], *, together: bool = True) -> None:
-    """Print one table: a row for each kind, and one for all of them together."""
+def show(title: str, done: Sequence[Solved], *, with_total: bool = True) -> None:
+    """Print a table with a row for each kind and one for all."""
     kinds = dict.fromkeys(s.kind for s in done)
     rows = [row(kind, [s for s in done if s.kind == kind]) for kind in kinds]
-    table(title, HEAD, [*rows, row("**all**", done)] if together else rows)
+    table(title, HEAD, [*rows, row("**all**", done)] if with_total else rows)
 
 
 def row(name: str, done: Sequence[Solved]) -> list[object]:
-    """One line of the table."""
+    """Return a row of the table."""
     trials, failing = [s.trials for s in done], [s.failing for s in done]
     return [
         f"{name} ({len(done)})",
@@ -121,7 +130,7 @@ def row(name: str, done: Sequence[Solved]) -> list[object]:
 
 
 def quantile(numbers: Iterable[int], share: float) -> int:
-    """The least of the numbers that so large a share of them does not exceed."""
+    """Return the smallest of the numbers that is not exceeded by this share of them."""
     ordered = sorted(numbers)
     return ordered[math.ceil(share * len(ordered)) - 1]
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How long ``your_ai benchmark --suite smoke`` takes, with and without MLX's compiled kernels.
+"""Time ``your_ai benchmark --suite smoke`` with and without cached CPU kernels.
 
 MLX compiles its CPU kernels at first use and keeps them in the temporary folder, so the first run
 on a machine is slower.

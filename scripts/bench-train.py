@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""``your_ai train``: losses and wall time against mlx_lm.lora's, memory against what it said.
+"""Compare ``your_ai train`` with mlx_lm.lora (losses, wall time) and with its own expectations.
 
-Without options on a small model of our own; with ``--preset`` on one of that preset's size, whose
-4-bit weights are synthesized once, in a folder as mlx_lm.convert leaves it.
+Uses a small model by default. With ``--preset`` it uses a model of that preset's size with
+synthetic 4-bit weights.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def seconds(*arguments: str, folder: Path) -> tuple[float, str]:
-    """How long ``python -m …`` takes in a folder, and what it printed."""
+    """Run ``python -m …`` in a folder. Return the seconds it takes and its output."""
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-m", *arguments], cwd=folder, capture_output=True, text=True, check=False
@@ -40,18 +40,21 @@ def seconds(*arguments: str, folder: Path) -> tuple[float, str]:
 
 
 def losses_of(printed: str) -> list[float]:
-    """The training losses that mlx_lm.lora printed, three digits each."""
+    """Return the training losses in the output of mlx_lm.lora, which have three decimals."""
     return [float(loss) for loss in re.findall(r"^ +\d+ +([\d.]+)(?: [▲▼]|  )", printed, re.M)]
 
 
 def record(folder: Path, name: str) -> dict[str, Any]:
-    """What a training left behind."""
+    """Return the content of a training's ``training.json``."""
     content: dict[str, Any] = json.loads((folder / name / "training.json").read_bytes())
     return content
 
 
 def against_lora(folder: Path, training: Sequence[str], rounds: int) -> list[object]:
-    """One line: the same training by both, in turns, after one round that warms the caches."""
+    """Return a row that compares your_ai with mlx_lm.lora.
+
+    Runs the same training with both, alternating, after one round to fill caches.
+    """
     pairs = []
     found: list[float] = []
     worst = 0.0
@@ -64,7 +67,7 @@ def against_lora(folder: Path, training: Sequence[str], rounds: int) -> list[obj
         expected = losses_of(printed)
         found = [loss for _, loss in record(folder, f"ours-{n}")["losses"]]
         if len(found) != len(expected):
-            raise SystemExit(f"{len(found)} losses against {len(expected)}")
+            raise SystemExit(f"{len(found)} losses, but mlx_lm.lora has {len(expected)}")
         worst = max(worst, *(abs(a - b) for a, b in zip(found, expected, strict=True)))
         if n:
             pairs.append((ours, theirs))
@@ -73,25 +76,25 @@ def against_lora(folder: Path, training: Sequence[str], rounds: int) -> list[obj
 
 
 def starved(folder: Path, training: Sequence[str], iters: int) -> list[object]:
-    """One line: a training whose GPU's memory another process takes half way, until it fails."""
+    """Return a row about a training during which another process takes the GPU's memory."""
     command = [sys.executable, "-m", "your_ai", "train", *training, "--save-every", "10"]
     command += ["--run-dir", "starved", "--adapter-path", "starved-adapters"]
     trainer = subprocess.Popen(command, cwd=folder)
     _wait(trainer, lambda: _journal(folder).count('"kind":"reported"') >= iters // 2)
-    with subprocess.Popen([sys.executable, "-c", GREEDY], cwd=folder) as greedy:
+    with subprocess.Popen([sys.executable, "-c", TAKE_MEMORY], cwd=folder) as other:
         try:
             _wait(trainer, lambda: '"kind":"failed"' in _journal(folder))
         finally:
-            greedy.kill()
+            other.kill()
     if trainer.wait() != 0:
-        raise SystemExit("it did not come to its end")
+        raise SystemExit("the training did not finish")
     found = record(folder, "starved")
     failures = ", ".join(f"{each['outcome']} ({each['reason']})" for each in found["failures"])
     count = found["setting"]["micro_batches"]
     return [found["iterations"], failures, f"{count} micro-batches", found["samples"]]
 
 
-GREEDY = """
+TAKE_MEMORY = """
 import time
 import mlx.core as mx
 mx.set_cache_limit(0)
@@ -100,7 +103,7 @@ while True:
     try:
         held.append(mx.zeros(2**26, dtype=mx.uint32))
         mx.eval(held[-1])
-    except RuntimeError:  # nothing is left: what comes free is taken, too
+    except RuntimeError:  # no memory is free; try again, in case the training frees some
         time.sleep(0.01)
 """
 
@@ -111,7 +114,7 @@ def _journal(folder: Path) -> str:
 
 
 def _wait(process: subprocess.Popen[bytes], condition: Callable[[], bool]) -> None:
-    """Wait until it holds; the training may not end before."""
+    """Wait until ``condition`` returns True. Exit if the training ends before that."""
     while not condition():
         if process.poll() is not None:
             raise SystemExit("the training ended before its memory was taken")
@@ -119,28 +122,32 @@ def _wait(process: subprocess.Popen[bytes], condition: Callable[[], bool]) -> No
 
 
 def prediction(name: str, found: dict[str, Any]) -> list[object]:
-    """One line: what a training said, and what it took."""
-    said, took = found["expected"], found["measured"]
+    """Return a row with the expected and the measured figures of a training."""
+    expected, measured = found["expected"], found["measured"]
     return [
         name,
         found["iterations"],
-        show_size(said["peak_bytes"]),
-        show_size(took["peak_bytes"]),
-        f"{took['peak_bytes'] / said['peak_bytes']:.3f}",
-        f"{said['seconds_per_iteration']:.3f}",
-        f"{took['seconds_per_iteration']:.3f}",
+        show_size(expected["peak_bytes"]),
+        show_size(measured["peak_bytes"]),
+        f"{measured['peak_bytes'] / expected['peak_bytes']:.3f}",
+        f"{expected['seconds_per_iteration']:.3f}",
+        f"{measured['seconds_per_iteration']:.3f}",
     ]
 
 
 def main() -> None:
-    """Measure, and print the tables."""
+    """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--preset", help="such as llama-8b")
-    parser.add_argument("--max-memory", default="12", help="of the preset, in GB")
-    parser.add_argument("--iters", type=int, default=50)
-    parser.add_argument("--rounds", type=int, default=3, help="against mlx_lm.lora; 0 for none")
+    parser.add_argument("--preset", help="preset to train, such as llama-8b")
     parser.add_argument(
-        "--starve", action="store_true", help="take the GPU's memory away half way, too"
+        "--max-memory", default="12", help="memory budget for the preset in GB [default: 12]"
+    )
+    parser.add_argument("--iters", type=int, default=50, help="iterations [default: 50]")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="comparisons with mlx_lm.lora, or 0 [default: 3]"
+    )
+    parser.add_argument(
+        "--starve", action="store_true", help="also take away the GPU's memory halfway"
     )
     arguments = parser.parse_args()
     length = 1024 if arguments.preset else 128
@@ -161,23 +168,26 @@ def main() -> None:
         training = ["--from", "results.json", "--data", "data", "--iters", str(arguments.iters)]
         training += ["--steps-per-report", "1", "--val-batches", "2", "--steps-per-eval", "20"]
         here = ["--run-dir", "ours", "--adapter-path", "adapters"]
-        told = seconds("your_ai", "train", *training, *here, folder=folder)[1]
-        print(told[-1500:], file=sys.stderr)
+        output_of_train = seconds("your_ai", "train", *training, *here, folder=folder)[1]
+        print(output_of_train[-1500:], file=sys.stderr)
         table(
-            "What your_ai train said, and what it took",
-            ["model", "iterations", "peak said", "peak", "ratio", "s/iteration said", "s"],
+            "Expected and measured figures of your_ai train",
+            [
+                *("model", "iterations", "expected peak", "measured peak", "ratio"),
+                *("expected s/iteration", "measured s/iteration"),
+            ],
             [prediction(arguments.preset or "small", record(folder, "ours"))],
         )
         if arguments.starve:
             table(
-                "A GPU whose memory another process takes half way",
+                "Another process takes the GPU's memory halfway",
                 ["iterations", "failures", "restarted with", "samples seen"],
                 [starved(folder, training, arguments.iters)],
             )
         if arguments.rounds:
             table(
-                "your_ai train against mlx_lm.lora",
-                ["iterations", "largest difference of a loss", "ours", "mlx_lm.lora", "ratio"],
+                "your_ai train compared with mlx_lm.lora",
+                ["iterations", "largest loss difference", "your_ai", "mlx_lm.lora", "ratio"],
                 [against_lora(folder, training, arguments.rounds)],
             )
 

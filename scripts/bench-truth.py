@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""The truth: what a trial says against what real ``mlx_lm.lora`` trainings then take.
+"""Compare the memory that a trial reports with that of real ``mlx_lm.lora`` trainings.
 
-One small model with its tokenizer and text is made, bf16 and 4-bit. For each it prints the peak
-that a trial reports against that of a training of 50 iterations on texts of varying length,
-synthesized against real weights, and a training under exactly the needed memory; and whether
-budgets just above and below the needed memory pass.
+Makes a small model with tokenizer and data, in bf16 and 4-bit. For each of them it
+
+- compares a trial's peak memory with that of a training on texts of varying length,
+- compares synthetic with real weights,
+- trains under a memory limit of exactly the needed memory,
+- runs trials with budgets just above and just below needed memory.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ print("peak", mx.get_peak_memory())
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What trial and training have in common."""
+    """The settings shared by trial and training."""
 
     batch: int
     rank: int
@@ -43,7 +45,7 @@ class Setting:
     iterations: int
 
     def options(self, model: Path, *more: str) -> list[str]:
-        """As ``your_ai benchmark`` takes them."""
+        """Return options of ``your_ai benchmark`` for these settings."""
         sizes = [
             f"--batch-size={self.batch}",
             f"--lora-rank={self.rank}",
@@ -53,8 +55,8 @@ class Setting:
         return [f"--model={model}", f"--lora-layers={self.layers}", *kept, *sizes, *more]
 
 
-# Hidden size, and the rest. MLX's CPU backend multiplies quantized weights far more slowly than
-# bf16 ones, so that model is smaller.
+# Hidden size and settings. The 4-bit model is smaller, because MLX's CPU backend is far slower with
+# quantized weights.
 SIZES = {
     "bf16": (128, Setting(batch=2, rank=16, layers=4, seq=256, iterations=50)),
     "4-bit": (64, Setting(batch=2, rank=16, layers=4, seq=128, iterations=50)),
@@ -62,7 +64,7 @@ SIZES = {
 
 
 def lora_peak(model: Path, data: Path, setting: Setting, limit: int = 0) -> int:
-    """Bytes at the peak of a real ``mlx_lm.lora``, under an MLX memory limit if one is given."""
+    """Run ``mlx_lm.lora``, with an MLX memory limit if it is not 0. Return the peak in bytes."""
     with tempfile.TemporaryDirectory() as folder:
         sizes = {"layers": setting.layers, "rank": setting.rank, "seq": setting.seq}
         config = lora_config(model, data, Path(folder), batch=setting.batch, **sizes)
@@ -75,23 +77,24 @@ def lora_peak(model: Path, data: Path, setting: Setting, limit: int = 0) -> int:
 
 
 def mb(nbytes: int) -> str:
-    """MB of 2^20 bytes with three digits: these models are small."""
+    """Return the size in MB (2^20 bytes) with three decimals."""
     return f"{nbytes / 2**20:.3f}"
 
 
-def judge(name: str, model: Path, data: Path, setting: Setting) -> list[list[Any]]:
-    """All comparisons for one model; rows of what, trial, truth and ratio."""
+def comparisons(name: str, model: Path, data: Path, setting: Setting) -> list[list[Any]]:
+    """Return the table's rows for one model."""
     real = one_trial(*setting.options(model, "--weights=real"))
     synthetic = one_trial(*setting.options(model))
     needed, peak = real["needed_memory_bytes"], real["peak_memory_bytes"]
-    rows = [compare(f"{name}: peak, against mlx_lm.lora", peak, lora_peak(model, data, setting))]
+    lora = lora_peak(model, data, setting)
+    rows = [compare(f"{name}: peak of a trial, peak of mlx_lm.lora", peak, lora)]
     for key in ("needed", "peak"):
         ours, theirs = synthetic[f"{key}_memory_bytes"], real[f"{key}_memory_bytes"]
-        rows.append(compare(f"{name}: {key}, synthesized against real", ours, theirs))
-    at_needed = lora_peak(model, data, setting, needed)
-    rows.append(compare(f"{name}: mlx_lm.lora limited to needed memory", at_needed, needed))
-    at_its_limit = lora_peak(model, data, setting, real["needed_memory_limit_bytes"])
-    rows.append(compare(f"{name}: mlx_lm.lora at needed memory's own limit", at_its_limit, needed))
+        rows.append(compare(f"{name}: {key}, synthetic and real weights", ours, theirs))
+    lora = lora_peak(model, data, setting, needed)
+    rows.append(compare(f"{name}: mlx_lm.lora limited to needed memory", lora, needed))
+    lora = lora_peak(model, data, setting, real["needed_memory_limit_bytes"])
+    rows.append(compare(f"{name}: mlx_lm.lora under the tight phase's limit", lora, needed))
     for factor in (1.01, 0.99):
         run = benchmark(*setting.options(model, f"--max-memory={needed * factor / GB:.12f}"))
         (entry,) = run.results
@@ -99,14 +102,18 @@ def judge(name: str, model: Path, data: Path, setting: Setting) -> list[list[Any
     return rows
 
 
-def compare(what: str, ours: int, truth: int) -> list[Any]:
-    """One row of the table."""
-    return [what, mb(ours), mb(truth), f"{ours / truth:.4f}"]
+def compare(name: str, size: int, reference: int) -> list[Any]:
+    """Return a row of the table."""
+    return [name, mb(size), mb(reference), f"{size / reference:.4f}"]
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--weights", choices=SIZES, nargs="*", default=list(SIZES))
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--weights", choices=SIZES, nargs="*", default=list(SIZES), help="models [default: both]"
+    )
     chosen = parser.parse_args().weights
     rows = []
     for weights in chosen:
@@ -116,5 +123,5 @@ if __name__ == "__main__":
             data = make_text(Path(folder) / "data", longest=setting.seq)
             if weights == "4-bit":
                 model = quantize(model, Path(folder) / "4bit", 4)
-            rows += judge(weights, model, data, setting)
-    table("The truth, MB", ["what", "measured", "against", "ratio"], rows)
+            rows += comparisons(weights, model, data, setting)
+    table("Memory in MB", ["comparison", "first", "second", "ratio"], rows)

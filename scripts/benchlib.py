@@ -1,4 +1,4 @@
-"""What the bench scripts share: running the command for real, and printing what it measured."""
+"""Shared by the bench scripts: runs your_ai commands and prints tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ GB = 2**30
 
 @dataclass(frozen=True, slots=True)
 class BenchmarkRun:
-    """One real run of a command that measures: its results document, exit status, wall time."""
+    """A finished run: its results document, exit status and wall time."""
 
     document: dict[str, Any]
     exit_status: int
@@ -25,18 +25,18 @@ class BenchmarkRun:
 
     @property
     def results(self) -> list[dict[str, Any]]:
-        """The trials' entries, in order."""
+        """The entries in the results, in order."""
         entries: list[dict[str, Any]] = self.document["results"]
         return entries
 
 
 def benchmark(*options: str) -> BenchmarkRun:
-    """Run ``your_ai benchmark`` with ``options`` in a process of its own, its output shown."""
+    """Run ``your_ai benchmark`` in a new process. Its output is shown."""
     return your_ai("benchmark", *options)
 
 
 def your_ai(*arguments: str) -> BenchmarkRun:
-    """Run a command that measures, in a process of its own, its output shown."""
+    """Run ``your_ai benchmark`` or ``optimize`` in a new process. Its output is shown."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         run_dir = Path(folder) / "run"
         command = [sys.executable, "-m", "your_ai", *arguments, "--run-dir", str(run_dir)]
@@ -48,15 +48,15 @@ def your_ai(*arguments: str) -> BenchmarkRun:
 
 
 def one_trial(*options: str) -> dict[str, Any]:
-    """The entry of a run of one trial, which must pass."""
+    """Run one trial, which must pass, and return its entry in the results."""
     (entry,) = benchmark(*options).results
     if not entry["success"]:
-        raise SystemExit(f"the trial was to pass: {entry['outcome']}: {entry['error']}")
+        raise SystemExit(f"the trial did not pass: {entry['outcome']}: {entry['error']}")
     return entry
 
 
 def table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print a Markdown table, as docs/measurements.md holds them."""
+    """Print a Markdown table for docs/measurements.md."""
     print(f"\n### {title}\n")
     print(f"| {' | '.join(head)} |")
     print(f"|{' --- |' * len(head)}")
@@ -65,14 +65,14 @@ def table(title: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> 
 
 
 def gb(nbytes: int | None) -> str:
-    """GB with two digits, or a dash."""
+    """Return the size in GB with two decimals, or a dash if it is unknown."""
     return "–" if nbytes is None else f"{nbytes / GB:.2f}"
 
 
 def lora_config(
     model: Path, data: Path, adapters: Path, *, layers: int, rank: int, seq: int, batch: int
 ) -> dict[str, Any]:
-    """The configuration with which ``mlx_lm.lora`` trains what a trial of these sizes trains."""
+    """Return the configuration with which ``mlx_lm.lora`` trains like a trial of these sizes."""
     return {
         "model": str(model),
         "data": str(data),

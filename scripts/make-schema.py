@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Print the JSON Schema of the results file, made from the types in `your_ai.runs`.
+"""Print the JSON Schema of the results file, generated from the types in `your_ai.runs`.
 
 usage: .venv/bin/python scripts/make-schema.py > docs/results.schema.json
 """
@@ -20,8 +20,9 @@ from your_ai.runs import results, trial_result
 HEAD = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
     "title": "Results of your_ai benchmark and your_ai optimize",
-    "description": "One run. Sizes named …_gb are in GB of 2^30 bytes, …_bytes exact; times are "
-    "seconds. Every key is always written. Later versions may add keys, and take none away.",
+    "description": "The results of one run. Keys that end in _gb are in GB (2^30 bytes), keys that "
+    "end in _bytes are exact sizes. Durations are in seconds. All keys are always present. Later "
+    "versions may add keys, but remove none.",
 }
 
 
@@ -32,7 +33,7 @@ def main() -> None:
     for name, definition in definitions.items():
         if "properties" in definition:
             describe(definition, classes[name])
-    # JSON has no NaN, which the loss of a diverged training is.
+    # The loss of a diverged training is NaN, which is null in JSON.
     definitions["Step"]["properties"]["loss"]["type"] = ["number", "null"]
     schema = definitions.pop("Results")
     document = {**HEAD, **schema, **HEAD, "$defs": definitions}
@@ -40,18 +41,18 @@ def main() -> None:
 
 
 def describe(definition: dict[str, Any], cls: type[Any]) -> None:
-    """Explain each property in the order in which it is written, and require it."""
+    """Add descriptions to the properties, sort them as in the class, and require all of them."""
     texts = {name: text for c in reversed(cls.__mro__[:-1]) for name, text in docstrings(c).items()}
     names = [field.name for field in dataclasses.fields(cls)]
     properties = definition["properties"]
     for each in properties.values():
-        each.pop("default", None)  # for reading files of older versions
+        each.pop("default", None)  # defaults are only for reading files of older versions
     definition["properties"] = {n: {**properties[n], "description": texts[n]} for n in names}
     definition["required"] = names
 
 
 def docstrings(cls: type[Any]) -> dict[str, str]:
-    """The string under each attribute of a class."""
+    """Return the docstring below each attribute of a class."""
     found = {}
     (tree,) = ast.parse(inspect.getsource(cls)).body
     assert isinstance(tree, ast.ClassDef)

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""A small model of our own for measurements and tests: weights, tokenizer and text.
+"""Make a small llama model with random weights, its tokenizer, and training data.
 
-The weights are random, the architecture is llama's, the text is made of random words whose lengths
-vary up to the full sequence, in the form that ``mlx_lm.lora`` trains on.
+The data has the format of ``mlx_lm.lora``: texts of random words, of lengths up to the sequence
+length.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ VOCABULARY = 512
 
 
 def make_model(folder: Path, *, hidden: int = 128, layers: int = 4, seed: int = 0) -> Path:
-    """Write a bf16 llama model with its tokenizer to ``folder``, which is returned."""
+    """Write a bf16 llama model and its tokenizer to the new ``folder``. Return the folder."""
     import mlx.core as mx
     from mlx.utils import tree_flatten
     from mlx_lm.models import llama
@@ -49,7 +49,7 @@ def make_model(folder: Path, *, hidden: int = 128, layers: int = 4, seed: int = 
 
 
 def make_preset(folder: Path, name: str) -> Path:
-    """Write a model of a preset's size, with synthesized 4-bit weights, to ``folder``, returned."""
+    """Write a preset's model with synthetic 4-bit weights to the new ``folder``. Return it."""
     import mlx.core as mx
     from mlx.utils import tree_flatten
     from mlx_lm.utils import make_shards
@@ -73,7 +73,7 @@ def make_preset(folder: Path, name: str) -> Path:
 
 
 def quantize(folder: Path, target: Path, bits: int) -> Path:
-    """Convert the model in ``folder`` with ``mlx_lm.convert``, as a user would, to ``target``."""
+    """Quantize the model in ``folder`` with ``mlx_lm.convert``. Return the folder ``target``."""
     options = ["--hf-path", str(folder), "--mlx-path", str(target), "-q", "--q-bits", str(bits)]
     subprocess.run(
         [sys.executable, "-m", "mlx_lm", "convert", *options], check=True, stdout=sys.stderr
@@ -84,11 +84,14 @@ def quantize(folder: Path, target: Path, bits: int) -> Path:
 def make_text(
     folder: Path, *, longest: int, shortest: int = 8, valid: int = 8, seed: int = 0
 ) -> Path:
-    """Write sets of texts of so many tokens to ``folder``, a new one, which is returned."""
+    """Write training, validation and test sets to the new ``folder``. Return the folder.
+
+    Each text has between ``shortest`` and ``longest`` tokens.
+    """
     folder.mkdir(parents=True)
     draw = random.Random(seed)
     for name, count in (("train", 100), ("valid", valid), ("test", 8)):
-        # The last two are of full length, so that some batch holds nothing shorter.
+        # The last two have full length, so that there is a batch with no shorter text.
         lengths = [draw.randint(shortest, longest) for _ in range(count - 2)] + [longest, longest]
         lines = (json.dumps({"text": _words(draw, length)}) for length in lengths)
         (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
@@ -100,7 +103,7 @@ def _words(draw: random.Random, count: int) -> str:
 
 
 def _make_tokenizer(folder: Path) -> None:
-    """One token a word: ``w2`` to ``w511`` beside the unknown and the end."""
+    """Write a tokenizer with one token per word: ``w2`` to ``w511``, unknown word, end of text."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     words = ["<unk>", "</s>", *(f"w{index}" for index in range(2, VOCABULARY))]
@@ -118,8 +121,10 @@ def _make_tokenizer(folder: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="a new folder; model/ and data/ are made in it")
-    parser.add_argument("--seq-length", type=int, default=256, help="tokens of the longest text")
+    parser.add_argument("folder", type=Path, help="folder in which to create model/ and data/")
+    parser.add_argument(
+        "--seq-length", type=int, default=256, help="tokens in the longest text [default: 256]"
+    )
     arguments = parser.parse_args()
     print(make_model(arguments.folder / "model"))
     print(make_text(arguments.folder / "data", longest=arguments.seq_length))

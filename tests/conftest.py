@@ -1,4 +1,4 @@
-"""What holds for every test, also where two run at a time."""
+"""Fixtures and hooks for all tests. Several processes may run tests at the same time."""
 
 from __future__ import annotations
 
@@ -6,61 +6,60 @@ import os
 
 import pytest
 
-from tests.support import kernels
-from tests.support import shared as measured
+from tests.support import kernels, shared_runs
 from tests.support.command import Finished
-from tests.support.course import Course
-from tests.support.shared import Shared
+from tests.support.shared_runs import SharedRuns
+from tests.support.workspace import Workspace
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    is_controller = bool(config.getoption("numprocesses", None))  # of processes that run the tests
+    is_controller = bool(config.getoption("numprocesses", None))  # starts the test processes
     if not is_controller:
-        kernels.separate()
+        kernels.isolate()
 
 
 def pytest_runtest_setup() -> None:
-    kernels.take()
+    kernels.fetch()
 
 
 def pytest_runtest_teardown() -> None:
-    kernels.give()
+    kernels.publish()
 
 
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Shared:
-    """Where runs are kept that are measured once and only read."""
+def shared(tmp_path_factory: pytest.TempPathFactory) -> SharedRuns:
+    """Runs that are made once and that tests only read."""
     base = tmp_path_factory.getbasetemp()
-    return Shared(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
+    return SharedRuns(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
 
 
 @pytest.fixture(scope="session")
-def smoke(shared: Shared) -> Finished:
-    return shared.made("smoke", measured.smoke)
+def smoke(shared: SharedRuns) -> Finished:
+    return shared.get("smoke", shared_runs.smoke)
 
 
 @pytest.fixture(scope="session")
-def ladder(shared: Shared) -> Finished:
-    return shared.made("ladder", measured.ladder)
+def ladder(shared: SharedRuns) -> Finished:
+    return shared.get("ladder", shared_runs.ladder)
 
 
 @pytest.fixture(scope="session")
-def nothing_fits(shared: Shared) -> Finished:
-    return shared.made("nothing-fits", measured.nothing_fits)
+def nothing_fits(shared: SharedRuns) -> Finished:
+    return shared.get("nothing-fits", shared_runs.nothing_fits)
 
 
 @pytest.fixture(scope="session")
-def history(shared: Shared) -> Finished:
-    return shared.made("history", measured.history)
+def history(shared: SharedRuns) -> Finished:
+    return shared.get("history", shared_runs.history)
 
 
 @pytest.fixture(scope="session")
-def trained(shared: Shared) -> Finished:
-    """A training from its beginning to its end, in a course's folder."""
-    return shared.made("course", measured.trained)
+def trained(shared: SharedRuns) -> Finished:
+    """A training that ran without interruption in the `workspace`."""
+    return shared.get("workspace", shared_runs.trained)
 
 
 @pytest.fixture(scope="session")
-def course(trained: Finished) -> Course:
-    """Its folder. Each test trains under names of its own there."""
-    return Course(trained.folder)
+def workspace(trained: Finished) -> Workspace:
+    """The folder of `trained`, in which each test trains under different names."""
+    return Workspace(trained.folder)

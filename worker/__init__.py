@@ -1,4 +1,4 @@
-"""The worker: one fresh process that runs one trial and reports what it measured.
+"""The worker: a process that serves one request (a trial, a training or a probe) and exits.
 
-It never imports ``your_ai``; what both sides share is :mod:`worker.protocol`.
+It never imports ``your_ai``. Both sides share :mod:`worker.protocol`.
 """

@@ -1,4 +1,4 @@
-"""``python -P -m worker``: read one request from stdin, send events, exit."""
+"""``python -P -m worker``: reads one request from stdin, sends events and exits."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from worker.protocol.messages import (
 
 
 def main() -> None:
-    """Serve the request on the first line of stdin."""
+    """Serve the request in the first line of stdin."""
     parser = argparse.ArgumentParser(prog="python -P -m worker", description=__doc__)
     parser.add_argument(EVENTS_FD_FLAG, type=int, required=True, dest="events_fd")
     arguments = parser.parse_args()
-    _prepare_for_death()
+    _prepare_for_crashes()
     line = sys.stdin.buffer.readline()
     lifeline.hold(sys.stdin.buffer)
     events = EventPipe(arguments.events_fd)
     events.send(Started(at=events.now(), pid=os.getpid()))
     request = decode_request(line)
-    # Import nothing heavy before this line: the lifeline must be held first.
+    # Slow imports come only after this line, when the lifeline is already watched.
     if isinstance(request, ProbeRequest):
         from worker import probe
 
@@ -45,18 +45,18 @@ def main() -> None:
     events.finish(_run(request, events))
 
 
-def _prepare_for_death() -> None:
-    # A crash inside MLX leaves its Python stack in the log; the signal is raised again afterwards.
+def _prepare_for_crashes() -> None:
+    # If MLX crashes, write the Python stack to the log. The process still dies of the signal.
     faulthandler.enable()
-    # A core dump would write tens of GB and delay the end by minutes.
+    # Writing a core dump of tens of GB would delay the exit by minutes.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # If Linux must kill a process for memory, it should be the worker, not the parent.
+    # If Linux runs out of memory, it should kill the worker, not the parent.
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _run(request: TrialRequest | TrainingRequest, events: EventPipe) -> FinalEvent:
-    """Return the final event; an exception becomes `Failed`, with its traceback in the log."""
+    """Return the final event. An exception becomes `Failed`, and its traceback goes to the log."""
     events.enter(Phase.IMPORT)
     try:
         if isinstance(request, TrainingRequest):

@@ -1,4 +1,4 @@
-"""Models built by mlx-lm's own classes, before any weight is allocated."""
+"""Builds models with mlx-lm's own classes, without allocating their weights."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from worker.protocol.messages import ModelFacts
 
 
 class UnsupportedModelError(ValueError):
-    """Mlx-lm's classes cannot build or train the model."""
+    """Mlx-lm cannot build or train the model."""
 
 
 def build(config: dict[str, Any]) -> nn.Module:
-    """Build the model of ``config`` (a ``config.json``) without allocating: MLX arrays are lazy.
+    """Return the model that ``config`` (a ``config.json``) describes, with lazy arrays as weights.
 
     Raises:
-        UnsupportedModelError: if mlx-lm lacks the architecture, the config does not fit it, or it
-            requires its own code, which is never run.
+        UnsupportedModelError: if mlx-lm does not support the architecture, if the config is
+            invalid, or if it requires custom code, which is never run.
     """
     if config.get("model_file") is not None:
-        raise UnsupportedModelError("its config requires running its own code (model_file)")
+        raise UnsupportedModelError("its config.json requires custom code (model_file)")
     if "model_type" not in config:
-        raise UnsupportedModelError("its config has no model_type")
+        raise UnsupportedModelError("its config.json has no model_type")
     try:
         model_class, arguments_class = _get_classes(config)
         model: nn.Module = model_class(arguments_class.from_dict(config))
@@ -35,7 +35,7 @@ def build(config: dict[str, Any]) -> nn.Module:
 
 
 def attention_projections(model: nn.Module) -> set[str]:
-    """Paths, within a layer, of its attention's linear projections: q, k, v and o in most."""
+    """Return the paths of the linear attention projections within a layer (usually q, k, v, o)."""
     return {
         path
         for layer in model.layers
@@ -46,7 +46,7 @@ def attention_projections(model: nn.Module) -> set[str]:
 
 
 def facts(config: dict[str, Any]) -> ModelFacts:
-    """What the parent needs to plan trials of a model; raises as `build` does."""
+    """Return what the parent needs to plan trials of a model. Raises UnsupportedModelError."""
     model = build(config)
     return ModelFacts(
         parameters=sum(array.size for _, array in tree_flatten(model.parameters())),

@@ -1,4 +1,4 @@
-"""The training data and its batches, in mlx-lm's order, resumable at any batch."""
+"""The training data and its batches, in mlx-lm's order; can resume after any batch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from worker.protocol.messages import Configuration, TrainingRequest, Truncated
 
 
 def load_data(request: TrainingRequest, events: EventPipe) -> tuple[Any, Any]:
-    """Return the training and the validation set (or ``None``), tokenized on first use."""
+    """Return the training set and the validation set, ``None`` if missing. Tokenization is lazy."""
     eos = request.model.config.get("eos_token_id")
     tokenizer = load_tokenizer(Path(request.model.path or ""), eos_token_ids=eos)
     options = {"data": request.data, "train": True, "test": False}
@@ -31,7 +31,7 @@ def load_data(request: TrainingRequest, events: EventPipe) -> tuple[Any, Any]:
 
 
 class _Dataset(CacheDataset):  # type: ignore[misc]  # mlx-lm is untyped
-    """Reports the first sequence of any set that will be truncated."""
+    """A tokenized set that reports the first sequence to be truncated, once for all sets."""
 
     _is_reported: ClassVar[bool] = False
 
@@ -50,9 +50,9 @@ class _Dataset(CacheDataset):  # type: ignore[misc]  # mlx-lm is untyped
 
 
 def resumed_batches(data: Any, configuration: Configuration, progress: Progress) -> Iterator[Batch]:
-    """Yield mlx-lm's endless batches of ``data`` after ``progress``, which is kept current.
+    """Yield batches endlessly in mlx-lm's order, starting after ``progress`` and updating it.
 
-    Their order depends on numpy's random state alone.
+    The order depends only on numpy's random state.
     """
     size = configuration.batch_size
     np.random.set_state(progress.epoch_state)
@@ -75,10 +75,10 @@ def split(batch: Batch, parts: int) -> Iterator[Batch]:
 
 
 def masked_loss(model: Any, batch: mx.array, lengths: mx.array) -> Batch:
-    """Mlx-lm's loss and its number of tokens, but 0 where prompts fill every sequence, not 0/0."""
+    """Return mlx-lm's loss and token count; the loss is 0, not NaN, if there are only prompts."""
     steps = mx.arange(1, batch.shape[1])
     has_targets = mx.logical_and(steps >= lengths[:, 0:1], steps <= lengths[:, 1:]).any()
-    # Without targets, take the loss of all tokens, so that the gradient is finite, and zero it.
+    # Without targets, compute the loss of all tokens (its gradient is finite) and multiply by 0.
     everything = mx.array([0, batch.shape[1]])
     loss, tokens = default_loss(model, batch, mx.where(has_targets, lengths, everything))
     return loss * has_targets, tokens * has_targets

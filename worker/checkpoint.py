@@ -19,7 +19,7 @@ from mlx.utils import tree_flatten, tree_unflatten
 from worker.protocol.messages import CHECKPOINT_PREFIX
 
 _KEPT = 2
-"""After a power loss the newest checkpoint may be incomplete."""
+"""Number of checkpoints to keep. After a power loss the newest may be incomplete."""
 
 ADAPTERS = "adapters.safetensors"
 _OPTIMIZER = "optimizer.safetensors"
@@ -32,10 +32,10 @@ class CheckpointError(RuntimeError):
 
 @dataclass(slots=True)
 class Progress:
-    """How far a training is: batches (``iteration``) and sequences (``samples``) trained on.
+    """How far a training has got: ``iteration`` batches and ``samples`` sequences trained on.
 
     ``longest`` is the length in tokens of the longest sequence. ``epoch_state`` is numpy's random
-    state before the current epoch was shuffled and ``drawn`` the number of its batches taken.
+    state before the current epoch was shuffled; ``drawn`` counts the batches taken from this epoch.
     ``state`` and ``random_key`` are numpy's and MLX's random states at the last checkpoint.
     """
 
@@ -49,20 +49,20 @@ class Progress:
 
     @classmethod
     def start(cls) -> Progress:
-        """Progress of a training that begins now."""
+        """Return the progress of a new training."""
         state = numpy_state()
         return cls(0, 0, 0, 0, state, state, random_key())
 
 
 def numpy_state() -> list[Any]:
-    """Numpy's global random state as JSON values."""
+    """Return numpy's global random state as JSON values."""
     state: Any = np.random.get_state(legacy=True)
     name, keys, *rest = state
     return [name, keys.tolist(), *rest]
 
 
 def random_key() -> int:
-    """MLX's global random key as the seed that restores it: its two words are the seed's."""
+    """Return the seed that restores MLX's random key, which is the seed's two 32-bit halves."""
     state: Any = mx.random.state
     high, low = state[0].tolist()
     return (int(high) << 32) | int(low)
@@ -71,7 +71,7 @@ def random_key() -> int:
 def save(folder: Path, model: nn.Module, optimizer: optim.Optimizer, progress: Progress) -> None:
     """Write a checkpoint atomically, update the adapters in ``folder``, delete old checkpoints.
 
-    Updates the random states in ``progress``. Raises CheckpointError if the disk refuses a file.
+    Updates the random states in ``progress``. Raises CheckpointError if a file cannot be written.
     """
     progress.state, progress.random_key = numpy_state(), random_key()
     target = folder / f"{CHECKPOINT_PREFIX}{progress.iteration:07d}"
@@ -79,17 +79,17 @@ def save(folder: Path, model: nn.Module, optimizer: optim.Optimizer, progress: P
     copy = folder / f".{ADAPTERS}"
     try:
         _write(unfinished, model, optimizer, progress)
-        shutil.rmtree(target, ignore_errors=True)  # one that a killed worker wrote
+        shutil.rmtree(target, ignore_errors=True)  # may exist if an earlier worker was killed
         unfinished.rename(target)
         _sync(folder)
-        # Also what mlx_lm.lora leaves after as many iterations: usable if training stops here.
+        # mlx_lm.lora writes the same two files, so the adapters are usable if training stops here.
         for name in (f"{progress.iteration:07d}_{ADAPTERS}", ADAPTERS):
             shutil.copyfile(target / ADAPTERS, copy)
             copy.replace(folder / name)
-    except (OSError, RuntimeError) as error:  # MLX raises RuntimeError without a cause
+    except (OSError, RuntimeError) as error:  # MLX reports a failed write as RuntimeError
         shutil.rmtree(unfinished, ignore_errors=True)
         copy.unlink(missing_ok=True)
-        problem = f"a checkpoint cannot be written to {folder} ({_free_bytes(folder)} bytes free)"
+        problem = f"cannot write a checkpoint to {folder} ({_free_bytes(folder)} bytes free)"
         raise CheckpointError(f"{problem}: {error}") from error
     for old in checkpoints(folder)[:-_KEPT]:
         shutil.rmtree(old, ignore_errors=True)
@@ -111,7 +111,7 @@ def _save_arrays(path: Path, tree: Any) -> None:
 
 
 def write_adapters(folder: Path, model: nn.Module) -> None:
-    """Write the adapters atomically, as mlx-lm loads them; on disk when this returns."""
+    """Write the adapters in mlx-lm's format, atomically, and flush them to the disk."""
     copy = folder / f".{ADAPTERS}"
     _save_arrays(copy, model.trainable_parameters())
     _sync(copy)
@@ -122,14 +122,15 @@ def write_adapters(folder: Path, model: nn.Module) -> None:
 def load_newest(folder: Path, model: nn.Module, optimizer: optim.Optimizer) -> Progress | None:
     """Restore model, optimizer and MLX's random state from the newest readable checkpoint.
 
-    Returns its progress, ``None`` without checkpoints; CheckpointError if none can be read.
+    Returns its progress, or ``None`` if there are no checkpoints. Raises CheckpointError if there
+    are some and none can be read.
     """
     found = checkpoints(folder)
     for checkpoint in reversed(found):
         try:
             return _load(checkpoint, model, optimizer)
         except (OSError, RuntimeError, ValueError, KeyError, TypeError):
-            traceback.print_exc()  # to the log; try the one before
+            traceback.print_exc()  # goes to the log; then try the previous checkpoint
     if not found:
         return None
     problem = f"none of the {len(found)} checkpoints in {folder} can be read"
@@ -148,7 +149,7 @@ def _load(checkpoint: Path, model: nn.Module, optimizer: optim.Optimizer) -> Pro
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in ``folder``, oldest first."""
+    """Return the checkpoints in ``folder``, oldest first."""
     found = folder.glob(f"{CHECKPOINT_PREFIX}*")
     numbered = (path for path in found if path.name.removeprefix(CHECKPOINT_PREFIX).isdecimal())
     return sorted(numbered, key=lambda path: (len(path.name), path.name))

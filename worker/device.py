@@ -11,7 +11,7 @@ from worker.protocol.messages import Device
 
 
 def describe(at: float) -> Device:
-    """The default device with MLX's facts about it, and the versions that affect measurements."""
+    """Return MLX's default device, and the package versions that affect measurements."""
     versions = {name: metadata.version(name) for name in ("mlx", "mlx-lm")}
     versions = {"python": platform.python_version(), **versions}
     return Device(at, _backend(), dict(mx.device_info()), versions)

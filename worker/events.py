@@ -14,8 +14,9 @@ from worker.protocol.messages import Event, FinalEvent, Passed, Phase, PhaseBega
 class EventPipe:
     """Writes events, one whole line at a time, from any thread.
 
-    The descriptor is made non-inheritable, so that a grandchild can neither hold the pipe open nor
-    write to it. If the parent is gone, writing ends the process. ``phase`` is the last one entered.
+    The descriptor is made non-inheritable, so that a child of the worker can neither hold the pipe
+    open nor write to it. If the parent is gone, writing ends the process. ``phase`` is the current
+    phase.
     """
 
     phase = Phase.IMPORT
@@ -23,16 +24,17 @@ class EventPipe:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._started = time.monotonic()
-        # Re-entrant: a final event keeps the lock forever, so that nothing can follow it.
+        # `finish` never releases the lock, so that nothing follows a final event. The lock is
+        # re-entrant, so that `finish` itself can send.
         self._lock = threading.RLock()
         os.set_inheritable(fd, False)
 
     def now(self) -> float:
-        """Seconds since the worker started."""
+        """Return the seconds since the worker started."""
         return time.monotonic() - self._started
 
     def send(self, event: Event) -> None:
-        """Write one event; returns when the kernel has all of it."""
+        """Write one event. Blocks until the pipe has accepted all of it."""
         line = memoryview(encode(event))
         with self._lock:
             try:
@@ -42,12 +44,12 @@ class EventPipe:
                 os._exit(1)
 
     def enter(self, phase: Phase, limit_bytes: int | None = None) -> None:
-        """Report that ``phase`` begins, under this MLX memory limit if it sets one."""
+        """Report that ``phase`` begins. ``limit_bytes`` is the MLX memory limit that it sets."""
         self.phase = phase
         self.send(PhaseBegan(self.now(), phase, limit_bytes))
 
     def finish(self, event: FinalEvent) -> NoReturn:
-        """Write the final event and exit at once, because MLX can crash while it is torn down."""
+        """Write the final event and exit immediately, because MLX can crash at a normal exit."""
         self._lock.acquire()
         self.send(event)
         os._exit(0 if isinstance(event, Passed | Trained) else 1)

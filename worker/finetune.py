@@ -1,4 +1,4 @@
-"""A real training with mlx-lm's trainer that can be killed at any moment and resumed."""
+"""Real training with mlx-lm's trainer. It can be killed at any time and resumed."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ from worker.protocol.messages import (
 )
 
 _SAMPLE_SECONDS = 1.0
-"""Between two memory samples. A training takes hours, so fewer are needed than in a trial."""
+"""Seconds between memory samples: longer than in a trial, because a training takes hours."""
 
 
 def run(request: TrainingRequest, events: EventPipe) -> Trained:
-    """Train, and return when the adapters are on disk."""
+    """Train and write the adapters to the disk."""
     loop = _load(request, events)
     events.enter(Phase.TRAIN, request.limit_bytes)
     mx.set_memory_limit(request.limit_bytes)
     mx.reset_peak_memory()
     loop.run()
     mx.synchronize()
-    # The file from mlx-lm's trainer may not have reached the disk.
+    # mlx-lm's trainer writes the same file without flushing it to the disk.
     checkpoint.write_adapters(loop.folder, loop.model)
     done = loop.progress
     return Trained(events.now(), done.iteration, done.samples, done.longest)
 
 
 def _load(request: TrainingRequest, events: EventPipe) -> TrainingLoop:
-    """Return the training, ready to run from its start or its newest checkpoint."""
+    """Return the training loop, ready to start or to resume after the newest checkpoint."""
     watch = loading.begin(events, request.budget_bytes, _SAMPLE_SECONDS)
     began = time.perf_counter()
     np.random.seed(request.seed)  # determines the order of the data, as in mlx_lm.lora
@@ -73,7 +73,7 @@ def _load(request: TrainingRequest, events: EventPipe) -> TrainingLoop:
 
 
 def _write_adapter_config(folder: Path, config: dict[str, Any], keys: list[str]) -> None:
-    """Write the file by which mlx-lm loads the adapters, atomically."""
+    """Write the file that mlx-lm needs to load the adapters, atomically."""
     content = {**config, "lora_parameters": {**config["lora_parameters"], "keys": keys}}
     folder.mkdir(parents=True, exist_ok=True)
     target, copy = folder / "adapter_config.json", folder / ".adapter_config.json"
@@ -83,10 +83,10 @@ def _write_adapter_config(folder: Path, config: dict[str, Any], keys: list[str])
 
 @dataclass
 class TrainingLoop(TrainingCallback):  # type: ignore[misc]  # mlx-lm is untyped
-    """Trains ``model`` with ``mlx_lm.tuner.trainer.train``, continuing after ``progress``.
+    """Trains with ``mlx_lm.tuner.trainer.train``, starting after ``progress``, which it updates.
 
-    When the trainer asks for a batch, all earlier steps are complete: that is the moment to report,
-    validate and save. ``progress`` is kept current.
+    When the trainer asks for a batch, all earlier steps are complete. The loop therefore reports,
+    validates and saves between two batches.
     """
 
     request: TrainingRequest
@@ -101,13 +101,13 @@ class TrainingLoop(TrainingCallback):  # type: ignore[misc]  # mlx-lm is untyped
         self.folder = Path(self.request.adapter_path)
         self._loss = masked_loss if self.request.mask_prompt else default_loss
         self._saved = self.progress.iteration
-        self._micro_steps: list[tuple[float, int]] = []  # loss and tokens of each
+        self._micro_steps: list[tuple[float, int]] = []  # loss and tokens of each micro-batch
         self._tokens = 0
         self._began = 0.0
         self._must_stop = False
 
     def run(self) -> None:
-        """Train up to the last iteration."""
+        """Train for the remaining iterations."""
         request = self.request
         remaining = request.iters - self.progress.iteration
         if remaining <= 0:
@@ -119,7 +119,7 @@ class TrainingLoop(TrainingCallback):  # type: ignore[misc]  # mlx-lm is untyped
             args=TrainingArgs(
                 iters=remaining * request.micro_batches,
                 steps_per_report=1,
-                steps_per_save=2**62,  # never: `_end_iteration` saves
+                steps_per_save=2**62,  # never, because `_end_iteration` saves
                 grad_accumulation_steps=request.grad_accumulation_steps * request.micro_batches,
                 adapter_file=str(self.folder / checkpoint.ADAPTERS),
             ),
@@ -130,11 +130,11 @@ class TrainingLoop(TrainingCallback):  # type: ignore[misc]  # mlx-lm is untyped
         self._end_iteration()
 
     def on_train_loss_report(self, train_info: dict[str, Any]) -> None:
-        """Called by mlx-lm after each micro-batch."""
+        """Record loss and tokens. mlx-lm calls this after each micro-batch."""
         loss = float(train_info["train_loss"])
         if not math.isfinite(loss):
             raise ValueError(
-                f"the loss is not finite in iteration {self.progress.iteration + 1}: "
+                f"the loss is not finite in iteration {self.progress.iteration + 1}; "
                 "try a smaller --learning-rate"
             )
         tokens = int(train_info["trained_tokens"])
@@ -142,9 +142,9 @@ class TrainingLoop(TrainingCallback):  # type: ignore[misc]  # mlx-lm is untyped
         self._tokens = tokens
 
     def _micro_batches(self, **_: Any) -> Iterator[Batch]:
-        """Yield the remaining batches in micro-batches; the trainer's arguments are not needed.
+        """Yield the remaining batches in micro-batches. The trainer's arguments are ignored.
 
-        From here on SIGTERM ends the process after the next iteration that can be saved.
+        Once this runs, SIGTERM ends the process after the next iteration that can be saved.
         """
         reset_wired_limit()
         signal.signal(signal.SIGTERM, self._request_stop)
@@ -162,7 +162,7 @@ class TrainingLoop(TrainingCallback):  # type: ignore[misc]  # mlx-lm is untyped
         self._must_stop = True
 
     def _end_iteration(self) -> None:
-        """Report the iteration and save a checkpoint if one is due."""
+        """Report the iteration, and save a checkpoint if one is due."""
         seconds = time.perf_counter() - self._began
         tokens = sum(tokens for _, tokens in self._micro_steps)
         loss = sum(loss * tokens for loss, tokens in self._micro_steps) / max(tokens, 1)
@@ -173,14 +173,14 @@ class TrainingLoop(TrainingCallback):  # type: ignore[misc]  # mlx-lm is untyped
         self.events.send(Step(now, Phase.TRAIN, iteration, seconds, tokens, loss, peak))
         every = self.request.save_every
         is_due = iteration // every != self._saved // every or self._must_stop
-        # Accumulated gradients are in no checkpoint, so wait until they are applied.
+        # A checkpoint does not contain accumulated gradients, so wait until they are applied.
         if is_due and iteration % self.request.grad_accumulation_steps == 0:
             checkpoint.save(self.folder, self.model, self.optimizer, self.progress)
             self._saved = iteration
             self.events.send(Saved(self.events.now(), iteration))
 
     def _validate(self) -> None:
-        """Validate before the first, the last and each due iteration, as mlx-lm does."""
+        """Validate before the same iterations as mlx-lm: first, last, every ``steps_per_eval``."""
         iteration, request = self.progress.iteration + 1, self.request
         is_due = iteration in (1, request.iters) or iteration % request.steps_per_eval == 0
         if not (self.validation_data and request.val_batches and is_due):
@@ -197,12 +197,12 @@ class TrainingLoop(TrainingCallback):  # type: ignore[misc]  # mlx-lm is untyped
         )
         self.model.train()
         if self._must_stop:
-            return  # stopped early, so the loss is not that of the set
+            return  # the validation was cut short, so its loss is meaningless
         seconds = time.perf_counter() - began
         self.events.send(Validated(self.events.now(), iteration, float(loss), seconds))
 
     def _validation_batches(self, **arguments: Any) -> Iterator[Batch]:
-        """Yield whole batches split: the random state must not depend on the micro-batches."""
+        """Yield micro-batches of mlx-lm's batches, whose order must not depend on the split."""
         for batch in iterate_batches(**arguments):
             if self._must_stop:
                 return

@@ -1,4 +1,4 @@
-"""No worker outlives its parent."""
+"""Ends the worker when its parent ends."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import BinaryIO
 
 
 def hold(lifeline: BinaryIO) -> None:
-    """End this process as soon as the parent's end of ``lifeline`` closes, even after SIGKILL.
+    """Exit as soon as the parent's end of ``lifeline`` closes, for example because it was killed.
 
-    A daemon thread reads the raw descriptor: the interpreter aborts at exit if a daemon thread
-    holds a buffer's lock. ``os._exit`` needs neither the main thread nor a working MLX.
+    A daemon thread reads the raw descriptor, because the interpreter aborts at exit if a daemon
+    thread holds a buffer's lock. ``os._exit`` works even if the main thread hangs inside MLX.
     """
 
     def wait_for_end() -> None:

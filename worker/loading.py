@@ -1,4 +1,4 @@
-"""The load phase, which trials and trainings share."""
+"""The load phase, shared by trials and trainings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def begin(events: EventPipe, budget_bytes: int, sample_seconds: float) -> Memory
 def load_weights(
     source: ModelSource, configuration: Configuration, watch: MemoryWatch
 ) -> nn.Module:
-    """Return the model with resident weights; ends the process if they exceed the budget."""
+    """Return the model with its weights in memory. Ends the process if they exceed the budget."""
     model = weights.plan(source, configuration)
     planned = sum(array.nbytes for _, array in tree_flatten(model.parameters()))
     watch.require(planned, planned=True)
@@ -40,7 +40,7 @@ def load_weights(
 
 
 def send_loaded(events: EventPipe, model: nn.Module, began: float) -> None:
-    """Report that weights and adapters are resident, loaded since ``began`` (perf_counter)."""
+    """Report that weights and adapters are in memory. ``began`` is a `time.perf_counter` value."""
     trainable = sum(array.size for _, array in tree_flatten(model.trainable_parameters()))
     events.send(
         Loaded(
@@ -48,7 +48,7 @@ def send_loaded(events: EventPipe, model: nn.Module, began: float) -> None:
             seconds=time.perf_counter() - began,
             resident_bytes=mx.get_active_memory(),
             peak_bytes=mx.get_peak_memory(),
-            parameters=get_total_parameters(model),  # without LoRA's
+            parameters=get_total_parameters(model),  # without the adapters
             trainable_parameters=trainable,
         )
     )

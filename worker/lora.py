@@ -24,14 +24,17 @@ Batch = tuple[mx.array, mx.array]
 
 
 class EvidenceError(RuntimeError):
-    """The steps ran but left no evidence of training."""
+    """The steps ran, but there is no evidence that they trained the model."""
 
 
 def add_adapters(model: nn.Module, configuration: Configuration) -> list[str]:
-    """Freeze ``model``, add adapters and return their keys; may raise UnsupportedModelError."""
+    """Freeze ``model``, add adapters and return their keys.
+
+    Raises UnsupportedModelError if the model has no linear attention projections.
+    """
     keys = attention_projections(model)
     if not keys:
-        raise UnsupportedModelError("the model has no attention projections that LoRA could train")
+        raise UnsupportedModelError("the model has no attention projections for LoRA to train")
     model.freeze()
     config = {"rank": configuration.lora_rank, "scale": LORA_SCALE, "dropout": 0.0, "keys": keys}
     linear_to_lora_layers(model, configuration.lora_layers, config)
@@ -45,8 +48,8 @@ def add_adapters(model: nn.Module, configuration: Configuration) -> list[str]:
 class Trainer:
     """Trains on full-length batches, one optimizer step per call.
 
-    The step, its compilation, evaluation and cache policy are those of
-    ``mlx_lm.tuner.trainer.train``, which itself cannot stop between two steps.
+    Compiles and evaluates the step and clears the cache as ``mlx_lm.tuner.trainer.train`` does.
+    That function cannot stop between two steps, so it is not used here.
     """
 
     def __init__(self, model: nn.Module, request: TrialRequest) -> None:
@@ -66,21 +69,21 @@ class Trainer:
         self.losses: list[float] = []
 
     def step(self) -> tuple[float, int, float]:
-        """Train on the next batch; return the seconds, tokens and loss of the step."""
+        """Train on the next batch. Return the seconds, tokens and loss of the step."""
         batch = next(self._batches)
         began = time.perf_counter()
         loss, tokens = self._step(batch)
         mx.eval(self._state, loss, tokens)
         mx.clear_cache()
         seconds = time.perf_counter() - began
-        # MLX's stubs allow an item to be complex; a loss and a count never are.
+        # According to MLX's stubs an item may be complex. A loss and a count never are.
         self.losses.append(float(loss.item()))  # type: ignore[arg-type]
         return seconds, int(tokens.item()), self.losses[-1]  # type: ignore[arg-type]
 
     def check(self) -> None:
-        """Raise EvidenceError unless the steps so far are evidence of training.
+        """Raise EvidenceError unless losses and adapters show that the steps trained the model.
 
-        Since MLX 0.32 a Metal failure may surface only at a later call, hence the synchronization.
+        Synchronizes first, because since MLX 0.32 a Metal failure may surface only in a later call.
         """
         mx.synchronize()
         if not all(math.isfinite(loss) for loss in self.losses):
@@ -90,14 +93,14 @@ class Trainer:
         leaves = tree_flatten(self._model.trainable_parameters())
         if not all(mx.isfinite(leaf).all().item() for _, leaf in leaves):
             raise EvidenceError("an adapter weight is not finite")
-        # LoRA's b is zero at first, and only a gradient moves it.
+        # LoRA's b matrices start at zero, and only a gradient changes them.
         if not any(leaf.any().item() for path, leaf in leaves if path.endswith("lora_b")):
             raise EvidenceError("no adapter weight changed")
 
 
 def full_batches(request: TrialRequest) -> Iterator[Batch]:
-    """Yield random batches of full length: the worst case that training can meet."""
-    # Its own key, because the global one is part of the compiled step's state.
+    """Yield random batches of full length, the worst case of any training."""
+    # Do not use MLX's global key: it is part of the compiled step's state.
     key = mx.random.key(request.seed)
     config = request.model.config
     vocabulary = config.get("vocab_size") or config["text_config"]["vocab_size"]

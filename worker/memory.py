@@ -1,4 +1,4 @@
-"""MLX's memory counters: sampled as a heartbeat and compared with the budget."""
+"""Samples MLX's memory counters, as a heartbeat and to enforce the budget."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import mlx.core as mx
 from worker.events import EventPipe
 from worker.protocol.messages import Memory, OverBudget, Phase
 
-SAMPLE_SECONDS = 0.1
+SAMPLE_SECONDS = 0.1  # in a trial
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryWatch:
-    """Samples active and cache memory, and ends the process when a trial exceeds its budget.
+    """Samples active and cache memory. Ends the process if a trial exceeds its budget.
 
-    MLX's own limit is soft: past it, MLX waits and then allocates anyway.
+    MLX's own limit is soft: once it is reached, MLX waits and then allocates anyway.
     """
 
     events: EventPipe
@@ -26,11 +26,11 @@ class MemoryWatch:
     sample_seconds: float
 
     def start(self) -> None:
-        """Sample in a daemon thread; `mx.eval` releases the GIL, so sampling never stalls."""
+        """Start sampling in a daemon thread. `mx.eval` releases the GIL, so it does not stall."""
         threading.Thread(target=self._sample, name="memory", daemon=True).start()
 
     def require(self, nbytes: int, *, planned: bool = False) -> None:
-        """End the process as over budget if ``nbytes`` exceed the budget."""
+        """End the process as over budget if ``nbytes`` is more than the budget."""
         if nbytes > self.budget_bytes:
             now = self.events.now()
             self.events.finish(OverBudget(now, self.events.phase, nbytes, planned))
@@ -39,18 +39,18 @@ class MemoryWatch:
         while True:
             active = mx.get_active_memory()
             self.events.send(Memory(self.events.now(), active, mx.get_cache_memory()))
-            # The relaxed phase lowers MLX's limit after an overshoot instead. A training keeps its
-            # progress: its limit was measured.
+            # In the relaxed phase an overshoot lowers MLX's limit instead. A training has a limit
+            # that was measured, and ending it would lose its progress.
             if self.events.phase not in (Phase.RELAXED, Phase.TRAIN):
                 self.require(active)
             time.sleep(self.sample_seconds)
 
 
 def reset_wired_limit() -> None:
-    """Undo mlx-lm's trainer, which wires memory up to Metal's whole working set.
+    """Set MLX's wired limit to 0. mlx-lm's trainer raises it to Metal's whole working set.
 
-    The measurement had no wired limit, and memory that macOS cannot move has caused kernel panics
-    (mlx #3186, #3346, mlx-lm #883). Other backends have no such limit.
+    Trials run without a wired limit, and memory that macOS cannot page out has caused kernel panics
+    (mlx #3186, #3346, mlx-lm #883). Backends other than Metal have no wired limit.
     """
     if mx.device_info().get("max_recommended_working_set_size") is not None:
         mx.set_wired_limit(0)

@@ -1,4 +1,4 @@
-"""The device and facts about models, for the parent, which never imports MLX."""
+"""Describes the device and models for the parent, which never imports MLX."""
 
 from __future__ import annotations
 

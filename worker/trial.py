@@ -1,4 +1,4 @@
-"""One trial: load the model, then measure its training in two phases, tight and relaxed."""
+"""Runs one trial: loads the model, then measures training in two phases, tight and relaxed."""
 
 from __future__ import annotations
 
@@ -12,18 +12,22 @@ from worker.memory import SAMPLE_SECONDS, MemoryWatch
 from worker.protocol.messages import Passed, Phase, Step, TrialRequest
 
 TIGHT_STEPS = 10
-"""Maximum; the phase ends when the peak has settled. The first step allocates the optimizer's
-state, and a busy CPU needs several until two threads overlap at their worst."""
+"""Maximum number of tight steps; the phase ends earlier once the peak has settled. The first step
+allocates the optimizer's state, and on a busy CPU the peak may take several steps to appear."""
 
 SETTLED = 1.005
-"""The largest factor by which the last three steps may raise a peak that has settled."""
+"""A peak has settled if the last three steps raised it by at most this factor."""
 
 RELAXED_ATTEMPTS = 5
-"""Limits to try; the last is that of the tight phase, which held."""
+"""Maximum number of memory limits to try. The last is the tight phase's, which is known to hold."""
 
 
 def run(request: TrialRequest, events: EventPipe) -> Passed:
-    """Load and measure; ends the process over budget, raises EvidenceError without evidence."""
+    """Load the model, measure its training and return the result.
+
+    Ends the process if memory use exceeds the budget. Raises EvidenceError if the losses and
+    adapters do not show that the model was trained.
+    """
     watch = loading.begin(events, request.budget_bytes, SAMPLE_SECONDS)
     began = time.perf_counter()
     mx.random.seed(request.seed)
@@ -39,7 +43,8 @@ def _measure(
 ) -> Passed:
     """Measure needed memory (tight), then peak memory and speed (relaxed)."""
     budget = request.budget_bytes
-    # Beyond Metal's working set macOS swaps or refuses, and the relaxed phase fills its limit.
+    # The relaxed phase uses memory up to its limit, and beyond Metal's working set macOS swaps or
+    # refuses to allocate.
     ceiling = int(mx.device_info().get("max_recommended_working_set_size") or budget)
     tight_limit = mx.get_active_memory()
     needed = _run_steps(trainer, events, Phase.TIGHT, tight_limit, TIGHT_STEPS, budget)
@@ -54,29 +59,32 @@ def _measure(
         peak = _run_steps(trainer, events, Phase.RELAXED, limit, request.steps, budget)
     watch.require(peak)
     trainer.check()
-    # If the last attempt used the tight limit, its steps may have needed slightly less.
+    # If the last attempt used the tight limit, it may have peaked slightly lower.
     return Passed(events.now(), min(needed, peak), tight_limit, peak, limit)
 
 
 def lowered(limit: int, cut: int, overshoot: int, floor: int) -> tuple[int, int]:
-    """Return the next limit to try and its cut from the present one, in bytes.
+    """Return the next memory limit to try and its difference from ``limit`` (the cut), in bytes.
 
-    The cut is the overshoot, but at least three times the last cut: on an H200 all limits from 11.6
-    to 12.0 GB peaked at 12.10, because the same large tensor met the limit at the same moment.
+    The cut is the overshoot, but at least three times the previous cut: on an H200 all limits from
+    11.6 to 12.0 GB peaked at 12.10 GB, because the same large allocation exceeded them.
     """
     cut = max(overshoot, 3 * cut)
     return max(floor, limit - cut), cut
 
 
 def settled(peaks: list[int]) -> bool:
-    """Whether the last three of at least four steps raised the peak by no more than `SETTLED`."""
+    """Return whether there are at least four steps and the last three hardly raised the peak."""
     return len(peaks) > 3 and peaks[-1] <= SETTLED * peaks[-4]
 
 
 def _run_steps(
     trainer: lora.Trainer, events: EventPipe, phase: Phase, limit: int, steps: int, budget: int
 ) -> int:
-    """Return the peak of active memory; stops early over budget or when a tight peak settled."""
+    """Return the peak of active memory.
+
+    Stops early if the peak exceeds the budget or, in the tight phase, has settled.
+    """
     events.enter(phase, limit)
     mx.set_memory_limit(limit)
     mx.clear_cache()
@@ -94,10 +102,10 @@ def _run_steps(
 
 
 def _shift_waits() -> None:
-    """Shift by one operation where MLX's CPU backend waits within a step.
+    """Run one extra operation, so that MLX's CPU backend waits at other places in the next step.
 
-    It checks its memory limit at every tenth dispatch (DISPATCHES_PER_TASK in MLX's
-    backend/cpu/encoder.h), counting across steps. Without the shift, equal steps could all wait at
-    the same places and all miss the worst (measured: 9.63, 9.86 or 10.15 MB, by chance).
+    The backend checks its memory limit at every tenth dispatch (DISPATCHES_PER_TASK in MLX's
+    backend/cpu/encoder.h) and counts across steps. Without the extra operation, all steps could
+    check at the same places and miss the highest peak (measured: 9.63, 9.86 or 10.15 MB by chance).
     """
     mx.eval(mx.zeros(1) + 1)

@@ -1,6 +1,6 @@
-"""Loads a model's weights, synthesized or from files, quantized as requested.
+"""Loads a model's weights, synthesized or from files, and quantizes them as requested.
 
-Modules are loaded one by one, so that an unquantized model never exists in memory as a whole.
+Modules are loaded one by one, so that the whole unquantized model is never in memory.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _BLOCK_BYTES = 64 * 2**20
 
 
 def plan(source: ModelSource, configuration: Configuration) -> nn.Module:
-    """Return the model with every weight's shape, type and quantization, none allocated."""
+    """Return the model with the shape, type and quantization of every weight, not yet allocated."""
     if configuration.weights is Weights.REAL:
         if source.path is None:
-            raise ValueError("real weights need a local folder")
+            raise ValueError("real weights require a local folder")
         model, config = load_model(Path(source.path), lazy=True)
     else:
         config = source.config
@@ -35,7 +35,7 @@ def plan(source: ModelSource, configuration: Configuration) -> nn.Module:
         _quantize_as_stored(model, config)
     bits = configuration.quantization_bits
     if bits is not None and config.get("quantization") is None:
-        # As mlx_lm.convert does, with each model class's exceptions.
+        # Like mlx_lm.convert, this skips the modules that the model's class excludes.
         model, _ = quantize_model(model, config, GROUP_SIZE, bits)
     return model
 
@@ -43,10 +43,10 @@ def plan(source: ModelSource, configuration: Configuration) -> nn.Module:
 def materialize(
     model: nn.Module, *, synthesize: bool, after_each: Callable[[], None] = lambda: None
 ) -> None:
-    """Make a planned model's weights resident; call ``after_each`` after every module.
+    """Load or synthesize the weights of a planned model, and call ``after_each`` after each module.
 
-    Synthesized weights are drawn in their stored form, packed words directly: quantizing random
-    floats would need many times the memory.
+    Synthesized quantized weights are drawn as packed words, because quantizing random floats would
+    need many times the memory.
     """
     for _, module in model.named_modules():
         own = {
@@ -65,11 +65,11 @@ def materialize(
 
 
 def _as_stored(model: nn.Module, config: dict[str, Any]) -> None:
-    """Give floating weights the type of the model's files, bfloat16 if unknown."""
+    """Cast floating-point weights to the type of the model's files, bfloat16 if it is unknown."""
     sections = (config, config.get("text_config") or {})
     names = [section.get(key) for section in sections for key in ("dtype", "torch_dtype")]
     floating_type = _FLOATING_TYPES.get(str(next(filter(None, names), "")), mx.bfloat16)
-    # Some classes keep some weights in float32, also in mlx_lm.convert.
+    # Some model classes keep some weights in float32. mlx_lm.convert respects that, too.
     is_cast = getattr(model, "cast_predicate", lambda path: True)
 
     def as_stored(path: str, weight: mx.array) -> mx.array:
@@ -80,11 +80,11 @@ def _as_stored(model: nn.Module, config: dict[str, Any]) -> None:
 
 
 def _quantize_as_stored(model: nn.Module, config: dict[str, Any]) -> None:
-    """Quantize if and as the model's own config says."""
+    """Apply the quantization in the model's own config, if there is one."""
     stored = config.get("quantization")
     if stored is None:
         return
-    # Modules that a class never quantizes are not listed in the config.
+    # The config does not list the modules that the model's class never quantizes.
     is_quantized = getattr(model, "quant_predicate", None) or (lambda path, module: True)
 
     def as_stored(path: str, module: nn.Module) -> bool | dict[str, Any]:
@@ -106,10 +106,10 @@ def _quantize_as_stored(model: nn.Module, config: dict[str, Any]) -> None:
 
 
 def _synthesize(name: str, planned: mx.array, module: nn.Module) -> mx.array:
-    """Random contents of ``planned``'s shape and type, scaled so that activations stay finite.
+    """Return a random array with ``planned``'s shape and type, scaled to keep activations finite.
 
-    A quantized weight is ``scale * word + bias`` with words uniform in [0, 2^bits). With the scales
-    and biases below it is uniform in ±1/√width, as `nn.Linear` is initialized.
+    A quantized weight is ``scale * word + bias``, with words uniform in [0, 2^bits). The scales and
+    biases below make it uniform in ±1/√width, the initialization of `nn.Linear`.
     """
     bits = getattr(module, "bits", None)
     if bits is not None and name in ("weight", "scales", "biases"):
@@ -119,7 +119,7 @@ def _synthesize(name: str, planned: mx.array, module: nn.Module) -> mx.array:
         if planned.dtype != mx.uint8:
             value = -bound if name == "biases" else 2 * bound / (2**bits - 1)
             return mx.full(planned.shape, value, dtype=planned.dtype)
-        # Microscaling modes keep exponents in bytes: 2^(byte - 127).
+        # In microscaling modes a scale is a byte that encodes 2^(byte - 127).
         return mx.full(planned.shape, 127 + round(math.log2(bound)), dtype=mx.uint8)
     if planned.ndim < 2:  # norms and biases keep their initial values
         return planned
@@ -128,16 +128,16 @@ def _synthesize(name: str, planned: mx.array, module: nn.Module) -> mx.array:
 
 
 def _random_words(shape: tuple[int, ...]) -> mx.array:
-    """Uniform 32-bit words from 16-bit halves: `randint` draws float32s of 24 bits."""
+    """Return uniform 32-bit words, made of 16-bit halves: `randint` has only 24 random bits."""
     halves = mx.random.randint(0, 2**16, (*shape[:-1], shape[-1] * 2), dtype=mx.uint16)
     return halves.view(mx.uint32)
 
 
 def _draw(planned: mx.array, draw: Callable[[tuple[int, ...]], mx.array]) -> mx.array:
-    """Draw an array like ``planned`` in blocks of rows.
+    """Return an array like ``planned``, drawn in blocks of rows.
 
-    MLX draws float32s first, so one draw takes up to three times its result: 6 GB for the embedding
-    of a 70B model. Blocks keep that from becoming the load's peak.
+    MLX draws float32s first, so a draw takes up to three times the memory of its result: 6 GB for
+    the embedding of a 70B model. Drawing in blocks keeps this from raising the peak of loading.
     """
     rows = planned.shape[0]
     block = max(1, rows * _BLOCK_BYTES // max(planned.nbytes, 1))

@@ -1,4 +1,4 @@
-"""``scripts/chaos``: tries to break the product, and says how often that went wrong."""
+"""``scripts/chaos``: tries to break your_ai, and counts the failures."""
 
 from __future__ import annotations
 
@@ -22,24 +22,26 @@ PARTS: dict[str, tuple[Callable[[int], Report], int]] = {
     "soak": (soak, 1000),
     "training": (training, 20),
 }
-"""Each with its usual number: how often, or for ``damage`` and ``disk`` every Nth place."""
+"""Function and default number of each part. The number is a count of repetitions, except that
+``damage`` and ``disk`` test every Nth position."""
 
 
 def main() -> None:
-    """Run the parts that are named, print their tables, and end with 1 if anything went wrong."""
+    """Run the given parts, print their tables, and exit with 1 if there were failures."""
     parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []], metavar="|".join(PARTS))
-    usual = ", ".join(f"{name} {number}" for name, (_part, number) in PARTS.items())
+    defaults = ", ".join(f"{name} {number}" for name, (_part, number) in PARTS.items())
     parser.add_argument(
         "--number",
         type=int,
-        help=f"how often, or every Nth place is damaged or full ({usual})",
+        help="number of repetitions; for damage and disk, test every Nth position "
+        f"[default: {defaults}]",
     )
     arguments = parser.parse_args()
     reports = []
     for name in arguments.parts or PARTS:
-        part, usual_number = PARTS[name]
-        reports.append(part(arguments.number or usual_number))
+        part, default = PARTS[name]
+        reports.append(part(arguments.number or default))
         print(reports[-1], flush=True)
     sys.exit(any(report.failures for report in reports))
 

@@ -1,4 +1,4 @@
-"""Workers that really die, in every way that can be caused here, over and over."""
+"""Makes workers die, repeatedly and in many ways, and checks how each death is classified."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from tests.support.trials import (
     events_in,
     fake,
     giant_request,
+    recorded_worker,
     supervising,
-    tapped,
     tiny_request,
     wait_for,
 )
@@ -35,71 +35,75 @@ from your_ai.supervision.supervisor import WORKER, Limits, supervise
 from your_ai.supervision.trial_log import TrialLog
 
 LIMITED = ["sh", "-c", 'ulimit -c 0; ulimit -v 2097152; exec "$@"', "sh"]
-HURRIED = Limits(deadline=60.0, silence=0.5, grace=0.3, closing=0.3)
+IMPATIENT = Limits(deadline=60.0, silence=0.5, grace=0.3, closing=0.3)
 
 Death = Callable[[Path], str]
-"""Causes a death in a folder; how it was named: ``oom, certain``."""
+"""Makes a worker die, with its files in a folder. Returns the outcome, such as "oom, certain"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One way to die, and what it must be called."""
+    """One way to die, and the expected outcome."""
 
     name: str
     cause: Death
-    named: str
+    expected: str
 
 
 def deaths(times: int, kinds: Sequence[Kind] | None = None) -> Report:
-    """Cause each kind of death so often; count how each was named."""
+    """Cause each kind of death ``times`` times, and count the outcomes."""
     failures = []
     figures: dict[str, object] = {}
     with tempfile.TemporaryDirectory(prefix="chaos-") as name, ThreadPoolExecutor(2) as pool:
         for kind in KINDS if kinds is None else kinds:
             folders = [Path(name) / f"{len(figures)}-{number}" for number in range(times)]
-            named = Counter(pool.map(lambda folder: _caused(kind.cause, folder), folders))  # noqa: B023 - used at once
-            figures[f"{kind.name}: {kind.named}"] = f"{named[kind.named]} of {times}"
-            wrong = {other: count for other, count in named.items() if other != kind.named}
+            outcomes = Counter(pool.map(lambda folder: _caused(kind.cause, folder), folders))  # noqa: B023 - called in this iteration
+            figures[f"{kind.name}: {kind.expected}"] = f"{outcomes[kind.expected]} of {times}"
+            wrong = {other: count for other, count in outcomes.items() if other != kind.expected}
             failures += [f"{kind.name}: {count} times {other}" for other, count in wrong.items()]
-            print(f"{kind.name}: {dict(named)}", flush=True)
-    return Report("Workers that die: how each is named", figures, failures)
+            print(f"{kind.name}: {dict(outcomes)}", flush=True)
+    return Report("Workers that die: outcomes", figures, failures)
 
 
 def _caused(cause: Death, folder: Path) -> str:
     folder.mkdir()
     try:
         return cause(folder)
-    except Exception as error:  # noqa: BLE001 - it counts as the parent's own failure
+    except Exception as error:  # noqa: BLE001 - counts as a failure of the parent
         return f"parent failed: {error!r}"
 
 
-def _faked(part: Callable[..., None], steps: int = dying.STEPS, limits: Limits = PATIENT) -> Death:
+def _fake_death(
+    behavior: Callable[..., None], steps: int = dying.STEPS, limits: Limits = PATIENT
+) -> Death:
     def cause(folder: Path) -> str:
         log = TrialLog(folder / "log")
-        outcome = classify(supervise(b"{}\n", log=log, limits=limits, command=fake(part)), steps)
+        seen = supervise(b"{}\n", log=log, limits=limits, command=fake(behavior))
+        outcome = classify(seen, steps)
         return f"{outcome.kind}, {outcome.certainty}"
 
     return cause
 
 
-def _trained(spec: TrialRequest, command: list[str] | None = None) -> Death:
+def _real_death(request: TrialRequest, command: list[str] | None = None) -> Death:
     def cause(folder: Path) -> str:
         log = TrialLog(folder / "log")
         command_line = command or [*WORKER]
-        seen = supervise(encode(spec), log=log, limits=PATIENT, command=command_line)
-        outcome = classify(seen, spec.steps)
+        seen = supervise(encode(request), log=log, limits=PATIENT, command=command_line)
+        outcome = classify(seen, request.steps)
         return f"{outcome.kind}, {outcome.certainty}"
 
     return cause
 
 
 def _killed_in_training(folder: Path) -> str:
-    spec, tap = tiny_request(FOREVER), folder / "events"
-    with supervising(encode(spec), TrialLog(folder / "log"), tapped(tap)) as supervised:
-        wait_for(lambda: events_in(tap, Step), "the first step")
-        (pid,) = {json.loads(line)["pid"] for line in tap.read_bytes().splitlines()[:1]}
+    request, events = tiny_request(FOREVER), folder / "events"
+    log = TrialLog(folder / "log")
+    with supervising(encode(request), log, recorded_worker(events)) as supervised:
+        wait_for(lambda: events_in(events, Step), "the first step")
+        (pid,) = {json.loads(line)["pid"] for line in events.read_bytes().splitlines()[:1]}
         os.kill(pid, signal.SIGKILL)
-        outcome = classify(supervised.result(), spec.steps)
+        outcome = classify(supervised.result(), request.steps)
     return f"{outcome.kind}, {outcome.certainty}"
 
 
@@ -118,32 +122,34 @@ def _killed_by_the_kernel(folder: Path) -> str:
 
 
 def _kinds() -> list[Kind]:
-    unknown = replace(tiny_request(), model=ModelSource({"model_type": "nothing-like-it"}))
-    beyond = replace(tiny_request(), budget_bytes=300_000)
+    unsupported = replace(tiny_request(), model=ModelSource({"model_type": "nonesuch"}))
+    too_large = replace(tiny_request(), budget_bytes=300_000)
     return [
-        Kind("the kernel's OOM killer, in a cgroup", _killed_by_the_kernel, "oom, certain"),
+        Kind("killed by the kernel in a cgroup", _killed_by_the_kernel, "oom, certain"),
         Kind(
-            "ulimit -v: MLX's segfault",
-            _trained(giant_request(), [*LIMITED, *WORKER]),
+            "MLX segfault under ulimit -v",
+            _real_death(giant_request(), [*LIMITED, *WORKER]),
             "crash, low",
         ),
-        Kind("SIGKILL in training", _killed_in_training, "crash, low"),
-        Kind("CUDA's text", _faked(dying.fail_with_cudas_text), "oom, certain"),
-        Kind("MLX's malloc text", _faked(dying.fail_with_mallocs_text), "oom, high"),
-        Kind("Metal's text, SIGABRT", _faked(dying.abort_with_metals_text), "oom, high"),
-        Kind("SIGABRT without a text", _faked(dying.abort_without_text), "crash, low"),
-        Kind("SIGSEGV", _faked(dying.fault), "crash, low"),
-        Kind("SIGSEGV after the last word", _faked(dying.pass_and_fault), "pass, certain"),
-        Kind("steps left out", _faked(dying.pass_without_all_steps), "crash, certain"),
-        Kind("exit 0 without a result", _faked(dying.exit_without_a_result), "crash, certain"),
-        Kind("exit 3 with a traceback", _faked(dying.exit_with_a_traceback), "crash, certain"),
-        Kind("dead before it reads", _faked(dying.die_before_reading), "crash, certain"),
-        Kind("garbage on the pipe", _faked(garbling.write_binary), "crash, certain"),
-        Kind("silence", _faked(hanging.say_nothing_more, 1, HURRIED), "timeout, certain"),
-        Kind("stopped", _faked(hanging.stop, 1, HURRIED), "timeout, certain"),
-        Kind("a closed pipe", _faked(hanging.close_the_pipe, 1, HURRIED), "timeout, certain"),
-        Kind("an unknown model type", _trained(unknown), "error, certain"),
-        Kind("over the budget", _trained(beyond), "over-budget, certain"),
+        Kind("SIGKILL while training", _killed_in_training, "crash, low"),
+        Kind("CUDA message", _fake_death(dying.fail_with_cuda_message), "oom, certain"),
+        Kind("malloc message", _fake_death(dying.fail_with_malloc_message), "oom, high"),
+        Kind("SIGABRT, Metal message", _fake_death(dying.abort_with_metal_message), "oom, high"),
+        Kind("SIGABRT, no message", _fake_death(dying.abort_without_message), "crash, low"),
+        Kind("SIGSEGV", _fake_death(dying.segfault), "crash, low"),
+        Kind(
+            "SIGSEGV after the final event", _fake_death(dying.pass_and_segfault), "pass, certain"
+        ),
+        Kind("missing steps", _fake_death(dying.pass_without_all_steps), "crash, certain"),
+        Kind("exit 0 without result", _fake_death(dying.exit_without_a_result), "crash, certain"),
+        Kind("exit 3 with traceback", _fake_death(dying.exit_with_a_traceback), "crash, certain"),
+        Kind("exit before reading", _fake_death(dying.exit_before_reading), "crash, certain"),
+        Kind("garbage on the pipe", _fake_death(garbling.write_binary), "crash, certain"),
+        Kind("silence", _fake_death(hanging.stay_silent, 1, IMPATIENT), "timeout, certain"),
+        Kind("stopped", _fake_death(hanging.stop, 1, IMPATIENT), "timeout, certain"),
+        Kind("closed pipe", _fake_death(hanging.close_the_pipe, 1, IMPATIENT), "timeout, certain"),
+        Kind("unknown model type", _real_death(unsupported), "error, certain"),
+        Kind("over budget", _real_death(too_large), "over-budget, certain"),
     ]
 
 

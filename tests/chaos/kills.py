@@ -1,4 +1,4 @@
-"""Parents killed at random moments: nothing is lost, repeated or left running."""
+"""Kills parents at random times: nothing may be lost, repeated or left running."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from your_ai.errors import UsageError
 from your_ai.runs.journal import STARTED
 from your_ai.supervision.outcome import OutcomeKind
 
-ASKED = [
+ARGUMENTS = [
     *("benchmark", "--model", "smoke-tiny", "--model", "smoke-small", "--seq-length", "16"),
     *("--lora-rank", "4", "--batch-size", "1", "--steps", "20"),
 ]
 ORPHAN_SECONDS = 1.0
 SECOND_KILLS = 0.25
-"""How often the resumed run is killed too."""
+"""Share of the resumed runs that are killed, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """An uninterrupted run: how long it took, and what it found."""
+    """An uninterrupted run: its duration and its results."""
 
     seconds: float
     document: Mapping[str, Any]
 
     def phase(self, key: str, seconds: float) -> str:
-        """What the worker of that trial does so long after the trial was begun."""
+        """Return the phase of the worker of trial ``key`` after so many seconds."""
         entries = {f"{i:02d}": e for i, e in enumerate(self.document["results"], start=1)}
         phases = entries[key.partition("-")[0]]["phases"]
-        begun = [phase["phase"] for phase in phases if phase["at"] <= seconds]
-        return begun[-1] if begun else "start"
+        began = [phase["phase"] for phase in phases if phase["at"] <= seconds]
+        return began[-1] if began else "start"
 
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """One run that was killed, once or twice, and then resumed to its end."""
+    """A run that was killed once or twice and then resumed until it was complete."""
 
     phases: list[str]
     failures: list[str]
@@ -53,7 +53,7 @@ class Cycle:
 
 
 def kills(times: int, seed: int = 0) -> Report:
-    """Kill so many parents with SIGKILL, each at a random moment of its run, and resume each."""
+    """Kill ``times`` parents with SIGKILL, each at a random time, and resume their runs."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         folder = Path(name)
         reference = _reference(folder)
@@ -75,56 +75,56 @@ def kills(times: int, seed: int = 0) -> Report:
     failures = [failure for cycle in cycles for failure in cycle.failures]
     figures = {
         "runs killed and resumed": times,
-        "kills in all": len(phases),
-        "while the worker was in": counted(phases),
-        "trials killed twice, then left alone": sum(cycle.quarantined for cycle in cycles),
+        "kills": len(phases),
+        "phases of the worker when killed": counted(phases),
+        "trials killed twice and then quarantined": sum(cycle.quarantined for cycle in cycles),
         "finished trials repeated": sum("repeated" in failure for failure in failures),
         "finished trials lost": sum("lost" in failure for failure in failures),
-        "journals damaged": sum("damaged" in failure for failure in failures),
+        "damaged journals": sum("damaged" in failure for failure in failures),
         f"orphans after {ORPHAN_SECONDS:g} s": sum("orphan" in failure for failure in failures),
-        "results that differ from an uninterrupted run's": sum(
+        "results that differ from those of an uninterrupted run": sum(
             "differ" in failure for failure in failures
         ),
     }
-    return Report("Parents killed at random moments", figures, failures)
+    return Report("Parents killed at random times", figures, failures)
 
 
 def _reference(folder: Path) -> Reference:
-    whole = Folder(folder / "reference")
-    whole.path.mkdir()
-    whole.finish(*ASKED)  # the first one compiles kernels
-    (whole.run).rename(whole.path / "first")
+    home = Folder(folder / "reference")
+    home.path.mkdir()
+    home.finish(*ARGUMENTS)  # not measured, because MLX compiles kernels in the first run
+    (home.run).rename(home.path / "first")
     began = time.monotonic()
-    done = whole.finish(*ASKED)
+    done = home.finish(*ARGUMENTS)
     assert done.code == 0, done.stdout + done.stderr
-    return Reference(time.monotonic() - began, whole.document)
+    return Reference(time.monotonic() - began, home.document)
 
 
 def _cycle(home: Folder, draw: random.Random, reference: Reference) -> Cycle:
     phases, failures = [], []
-    asked = ASKED
+    arguments = ARGUMENTS
     for _ in range(2 if draw.random() < SECOND_KILLS else 1):
-        phases.append(_killed(home, asked, draw.uniform(0, reference.seconds), reference))
+        phases.append(_killed(home, arguments, draw.uniform(0, reference.seconds), reference))
         if orphans := home.survivors(ORPHAN_SECONDS):
-            failures.append(f"orphan processes {orphans} while in {phases[-1]}")
+            failures.append(f"orphan processes {orphans} after a kill in phase {phases[-1]}")
         try:
-            asked = ["benchmark", "--resume"] if home.records() else ASKED
+            arguments = ["benchmark", "--resume"] if home.records() else ARGUMENTS
         except UsageError as error:
             return Cycle(phases, [*failures, f"damaged: {error}"], 0)
     before, starts = home.ended(), home.keys(STARTED)
-    done = home.finish(*asked)
+    done = home.finish(*arguments)
     if done.code != 0:
         return Cycle(phases, [*failures, f"lost: exit code {done.code}: {done.stderr}"], 0)
     failures += _compare(home, before, starts, reference)
     return Cycle(phases, failures, len(_quarantined(home)))
 
 
-def _killed(home: Folder, asked: list[str], after: float, reference: Reference) -> str:
-    """Kill the command ``after`` seconds; what its worker was doing then."""
+def _killed(home: Folder, arguments: list[str], after: float, reference: Reference) -> str:
+    """Kill the command ``after`` so many seconds. Return what its worker was doing then."""
     began = time.monotonic()
     before = len(home.records())
     started = began
-    with home.running(*asked) as parent:
+    with home.running(*arguments) as parent:
         while (left := began + after - time.monotonic()) > 0 and parent.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 parent.wait(min(left, 0.02))
@@ -134,9 +134,9 @@ def _killed(home: Folder, asked: list[str], after: float, reference: Reference) 
         parent.kill()
     records = home.records()
     if not was_running:
-        return "after its end"
+        return "after the run"
     if not records:
-        return "before the run began"
+        return "before the run"
     if records[-1].kind != STARTED:
         return "between trials"
     return reference.phase(records[-1].fields["trial"], time.monotonic() - started)
@@ -145,7 +145,7 @@ def _killed(home: Folder, asked: list[str], after: float, reference: Reference) 
 def _compare(
     home: Folder, before: Mapping[str, Any], starts: list[str], reference: Reference
 ) -> list[str]:
-    """What went wrong between the kill and the end of the resumed run."""
+    """Return the failures found after the resumed run is complete."""
     failures = [f"{key} repeated" for key in before if home.starts(key) > starts.count(key)]
     document = home.document
     now = {f"{i:02d}": entry for i, entry in enumerate(document["results"], start=1)}
@@ -155,11 +155,11 @@ def _compare(
     if not document["complete"]:
         failures.append("lost: not complete")
     if not _quarantined(home) and plain(document) != plain(reference.document):
-        failures.append("results differ from those of a run that was not killed")
+        failures.append("results differ from those of an uninterrupted run")
     return failures
 
 
 def _quarantined(home: Folder) -> list[str]:
-    """The trials in which the parent was killed twice."""
+    """Return the trials during which the parent was killed twice."""
     crashes = {k for k, e in home.ended().items() if e["outcome"] == OutcomeKind.CRASH}
     return [key for key in crashes if home.starts(key) == 2]

@@ -1,4 +1,4 @@
-"""What every part of the chaos reports: figures, and what must not have happened."""
+"""The report of each part of ``scripts/chaos``: figures and failures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """``figures`` are what was counted or measured, ``failures`` what must not have happened."""
+    """Figures to print as a table, and failures to print below it."""
 
     title: str
     figures: Mapping[str, object]
@@ -19,10 +19,10 @@ class Report:
         rows = [f"| {name} | {value} |" for name, value in self.figures.items()]
         failed = [f"- FAILED: {failure}" for failure in self.failures]
         return "\n".join(
-            [f"\n### {self.title}\n", "| what | figure |", "| --- | --- |", *rows, "", *failed]
+            [f"\n### {self.title}\n", "| figure | value |", "| --- | --- |", *rows, "", *failed]
         )
 
 
 def counted(kinds: Iterable[str]) -> str:
-    """``3 import, 2 load``: each kind with how often it came, the most frequent first."""
+    """Return how often each kind occurs, most frequent first, such as ``3 import, 2 load``."""
     return ", ".join(f"{count} {kind}" for kind, count in Counter(kinds).most_common())

@@ -1,4 +1,4 @@
-"""Real runs of the command in folders of their own, and what they leave behind."""
+"""Real runs of the command, each in a separate folder, and access to their files."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from your_ai.runs.journal import JOURNAL, STARTED, Record
 from your_ai.runs.resume import history_of
 
 MARK = "YOUR_AI_CHAOS"
-"""An environment variable by which all that a run has started is found again."""
+"""Environment variable that marks all processes of a run, so that survivors can be found."""
 
 
 @dataclass(frozen=True)
 class Folder:
-    """Where one run lives; its run directory is ``run`` there."""
+    """The folder of one run. The run directory is its subfolder ``run``."""
 
     path: Path
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -44,7 +44,7 @@ class Folder:
         return content
 
     def records(self) -> list[Record]:
-        """All records of its journal; raises DamagedError where it is not readable."""
+        """Return the journal's records, none if there is no journal. Raises DamagedError."""
         path = self.run / JOURNAL
         return list(journal.read(path)) if path.exists() else []
 
@@ -52,7 +52,7 @@ class Folder:
         return [record.fields["trial"] for record in self.records() if record.kind == kind]
 
     def ended(self) -> dict[str, Any]:
-        """The final results, by the trials' keys."""
+        """Return the final results by trial key."""
         final = history_of(self.records()).final
         return {key: json.loads(to_json(ended)) for key, ended in final.items()}
 
@@ -61,7 +61,7 @@ class Folder:
 
     @contextmanager
     def running(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-        """The command, killed at the end of the block if it still runs."""
+        """Start the command, and kill it at the end of the block if it is still running."""
         with subprocess.Popen(
             [*YOUR_AI, *arguments, "--run-dir", "run"],
             cwd=self.path,
@@ -76,13 +76,13 @@ class Folder:
                 parent.kill()
 
     def finish(self, *arguments: str) -> Finished:
-        """Run the command to its end."""
+        """Run the command and wait for its end."""
         env = {MARK: self.mark}
-        run = ["--run-dir", "run"]
-        return your_ai_command(self.path, *arguments, *run, env=env, home=self.path)
+        run_dir = ["--run-dir", "run"]
+        return your_ai_command(self.path, *arguments, *run_dir, env=env, home=self.path)
 
     def survivors(self, within: float) -> list[int]:
-        """The processes of the run that are still there after so many seconds, then killed."""
+        """Kill the run's processes that still exist after so many seconds. Return their pids."""
         deadline = time.monotonic() + within
         while (alive := self._alive()) and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -103,7 +103,7 @@ class Folder:
 
 
 def plain(document: Any) -> Any:
-    """A results document without what two runs of the same trials differ in."""
+    """Return a results document without the values that differ between equal runs."""
     if isinstance(document, list):
         return [plain(item) for item in document]
     if isinstance(document, dict):

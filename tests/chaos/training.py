@@ -1,4 +1,4 @@
-"""A training whose parent is killed at random steps, and whose worker runs out of memory."""
+"""Kills parents of trainings at random steps, and lets workers run out of memory."""
 
 from __future__ import annotations
 
@@ -15,142 +15,145 @@ from typing import Any
 
 from tests.chaos.report import Report
 from tests.support.cgroups import MIB, MemoryCgroup, memory_cgroup
-from tests.support.course import ITERS, Course, prepare, wait_for, worker_of
+from tests.support.workspace import ITERS, Workspace, prepare, wait_for, worker_of
 
-CLOSE = 1e-3
-ALIKE = 1e-2
-"""Gradients that are gathered in bf16 are rounded once more; other batches differ by ten times."""
+MAX_DIFFERENCE = 1e-3
+MAX_DIFFERENCE_SPLIT = 1e-2
+"""Allowed difference of losses if batches are split: accumulating gradients in bf16 rounds once
+more. Training on other batches makes ten times this difference."""
 
-EVEN = ["--data", "even"]
-"""Texts of one length: mlx-lm weighs each part of a batch alike, be it longer or not."""
-MOST_SECONDS = 120.0
+EQUAL_LENGTHS = ["--data", "even"]
+"""Use texts of equal length, because mlx-lm gives all micro-batches the same weight."""
+TIMEOUT_SECONDS = 120.0
 
-GREEDY = "import time; held = b'x' * 2**28; time.sleep(600)"
-"""A neighbour that wants 256 MB: the kernel then kills the worker, which offers itself."""
+ALLOCATE = "import time; held = b'x' * 2**28; time.sleep(600)"
+"""Program that allocates 256 MB. The kernel then kills the worker, which has oom_score_adj 1000."""
 
 
-def killed(course: Course, name: str, at: int) -> dict[str, Any]:
-    """The record of a training whose parent was killed at an iteration, and resumed."""
-    process = course.start(course.train(name))
-    wait_for(lambda: course.iteration(name) >= at, process)
+def killed(workspace: Workspace, name: str, at: int) -> dict[str, Any]:
+    """Kill the parent of a training at iteration ``at`` and resume. Return the record."""
+    process = workspace.start(workspace.train(name))
+    wait_for(lambda: workspace.iteration(name) >= at, process)
     process.send_signal(signal.SIGKILL)
     process.communicate()
-    course.run("train", "--resume", "--run-dir", name)
-    return course.record(name)
+    workspace.run("train", "--resume", "--run-dir", name)
+    return workspace.record(name)
 
 
-def killed_often(course: Course, name: str, draw: random.Random, times: int) -> int:
-    """Kill the parent of one training so many times, then let it end; how often it was killed."""
-    arguments = course.train(name)
+def killed_often(workspace: Workspace, name: str, draw: random.Random, times: int) -> int:
+    """Kill a training's parent up to ``times`` times and resume it. Return the number of kills."""
+    arguments = workspace.train(name)
     for kills in range(times):
-        process = course.start(arguments)
+        process = workspace.start(arguments)
         arguments = ["train", "--resume", "--run-dir", name]
-        seen, at = course.reports(name), draw.randrange(1, 8)
-        wait_for(partial(course.has_reported, name, seen + at), process)
+        seen, at = workspace.reports(name), draw.randrange(1, 8)
+        wait_for(partial(workspace.has_reported, name, seen + at), process)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        if process.returncode == 0:  # it was at its end before
+        if process.returncode == 0:  # it finished before the kill
             return kills
-    course.run(*arguments)
+    workspace.run(*arguments)
     return times
 
 
-def starved(course: Course, name: str) -> dict[str, Any]:
-    """The record of a training whose memory is taken away half way, until its worker is killed."""
-    with memory_cgroup(4096 * MIB) as box:
-        process = course.start(course.train(name, *EVEN), box)
-        wait_for(lambda: course.iteration(name) >= ITERS // 2, process)
-        worker_of(process).suspend()  # so that it is not done before it is killed
-        before = _kills(box)
-        _set_limit(box, _used(box) + 32 * MIB)
-        with subprocess.Popen(box.command([sys.executable, "-c", GREEDY])) as greedy:
-            wait_for(lambda: _kills(box) > before, process)
-            greedy.kill()
-        _set_limit(box, 4096 * MIB)
-        output, _ = process.communicate(timeout=MOST_SECONDS)
+def starved(workspace: Workspace, name: str) -> dict[str, Any]:
+    """Take away a training's memory halfway, so that its worker is killed. Return the record."""
+    with memory_cgroup(4096 * MIB) as cgroup:
+        process = workspace.start(workspace.train(name, *EQUAL_LENGTHS), cgroup)
+        wait_for(lambda: workspace.iteration(name) >= ITERS // 2, process)
+        worker_of(process).suspend()  # so that it does not finish before it is killed
+        before = _kills(cgroup)
+        _set_limit(cgroup, _used(cgroup) + 32 * MIB)
+        with subprocess.Popen(cgroup.command([sys.executable, "-c", ALLOCATE])) as other:
+            wait_for(lambda: _kills(cgroup) > before, process)
+            other.kill()
+        _set_limit(cgroup, 4096 * MIB)
+        output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
         if process.returncode != 0:
             raise SystemExit(output)
-    return course.record(name)
+    return workspace.record(name)
 
 
 def training(number: int = 20) -> Report:
-    """Kill parents and workers; hold what comes out against an undisturbed training."""
+    """Kill parents and workers, and compare the results with an undisturbed training."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
-        course = prepare(Path(name))
-        course.run(*course.train("trained"))
-        return disturbed(course, number)
+        workspace = prepare(Path(name))
+        workspace.run(*workspace.train("trained"))
+        return disturbed(workspace, number)
 
 
-def disturbed(course: Course, number: int) -> Report:
-    """Trainings of a course that has the undisturbed one, ``trained``, already.
+def disturbed(workspace: Workspace, number: int) -> Report:
+    """Disturb trainings in a workspace that has the undisturbed training ``trained``.
 
-    That one of them is killed often includes that it is killed once.
+    Kills ``number`` trainings once each, and another one ``number`` times. If ``number`` is 1, only
+    the latter is done.
     """
     draw = random.Random(number)
     failures: list[str] = []
-    wanted = course.record("trained")
-    worst = 0.0
+    expected = workspace.record("trained")
+    largest = 0.0
     once = number if number > 1 else 0
     for n in range(once):
         at = draw.randrange(1, ITERS)
-        found = killed(course, f"killed-{n}", at)
-        off = _off(found, wanted)
-        worst = max(worst, off)
-        if off > CLOSE or found["samples"] != wanted["samples"]:
-            failures.append(f"killed at {at}: losses off by {off}")
-    often = killed_often(course, "killed-often", draw, number)
-    found = course.record("killed-often")
-    off = _off(found, wanted)
-    worst = max(worst, off)
-    if off > CLOSE or found["samples"] != wanted["samples"]:
-        failures.append(f"killed {often} times: losses off by {off}")
-    course.run(*course.train("even-undisturbed", *EVEN))
-    wanted = course.record("even-undisturbed")
-    ooms, apart = max(1, number // 4), 0.0
+        found = killed(workspace, f"killed-{n}", at)
+        difference = _difference(found, expected)
+        largest = max(largest, difference)
+        if difference > MAX_DIFFERENCE or found["samples"] != expected["samples"]:
+            failures.append(f"killed at {at}: losses differ by {difference}")
+    often = killed_often(workspace, "killed-often", draw, number)
+    found = workspace.record("killed-often")
+    difference = _difference(found, expected)
+    largest = max(largest, difference)
+    if difference > MAX_DIFFERENCE or found["samples"] != expected["samples"]:
+        failures.append(f"killed {often} times: losses differ by {difference}")
+    workspace.run(*workspace.train("even-undisturbed", *EQUAL_LENGTHS))
+    expected = workspace.record("even-undisturbed")
+    ooms, largest_split = max(1, number // 4), 0.0
     for n in range(ooms):
-        found = starved(course, f"starved-{n}")
-        if (found["outcome"], found["samples"]) != ("pass", wanted["samples"]):
+        found = starved(workspace, f"starved-{n}")
+        if (found["outcome"], found["samples"]) != ("pass", expected["samples"]):
             failures.append(f"out of memory: {found['outcome']}, {found['samples']} samples")
         if [each["outcome"] for each in found["failures"]] != ["oom"]:
             failures.append(f"out of memory: {found['failures']}")
-        off = _off(found, wanted)
-        apart = max(apart, off)
-        if off > ALIKE:
-            failures.append(f"out of memory: losses off by {off}")
+        difference = _difference(found, expected)
+        largest_split = max(largest_split, difference)
+        if difference > MAX_DIFFERENCE_SPLIT:
+            failures.append(f"out of memory: losses differ by {difference}")
     figures = {
-        "trainings whose parent was killed at a random iteration, and resumed": once,
-        "kills of one more training, each at a random iteration": often,
-        "largest difference of any iteration's loss from an undisturbed training's": worst,
-        "workers killed for memory half way": ooms,
-        "largest difference of their losses from an undisturbed training's": apart,
-        "other losses, other numbers of samples, or not ended": len(failures),
+        "trainings killed at a random iteration and resumed": once,
+        "kills of another training, each at a random iteration": often,
+        "largest difference of a loss from the undisturbed training": largest,
+        "workers killed halfway because memory ran out": ooms,
+        "largest difference of their losses from the undisturbed training": largest_split,
+        "wrong losses, wrong numbers of samples, or unfinished trainings": len(failures),
     }
-    return Report("A training", figures, failures)
+    return Report("Trainings that are disturbed", figures, failures)
 
 
-def _off(found: dict[str, Any], wanted: dict[str, Any]) -> float:
-    """By how much the losses differ at most; infinity where they are not of the same iterations."""
+def _difference(found: dict[str, Any], expected: dict[str, Any]) -> float:
+    """Return the largest difference of losses, or infinity if iterations are missing."""
     ours: dict[int, float] = dict(found["losses"])
-    theirs: dict[int, float] = dict(wanted["losses"])
+    theirs: dict[int, float] = dict(expected["losses"])
     if ours.keys() != theirs.keys():
         return float("inf")
     return max(abs(ours[iteration] - theirs[iteration]) for iteration in ours)
 
 
-def _kills(box: MemoryCgroup) -> int:
-    found = re.search(r"oom_kill (\d+)", box.counter.read_text())
+def _kills(cgroup: MemoryCgroup) -> int:
+    found = re.search(r"oom_kill (\d+)", cgroup.counter.read_text())
     return int(found[1]) if found else 0
 
 
-def _used(box: MemoryCgroup) -> int:
-    name = "memory.usage_in_bytes" if box.version == 1 else "memory.current"
-    return int((box.directory / name).read_text())
+def _used(cgroup: MemoryCgroup) -> int:
+    name = "memory.usage_in_bytes" if cgroup.version == 1 else "memory.current"
+    return int((cgroup.directory / name).read_text())
 
 
-def _set_limit(box: MemoryCgroup, nbytes: int) -> None:
+def _set_limit(cgroup: MemoryCgroup, nbytes: int) -> None:
     names = ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes"]
-    if box.version == 2:
+    if cgroup.version == 2:
         names = ["memory.max"]
-    for name in names * 2:  # the second may not be below the first, whichever way they go
+    # Write twice: the second limit must never be below the first, so one write may fail.
+    for name in names * 2:
         with contextlib.suppress(OSError):
-            (box.directory / name).write_text(str(nbytes))
+            (cgroup.directory / name).write_text(str(nbytes))

@@ -1,4 +1,4 @@
-"""The GitHub action: its steps, run as a runner runs them, but for the installation."""
+"""The GitHub action: runs its steps as a runner does, without the installation."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.support.command import ROOT, Finished, environment
 
 ACTION = ROOT / ".github/actions/smoke/action.yml"
 COMPLETE = "--resume --run-dir run --quiet"
-"""Of a run that is complete: nothing is trained again."""
+"""Arguments that resume a complete run, so nothing is trained."""
 
 
-def run_steps(folder: Path, **given: str) -> tuple[int, str]:
-    """Run the steps with these inputs; the status of the last, and the job's summary."""
+def run_steps(folder: Path, **changed: str) -> tuple[int, str]:
+    """Run the steps with these inputs. Return the last exit code and the job's summary."""
     action: dict[str, Any] = yaml.safe_load(ACTION.read_text())
-    inputs = {name: facts["default"] for name, facts in action["inputs"].items()} | given
+    inputs = {name: facts["default"] for name, facts in action["inputs"].items()} | changed
     summary = folder / "summary.md"
     summary.touch()
     (folder / "bin").mkdir(exist_ok=True)
@@ -32,8 +32,8 @@ def run_steps(folder: Path, **given: str) -> tuple[int, str]:
     command.chmod(0o755)
     status = 0
     for step in action["runs"]["steps"]:
-        is_wanted = step.get("if") is None or inputs["baseline"] != ""
-        if step["name"] == "Install" or not is_wanted or status:
+        is_enabled = step.get("if") is None or inputs["baseline"] != ""
+        if step["name"] == "Install" or not is_enabled or status:
             continue
         env = {
             name: re.sub(r"\$\{\{ inputs\.([\w-]+) \}\}", lambda m: str(inputs[m[1]]), value)
@@ -50,7 +50,7 @@ def run_steps(folder: Path, **given: str) -> tuple[int, str]:
     return status, summary.read_text()
 
 
-def test_it_measures_and_compares_with_a_baseline(smoke: Finished, tmp_path: Path) -> None:
+def test_action_measures_and_compares_with_a_baseline(smoke: Finished, tmp_path: Path) -> None:
     shutil.copytree(smoke.folder / "run", tmp_path / "run")
     assert run_steps(tmp_path, arguments=COMPLETE, output="base.json") == (0, "")
     same = {"arguments": COMPLETE, "baseline": "base.json", "fail-above": "1000"}

@@ -1,4 +1,4 @@
-"""The main job, end to end: real workers, real training, figures that fit together."""
+"""``your_ai benchmark`` end to end: real workers, real training, consistent figures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_preset_passes(smoke: Finished) -> None:
     check_figures(smoke.only)
 
 
-def test_a_preset_is_trained_as_asked(smoke: Finished) -> None:
+def test_the_configuration_is_used_and_recorded(smoke: Finished) -> None:
     assert smoke.only["config"] == {
         "weights": "synthetic",
         "quantization_bits": None,
@@ -44,19 +44,19 @@ def test_a_preset_is_trained_as_asked(smoke: Finished) -> None:
         "seed": 0,
     }
     assert smoke.only["load"]["parameters"] == 262_720
-    # q and o 64 to 64, k and v 64 to 32: rank times (in + out), in 4 layers.
+    # 4 layers × rank 4 × (inputs + outputs) of q and o (64 + 64), k and v (64 + 32).
     assert smoke.only["load"]["trainable_parameters"] == 4 * (128 + 96 + 96 + 128) * 4
-    # A model that knows nothing gives each of 512 tokens the same chance.
+    # An untrained model gives each of the 512 tokens about the same probability.
     assert all(abs(s["loss"] - math.log(512)) < 1 for s in smoke.only["steps"])
 
 
-def test_the_log_is_where_the_results_say(smoke: Finished) -> None:
+def test_the_log_in_the_results_exists(smoke: Finished) -> None:
     log = smoke.folder / smoke.only["log"]
     assert log.parent == smoke.folder / "run" / "logs"
     assert log.is_file()
 
 
-def test_the_document_has_the_run_and_the_seed_keys(smoke: Finished) -> None:
+def test_the_results_have_the_keys_of_the_run_and_the_trial(smoke: Finished) -> None:
     document = smoke.document
     assert document["recommended"] == "smoke-tiny"
     assert document["complete"] is True
@@ -68,14 +68,14 @@ def test_the_document_has_the_run_and_the_seed_keys(smoke: Finished) -> None:
     assert smoke.only["optimal_config"] is None
 
 
-def test_the_output_is_the_run_directorys_results(smoke: Finished) -> None:
+def test_output_is_a_copy_of_the_results_in_the_run_directory(smoke: Finished) -> None:
     output = (smoke.folder / "out.json").read_bytes()
     assert output == (smoke.folder / "run" / "results.json").read_bytes()
     assert names(smoke.folder) == ["out.json", "run"]
     assert names(smoke.folder / "run") == ["journal.jsonl", "logs", "report.html", "results.json"]
 
 
-def test_the_console_tells_the_run(smoke: Finished) -> None:
+def test_the_piped_console_output(smoke: Finished) -> None:
     rule = "━" * 60
     lines = smoke.stdout.splitlines()
     assert lines[:3] == [rule, "Hardware Benchmark", rule]
@@ -94,7 +94,7 @@ def test_the_console_tells_the_run(smoke: Finished) -> None:
     ]
 
 
-def test_a_budget_above_needed_memory_passes_quietly_and_one_below_does_not(
+def test_a_budget_above_needed_memory_passes_and_one_below_does_not(
     smoke: Finished, tmp_path: Path
 ) -> None:
     needed = smoke.only["needed_memory_gb"]
@@ -109,7 +109,7 @@ def test_a_budget_above_needed_memory_passes_quietly_and_one_below_does_not(
     assert (refused.code, refused.only["outcome"]) == (1, "over-budget")
 
 
-def test_over_budget_while_training_and_by_the_weights_alone(tmp_path: Path) -> None:
+def test_over_budget_while_training_and_because_of_the_weights_alone(tmp_path: Path) -> None:
     models = ["--model", "smoke-tiny", "--model", "smoke-large", "--keep-going"]
     done = benchmark(tmp_path, *models, "--max-memory", "0.002", "--seq-length", "512")
     assert done.code == 1
@@ -125,7 +125,7 @@ def test_over_budget_while_training_and_by_the_weights_alone(tmp_path: Path) -> 
     assert training["load"]["resident_bytes"] < measured
     assert training["peak_memory_gb"] is None
     assert {step["phase"] for step in training["steps"]} <= {"tight"}
-    # Said before they are loaded: 3.4 M parameters of two bytes each.
+    # Computed before loading: 3.4 M parameters of two bytes each.
     assert (loading["outcome"], loading["load"], loading["steps"]) == ("over-budget", None, [])
     assert loading["error"].startswith("the weights alone take ")
     assert int(loading["evidence"].split()[0]) == pytest.approx(6.8e6, rel=0.02)
@@ -146,9 +146,9 @@ CLUTTER = {
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Finished]:
-    """One folder's model with synthesized and with real weights, unquantized and quantized.
+    """Runs of a local model with synthetic and real weights, unquantized and quantized.
 
-    None of what lies in the current directory may be run.
+    The current directory has modules that must not be imported.
     """
     base = tmp_path_factory.mktemp("folders")
     model = make_model(base / "tiny-llama")
@@ -169,7 +169,7 @@ KINDS = ["synthetic-none", "synthetic-4", "synthetic-8", "real-none", "real-4"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_folders_model_passes(folders: dict[str, Finished], kind: str) -> None:
+def test_a_local_model_passes(folders: dict[str, Finished], kind: str) -> None:
     done = folders[kind]
     assert done.code == 0, done.stdout + done.stderr
     check_figures(done.only)
@@ -191,7 +191,7 @@ def test_fewer_bits_take_less_memory(folders: dict[str, Finished]) -> None:
 
 
 @pytest.mark.parametrize("bits", ["none", "4"])
-def test_synthesized_weights_measure_what_real_ones_do(
+def test_synthetic_and_real_weights_need_the_same_memory(
     folders: dict[str, Finished], bits: str
 ) -> None:
     synthetic, real = folders[f"synthetic-{bits}"].only, folders[f"real-{bits}"].only
@@ -203,8 +203,8 @@ def test_synthesized_weights_measure_what_real_ones_do(
     assert real["needed_memory_bytes"] == pytest.approx(synthetic["needed_memory_bytes"], rel=0.05)
 
 
-def test_a_ladder_goes_on_after_a_model_that_cannot_be_loaded(tmp_path: Path) -> None:
-    """Whole weights, of another shape than the config says: MLX's own message, no OOM."""
+def test_a_run_continues_after_a_model_that_cannot_be_loaded(tmp_path: Path) -> None:
+    """The weights have other shapes than the config says, which is an error and not an OOM."""
     odd = make_model(tmp_path / "odd", intermediate_size=64)
     add_weights(odd)
     good = make_model(tmp_path / "good")
@@ -224,14 +224,14 @@ def test_a_ladder_goes_on_after_a_model_that_cannot_be_loaded(tmp_path: Path) ->
     assert f"log: {failed['log']}" in done.stdout
 
 
-def test_a_trial_past_its_time_limit_is_no_success(tmp_path: Path) -> None:
+def test_a_trial_that_exceeds_its_timeout_fails(tmp_path: Path) -> None:
     done = benchmark(tmp_path, "--model", "smoke-tiny", *PLAIN, "--timeout", "0.3")
     assert (done.code, done.only["outcome"], done.only["success"]) == (1, "timeout", False)
     assert "--timeout" in done.only["error"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_an_output_that_fails_after_the_check_costs_neither_the_run_nor_its_results(
+def test_a_failed_write_of_output_keeps_the_run_and_its_results(
     tmp_path: Path,
 ) -> None:
     done = benchmark(tmp_path, "--model", "smoke-tiny", *PLAIN, "--output", "/dev/full")
@@ -243,11 +243,11 @@ def test_an_output_that_fails_after_the_check_costs_neither_the_run_nor_its_resu
     assert f"Report written to {tmp_path / 'run/report.html'}\n" in done.stdout
     check_figures(done.only)
     resumed = benchmark(tmp_path, "--resume")
-    assert resumed.code == 3  # to the same output
+    assert resumed.code == 3  # it writes to the same output
     assert "closed" in (tmp_path / "run/journal.jsonl").read_text()
 
 
-def test_a_folder_whose_name_is_not_utf8(tmp_path: Path) -> None:
+def test_a_model_folder_whose_name_is_not_utf8(tmp_path: Path) -> None:
     name = b"model-\xff".decode(errors="surrogateescape")
     try:
         make_model(tmp_path / name)
@@ -258,7 +258,7 @@ def test_a_folder_whose_name_is_not_utf8(tmp_path: Path) -> None:
     assert done.only["preset"] == "model-?"
 
 
-def test_by_default_a_run_is_kept_in_the_users_state(history: Finished) -> None:
+def test_the_default_run_directory_is_in_the_users_state_folder(history: Finished) -> None:
     (results,) = history.folder.rglob("results.json")
     assert f"Results written to {results}" in history.stdout
     assert results.parent.parent.name == "runs"
@@ -267,14 +267,14 @@ def test_by_default_a_run_is_kept_in_the_users_state(history: Finished) -> None:
         check_figures(entry)
 
 
-def test_what_goes_into_a_pipe_is_one_document(tmp_path: Path) -> None:
+def test_quiet_output_to_stdout_is_only_the_results(tmp_path: Path) -> None:
     asked = ["--model", "smoke-tiny", "--model", "smoke-small", *PLAIN]
     done = benchmark(tmp_path, *asked, "--quiet", "--output", "/dev/stdout")
     assert done.code == 0, done.stderr
     assert json.loads(done.stdout) == done.document
 
 
-def test_a_report_that_cannot_be_made_fails_nothing(smoke: Finished, tmp_path: Path) -> None:
+def test_a_failed_report_does_not_fail_the_run(smoke: Finished, tmp_path: Path) -> None:
     run = shutil.copytree(smoke.folder / "run", tmp_path / "run")
     report = run / "report.html"
     report.unlink()
@@ -284,7 +284,7 @@ def test_a_report_that_cannot_be_made_fails_nothing(smoke: Finished, tmp_path: P
     assert f"No report: Cannot write {report}: Is a directory" in again.stdout
 
 
-def test_a_finished_run_is_read_from_its_results_not_its_journal(smoke: Finished) -> None:
+def test_the_results_are_written_after_the_journal(smoke: Finished) -> None:
     run = smoke.folder / "run"
     times = [(run / name).stat().st_mtime_ns for name in ("journal.jsonl", "results.json")]
     assert times[0] <= times[1]

@@ -1,4 +1,4 @@
-"""What the documents tell a reader to type works, and where they point there is something."""
+"""The documents: commands in them work, options exist, and links lead somewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import click
 import pytest
 
 from tests.support.command import ROOT, TIMEOUT, Finished, environment, your_ai_command
-from tests.support.course import Course
+from tests.support.workspace import Workspace
 from your_ai.cli import cli
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -26,37 +26,38 @@ SUBSTITUTES = {
     "r1-distill-14b": "smoke-tiny",
     "hermes-70b": "smoke-small",
 }
-"""Models that train within seconds, for those that take hours on a CPU."""
+"""Small models to use instead of those that take hours on a CPU."""
 
 TRAINING = ["--seq-length", "16", "--steps", "1"]
 GRID = ["--batch-sizes", "1,2", "--ranks", "4", "--layers", "1"]
-LESS = {"benchmark": TRAINING, "optimize": [*TRAINING, *GRID]}
-"""What is added, so that they train little."""
+SHORTER = {"benchmark": TRAINING, "optimize": [*TRAINING, *GRID]}
+"""Options to add, so that the commands take seconds."""
 
-MEANT = {
+DEFAULT_INPUTS = {
     "optimize": ["smoke-tiny"],
     "compare": ["base.json", "new.json"],
     "report": ["results.json"],
     "train": ["--from", "results.json", "--data", "data"],
 }
-"""On what a command works that is named without it."""
+"""Arguments to add to commands that the documents mention without arguments."""
 
 MAKE_MODEL = ".venv/bin/python scripts/make_model.py"
-NOT_HERE = {
-    f"{MAKE_MODEL} small": "what the commands below begin with, and so the fixture does",
+NOT_RUN = {
+    f"{MAKE_MODEL} small": "run by the fixture, because other commands need its output",
     "pip install": "needs a network; tests/e2e/test_install.py installs a wheel",
-    "mlx_lm.": "mlx-lm's own, on a model that is not here",
-    "python -c 'import mlx.core": "mlx-lm's own, on a model that is not here",
-    "python -P -m worker": "how the parent starts a worker; nobody types it",
-    "pre-commit install": "writes into the repository",
+    "mlx_lm.": "belongs to mlx-lm and needs a model that does not exist here",
+    "python -c 'import mlx.core": "belongs to mlx-lm and needs a model that does not exist here",
+    "python -P -m worker": "the command by which the parent starts a worker",
+    "pre-commit install": "writes to the repository",
     "eval": "a line for a shell's configuration; tested below",
-    ".ci/run": "this is run by it",
+    ".ci/run": "runs these tests",
 }
+"""Beginnings of commands that are not run here, with the reason."""
 STARTS = re.compile(r"(scripts/|\.ci/|\.venv/bin/|your_ai |pip |python |mlx_lm|pre-commit |eval )")
 
 
 def commands_in(text: str) -> Iterator[str]:
-    """The commands in indented blocks and in inline code, without what explains them."""
+    """Yield the commands in indented blocks and inline code, without trailing comments."""
     for block, inline in re.findall(r"^ {4,}(.*)$|`([^`\n]+)`", text, re.M):
         command = re.sub(r" +#.*", "", (block or inline).strip().removeprefix("$ "))
         if STARTS.match(command):
@@ -67,7 +68,7 @@ COMMANDS = sorted({c for path in DOCUMENTS for c in commands_in(path.read_text(e
 
 
 def as_your_ai(command: str) -> list[str] | None:
-    """Its arguments, if it is one of ``your_ai``; what stands for anything is left out."""
+    """Return the arguments of a ``your_ai`` command without "…", or None for another command."""
     command = re.sub(r"^scripts/benchmark\b", "your_ai benchmark", command)
     command = command.removeprefix(".venv/bin/")
     if not command.startswith("your_ai "):
@@ -75,25 +76,25 @@ def as_your_ai(command: str) -> list[str] | None:
     return [SUBSTITUTES.get(word, word) for word in shlex.split(command)[1:] if word != "…"]
 
 
-def but_output(words: list[str]) -> tuple[str, ...]:
-    """The command without where its results go: what differs in that alone is run once."""
+def without_output(words: list[str]) -> tuple[str, ...]:
+    """Return the command without --output. Commands that differ only in that are run once."""
     at = words.index("--output") if "--output" in words else len(words)
     return (*words[:at], *words[at + 2 :])
 
 
-TYPED = [words for command in COMMANDS if (words := as_your_ai(command)) is not None]
-OURS = sorted({but_output(words): tuple(words) for words in TYPED}.values())
+ALL_OURS = [words for command in COMMANDS if (words := as_your_ai(command)) is not None]
+OURS = sorted({without_output(words): tuple(words) for words in ALL_OURS}.values())
 
 
 @pytest.fixture(scope="module")
 def folder(smoke: Finished, history: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a reader has been before: a run, a search, and their results."""
+    """A folder with a run, a search, and the results files that the documents mention."""
     path = tmp_path_factory.mktemp("docs")
     (path / "ci").mkdir()
     make_model = [sys.executable, str(ROOT / MAKE_MODEL.split()[1]), "small"]
     subprocess.run(make_model, cwd=path, check=True, stdout=subprocess.DEVNULL)
     shutil.copytree(history.folder / "state", path.parent / f"{path.name}-home" / "state")
-    done = your_ai_command(path, "optimize", "smoke-tiny", *LESS["optimize"])
+    done = your_ai_command(path, "optimize", "smoke-tiny", *SHORTER["optimize"])
     assert done.code == 0, done.stderr
     for name in ("results.json", "base.json", "new.json"):
         shutil.copy(smoke.folder / "out.json", path / name)
@@ -101,44 +102,44 @@ def folder(smoke: Finished, history: Finished, tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture(scope="module")
-def reader(course: Course, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where a reader has measured a model of real weights, and trained it once."""
+def reader(workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the results and a first training of a model with real weights."""
     path = tmp_path_factory.mktemp("docs-train")
-    shutil.copytree(course.folder / "data", path / "data")
-    shutil.copy(course.folder / "results.json", path)
-    asked = ["train", *MEANT["train"], "--iters", "1", "--adapter-path", "before"]
-    done = your_ai_command(path, *asked)
+    shutil.copytree(workspace.folder / "data", path / "data")
+    shutil.copy(workspace.folder / "results.json", path)
+    options = ["--iters", "1", "--adapter-path", "before"]
+    done = your_ai_command(path, "train", *DEFAULT_INPUTS["train"], *options)
     assert done.code == 0, done.stderr
     return path
 
 
 @pytest.mark.parametrize("words", [each for each in OURS if each[0] == "train"], ids=shlex.join)
-def test_a_training_does_what_is_said(words: tuple[str, ...], reader: Path) -> None:
+def test_documented_train_commands_work(words: tuple[str, ...], reader: Path) -> None:
     more = [] if "--resume" in words else ["--adapter-path", f"adapters-{OURS.index(words)}"]
     if "--from" not in words and "--resume" not in words:
-        more += MEANT["train"]
+        more += DEFAULT_INPUTS["train"]
     if "--resume" not in words:
-        more += ["--iters", "2"]  # the last one counts
+        more += ["--iters", "2"]  # overrides an earlier --iters
     done = your_ai_command(reader, *words, *more)
     assert done.code == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("words", [each for each in OURS if each[0] != "train"], ids=shlex.join)
-def test_a_command_of_ours_does_what_is_said(words: tuple[str, ...], folder: Path) -> None:
-    more = [] if "--resume" in words else LESS.get(words[0], [])
+def test_documented_your_ai_commands_work(words: tuple[str, ...], folder: Path) -> None:
+    more = [] if "--resume" in words else SHORTER.get(words[0], [])
     if all(word.startswith("-") for word in words[1:]) and "--resume" not in words:
-        more = [*MEANT.get(words[0], []), *more]
+        more = [*DEFAULT_INPUTS.get(words[0], []), *more]
     if "--optimize" in words:
         more = [*more, *GRID, "--model", "smoke-tiny"]
     elif words[0] == "benchmark" and not {"--model", "--resume"} & {*words}:
-        more = [*more, "--max-memory", "0.002"]  # for the suite's smallest, not for its others
+        more = [*more, "--max-memory", "0.002"]  # fits only the smallest model of the suite
     done = your_ai_command(folder, *words, *more)
     assert done.code == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if as_your_ai(c) is None])
-def test_any_other_is_there_or_is_known_to_be_elsewhere(command: str, folder: Path) -> None:
-    if any(command.startswith(known) for known in NOT_HERE):
+def test_other_documented_commands_work(command: str, folder: Path) -> None:
+    if any(command.startswith(known) for known in NOT_RUN):
         return
     if command.startswith("scripts/"):
         (program,) = [*ROOT.glob(command.split(maxsplit=1)[0])][:1]
@@ -157,12 +158,12 @@ def test_any_other_is_there_or_is_known_to_be_elsewhere(command: str, folder: Pa
     assert done.stdout
 
 
-def test_no_excuse_outlives_its_command() -> None:
-    assert [known for known in NOT_HERE if not any(c.startswith(known) for c in COMMANDS)] == []
+def test_commands_that_are_not_run_are_still_documented() -> None:
+    assert [known for known in NOT_RUN if not any(c.startswith(known) for c in COMMANDS)] == []
 
 
 def options() -> set[str]:
-    """Every option of every command, and of the scripts."""
+    """Return all options of all commands and scripts."""
     context = click.Context(cli)
     found = {"--help", "--version"}
     for name in cli.list_commands(context):
@@ -176,34 +177,33 @@ def options() -> set[str]:
     return found
 
 
-FOREIGN = {"--hf-path", "--mlx-path", "--config"}
-"""Options of mlx-lm's."""
+MLX_LM_OPTIONS = {"--hf-path", "--mlx-path", "--config"}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_option_named_is_one(name: str) -> None:
+def test_documented_options_exist(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
-    assert named - options() - FOREIGN == set()
+    documented = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text))
+    assert documented - options() - MLX_LM_OPTIONS == set()
 
 
 def anchors(text: str) -> set[str]:
-    """The names that GitHub gives to the headings."""
-    heads = re.findall(r"^#+ (.*)$", text, re.M)
-    return {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
+    """Return the anchors that GitHub generates for the headings."""
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_link_leads_somewhere(name: str) -> None:
+def test_links_between_documents_are_valid(name: str) -> None:
     path = ROOT / name
     for target in re.findall(r"\]\(([^)]+)\)", path.read_text(encoding="utf-8")):
         if target.startswith(("https://", "http://")):
             continue
         file, _, anchor = target.partition("#")
-        there = (path.parent / file) if file else path
-        assert there.exists(), target
+        linked = (path.parent / file) if file else path
+        assert linked.exists(), target
         if anchor:
-            assert anchor in anchors(there.read_text(encoding="utf-8")), target
+            assert anchor in anchors(linked.read_text(encoding="utf-8")), target
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

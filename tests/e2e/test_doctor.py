@@ -1,4 +1,4 @@
-"""``your_ai doctor`` and ``your_ai models``, also where something is wrong."""
+"""``your_ai doctor`` and ``your_ai models``, including failing checks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.command import environment, make_model, your_ai_command
 from tests.support.disks import small_disk
 
 
-def test_a_machine_that_can_run_trials(tmp_path: Path) -> None:
+def test_all_checks_pass_on_a_machine_that_can_run_trials(tmp_path: Path) -> None:
     done = your_ai_command(tmp_path, "doctor")
     assert (done.code, done.stderr) == (0, ""), done.stdout
     lines = [line for line in done.stdout.splitlines() if not line.startswith("    ")]
@@ -22,7 +22,7 @@ def test_a_machine_that_can_run_trials(tmp_path: Path) -> None:
     assert lines[-1].startswith("✓ A real trial of smoke-tiny: pass in ")
 
 
-def test_a_broken_mlx_is_named_with_what_to_do(tmp_path: Path) -> None:
+def test_a_broken_mlx_is_reported_with_the_command_to_install_it(tmp_path: Path) -> None:
     broken = tmp_path / "broken" / "mlx"
     broken.mkdir(parents=True)
     (broken / "__init__.py").write_text("raise ImportError('libmlx.so is not there')\n")
@@ -35,14 +35,14 @@ def test_a_broken_mlx_is_named_with_what_to_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
-def test_a_disk_that_cannot_be_written_to_is_seen(tmp_path: Path) -> None:
+def test_a_read_only_disk_is_reported(tmp_path: Path) -> None:
     with small_disk(tmp_path / "home", "size=1m,ro") as home:
         done = your_ai_command(tmp_path, "doctor", home=home)
     assert done.code == 3
     assert f"✗ Disk for the runs: {home} cannot be written to\n" in done.stdout
 
 
-def test_the_presets_and_which_of_their_weights_are_here(tmp_path: Path) -> None:
+def test_models_lists_presets_and_whether_their_weights_are_cached(tmp_path: Path) -> None:
     done = your_ai_command(tmp_path, "models", home=tmp_path)
     assert (done.code, done.stderr) == (0, "")
     lines = [line.split() for line in done.stdout.splitlines()]
@@ -52,7 +52,7 @@ def test_the_presets_and_which_of_their_weights_are_here(tmp_path: Path) -> None
     make_model(snapshot / "snapshots" / "0123456789abcdef0123456789abcdef01234567")
     assert your_ai_command(tmp_path, "models", home=tmp_path).stdout == done.stdout
     (next(snapshot.glob("snapshots/*")) / "model.safetensors").write_bytes(
-        b"\x02\0\0\0\0\0\0\0{}"  # a header of two bytes, and no tensors
+        b"\x02\0\0\0\0\0\0\0{}"  # a header of two bytes and no tensors
     )
     again = your_ai_command(tmp_path, "models", home=tmp_path).stdout.splitlines()
     (words,) = [line.split() for line in again if line.split()[:1] == ["llama-8b"]]

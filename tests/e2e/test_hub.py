@@ -1,4 +1,4 @@
-"""Models of the hub, end to end: the real command and a hub that is a server of the test's own."""
+"""Models from the Hub, end to end: the real command with a fake Hub."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support.command import (
     environment,
     your_ai_command,
 )
-from tests.support.fakes.hub import Hub, Repository, refusing, serve
+from tests.support.fakes.hub import Hub, Repository, refusing_endpoint, serve
 from your_ai.models import presets
 
 TOKEN = "hf_planted0123456789"
@@ -35,12 +35,12 @@ REAL = ["--weights", "real"]
 WEIGHTS = "model.safetensors"
 SHORT = ["--seq-length", "64"]
 
-# Python runs this when it starts, whatever it is started for.
-TELL_TALE = """
+# A sitecustomize module: every Python process runs it at startup and records its environment.
+RECORD_PROCESS = """
 import json, os, pathlib, sys
 tokens = [name for name, value in os.environ.items() if "hf_planted" in value]
-told = {"command": sys.orig_argv, "tokens": tokens}
-pathlib.Path(os.environ["TELL_TALES"], f"{os.getpid()}.json").write_text(json.dumps(told))
+record = {"command": sys.orig_argv, "tokens": tokens}
+pathlib.Path(os.environ["PROCESS_RECORDS"], f"{os.getpid()}.json").write_text(json.dumps(record))
 """
 
 
@@ -49,28 +49,28 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("tiny")
     add_weights(folder)
     config = json.dumps(CONFIG).encode()
-    # What no training needs: it must not be fetched.
-    surplus = {"README.md": b"# tiny", "model.py": b"raise SystemExit", "model.bin": b"pickled"}
-    return {"config.json": config, WEIGHTS: (folder / WEIGHTS).read_bytes(), **surplus}
+    # No training needs these files, so they must not be downloaded.
+    unneeded = {"README.md": b"# tiny", "model.py": b"raise SystemExit", "model.bin": b"pickled"}
+    return {"config.json": config, WEIGHTS: (folder / WEIGHTS).read_bytes(), **unneeded}
 
 
 @pytest.fixture
 def hub(files: dict[str, bytes]) -> Iterator[Hub]:
-    """A hub that has ``org/tiny``."""
+    """A fake Hub that has ``org/tiny``."""
     with serve(tiny=Repository(files)) as served:
         yield served
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Where the command is run; beside it lie its home and what the test itself keeps."""
+    """The working folder of the command. Its parent has the home and the test's own files."""
     made = tmp_path / "cwd"
     made.mkdir()
     return made
 
 
 def settings(endpoint: str, **changed: str) -> dict[str, str]:
-    """That hub, and a token for it."""
+    """Return environment variables that select the Hub at ``endpoint`` and set a token."""
     return {
         "HF_ENDPOINT": endpoint,
         "HF_TOKEN": TOKEN,
@@ -81,12 +81,12 @@ def settings(endpoint: str, **changed: str) -> dict[str, str]:
 
 
 def run(folder: Path, endpoint: str, *arguments: str, **changed: str) -> Finished:
-    """The command with that hub."""
+    """Run ``your_ai benchmark`` with the Hub at ``endpoint``."""
     return benchmark(folder, *arguments, *PLAIN, env=settings(endpoint, **changed))
 
 
 def recommend(folder: Path, endpoint: str, *arguments: str, **changed: str) -> Finished:
-    """The command that wants a model's config and nothing else."""
+    """Run ``your_ai recommend``, which downloads only the model's config."""
     options = [*TINY, *SHORT, *arguments]
     return your_ai_command(folder, "recommend", *options, env=settings(endpoint, **changed))
 
@@ -95,27 +95,27 @@ def home(folder: Path) -> Path:
     return folder.parent / f"{folder.name}-home"
 
 
-def check_failed(entry: dict[str, Any], said: str) -> None:
-    """An error before there was a worker, told in one line: neither a pass nor an OOM."""
+def check_failed(entry: dict[str, Any], reason: str) -> None:
+    """Assert that the trial failed with this reason before a worker was started."""
     assert (entry["outcome"], entry["success"]) == ("error", False)
-    assert said in entry["error"]
+    assert reason in entry["error"]
     assert "\n" not in entry["error"]
     assert entry["peak_memory_gb"] is None
     assert entry["log"] is None
     assert entry["exit_status"] is None
 
 
-def test_real_weights_are_fetched_by_the_command_and_by_no_worker(
+def test_only_the_parent_downloads_real_weights(
     hub: Hub, folder: Path, files: dict[str, bytes]
 ) -> None:
-    """All of them of one commit, although the branch moves in the middle."""
-    hub.moves["org/tiny"] = [other(files)]
-    tell_tales = folder.parent / "told"
-    tell_tales.mkdir()
+    """All files are from one commit, although the main branch changes during the download."""
+    hub.next_commits["org/tiny"] = [other(files)]
+    records = folder.parent / "records"
+    records.mkdir()
     (folder.parent / "first").mkdir()
-    (folder.parent / "first" / "sitecustomize.py").write_text(TELL_TALE)
+    (folder.parent / "first" / "sitecustomize.py").write_text(RECORD_PROCESS)
     path = f"{folder.parent / 'first'}:{ROOT}"
-    done = run(folder, hub.endpoint, *TINY, *REAL, PYTHONPATH=path, TELL_TALES=str(tell_tales))
+    done = run(folder, hub.endpoint, *TINY, *REAL, PYTHONPATH=path, PROCESS_RECORDS=str(records))
     assert done.code == 0, done.stdout + done.stderr
     assert done.stderr == ""
     check_figures(done.only)
@@ -123,31 +123,31 @@ def test_real_weights_are_fetched_by_the_command_and_by_no_worker(
     assert done.only["config"]["weights"] == "real"
     assert done.only["load"]["parameters"] == 139_584
 
-    # One process asked, the command; its token went to the hub alone, and the hub's CDN has none.
+    # Only the command sent requests. Its token went to the Hub, but not to the CDN.
     assert {request.client[1:4] for request in hub.requests} == {("-m", "your_ai", "benchmark")}
     for request in hub.requests:
         of_cdn = request.path.startswith("/cdn/")
         assert request.authorization == (None if of_cdn else f"Bearer {TOKEN}"), request
-    fetched = [asked for asked in hub.asked if asked.startswith("GET") and "/api/" not in asked]
+    fetched = [each for each in hub.requested if each.startswith("GET") and "/api/" not in each]
     commit = hub.repositories["org/tiny"][0].commit
     config, weights = f"/org/tiny/resolve/{commit}/config.json", f"/cdn/{commit}/org/tiny/{WEIGHTS}"
     assert fetched == [f"GET {config}", f"GET {weights}"]
     assert done.only["revision"] == commit
     assert len(hub.repositories["org/tiny"]) == 2
 
-    told = [json.loads(file.read_bytes()) for file in tell_tales.iterdir()]
-    workers = [one for one in told if "worker" in one["command"]]
+    processes = [json.loads(file.read_bytes()) for file in records.iterdir()]
+    workers = [each for each in processes if "worker" in each["command"]]
     assert len(workers) == 3  # two probes and the trial
-    for one in told:
-        assert one["tokens"] == ([] if one in workers else ["HF_TOKEN"]), one["command"]
+    for each in processes:
+        assert each["tokens"] == ([] if each in workers else ["HF_TOKEN"]), each["command"]
     for file in [*folder.rglob("*"), *home(folder).rglob("*")]:
         assert not file.is_file() or TOKEN.encode() not in file.read_bytes(), file
     assert TOKEN not in done.stdout + done.stderr
 
-    # All of it is cached now: a hub that is gone is missed by nobody, but that is said.
+    # Everything is cached now, so an unreachable Hub causes only a note.
     assert "Note:" not in done.stdout
-    with refusing() as gone:
-        done = run_again(folder, gone, *TINY, *REAL)
+    with refusing_endpoint() as unreachable:
+        done = run_again(folder, unreachable, *TINY, *REAL)
     assert done.code == 0, done.stdout + done.stderr
     check_figures(done.only)
     assert done.only["revision"] == commit
@@ -158,13 +158,13 @@ def test_real_weights_are_fetched_by_the_command_and_by_no_worker(
 
 
 def run_again(folder: Path, endpoint: str, *arguments: str, **changed: str) -> Finished:
-    """The command once more, elsewhere, with what is cached."""
+    """Run ``your_ai benchmark`` again with the same cache, but in a new folder."""
     again = folder.parent / f"again-{len(list(folder.parent.iterdir()))}"
     again.mkdir()
     return run(again, endpoint, *arguments, HF_HOME=str(home(folder) / "hf"), **changed)
 
 
-def test_synthesized_weights_need_the_config_alone_and_that_once(hub: Hub, folder: Path) -> None:
+def test_synthetic_weights_download_only_the_config_and_only_once(hub: Hub, folder: Path) -> None:
     done = run(folder, hub.endpoint, *TINY)
     assert done.code == 0, done.stdout + done.stderr
     check_figures(done.only)
@@ -184,27 +184,25 @@ def test_synthesized_weights_need_the_config_alone_and_that_once(hub: Hub, folde
     assert {request.path for request in hub.requests} == paths
 
 
-def test_what_was_never_cached_cannot_be_had_offline(folder: Path) -> None:
-    with refusing() as gone:
-        done = run(folder, gone, *TINY, HF_HUB_OFFLINE="1")
+def test_a_model_that_is_not_cached_is_an_error_offline(folder: Path) -> None:
+    with refusing_endpoint() as unreachable:
+        done = run(folder, unreachable, *TINY, HF_HUB_OFFLINE="1")
     check_refused(done, "Cannot get org/tiny from the hub (", [], code=3)
 
 
 def other(files: dict[str, bytes]) -> Repository:
-    """A later commit of the same model: nothing of it can be trained."""
+    """Return a later commit of the same model, which cannot be trained."""
     return Repository({**files, "config.json": b"{}", WEIGHTS: b"later"})
 
 
-def test_a_cache_that_is_outdated_is_not_used(
-    hub: Hub, folder: Path, files: dict[str, bytes]
-) -> None:
+def test_an_outdated_cache_is_not_used(hub: Hub, folder: Path, files: dict[str, bytes]) -> None:
     assert recommend(folder, hub.endpoint).code == 0
     hub.repositories["org/tiny"].append(other(files))
     done = recommend(folder, hub.endpoint)
     check_refused(done, "The config.json of org/tiny names no model_type", [])
 
 
-def test_a_presets_real_weights_are_of_one_commit_too(
+def test_real_weights_of_a_preset_are_from_one_commit(
     folder: Path, files: dict[str, bytes]
 ) -> None:
     preset = presets.all_presets()["llama-8b"]
@@ -216,15 +214,15 @@ def test_a_presets_real_weights_are_of_one_commit_too(
         assert done.code == 1, done.stdout + done.stderr
         check_failed(done.only, "holds no model*.safetensors")
         assert done.only["revision"] == repository.commit
-        asked = f"GET /api/models/{preset.model_name}"
-        assert hub.asked[:2] == [asked, f"{asked}/revision/{repository.commit}"]
+        request = f"GET /api/models/{preset.model_name}"
+        assert hub.requested[:2] == [request, f"{request}/revision/{repository.commit}"]
     offline = run_again(folder, "http://127.0.0.1:9", *preset_only, HF_HUB_OFFLINE="1")
     assert f"Note: {preset.model_name} is taken from the cache, at revision " in offline.stdout
     check_failed(offline.only, f"Cannot get {preset.model_name} from the hub (HF_HUB_OFFLINE is s")
     assert offline.only["revision"] == repository.commit
 
 
-def test_a_preset_that_cannot_be_had_stops_no_run(folder: Path) -> None:
+def test_a_preset_that_cannot_be_downloaded_is_a_failed_trial(folder: Path) -> None:
     done = run(folder, "http://127.0.0.1:9", "--model", "llama-8b", *REAL, HF_HUB_OFFLINE="1")
     assert done.code == 1, done.stdout + done.stderr
     check_failed(done.only, "from the hub (HF_HUB_OFFLINE is set); unset it, or name a local fold")
@@ -241,26 +239,26 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_a_model_that_cannot_be_had_is_refused(
+def test_a_model_without_access_is_a_usage_error(
     folder: Path, files: dict[str, bytes], kind: str
 ) -> None:
-    status, code, complaint = REFUSED[kind]
-    with serve(tiny=Repository(files, refused=(status, code))) as hub:
-        check_refused(recommend(folder, hub.endpoint), complaint, [])
-        assert len(hub.requests) == 1  # asking again would not help
+    status, code, problem = REFUSED[kind]
+    with serve(tiny=Repository(files, error=(status, code))) as hub:
+        check_refused(recommend(folder, hub.endpoint), problem, [])
+        assert len(hub.requests) == 1  # there is no retry
 
 
-def test_a_repository_without_a_config_is_refused(folder: Path) -> None:
+def test_a_repository_without_a_config_is_a_usage_error(folder: Path) -> None:
     with serve(tiny=Repository({"README.md": b"# data"})) as hub:
         done = recommend(folder, hub.endpoint)
     check_refused(done, "org/tiny has no config.json on the hub; name another model", [])
 
 
-def test_a_ladder_goes_on_after_models_whose_weights_the_hub_lacks(
+def test_a_run_continues_after_models_without_weights_on_the_hub(
     folder: Path, files: dict[str, bytes]
 ) -> None:
     bare = {"config.json": files["config.json"]}
-    lost = Repository(files, lost=frozenset({WEIGHTS}))
+    lost = Repository(files, missing=frozenset({WEIGHTS}))
     with serve(tiny=Repository(files), lost=lost, bare=Repository(bare)) as hub:
         others = ["--model", "org/lost", "--model", "org/bare"]
         done = run(folder, hub.endpoint, *others, *TINY, *REAL)
@@ -276,11 +274,11 @@ def test_a_ladder_goes_on_after_models_whose_weights_the_hub_lacks(
 
 
 def at_a_terminal(folder: Path, endpoint: str, *arguments: str) -> tuple[str, str]:
-    """What a command writes to its output, and what to a terminal that is its error output."""
+    """Run a command whose stderr is a terminal. Return what it wrote to stdout and stderr."""
     ours, theirs = pty.openpty()
-    termios.tcsetwinsize(ours, (24, 200))  # in none there is no room for a bar
+    termios.tcsetwinsize(ours, (24, 200))  # wide enough for progress bars
     clean = environment(home(folder), **settings(endpoint))
-    clean.pop("HF_HUB_DISABLE_PROGRESS_BARS", None)  # ours, where this process used the client
+    clean.pop("HF_HUB_DISABLE_PROGRESS_BARS", None)  # set if this process used the Hub client
     with subprocess.Popen(
         [*YOUR_AI, *arguments],
         cwd=folder,
@@ -292,7 +290,7 @@ def at_a_terminal(folder: Path, endpoint: str, *arguments: str) -> tuple[str, st
     ) as process:
         os.close(theirs)
         shown = b""
-        with contextlib.suppress(OSError):  # how the end of a terminal is told (Linux)
+        with contextlib.suppress(OSError):  # on Linux a closed terminal raises EIO
             while more := os.read(ours, 4096):
                 shown += more
         os.close(ours)
@@ -300,10 +298,10 @@ def at_a_terminal(folder: Path, endpoint: str, *arguments: str) -> tuple[str, st
         return process.stdout.read(), shown.decode()
 
 
-def test_progress_is_shown_at_a_terminal_and_nowhere_else(
+def test_progress_is_shown_only_at_a_terminal_and_without_quiet(
     folder: Path, files: dict[str, bytes]
 ) -> None:
-    """Of weights that no worker would get to see: they are damaged."""
+    """The weights are damaged, so that no trial follows the download."""
     command = ["benchmark", *TINY, *REAL, *PLAIN]
     with serve(tiny=Repository({**files, WEIGHTS: b"damaged"})) as hub:
         out, shown = at_a_terminal(folder, hub.endpoint, *command)
@@ -312,9 +310,11 @@ def test_progress_is_shown_at_a_terminal_and_nowhere_else(
         assert "100%" not in out
         assert "truncated or damaged" in out
     for count, quiet in enumerate((command, ["recommend", *TINY, *SHORT]), start=1):
-        # Nothing that is cached already.
+        # Change the files, because the first ones are cached.
         changed = {"config.json": files["config.json"] + b" " * count, WEIGHTS: bytes(count)}
         with serve(tiny=Repository(changed)) as hub:
             assert at_a_terminal(folder, hub.endpoint, *quiet, "--quiet") == ("", "")
-            fetched = [asked for asked in hub.asked if asked.startswith(("GET /org/", "GET /cdn/"))]
+            fetched = [
+                each for each in hub.requested if each.startswith(("GET /org/", "GET /cdn/"))
+            ]
             assert len(fetched) == (2 if quiet is command else 1)

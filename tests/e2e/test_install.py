@@ -1,4 +1,4 @@
-"""The wheel, built and installed for real, and run in a folder that has nothing to do with it."""
+"""Builds the wheel, installs it and runs the command outside the checkout."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 CONSTRAINTS = ROOT / "constraints.txt"
 PYTHON = "bin/python"
-# What ``import worker`` would find if the current directory came first.
+# Files that ``import worker`` would find if the current directory were searched first.
 CLUTTER = ("worker.py", "worker/__init__.py", "worker/__main__.py", "worker/protocol.py")
 
 
 def pip(python: Path | str, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run pip as the user has configured it, with the project's constraints."""
+    """Run pip with the user's configuration and the project's constraints."""
     pinned = {"PIP_CONSTRAINT": str(CONSTRAINTS), "PIP_BUILD_CONSTRAINT": str(CONSTRAINTS)}
     return subprocess.run(
         [
@@ -45,7 +45,7 @@ def pip(python: Path | str, *arguments: str | Path) -> subprocess.CompletedProce
     )
 
 
-def installed(python: Path, *arguments: str | Path) -> None:
+def install(python: Path, *arguments: str | Path) -> None:
     done = pip(
         sys.executable,
         *("--python", python, "install", "-q", "--no-compile", "-c", CONSTRAINTS),
@@ -55,19 +55,19 @@ def installed(python: Path, *arguments: str | Path) -> None:
 
 
 def without_path(variables: os._Environ[str] | dict[str, str]) -> dict[str, str]:
-    """The environment without what leads Python to the checkout."""
+    """Return the variables without PYTHONPATH, so that Python does not find the checkout."""
     return {key: value for key, value in variables.items() if key != "PYTHONPATH"}
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if CONSTRAINTS.exists() and sys.version_info >= (3, 15):
-        pytest.skip("constraints.txt was made for Python up to 3.14")
+        pytest.skip("constraints.txt supports Python up to 3.14")
     folder = tmp_path_factory.mktemp("wheel")
     probe = pip(sys.executable, "download", "-q", "--no-deps", "-d", folder / "probe", "hatchling")
     if probe.returncode != 0:
         last = (probe.stderr.strip() or "no message").splitlines()[-1]
-        pytest.skip(f"pip cannot reach an index here: {last}")
+        pytest.skip(f"pip cannot reach a package index: {last}")
     built = pip(sys.executable, "wheel", "-q", "--no-deps", "-w", folder, ROOT)
     assert built.returncode == 0, built.stdout + built.stderr
     (file,) = folder.glob("*.whl")
@@ -76,7 +76,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The current directory of every run, with a module and a package named worker in it."""
+    """The current directory of every run. It contains a module and a package named worker."""
     made = tmp_path_factory.mktemp("unrelated") / "cwd"
     for name in CLUTTER:
         (made / name).parent.mkdir(parents=True, exist_ok=True)
@@ -86,24 +86,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def plain(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A fresh virtual environment with the wheel and no extra."""
+    """A new virtual environment with the wheel and no extra."""
     venv = tmp_path_factory.mktemp("venv")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True, timeout=100)
-    installed(venv / PYTHON, wheel)
+    install(venv / PYTHON, wheel)
     return venv
 
 
 @pytest.fixture(scope="module")
 def without_backend(plain: Path, folder: Path) -> Finished:
-    """What the command says with MLX as ``pip install your_ai`` alone leaves it."""
+    """The command run after ``pip install your_ai``, which on Linux installs no MLX backend."""
     return run(plain, folder, "benchmark", "--run-dir", "plain", "--model", "smoke-tiny", *PLAIN)
 
 
 @pytest.fixture(scope="module")
 def complete(plain: Path, wheel: Path, without_backend: Finished) -> Path:
-    """The same virtual environment with the extra that brings a backend; a Mac needs none."""
+    """The same virtual environment with the extra for a backend, which macOS does not need."""
     assert without_backend.folder.is_dir()
-    installed(plain / PYTHON, f"{wheel}[cpu]" if sys.platform == "linux" else wheel)
+    install(plain / PYTHON, f"{wheel}[cpu]" if sys.platform == "linux" else wheel)
     return plain
 
 
@@ -126,7 +126,7 @@ def finish(command: Sequence[str | Path], folder: Path) -> Finished:
     return Finished(done.returncode, done.stdout, done.stderr, folder)
 
 
-def test_the_wheel_holds_both_packages_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_contains_only_both_packages(wheel: Path) -> None:
     sources = {
         str(file.relative_to(ROOT))
         for package in ("your_ai", "worker")
@@ -136,41 +136,41 @@ def test_the_wheel_holds_both_packages_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         (info,) = {name.partition("/")[0] for name in names if ".dist-info/" in name}
-        described = {name for name in names if name.startswith(info)}
+        info_files = {name for name in names if name.startswith(info)}
         metadata = HeaderParser().parsestr(archive.read(f"{info}/METADATA").decode())
         entry_points = archive.read(f"{info}/entry_points.txt").decode()
-    assert names - described == sources
+    assert names - info_files == sources
     assert {"your_ai/models/suites/default.json", "your_ai/models/suites/smoke.json"} <= names
-    assert f"{info}/licenses/LICENSE" in described
+    assert f"{info}/licenses/LICENSE" in info_files
     assert (metadata["Name"], metadata["Version"]) == ("your_ai", your_ai.__version__)
     assert {"cpu", "cuda12", "cuda13"} <= set(metadata.get_all("Provides-Extra", []))
     assert "your_ai = your_ai.cli:main" in entry_points
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere MLX brings its backend itself")
-def test_without_a_backend_it_says_how_to_install_one(without_backend: Finished) -> None:
+@pytest.mark.skipif(sys.platform != "linux", reason="only on Linux is the MLX backend an extra")
+def test_without_a_backend_the_error_says_how_to_install_one(without_backend: Finished) -> None:
     clutter = sorted({*CLUTTER, "worker"})
     check_refused(without_backend, "Install it with: pip install '", clutter, code=3)
     assert without_backend.stderr.startswith("Error: MLX does not work here (")
     assert without_backend.stderr.rstrip().endswith(("[cpu]'", "[cuda12]'", "[cuda13]'"))
 
 
-def test_the_installed_command_tells_its_version(complete: Path, folder: Path) -> None:
+def test_the_installed_command_prints_its_version(complete: Path, folder: Path) -> None:
     done = run(complete, folder, "--version")
     assert (done.code, done.stderr) == (0, "")
     assert done.stdout == f"your_ai, version {your_ai.__version__}\n"
 
 
-def test_the_installed_command_trains_beside_another_worker(complete: Path, folder: Path) -> None:
+def test_the_installed_command_ignores_another_worker_module(complete: Path, folder: Path) -> None:
     done = run(complete, folder, "benchmark", "--run-dir", "run", "--model", "smoke-tiny", *PLAIN)
     assert done.code == 0, done.stdout + done.stderr
     assert done.stderr == ""
     check_figures(done.only)
-    # By the module too, which puts the current directory first.
+    # Python -m searches the current directory first.
     by_module = finish([complete / PYTHON, "-m", "your_ai", "--version"], folder)
     assert by_module.stdout == f"your_ai, version {your_ai.__version__}\n"
 
 
-def test_what_was_installed_fits_together(complete: Path) -> None:
+def test_installed_packages_are_compatible(complete: Path) -> None:
     done = pip(sys.executable, "--python", complete / PYTHON, "check")
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""The real command at a real terminal: what a person sees, and how it is left behind."""
+"""The real command at a pseudo-terminal: the live display, and the terminal afterwards."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 @dataclass
 class Session:
-    """What a command wrote to its terminal, and how it ended."""
+    """A finished command: its exit code and everything that it wrote to the terminal."""
 
     code: int
     output: str
 
     @property
     def settled(self) -> str:
-        """What stands on the terminal in the end: what was drawn and taken back is not there."""
+        """The text on the terminal at the end, without what was erased."""
         lines = [""]
         for part in re.split(r"(\r\n|\x1b\[1A|\x1b\[2K|\r)", self.output):
             match part:
@@ -53,7 +53,10 @@ def at_terminal(
     when: Callable[[str, subprocess.Popen[bytes]], None] = lambda text, process: None,
     **env: str,
 ) -> Session:
-    """Run ``your_ai`` at a terminal of 80 columns; ``when`` is told all that it wrote so far."""
+    """Run ``your_ai`` at a terminal of 80 columns.
+
+    ``when`` is called with the output so far and the process whenever there is new output.
+    """
     ours, theirs = pty.openpty()
     changed = {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "40", **env}
     with subprocess.Popen(
@@ -73,7 +76,7 @@ def at_terminal(
                 if select.select([ours], [], [], 1)[0]:
                     try:
                         chunk = os.read(ours, 2**16)
-                    except OSError:  # the other end is closed
+                    except OSError:  # the command has closed the terminal
                         break
                     output += chunk
                     when(output.decode(errors="replace"), process)
@@ -89,7 +92,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
-def test_the_trial_under_way_is_drawn_and_settles_into_its_line(
+def test_a_running_trial_is_drawn_and_then_replaced_by_its_result(
     tmp_path: Path, model: Path
 ) -> None:
     done = at_terminal(tmp_path, "benchmark", "--model", model, *PLAIN)
@@ -102,7 +105,7 @@ def test_the_trial_under_way_is_drawn_and_settles_into_its_line(
 
 
 def sending(number: signal.Signals) -> Callable[[str, subprocess.Popen[bytes]], None]:
-    """Sends that signal, once, when the trial is under way."""
+    """Return a callback that sends the signal once, when the first trial has started."""
     sent: list[signal.Signals] = []
 
     def send(text: str, process: subprocess.Popen[bytes]) -> None:
@@ -113,7 +116,7 @@ def sending(number: signal.Signals) -> Callable[[str, subprocess.Popen[bytes]], 
     return send
 
 
-def test_ctrl_c_leaves_the_terminal_as_it_was(tmp_path: Path, model: Path) -> None:
+def test_ctrl_c_restores_the_terminal(tmp_path: Path, model: Path) -> None:
     arguments = ["benchmark", "--model", str(model), "--model", "smoke-tiny", *PLAIN]
     done = at_terminal(tmp_path, *arguments, when=sending(signal.SIGINT))
     assert done.code == 130, done.output
@@ -123,9 +126,7 @@ def test_ctrl_c_leaves_the_terminal_as_it_was(tmp_path: Path, model: Path) -> No
 
 
 @pytest.mark.parametrize("term", ["dumb", ""])
-def test_a_terminal_that_cannot_be_redrawn_gets_plain_lines(
-    term: str, tmp_path: Path, model: Path
-) -> None:
+def test_a_dumb_terminal_gets_plain_lines(term: str, tmp_path: Path, model: Path) -> None:
     asked = ["benchmark", "--model", str(model), *PLAIN, "--timeout", "0.3"]
     done = at_terminal(tmp_path, *asked, TERM=term)
     assert done.code == 1
@@ -133,9 +134,7 @@ def test_a_terminal_that_cannot_be_redrawn_gets_plain_lines(
     assert "✗ Timeout" in done.output
 
 
-def test_no_color_means_none_and_a_locale_without_utf_8_gets_ascii(
-    tmp_path: Path, model: Path
-) -> None:
+def test_no_color_and_ascii_are_respected(tmp_path: Path, model: Path) -> None:
     asked = ["benchmark", "--model", str(model), *PLAIN]
     done = at_terminal(tmp_path, *asked, NO_COLOR="1", PYTHONIOENCODING="ascii")
     assert done.code == 0

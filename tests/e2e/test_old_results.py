@@ -1,4 +1,4 @@
-"""Results files that version 0.1 wrote, through the commands that read them."""
+"""Commands can read the results files of version 0.1."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def your_ai(folder: Path, *arguments: str) -> Finished:
     return done
 
 
-def take(folder: Path, name: str) -> None:
-    """Put an old file into ``folder`` as ``old.json``, its models there too, and data to train."""
+def prepare(folder: Path, name: str) -> None:
+    """Copy an old file to ``folder/old.json``, and add the model that fits and training data."""
     content = (SUPPORT / name).read_text(encoding="utf-8")
     (folder / "old.json").write_text(content.replace("/models/", f"{folder}/"))
     make_model(folder / "fits", hidden_size=128, intermediate_size=256)
@@ -35,10 +35,10 @@ def take(folder: Path, name: str) -> None:
         ("results-0.1-failures.json", "fits", "Crash", 6),
     ],
 )
-def test_every_command_reads_them(
+def test_report_compare_and_train_read_old_results(
     name: str, recommended: str, shown: str, trials: int, tmp_path: Path
 ) -> None:
-    take(tmp_path, name)
+    prepare(tmp_path, name)
     reported = your_ai(tmp_path, "report", "old.json")
     assert (reported.code, reported.stderr) == (0, "")
     assert f"Recommended: {recommended} (largest model that fits)\n" in reported.stdout
@@ -48,8 +48,8 @@ def test_every_command_reads_them(
     assert (compared.code, compared.stderr) == (0, "")
     assert compared.stdout.endswith(f"({trials} trials compared).\n")
 
-    asked = ["train", "--from", "old.json", "--data", "data", "--export", "lora.yaml"]
-    trained = your_ai(tmp_path, *asked)
+    arguments = ["train", "--from", "old.json", "--data", "data", "--export", "lora.yaml"]
+    trained = your_ai(tmp_path, *arguments)
     if recommended == "fits":
         assert (trained.code, trained.stderr) == (0, "")
         exported = (tmp_path / "lora.yaml").read_text()

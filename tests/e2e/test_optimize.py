@@ -1,4 +1,4 @@
-"""The search for the best configuration, end to end: real workers, real budgets."""
+"""``your_ai optimize`` end to end: real workers, real budgets."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ from tests.support.trials import wait_for
 GB = 2**30
 TRAINING = ["--seq-length", "64", "--steps", "2", "--quantize", "none"]
 GRID = ["--batch-sizes", "1,4", "--ranks", "4,16", "--layers", "1,4"]
-# Between what 4/4/4 and what 4/16/4 needs: measured 2.2 and 2.6 MB.
+# Between the needed memory of 4/4/4 and of 4/16/4, which are 2.2 and 2.6 MB.
 BUDGET = ["--max-memory", f"{2.4 / 1024}"]
 
 
 def optimize(folder: Path, *arguments: str) -> Finished:
-    """Run ``your_ai optimize smoke-tiny`` over a small grid, its run directory ``run``."""
+    """Run ``your_ai optimize smoke-tiny`` on a small grid with the run directory ``run``."""
     options = [*GRID, *TRAINING, "--run-dir", "run", *arguments]
     return your_ai_command(folder, "optimize", "smoke-tiny", *options)
 
 
 def configuration(entry: dict[str, Any]) -> tuple[int, int, int]:
-    """Batch, rank and layers of a trial."""
+    """Return batch size, rank and layers of a trial."""
     config = entry["config"]
     return config["batch_size"], config["lora_rank"], config["lora_layers"]
 
 
 def optimum(done: Finished) -> tuple[int | None, ...]:
-    """What the results name as the best."""
+    """Return the optimum in the results as batch size, rank and layers."""
     found = done.only["optimal_config"]
     return tuple(found[f"optimal_{axis}"] for axis in ("batch_size", "lora_rank", "lora_layers"))
 
 
 def is_at_work(parent: int) -> bool:
-    """Whether a worker has computed for a while: it is past its start."""
+    """Return whether the parent has a worker that has already used some CPU time."""
     try:
         return any(c.cpu_times().user > 0.2 for c in psutil.Process(parent).children())
-    except psutil.NoSuchProcess:  # the one before, which ended just now
+    except psutil.NoSuchProcess:  # the previous worker, which has just ended
         return False
 
 
 def check_certificate(done: Finished) -> None:
-    """Each better configuration of the grid failed, or covers one that failed."""
+    """Assert that each better configuration in the grid failed or covers one that failed."""
     found = done.only["optimal_config"]
     failed = [configuration(e) for e in found["all_results"] if not e["success"]]
     score = found["throughput_score"] or 0
@@ -72,7 +72,7 @@ def whole_grid(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return optimize(tmp_path_factory.mktemp("whole"), *BUDGET, "--exhaustive")
 
 
-def test_the_search_finds_what_the_whole_grid_shows(
+def test_search_and_exhaustive_scan_find_the_same_optimum(
     searched: Finished, whole_grid: Finished
 ) -> None:
     assert searched.code == 0, searched.stdout + searched.stderr
@@ -83,7 +83,7 @@ def test_the_search_finds_what_the_whole_grid_shows(
     assert len(searched.only["optimal_config"]["all_results"]) < len(tried)
 
 
-def test_the_answer_is_proven(searched: Finished, whole_grid: Finished) -> None:
+def test_the_optimum_is_proven(searched: Finished, whole_grid: Finished) -> None:
     for done in (searched, whole_grid):
         check_certificate(done)
         found = done.only["optimal_config"]
@@ -93,7 +93,7 @@ def test_the_answer_is_proven(searched: Finished, whole_grid: Finished) -> None:
         assert done.document["complete"] is True
 
 
-def test_the_entry_is_the_best_configurations(searched: Finished) -> None:
+def test_the_models_entry_is_that_of_the_optimum(searched: Finished) -> None:
     found = searched.only["optimal_config"]
     assert configuration(searched.only) == optimum(searched)
     assert searched.document["recommended"] == "smoke-tiny"
@@ -107,7 +107,7 @@ def test_the_entry_is_the_best_configurations(searched: Finished) -> None:
     assert all((searched.folder / log).is_file() for log in logs)
 
 
-def test_the_console_tells_each_trial_and_the_proof(searched: Finished) -> None:
+def test_the_console_shows_each_trial_and_the_proof(searched: Finished) -> None:
     lines = searched.stdout.splitlines()
     trials = [line for line in lines if line.startswith("[")]
     assert len(trials) == len(searched.only["optimal_config"]["all_results"])
@@ -121,13 +121,13 @@ def test_the_console_tells_each_trial_and_the_proof(searched: Finished) -> None:
     assert searched.stderr == ""
 
 
-def test_nothing_of_the_pareto_set_is_beaten(whole_grid: Finished) -> None:
+def test_the_pareto_set_has_the_configurations_that_none_dominates(whole_grid: Finished) -> None:
     found = whole_grid.only["optimal_config"]
 
     def merits(c: dict[str, Any]) -> tuple[float, ...]:
         return -c["needed_memory_bytes"], c["capacity"], c["tokens_per_second"]
 
-    def beats(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    def dominates(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
         return one != other and all(a >= b for a, b in zip(one, other, strict=True))
 
     passed = [
@@ -140,10 +140,10 @@ def test_nothing_of_the_pareto_set_is_beaten(whole_grid: Finished) -> None:
         if e["success"]
     ]
     front = [merits(c) for c in found["pareto"]]
-    assert sorted(front) == sorted(m for m in passed if not any(beats(o, m) for o in passed))
+    assert sorted(front) == sorted(m for m in passed if not any(dominates(o, m) for o in passed))
 
 
-def test_the_fastest_configuration(tmp_path: Path) -> None:
+def test_the_objective_tokens_finds_the_fastest_configuration(tmp_path: Path) -> None:
     done = optimize(tmp_path, "--objective", "tokens")
     assert done.code == 0, done.stdout + done.stderr
     tried = done.only["optimal_config"]["all_results"]
@@ -153,7 +153,7 @@ def test_the_fastest_configuration(tmp_path: Path) -> None:
     assert done.document["complete"] is True
 
 
-def test_nothing_fits(nothing_fits: Finished) -> None:
+def test_no_optimum_if_no_configuration_fits(nothing_fits: Finished) -> None:
     done = nothing_fits
     assert done.code == 1, done.stdout + done.stderr
     assert optimum(done) == (None, None, None)
@@ -176,7 +176,7 @@ def test_benchmark_optimizes_the_models_that_pass(ladder: Finished) -> None:
     assert line.startswith("    Optimizing configuration ... ✓ (batch=")
 
 
-def test_ctrl_c_keeps_what_was_found(tmp_path: Path) -> None:
+def test_ctrl_c_keeps_the_finished_trials(tmp_path: Path) -> None:
     asked = ["optimize", "smoke-tiny", *GRID, *TRAINING, "--exhaustive", "--run-dir", "run"]
     process = subprocess.Popen(
         at_a_terminal(*asked),
@@ -224,7 +224,7 @@ def test_ctrl_c_keeps_what_was_found(tmp_path: Path) -> None:
         (["benchmark", "--model", "smoke-tiny", "--layers", "2"], "--layers requires --optimize"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(
+def test_invalid_arguments_are_usage_errors(
     tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     done = your_ai_command(tmp_path, *arguments)

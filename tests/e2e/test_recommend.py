@@ -1,4 +1,4 @@
-"""``your_ai recommend`` as people run it, before and after a real benchmark."""
+"""``your_ai recommend`` end to end, with and without the results of a real benchmark."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HEAVY = {"mlx", "mlx_lm", "numpy", "transformers", "huggingface_hub"}
 
 
 def recommend(folder: Path, *arguments: str | Path, **env: str) -> tuple[dict[str, Any], Finished]:
-    """Run ``your_ai recommend`` and return what it wrote, and what it printed."""
+    """Run ``your_ai recommend``. Return its output file and the finished command."""
     asked = ["recommend", "--output", "recommended.json", *arguments]
     done = your_ai_command(folder, *asked, env=env, home=folder)
     assert done.stderr == ""
@@ -35,18 +35,18 @@ def only(document: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def home(history: Finished) -> Path:
-    """The home of a user who has benchmarked one preset and one folder."""
+    """The home of a user who has benchmarked a preset and a local model."""
     return history.folder
 
 
 @pytest.fixture
 def bare(tmp_path: Path) -> Path:
-    """The home of a user who has never run anything."""
+    """The home of a user without any runs."""
     return tmp_path
 
 
 def results_file(home: Path) -> Path:
-    """What the benchmark wrote, wherever this system keeps a user's state."""
+    """Return the path of the benchmark's results in the home."""
     (path,) = home.rglob("your_ai/runs/*/results.json")
     return path
 
@@ -62,12 +62,12 @@ def benchmarked(home: Path, name: str) -> dict[str, Any]:
 
 
 def with_history(home: Path, tmp_path: Path) -> Path:
-    """A copy of that home, to be spoilt."""
+    """Return a copy of the home, which a test may change."""
     copy: Path = shutil.copytree(home, tmp_path / "copy")
     return copy
 
 
-def test_what_was_measured_is_said_again(home: Path) -> None:
+def test_a_measured_configuration_has_the_measured_figures(home: Path) -> None:
     document, done = recommend(home, *MEASURED, "--quantize", "none")
     truth = benchmarked(home, "smoke-tiny")
     entry = only(document)
@@ -86,7 +86,7 @@ def test_what_was_measured_is_said_again(home: Path) -> None:
     assert "may be off" not in done.stdout
 
 
-def test_another_configuration_is_corrected(home: Path, bare: Path) -> None:
+def test_the_estimate_of_another_configuration_is_corrected(home: Path, bare: Path) -> None:
     asked = [*MEASURED, "--quantize", "none", "--batch-size", "3"]
     corrected, done = recommend(home, *asked)
     estimated, _ = recommend(bare, *asked)
@@ -96,12 +96,12 @@ def test_another_configuration_is_corrected(home: Path, bare: Path) -> None:
     assert "may be off" in done.stdout
 
 
-def test_another_model_is_corrected_by_what_it_is_comparable_to(home: Path) -> None:
+def test_only_estimates_of_comparable_models_are_corrected(home: Path) -> None:
     document, _ = recommend(home, "--model", "smoke-small", "--model", "hermes-70b")
     assert [entry["source"] for entry in document["results"]] == ["corrected", "estimated"]
 
 
-def test_a_folder_is_recognized_until_its_model_is_another(home: Path, tmp_path: Path) -> None:
+def test_a_local_model_is_recognized_until_it_changes(home: Path, tmp_path: Path) -> None:
     copy = with_history(home, tmp_path)
     written = results_file(copy)
     written.write_text(written.read_text().replace(str(home / "mine"), str(copy / "mine")))
@@ -112,26 +112,28 @@ def test_a_folder_is_recognized_until_its_model_is_another(home: Path, tmp_path:
     assert only(recommend(copy, *asked)[0])["source"] != "measured"
 
 
-def test_without_history_it_is_estimated(bare: Path) -> None:
+def test_without_results_memory_is_estimated(bare: Path) -> None:
     document, done = recommend(bare, "--max-memory", "2", "--suite", "smoke")
     assert done.code == 0
     assert {entry["source"] for entry in document["results"]} == {"estimated"}
     assert document["recommended"] == "smoke-large"
-    # The suite's own training, as `benchmark` takes it.
+    # The suite defines the configuration, as in `benchmark`.
     trained = {(e["config"]["seq_length"], e["config"]["lora_rank"]) for e in document["results"]}
     assert trained == {(96, 8)}
     assert (document["max_memory_gb"], document["budget_bytes"]) == (2.0, 2 * 2**30)
-    # Nothing but what was asked for is left behind: no run, no cache.
+    # Only the output file is written: no run and no cache.
     assert [path.name for path in bare.iterdir()] == ["recommended.json"]
 
 
-def test_the_default_is_the_five_presets_even_without_a_gpu(bare: Path) -> None:
+def test_the_default_models_are_the_five_presets_even_without_a_gpu(bare: Path) -> None:
     document, _ = recommend(bare, PATH="")
     names = [entry["preset"] for entry in document["results"]]
     assert names == ["hermes-mistral-7b", "dolphin-8b", "llama-8b", "r1-distill-14b", "hermes-70b"]
 
 
-def test_torn_and_foreign_results_are_passed_over(home: Path, tmp_path: Path) -> None:
+def test_corrupt_results_and_those_of_other_machines_are_ignored(
+    home: Path, tmp_path: Path
+) -> None:
     copy = with_history(home, tmp_path)
     runs = results_file(copy).parent.parent
     whole = json.dumps(results(home))
@@ -143,8 +145,8 @@ def test_torn_and_foreign_results_are_passed_over(home: Path, tmp_path: Path) ->
     assert (done.code, only(document)["source"]) == (0, "measured")
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="a Mac is never asked for an NVIDIA GPU")
-def test_an_nvidia_gpu_is_asked_for_its_memory(bare: Path) -> None:
+@pytest.mark.skipif(sys.platform == "darwin", reason="nvidia-smi is not used on macOS")
+def test_the_memory_of_an_nvidia_gpu_is_read_from_nvidia_smi(bare: Path) -> None:
     program = bare / "bin" / "nvidia-smi"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\necho 'NVIDIA H200, 143771'\n")
@@ -172,7 +174,7 @@ def test_an_nvidia_gpu_is_asked_for_its_memory(bare: Path) -> None:
         (["--model", "unknown"], 2, "unknown: The model's config.json lacks hidden_size"),
     ],
 )
-def test_how_it_ends(arguments: list[str], code: int, words: str, bare: Path) -> None:
+def test_exit_codes_and_errors(arguments: list[str], code: int, words: str, bare: Path) -> None:
     make_model(bare / "unknown", hidden_size=None)
     if "/dev/full" in arguments and not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
@@ -181,7 +183,7 @@ def test_how_it_ends(arguments: list[str], code: int, words: str, bare: Path) ->
     assert "Traceback" not in done.stderr
 
 
-def test_quiet_prints_nothing_but_the_document_where_asked(bare: Path) -> None:
+def test_quiet_prints_only_an_output_to_stdout(bare: Path) -> None:
     done = your_ai_command(
         bare, "recommend", "--suite", "smoke", "--quiet", "--output", "/dev/stdout"
     )
@@ -209,7 +211,7 @@ finally:
 @pytest.mark.parametrize(
     ("state", "arguments"), [(".", []), (".", MEASURED), ("none", ["--model", "mine", *SMALL])]
 )
-def test_it_imports_nothing_heavy_and_starts_no_worker(
+def test_recommend_imports_nothing_heavy_and_starts_no_worker(
     state: str, arguments: list[str], home: Path
 ) -> None:
     env = {**environment(home / state), "PYTHONPATH": environment(home)["PYTHONPATH"]}

@@ -1,4 +1,4 @@
-"""The published schema of the results, against those of real runs."""
+"""The results of real runs match the published schema."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.support.schema import CLOSED, PUBLISHED
 
 @pytest.fixture
 def documents(ladder: Finished, nothing_fits: Finished) -> dict[str, dict[str, Any]]:
-    """Results with a pass, a search, a model over budget, and a search that found nothing."""
+    """Results with a passed trial, a search, a trial over budget, and a search without a result."""
     return {"ladder": ladder.document, "search": nothing_fits.document}
 
 
@@ -21,7 +21,7 @@ def entries(document: dict[str, Any]) -> list[dict[str, Any]]:
     return [*document["results"], *(t for s in searched if s for t in s["all_results"])]
 
 
-def test_what_is_written_is_what_is_published(documents: dict[str, dict[str, Any]]) -> None:
+def test_results_match_the_published_schema(documents: dict[str, dict[str, Any]]) -> None:
     for document in documents.values():
         CLOSED.validate(document)
         PUBLISHED.validate(document)

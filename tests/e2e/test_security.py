@@ -1,4 +1,4 @@
-"""What a hostile model, or a curious neighbour, gets: nothing."""
+"""Hostile models can neither run code nor control the terminal, and tokens are not leaked."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import PLAIN, Finished, add_weights, make_model, your_ai_command
-from tests.support.shared import TOKEN
+from tests.support.shared_runs import TOKEN
 
 ESCAPE = "\x1b]0;owned\x07\x1b[2Jevil"
-TRACE = "import pathlib; pathlib.Path({!r}).touch()\n"
+LEAVE_TRACE = "import pathlib; pathlib.Path({!r}).touch()\n"
 
 
-def everything(folder: Path) -> list[Path]:
+def files_in(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
@@ -28,33 +28,33 @@ def run(folder: Path, model: str | Path, *arguments: str, **env: str) -> Finishe
 
 @pytest.mark.parametrize("weights", ["synthetic", "real"])
 @pytest.mark.parametrize(
-    "asked",
+    "config",
     [
         {"model_file": "model.py"},
         {"auto_map": {"AutoModelForCausalLM": "model.Model"}, "trust_remote_code": True},
         {"model_type": "model", "auto_map": {"AutoModelForCausalLM": "model.Model"}},
     ],
 )
-def test_no_code_of_a_models_folder_is_ever_run(
-    asked: dict[str, object], weights: str, tmp_path: Path
+def test_code_in_a_models_folder_is_never_run(
+    config: dict[str, object], weights: str, tmp_path: Path
 ) -> None:
-    """It runs without it, where mlx-lm has a class of its own, or is refused."""
-    folder = make_model(tmp_path / "hostile", **asked)
+    """The model is trained with mlx-lm's own class if there is one, and rejected otherwise."""
+    folder = make_model(tmp_path / "hostile", **config)
     add_weights(folder)
     trace = tmp_path / "trace"
     for name in ("model", "modeling_model", "configuration_model", "tokenization_model", "mlx"):
-        (folder / f"{name}.py").write_text(TRACE.format(str(trace)))
+        (folder / f"{name}.py").write_text(LEAVE_TRACE.format(str(trace)))
     (folder / "pytorch_model.bin").write_bytes(b"cposix\nsystem\n(S'touch %b'\ntR." % bytes(trace))
     (folder / "tokenizer_config.json").write_text(json.dumps({"auto_map": {"A": "model.A"}}))
     done = run(tmp_path, folder, "--weights", weights, "--run-dir", "run")
-    own = "trust_remote_code" in asked
-    assert done.code == (0 if own else 2), done.stdout + done.stderr
-    assert own or re.match(r"Error: mlx-lm cannot train \S*hostile: ", done.stderr)
+    is_supported = "trust_remote_code" in config
+    assert done.code == (0 if is_supported else 2), done.stdout + done.stderr
+    assert is_supported or re.match(r"Error: mlx-lm cannot train \S*hostile: ", done.stderr)
     assert not trace.exists()
 
 
 @pytest.mark.parametrize("changed", [{}, {"hidden_size": -1}])
-def test_a_name_that_commands_the_terminal_is_shown_and_not_obeyed(
+def test_escape_sequences_in_a_models_name_are_not_printed(
     changed: dict[str, int], tmp_path: Path
 ) -> None:
     make_model(tmp_path / ESCAPE, **changed)
@@ -67,7 +67,7 @@ def test_a_name_that_commands_the_terminal_is_shown_and_not_obeyed(
             home=tmp_path / "home",
         )  # fmt: skip
         assert "\x1b" not in done.stdout + done.stderr
-    for log in everything(tmp_path / "home"):
+    for log in files_in(tmp_path / "home"):
         assert "\x1b" not in log.name
 
 
@@ -77,20 +77,20 @@ def test_a_models_name_cannot_leave_the_run_directory(tmp_path: Path) -> None:
     names = ["../../escaped", "a/../../escaped", ".."]
     for name in names:
         make_model((inner / name).resolve())
-    before = set(everything(tmp_path))
+    before = set(files_in(tmp_path))
     models = [word for name in names for word in ("--model", name)]
     done = your_ai_command(
         inner, "benchmark", *models, *PLAIN, "--run-dir", "run", home=inner / "home"
     )
     assert done.code == 0, done.stdout + done.stderr
-    new = set(everything(tmp_path)) - before
+    new = set(files_in(tmp_path)) - before
     logs = inner / "run/logs"
     assert len([path for path in new if path.parent == logs]) == len(names)
     assert all(path.is_relative_to(inner / "run") for path in new)
 
 
-def test_a_token_is_in_nothing_that_is_written_or_printed(smoke: Finished) -> None:
+def test_tokens_are_neither_written_nor_printed(smoke: Finished) -> None:
     assert TOKEN not in smoke.stdout + smoke.stderr
-    written = everything(smoke.folder)
+    written = files_in(smoke.folder)
     assert {path.name for path in written} >= {"journal.jsonl", "results.json", "out.json"}
     assert not [path for path in written if TOKEN.encode() in path.read_bytes()]

@@ -13,12 +13,12 @@ from tests.chaos.runs import Folder
 from tests.chaos.soak import soak
 from tests.chaos.training import disturbed
 from tests.support.command import Finished
-from tests.support.course import Course
+from tests.support.workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-HERE_ALONE = {"CUDA's text", "MLX's malloc text", "an unknown model type", "over the budget"}
-"""The deaths that no other test of processes causes."""
+UNTESTED_DEATHS = {"CUDA message", "malloc message", "unknown model type", "over budget"}
+"""Kinds of death that no other process test causes."""
 
 
 def check(report: Report) -> None:
@@ -35,8 +35,8 @@ def test_a_damaged_journal(smoke: Finished) -> None:
 
 
 def test_workers_that_die() -> None:
-    kinds = [kind for kind in KINDS if kind.name in HERE_ALONE]
-    assert len(kinds) == len(HERE_ALONE)
+    kinds = [kind for kind in KINDS if kind.name in UNTESTED_DEATHS]
+    assert len(kinds) == len(UNTESTED_DEATHS)
     check(deaths(1, kinds))
 
 
@@ -51,5 +51,5 @@ def test_one_run_of_many_trials() -> None:
 
 
 @pytest.mark.root
-def test_a_training(course: Course) -> None:
-    check(disturbed(course, 1))
+def test_a_training(workspace: Workspace) -> None:
+    check(disturbed(workspace, 1))

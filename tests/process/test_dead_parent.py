@@ -11,7 +11,14 @@ from pathlib import Path
 
 import psutil
 
-from tests.support.trials import FOREVER, events_in, is_gone, tapped, tiny_request, wait_for
+from tests.support.trials import (
+    FOREVER,
+    events_in,
+    is_gone,
+    recorded_worker,
+    tiny_request,
+    wait_for,
+)
 from worker.protocol.codec import encode
 from worker.protocol.messages import Device, Started, Step
 from your_ai.supervision.supervisor import WORKER
@@ -48,18 +55,18 @@ def outlived(parent: subprocess.Popen[bytes], worker: int) -> float:
 
 
 def test_in_the_middle_of_real_training(tmp_path: Path) -> None:
-    tap = tmp_path / "events"
-    with parent_of(tapped(tap), tmp_path / "trial.log") as parent:
-        wait_for(lambda: events_in(tap, Step), "the first step")
+    events = tmp_path / "events"
+    with parent_of(recorded_worker(events), tmp_path / "trial.log") as parent:
+        wait_for(lambda: events_in(events, Step), "the first step")
         assert outlived(parent, worker_of(parent)) < WITHIN_SECONDS
 
 
 def test_while_the_worker_still_imports_mlx(tmp_path: Path) -> None:
-    tap = tmp_path / "events"
-    with parent_of(tapped(tap), tmp_path / "trial.log") as parent:
-        wait_for(lambda: events_in(tap, Started), "the worker's start")
+    events = tmp_path / "events"
+    with parent_of(recorded_worker(events), tmp_path / "trial.log") as parent:
+        wait_for(lambda: events_in(events, Started), "the worker's start")
         assert outlived(parent, worker_of(parent)) < WITHIN_SECONDS
-    assert not events_in(tap, Device)  # which ends the import
+    assert not events_in(events, Device)  # which ends the import
 
 
 def test_before_the_worker_said_anything(tmp_path: Path) -> None:

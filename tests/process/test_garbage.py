@@ -20,9 +20,9 @@ ONE_LINE = 1000
     [
         (garbling.write_binary, "not a JSON line"),
         (garbling.write_another_version, "not a message of protocol version"),
-        (garbling.write_an_unknown_kind, "unknown type of message"),
+        (garbling.write_an_unknown_type, "unknown message type"),
         (garbling.write_an_endless_line, "not a JSON line"),
-        (garbling.write_bottomless_brackets, "not a JSON line"),
+        (garbling.write_deeply_nested_json, "not a JSON line"),
         (garbling.write_after_the_end, "not a JSON line"),
     ],
 )
@@ -41,7 +41,7 @@ def test_garbage_on_the_pipe_is_a_crash(
 
 
 def test_a_torn_last_line_is_no_result(log: TrialLog) -> None:
-    seen = observe(garbling.tear_and_exit, log)
+    seen = observe(garbling.exit_in_the_middle_of_a_line, log)
     assert (seen.returncode, seen.corrupt) == (0, None)
     assert len(seen.counted_steps) == garbling.STEPS
     outcome = classify(seen, garbling.STEPS)
@@ -50,7 +50,7 @@ def test_a_torn_last_line_is_no_result(log: TrialLog) -> None:
 
 
 def test_a_torn_last_line_leaves_a_kill_a_kill(log: TrialLog) -> None:
-    seen = observe(garbling.tear_and_be_killed, log)
+    seen = observe(garbling.die_in_the_middle_of_a_line, log)
     assert (seen.returncode, seen.corrupt) == (-signal.SIGKILL, None)
     outcome = classify(seen, garbling.STEPS)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.CRASH, Certainty.LOW)

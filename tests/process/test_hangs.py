@@ -24,7 +24,7 @@ MARGIN_SECONDS = 5.0
 @pytest.mark.parametrize(
     ("part", "ended_by"),
     [
-        (hanging.say_nothing_more, signal.SIGTERM),
+        (hanging.stay_silent, signal.SIGTERM),
         (hanging.ignore_sigterm, signal.SIGKILL),
         (hanging.stop, signal.SIGKILL),
     ],

@@ -23,9 +23,9 @@ from tests.support.fakes.hub import (
     TRUNCATED,
     Hub,
     Repository,
-    refusing,
+    refusing_endpoint,
     serve,
-    silent,
+    silent_endpoint,
 )
 from tests.support.trials import wait_for
 
@@ -149,11 +149,11 @@ def test_a_connection_that_is_reset_each_time_is_told_of(hub: Hub, tmp_path: Pat
     assert re.search(r"Cannot get org/tiny from the hub \(.*reset by peer\); check", fetched.error)
     assert fetched.code == 3
     check_nothing_half(fetched)
-    assert sum(asked.startswith("GET /cdn/") for asked in hub.asked) == 3
+    assert sum(each.startswith("GET /cdn/") for each in hub.requested) == 3
 
 
 def test_a_hub_that_refuses_connections_is_told_of(tmp_path: Path) -> None:
-    with refusing() as endpoint:
+    with refusing_endpoint() as endpoint:
         fetched = fetch(tmp_path, endpoint)
     assert "Cannot get org/tiny from the hub (" in fetched.error
     assert "Connection refused); check the network" in fetched.error
@@ -161,7 +161,7 @@ def test_a_hub_that_refuses_connections_is_told_of(tmp_path: Path) -> None:
 
 
 def test_a_hub_that_does_not_answer_is_told_of_once_the_time_is_up(tmp_path: Path) -> None:
-    with silent() as endpoint:
+    with silent_endpoint() as endpoint:
         fetched = fetch(tmp_path, endpoint)
     assert "Cannot get org/tiny from the hub (timed out); check the network" in fetched.error
     assert fetched.code == 3
@@ -175,13 +175,13 @@ def test_weights_that_the_hub_cannot_send_are_not_taken_from_half_a_cache(
     fetched = fetch(tmp_path, hub.endpoint)
     assert "Cannot get org/tiny from the hub (Server error '503" in fetched.error
     assert [*fetched.cache.rglob("config.json")]
-    assert not any("/cdn/" in asked for asked in hub.asked)
+    assert not any("/cdn/" in each for each in hub.requested)
 
 
 def test_a_hub_that_asks_to_wait_is_given_that_time(
     hub: Hub, files: dict[str, bytes], tmp_path: Path
 ) -> None:
-    hub.with_faults["Retry-After"] = "2"
+    hub.fault_headers["Retry-After"] = "2"
     hub.faults["GET", CDN] = [429]
     check_whole(fetch(tmp_path, hub.endpoint), files)
     first, second = [r.at for r in hub.requests if r.path.startswith(CDN)][:2]
@@ -205,7 +205,7 @@ def test_a_hub_that_asks_for_more_time_than_there_is_is_not_waited_for(
     path: str,
     headers: dict[str, str],
 ) -> None:
-    hub.with_faults.update(headers)
+    hub.fault_headers.update(headers)
     hub.faults[method, path] = [429]
     check_whole(fetch(tmp_path, hub.endpoint), files)
     assert hub.faults[method, path] == []
@@ -228,8 +228,8 @@ def test_a_cached_model_is_not_fetched_again(
     again = fetch(tmp_path, hub.endpoint)
     assert again == first
     assert again.lines[1] == "None"
-    assert hub.asked[before:] == [f"GET {API}"]
-    with refusing() as gone:
+    assert hub.requested[before:] == [f"GET {API}"]
+    with refusing_endpoint() as gone:
         offline = fetch(tmp_path, gone)
     assert offline.folder == first.folder
     assert offline.lines[1].startswith(
@@ -278,7 +278,7 @@ def test_what_is_cached_of_another_commit_needs_no_room(
         second = fetch(tmp_path, hub.endpoint, HF_HOME=str(disk / "hf"))
         assert second.folder.name == hub.repositories["org/tiny"][1].commit
         assert (second.folder / WEIGHTS).read_bytes() == files[WEIGHTS]
-    assert sum(asked.startswith("GET /cdn/") for asked in hub.asked) == 1
+    assert sum(each.startswith("GET /cdn/") for each in hub.requested) == 1
 
 
 @pytest.mark.root
@@ -296,7 +296,7 @@ def test_a_disk_that_is_too_small_is_told_of_before_a_byte_is_fetched(
         fetched.error,
     )
     assert fetched.code == 3
-    assert not any("/cdn/" in asked for asked in hub.asked)
+    assert not any("/cdn/" in each for each in hub.requested)
 
 
 @pytest.mark.root
@@ -305,20 +305,20 @@ def test_a_disk_that_is_full_in_the_middle_is_told_of(
 ) -> None:
     """The hub says less than it sends."""
     with (
-        serve(tiny=Repository(files, understated=frozenset({WEIGHTS}))) as hub,
+        serve(tiny=Repository(files, listed_as_empty=frozenset({WEIGHTS}))) as hub,
         small_disk(tmp_path / "disk", "size=192k") as disk,
     ):
         quiet = {"PYTHONWARNINGS": "ignore"}  # huggingface_hub warns, and goes on
         fetched = fetch(tmp_path, hub.endpoint, HF_HOME=str(disk), **quiet)
     assert "No space left on device" in fetched.error
     assert fetched.code == 3
-    assert sum(asked.startswith("GET /cdn/") for asked in hub.asked) == 1
+    assert sum(each.startswith("GET /cdn/") for each in hub.requested) == 1
 
 
 def test_weights_are_fetched_last(files: dict[str, bytes], tmp_path: Path) -> None:
     """So that a folder with whole weights lacks nothing."""
     more = {**files, "tokenizer.json": b"{}"}
-    with serve(tiny=Repository(more, lost=frozenset({WEIGHTS}))) as hub:
+    with serve(tiny=Repository(more, missing=frozenset({WEIGHTS}))) as hub:
         fetched = fetch(tmp_path, hub.endpoint)
     assert fetched.error == f"org/tiny has no {WEIGHTS} on the hub; name another model."
     assert [*fetched.cache.rglob("tokenizer.json")]
@@ -380,12 +380,12 @@ def test_a_signal_does_not_wait_for_a_download(hub: Hub, tmp_path: Path) -> None
         stderr=subprocess.PIPE,
         text=True,
     ) as parent:
-        wait_for(lambda: any("/cdn/" in asked for asked in hub.asked), "the download")
+        wait_for(lambda: any("/cdn/" in each for each in hub.requested), "the download")
         began = time.monotonic()
         parent.send_signal(signal.SIGINT)
         out, err = parent.communicate(timeout=60)
     assert time.monotonic() - began < 8
     assert (parent.returncode, err) == (130, "")
     assert "– Interrupted" in out
-    assert sum("/cdn/" in asked for asked in hub.asked) == 1
+    assert sum("/cdn/" in each for each in hub.requested) == 1
     assert not [*tmp_path.rglob("*.incomplete")]

@@ -11,8 +11,8 @@ from tests.support.trials import (
     FOREVER,
     events_in,
     observe,
+    recorded_worker,
     supervising,
-    tapped,
     tiny_request,
     wait_for,
 )
@@ -25,10 +25,10 @@ from your_ai.supervision.trial_log import TrialLog
 def test_sigkill_by_someone_else_in_the_middle_of_real_training(
     log: TrialLog, tmp_path: Path
 ) -> None:
-    spec, tap = tiny_request(FOREVER), tmp_path / "events"
-    with supervising(encode(spec), log, tapped(tap)) as supervised:
-        wait_for(lambda: events_in(tap, Step), "the first step")
-        (started,) = events_in(tap, Started)
+    spec, events = tiny_request(FOREVER), tmp_path / "events"
+    with supervising(encode(spec), log, recorded_worker(events)) as supervised:
+        wait_for(lambda: events_in(events, Step), "the first step")
+        (started,) = events_in(events, Started)
         assert isinstance(started, Started)
         os.kill(started.pid, signal.SIGKILL)
         seen = supervised.result()
@@ -41,7 +41,7 @@ def test_sigkill_by_someone_else_in_the_middle_of_real_training(
 
 
 def test_abort_with_metals_text_is_out_of_memory(log: TrialLog) -> None:
-    seen = observe(dying.abort_with_metals_text, log)
+    seen = observe(dying.abort_with_metal_message, log)
     assert seen.returncode == -signal.SIGABRT
     outcome = classify(seen, dying.STEPS)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.OOM, Certainty.HIGH)
@@ -49,7 +49,7 @@ def test_abort_with_metals_text_is_out_of_memory(log: TrialLog) -> None:
 
 
 def test_abort_without_text_proves_nothing(log: TrialLog) -> None:
-    seen = observe(dying.abort_without_text, log)
+    seen = observe(dying.abort_without_message, log)
     assert seen.returncode == -signal.SIGABRT
     outcome = classify(seen, dying.STEPS)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.CRASH, Certainty.LOW)
@@ -57,7 +57,7 @@ def test_abort_without_text_proves_nothing(log: TrialLog) -> None:
 
 
 def test_a_fault_after_the_last_word_is_a_pass_that_says_so(log: TrialLog) -> None:
-    seen = observe(dying.pass_and_fault, log)
+    seen = observe(dying.pass_and_segfault, log)
     assert seen.returncode == -signal.SIGSEGV
     outcome = classify(seen, dying.STEPS)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.PASS, Certainty.CERTAIN)

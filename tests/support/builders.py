@@ -1,4 +1,4 @@
-"""Real objects of the product with unremarkable contents; a test changes one thing."""
+"""Builders of the product's objects with typical contents. A test changes only what it needs."""
 
 from __future__ import annotations
 
@@ -66,13 +66,16 @@ TRAINING_REQUEST = TrainingRequest(
 
 
 def model(name: str = "tiny", params: str = "7B", **changed: Any) -> Model:
-    """A model of two layers, however large its label says that it is."""
+    """Return a model of two layers with any size label."""
     facts: dict[str, Any] = {"model_name": f"org/{name}", "config": CONFIG, "layers": 2, **changed}
     return Model(name=name, params=params, **facts)
 
 
 def request(**changed: Any) -> TrialRequest:
-    """A trial of five counted steps under a budget of 8 GB; ``changed`` names fields of either."""
+    """Return a request for 5 relaxed steps with a budget of 8 GB.
+
+    ``changed`` has fields of the request or of its configuration.
+    """
     names = Configuration.__dataclass_fields__
     sizes = {"quantization_bits": 4, "lora_layers": 2}
     configuration = sizes | {name: changed[name] for name in changed if name in names}
@@ -87,12 +90,12 @@ def request(**changed: Any) -> TrialRequest:
 
 
 def trial(index: int = 1, name: str = "tiny", params: str = "7B", **changed: Any) -> Trial:
-    """A trial of `model`, with `request`."""
+    """Return a trial with `model` and `request`."""
     return Trial(index, model(name, params), request(**changed))
 
 
 def began(phase: Phase, at: float) -> list[Event]:
-    """What a worker reports up to the beginning of ``phase``, which begins ``at``."""
+    """Return a worker's events up to the beginning of ``phase`` at ``at`` seconds."""
     phases = list(Phase)
     earlier = [PhaseBegan(i / 10, p) for i, p in enumerate(phases[: phases.index(phase)])]
     return [Started(0.0, 4711), *earlier, PhaseBegan(at, phase)]
@@ -101,7 +104,7 @@ def began(phase: Phase, at: float) -> list[Event]:
 def passing_events(
     steps: int = 5, *, needed: int = 6 * 2**30, peak: int = 7 * 2**30, device: Device = CPU
 ) -> tuple[Event, ...]:
-    """All that a worker reports of a pass: 3 tight steps of 2 s, counted ones of 1 s."""
+    """Return all events of a passed trial: 3 tight steps of 2 s, ``steps`` relaxed of 1 s."""
     limit = 8 * 2**30
     resident = 4 * 2**30
     return (
@@ -123,7 +126,7 @@ def passing_events(
 
 
 def observed(*events: Event, returncode: int = 0, **changed: Any) -> Observation:
-    """An observation of a worker that reported these events and then ended."""
+    """Return an observation of a worker that sent these events and then ended."""
     return Observation(events, returncode, 31.0, **changed)
 
 
@@ -133,7 +136,7 @@ def result(
     outcome: Outcome | None = None,
     **changed: Any,
 ) -> TrialResult:
-    """The result of a trial, by default of a pass; without a worker if it was skipped."""
+    """Return the result of a trial, by default a passed one. A skipped trial has no worker."""
     of = of or trial()
     if outcome is not None and outcome.kind is OutcomeKind.SKIPPED:
         return replace(result_without_worker(of, outcome, STARTED_AT), **changed)
@@ -143,7 +146,7 @@ def result(
 
 
 def run(*trials: Trial, **changed: Any) -> Run:
-    """A run of these trials on a Mac."""
+    """Return a run of these trials on a Mac."""
     facts: dict[str, Any] = {
         "command": "benchmark",
         "arguments": {},
@@ -165,27 +168,27 @@ def run(*trials: Trial, **changed: Any) -> Run:
 
 
 def line(of: Trial, needed_mb: float, source: Source, error: float = 0.15) -> Line:
-    """What is recommended about a trial; only an estimate can be off, by the share ``error``."""
+    """Return a line of a recommendation. ``error`` is the relative error of an estimate."""
     error = 0.0 if source is Source.MEASURED else error
     least, most = int(needed_mb * (1 - error) * MB), int(needed_mb * (1 + error) * MB)
     return Line(of, source, int(needed_mb * MB), least, most, 500 * MB)
 
 
 def results(*found: TrialResult, **changed: Any) -> Results:
-    """The results of a run of models with these results."""
+    """Return the results of a run whose trials ended with these results."""
     trials = [trial(n, r.preset, r.params) for n, r in enumerate(found, start=1)]
     ended = (replace(each, index=n) for n, each in enumerate(found, start=1))
     return replace(assemble(run(*trials), ended), **changed)
 
 
 def ladder(*seen: Observation) -> Results:
-    """The results of a run of ever larger models m1, m2, … whose workers were seen so."""
+    """Return the results of a run of increasingly large models m1, m2, … observed like this."""
     trials = [trial(n, f"m{n}", f"{n}B") for n, _ in enumerate(seen, start=1)]
     return results(*(result(t, each) for t, each in zip(trials, seen, strict=True)))
 
 
 def searched(entry: TrialResult, *others: TrialResult) -> TrialResult:
-    """A model's entry after a search in which ``others`` were tried too, and none was best."""
+    """Return ``entry`` with the record of a search that tried ``others``, too, without optimum."""
     found = OptimalConfig(
         model=entry.model_name,
         created_at=STARTED_AT,

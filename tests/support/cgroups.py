@@ -1,14 +1,14 @@
-"""Real memory cgroups for tests: a small one in which the kernel really kills.
+"""Real memory cgroups for tests, in which the kernel kills processes that use too much memory.
 
     with memory_cgroup(64 * MIB) as cgroup:
         parent = subprocess.Popen(cgroup.command([sys.executable, "-m", "your_ai", "benchmark"]))
-        # or, for a process that is already there:
+        # or, for a running process:
         cgroup.add(worker.pid)
-        # or, in a script of the test's own:
+        # or, in a Python script:
         subprocess.Popen([sys.executable, "-c", cgroup.join_code + script])
 
-Whatever a member starts is a member too. When the block ends, every process still inside is killed
-and the cgroup removed.
+Child processes of members are members, too. When the block ends, all members are killed and the
+cgroup is removed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Literal
 
 import psutil
 
-from tests.support import root
+from tests.support import root_only
 
 MIB = 2**20
 
@@ -35,16 +35,16 @@ _CLEANUP_SECONDS = 10.0
 
 
 class CgroupUnavailableError(Exception):
-    """This machine lets the test make no memory cgroup; the message says why."""
+    """No memory cgroup can be created here; the message says why."""
 
 
 @dataclass(frozen=True)
 class MemoryCgroup:
-    """A memory cgroup that a test made.
+    """A memory cgroup created by a test.
 
     Attributes:
-        directory: Where it is.
-        parent: The cgroup directory above it.
+        directory: The cgroup's directory.
+        parent: The directory of the cgroup above it.
         version: The cgroup version, 1 or 2.
     """
 
@@ -54,41 +54,41 @@ class MemoryCgroup:
 
     @property
     def counter(self) -> Path:
-        """The file in which the kernel counts its kills here."""
+        """The file in which the kernel counts the processes that it killed in this cgroup."""
         return self.directory / ("memory.oom_control" if self.version == 1 else "memory.events")
 
     @property
     def join_code(self) -> str:
-        """Python statements by which the process that runs them moves itself in."""
+        """Python statements that move the process that runs them into this cgroup."""
         procs = str(self.directory / "cgroup.procs")
-        # 0 means the writer itself, whatever its pid is called in this pid namespace.
+        # 0 means the writing process, so its pid in this namespace does not matter.
         return f"with open({procs!r}, 'w') as procs: procs.write('0')\n"
 
     def command(self, argv: Sequence[str]) -> list[str]:
-        """Change a command so that it joins before it runs, under the pid that was started."""
+        """Return a command that joins this cgroup and then runs ``argv`` in the same process."""
         code = self.join_code + "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
         return [sys.executable, "-c", code, *argv]
 
     def add(self, pid: int) -> None:
-        """Move a running process in. What it has allocated before stays charged where it was."""
+        """Move a running process here. Its earlier allocations stay charged to its old cgroup."""
         (self.directory / "cgroup.procs").write_text(str(pid))
 
     def members(self) -> frozenset[int]:
-        """The processes inside now."""
+        """Return the pids of the processes in this cgroup."""
         return frozenset(int(pid) for pid in (self.directory / "cgroup.procs").read_text().split())
 
 
 @contextmanager
 def memory_cgroup(limit_bytes: int) -> Iterator[MemoryCgroup]:
-    """Make a memory cgroup below this process's own; skip the test where that is not possible.
+    """Create a memory cgroup below this process's own, or skip the test if that is impossible.
 
     Args:
-        limit_bytes: How much its processes may use together, page cache included, without swap.
+        limit_bytes: Limit for all its processes together, including page cache. There is no swap.
     """
     try:
         cgroup = _create(limit_bytes)
     except CgroupUnavailableError as unavailable:
-        root.skip(str(unavailable))
+        root_only.skip(str(unavailable))
     try:
         yield cgroup
     finally:
@@ -97,26 +97,26 @@ def memory_cgroup(limit_bytes: int) -> Iterator[MemoryCgroup]:
 
 def _create(limit_bytes: int) -> MemoryCgroup:
     if os.geteuid() != 0:
-        raise CgroupUnavailableError("making a memory cgroup needs root")
+        raise CgroupUnavailableError("creating a memory cgroup requires root")
     version, parent = _parent()
     directory = parent / f"your_ai-test-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     cgroup = MemoryCgroup(directory, parent, version)
     try:
         directory.mkdir()
     except OSError as error:
-        raise CgroupUnavailableError(f"no cgroup can be made in {parent}: {error}") from error
+        raise CgroupUnavailableError(f"cannot create a cgroup in {parent}: {error}") from error
     try:
         _limit(cgroup, limit_bytes)
     except BaseException as error:
         directory.rmdir()
         if isinstance(error, OSError):
-            raise CgroupUnavailableError(f"{directory} takes no limit: {error}") from error
+            raise CgroupUnavailableError(f"cannot limit {directory}: {error}") from error
         raise
     return cgroup
 
 
 def _parent() -> tuple[Literal[1, 2], Path]:
-    """Find where to make it. On purpose not by your_ai.system.cgroups, which is what this tests."""
+    """Return cgroup version and parent directory, without using the tested code."""
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError as error:
@@ -127,23 +127,23 @@ def _parent() -> tuple[Literal[1, 2], Path]:
             return 1, _existing(_ROOT / "memory", path)
     if ("0", "") in own:
         return 2, _delegating(_existing(_ROOT, own["0", ""]))
-    raise CgroupUnavailableError("no hierarchy has the memory controller")
+    raise CgroupUnavailableError("this process is in no cgroup with the memory controller")
 
 
 def _existing(mount: Path, path: str) -> Path:
     directory = mount / path.lstrip("/")
     if directory.is_dir():
         return directory
-    if (mount / "cgroup.procs").exists():  # A cgroup namespace hides the place: take what is seen.
+    if (mount / "cgroup.procs").exists():  # a cgroup namespace mounts this process's own cgroup
         return mount
     raise CgroupUnavailableError(f"{directory} does not exist")
 
 
 def _delegating(directory: Path) -> Path:
-    """The nearest v2 cgroup whose children get the memory controller.
+    """Return the nearest v2 cgroup that enables the memory controller for its children.
 
-    A cgroup with processes of its own, as ours is, may not hand controllers down (cgroups(7), "no
-    internal processes"), so this is usually the one above it.
+    A cgroup that contains processes cannot do that (cgroups(7), "no internal processes"), so this
+    is usually the cgroup above ``directory``.
     """
     for candidate in (directory, *directory.parents):
         if candidate == _ROOT.parent:
@@ -151,7 +151,7 @@ def _delegating(directory: Path) -> Path:
         with suppress(OSError):
             if "memory" in (candidate / "cgroup.subtree_control").read_text().split():
                 return candidate
-    raise CgroupUnavailableError("no cgroup above this process hands down the memory controller")
+    raise CgroupUnavailableError("no cgroup above this process enables the memory controller")
 
 
 def _limit(cgroup: MemoryCgroup, limit_bytes: int) -> None:
@@ -161,16 +161,12 @@ def _limit(cgroup: MemoryCgroup, limit_bytes: int) -> None:
     else:
         (cgroup.directory / "memory.max").write_text(str(limit_bytes))
         swap, swap_limit = cgroup.directory / "memory.swap.max", 0
-    if swap.exists():  # Absent where the kernel does not account swap.
+    if swap.exists():  # missing if the kernel does not account for swap
         swap.write_text(str(swap_limit))
 
 
 def _remove(cgroup: MemoryCgroup) -> None:
-    """Kill what is left inside and remove the cgroup.
-
-    Everything inside was put there by the test or started by something that was. The test run
-    itself and what started it are moved out again instead.
-    """
+    """Kill all members and remove the cgroup. The test process and its parents are moved out."""
     spared = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     deadline = time.monotonic() + _CLEANUP_SECONDS
     while True:
@@ -182,7 +178,7 @@ def _remove(cgroup: MemoryCgroup) -> None:
                     os.kill(pid, signal.SIGKILL)
         try:
             cgroup.directory.rmdir()
-        except OSError:  # Busy: the last of them are still dying.
+        except OSError:  # busy, because the last members are still ending
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.01)

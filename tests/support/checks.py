@@ -1,4 +1,4 @@
-"""What holds of every pass, and of every refusal."""
+"""Assertions that hold for every passed trial and for every usage error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GB = 2**30
 
 
 def check_figures(entry: dict[str, Any], steps: int = 2, tokens: int = 2 * 63) -> None:
-    """The figures of one pass agree with each other."""
+    """Assert that the figures of a passed trial are consistent."""
     budget = entry["config"]["budget_bytes"]
     assert entry["success"] is True
     assert entry["outcome"] == "pass"
@@ -60,8 +60,8 @@ def listing(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
 
 
-def check_refused(done: Finished, complaint: str, before: list[str], code: int = 2) -> None:
-    """Exit code, one line, no traceback, nothing left behind."""
+def check_refused(done: Finished, problem: str, before: list[str], code: int = 2) -> None:
+    """Assert that the command failed with one line that has ``problem`` and left no files."""
     assert "Traceback" not in done.stderr + done.stdout
     assert done.code == code, done.stdout + done.stderr
     usage = ("Usage:", "Try ")
@@ -70,7 +70,7 @@ def check_refused(done: Finished, complaint: str, before: list[str], code: int =
     ]
     assert len(lines) == 1, done.stderr
     assert lines[0].startswith("Error: ")
-    assert complaint in lines[0]
+    assert problem in lines[0]
     assert done.stdout == ""
     assert listing(done.folder) == before
     home = done.folder.parent / f"{done.folder.name}-home"

@@ -1,4 +1,4 @@
-"""Runs the real command as a user does, in a folder of its own, and reads what it left behind."""
+"""Runs the real command as a user would, in a separate folder, and reads its results."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tests.support import tiny
 ROOT = Path(your_ai.__file__).resolve().parent.parent
 YOUR_AI = [sys.executable, "-m", "your_ai"]
 COMMAND = [*YOUR_AI, "benchmark"]
-# The first use of a graph on a CPU compiles it with g++: up to 20 s, then it is cached.
+# On a CPU, MLX compiles new kernels with g++ for up to 20 s; later runs use the cached ones.
 TIMEOUT = 110
 
-# The least that trains: what is measured is whether it works.
+# The smallest useful training: these tests do not depend on its size.
 SMALL = ["--seq-length", "64", "--lora-rank", "4", "--steps", "2"]
 PLAIN = [*SMALL, "--quantize", "none"]
 
@@ -29,7 +29,7 @@ CONFIG = {**tiny.LLAMA, "max_position_embeddings": 256}
 
 
 def environment(home: Path, **changed: str) -> dict[str, str]:
-    """Nothing of the user's own: neither their runs nor their models, nor the network."""
+    """Return an environment that hides the user's runs and models and disables the network."""
     return {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -44,7 +44,7 @@ def environment(home: Path, **changed: str) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a finished command left behind. ``folder`` is where it ran."""
+    """A finished command: exit code, output, and the folder in which it ran."""
 
     code: int
     stdout: str
@@ -53,23 +53,23 @@ class Finished:
 
     @property
     def document(self) -> dict[str, Any]:
-        """The results that it wrote to ``run/results.json``."""
+        """The content of ``run/results.json``."""
         content: dict[str, Any] = json.loads((self.folder / "run" / "results.json").read_bytes())
         return content
 
     @property
     def only(self) -> dict[str, Any]:
-        """The result of its only trial."""
+        """The only entry in the results."""
         (entry,) = self.document["results"]
         assert isinstance(entry, dict)
         return entry
 
 
 def at_a_terminal(*arguments: str, ignoring: signal.Signals | None = None) -> list[str]:
-    """The command ``your_ai`` as a terminal starts it, where Ctrl-C is not ignored.
+    """Return a ``your_ai`` command that reacts to Ctrl-C, as one started at a terminal does.
 
-    A job that a script starts in its background inherits SIGINT ignored. ``ignoring`` is a signal
-    that is, as by nohup.
+    Tests may run in the background, where SIGINT is ignored and child processes inherit that.
+    ``ignoring`` is a signal to ignore, as nohup ignores SIGHUP.
     """
     code = "import os, signal, sys; "
     code += "[signal.signal(s, signal.SIG_DFL) for s in (signal.SIGINT, signal.SIGHUP)]; "
@@ -82,12 +82,12 @@ def at_a_terminal(*arguments: str, ignoring: signal.Signals | None = None) -> li
 def benchmark(
     folder: Path, *arguments: str | Path, env: Mapping[str, str] | None = None
 ) -> Finished:
-    """Run ``your_ai benchmark`` in ``folder``, its run directory ``run`` there."""
+    """Run ``your_ai benchmark`` in ``folder`` with the run directory ``run``."""
     return command(folder, "--run-dir", "run", *arguments, env=env)
 
 
 def command(folder: Path, *arguments: str | Path, env: Mapping[str, str] | None = None) -> Finished:
-    """Run ``your_ai benchmark`` with these arguments and no others."""
+    """Run ``your_ai benchmark`` in ``folder`` without adding arguments."""
     return your_ai_command(folder, "benchmark", *arguments, env=env)
 
 
@@ -97,7 +97,7 @@ def your_ai_command(
     env: Mapping[str, str] | None = None,
     home: Path | None = None,
 ) -> Finished:
-    """Run ``your_ai`` with these arguments in ``folder``; by default its home is beside that."""
+    """Run ``your_ai`` in ``folder``. The default home is a folder next to it."""
     home = home or folder.parent / f"{folder.name}-home"
     done = subprocess.run(
         [*YOUR_AI, *map(str, arguments)],
@@ -113,7 +113,7 @@ def your_ai_command(
 
 
 def make_model(folder: Path, **changed: Any) -> Path:
-    """A folder with the config of a tiny model, changed; ``None`` leaves a key out."""
+    """Write a tiny model's config to ``folder``, with changed keys; ``None`` removes a key."""
     folder.mkdir(parents=True, exist_ok=True)
     config = {key: value for key, value in {**CONFIG, **changed}.items() if value is not None}
     (folder / "config.json").write_text(json.dumps(config))
@@ -121,7 +121,7 @@ def make_model(folder: Path, **changed: Any) -> Path:
 
 
 def add_weights(folder: Path, **changed: Any) -> None:
-    """Real weights in bf16, as mlx-lm's own class of the config's architecture has them."""
+    """Add real bf16 weights, made by mlx-lm's llama class."""
     import mlx.core as mx
     from mlx.utils import tree_flatten
     from mlx_lm.models import llama

@@ -1,4 +1,4 @@
-"""Real small file systems for tests: one that is soon full."""
+"""Small real file systems for tests with a full disk."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.support import root
+from tests.support import root_only
 
 
 @contextmanager
 def small_disk(folder: Path, options: str) -> Iterator[Path]:
-    """A new file system at ``folder``, such as ``size=64k``; skips where none can be made."""
+    """Mount a new tmpfs at ``folder`` with options such as ``size=64k``, or skip the test."""
     if sys.platform != "linux" or os.geteuid() != 0:
-        root.skip("only root on Linux can mount a small file system")
+        root_only.skip("only root on Linux can mount a small file system")
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        root.skip(f"cannot mount here: {done.stderr.strip()}")
+        root_only.skip(f"cannot mount here: {done.stderr.strip()}")
     try:
         yield folder
     finally:

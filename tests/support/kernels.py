@@ -1,7 +1,8 @@
-"""MLX's compiled kernels for the CPU: each process of pytest has its own, and they exchange them.
+"""Shares MLX's compiled CPU kernels between pytest's processes.
 
-MLX keeps them in the temporary folder, and loads one that another process is still writing.
-Compiling one takes half a second.
+MLX compiles kernels into the temporary folder, half a second each. It may load a kernel that
+another process is still writing, so each process has its own folder and publishes complete kernels
+in a shared one.
 """
 
 from __future__ import annotations
@@ -13,29 +14,29 @@ from contextlib import suppress
 from pathlib import Path
 
 FOLDER = Path(tempfile.gettempdir()) / f"your_ai-tests-{os.getuid()}"
-"""Where each process has its temporary folder, from one run of pytest to the next."""
+"""The temporary folders of all test processes. They are kept for the next run of pytest."""
 
 SHARED = FOLDER / "kernels"
 
 SETTLED_SECONDS = 2.0
-"""A kernel this old is whole: none takes longer to write."""
+"""A kernel of at least this age is complete."""
 
 
-def separate() -> None:
-    """Give this process a temporary folder of its own."""
+def isolate() -> None:
+    """Give this process its own temporary folder."""
     folder = FOLDER / os.environ.get("PYTEST_XDIST_WORKER", "main")
     folder.mkdir(parents=True, exist_ok=True)
     os.environ["TMPDIR"] = str(folder)
     tempfile.tempdir = None
 
 
-def give(settled_seconds: float = SETTLED_SECONDS) -> None:
-    """Let the other processes have ours, if they are at least that old."""
+def publish(settled_seconds: float = SETTLED_SECONDS) -> None:
+    """Share this process's kernels that are at least ``settled_seconds`` old."""
     _link(_own(), SHARED, settled_seconds)
 
 
-def take() -> None:
-    """Take what the other processes gave."""
+def fetch() -> None:
+    """Add the kernels that other processes have published."""
     _link(SHARED, _own(), 0)
 
 

@@ -1,4 +1,4 @@
-"""A run of five models on a Mac, and what is printed of it."""
+"""A run of five models on a Mac, from small to large, and the output printed for it."""
 
 from __future__ import annotations
 

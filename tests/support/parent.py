@@ -1,8 +1,8 @@
-"""A parent in a process of its own, for the tests in which it is the one in danger.
+"""Supervises a worker in a separate process, for tests in which the parent may be killed.
 
     python -m tests.support.parent LOG STEPS BALLAST_MIB COMMAND... <request
 
-Prints how the trial ended, as JSON.
+Prints the outcome as JSON.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from your_ai.supervision.trial_log import TrialLog
 
 def main() -> None:
     log, steps, ballast_mib, *command = sys.argv[1:]
-    # Written to, so that it is resident: the kernel counts what is used, not what is reserved.
+    # Write to the memory, because the kernel counts only pages that are used.
     ballast = b"x" * (int(ballast_mib) * 2**20)
     request = sys.stdin.buffer.readline()
     seen = supervise(request, log=TrialLog(Path(log)), limits=PATIENT, command=command)

@@ -1,4 +1,4 @@
-"""A tiny model with adapters, made as the worker makes it."""
+"""A tiny model with adapters, prepared as in the worker."""
 
 from __future__ import annotations
 

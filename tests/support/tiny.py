@@ -1,4 +1,4 @@
-"""The tiny model that most tests are about."""
+"""The config of the tiny model that most tests use."""
 
 from __future__ import annotations
 

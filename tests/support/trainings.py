@@ -1,4 +1,4 @@
-"""A training with unremarkable contents; a test changes one thing."""
+"""Builders of training objects with typical contents. A test changes only what it needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from your_ai.units import GB, MB
 
 
 def training(**changed: Any) -> Training:
-    """A training of 100 batches of 6, measured with limits of 8 GB and, at least, 4 GB."""
+    """Return a training of 100 batches of 6. Its memory limit is 8 GB and can be cut to 4 GB."""
     run = builders.run()
     facts: dict[str, Any] = {
         "command": "train",
@@ -39,12 +39,12 @@ def training(**changed: Any) -> Training:
 
 
 def of_batch_size(size: int, **changed: Any) -> Training:
-    """A training with another batch size."""
+    """Return a training with this batch size."""
     request = builders.TRAINING_REQUEST
     configuration = replace(request.configuration, batch_size=size)
     return training(request=replace(request, configuration=configuration), **changed)
 
 
 def step(index: int, loss: float = 2.0) -> Step:
-    """An iteration of half a second and 100 tokens, whose peak was ``index`` MB."""
+    """Return an iteration of 0.5 s and 100 tokens with a peak of ``index`` MB."""
     return Step(1.0, Phase.TRAIN, index, 0.5, 100, loss, index * MB)

@@ -1,4 +1,4 @@
-"""What the tests of real processes share: trials to run, and ways to wait for what they do."""
+"""Helpers for tests of real worker processes: requests, commands, and waiting."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from your_ai.supervision.trial_log import TrialLog
 T = TypeVar("T")
 
 PATIENT = Limits(deadline=90.0, silence=60.0, grace=5.0)
-"""For what must end by itself. MLX compiles its CPU kernels at their first use on a machine."""
+"""Limits that no healthy worker reaches, even if MLX must compile its CPU kernels first."""
 
 NO_BUDGET = 2**40
 FOREVER = 100_000
-"""Counted steps that no test waits for."""
+"""Number of steps that takes longer than any test."""
 
 
 def tiny_request(steps: int = 2, **config: Any) -> TrialRequest:
-    """A training that takes milliseconds a step, unless ``config`` makes the model larger."""
+    """Return a trial with steps of a few milliseconds. ``config`` may make the model larger."""
     tiny = {
         "model_type": "llama",
         "hidden_size": 64,
@@ -52,29 +52,29 @@ def tiny_request(steps: int = 2, **config: Any) -> TrialRequest:
 
 
 def giant_request() -> TrialRequest:
-    """4 GiB of weights, the first of them asked for at once: nothing is left to the last moment."""
+    """Return a trial of a model with 4 GiB of weights, which are allocated from the start."""
     return tiny_request(hidden_size=1024, vocab_size=2**20)
 
 
-def fake(part: Callable[..., None]) -> list[str]:
-    """The command that runs this part of a module of fakes."""
-    return [sys.executable, "-m", part.__module__, part.__name__]
+def fake(behavior: Callable[..., None]) -> list[str]:
+    """Return the command that runs a function of `tests.support.fakes` as a worker."""
+    return [sys.executable, "-m", behavior.__module__, behavior.__name__]
 
 
-def tapped(tap: Path) -> list[str]:
-    """The command that runs the real worker and copies its events to ``tap``."""
-    return [sys.executable, "-m", "tests.support.fakes.tapped", str(tap)]
+def recorded_worker(events: Path) -> list[str]:
+    """Return the command that runs the real worker and also writes its events to a file."""
+    return [sys.executable, "-m", "tests.support.fakes.recorded_worker", str(events)]
 
 
-def observe(part: Callable[..., None], log: TrialLog, limits: Limits = PATIENT) -> Observation:
-    return supervise(b"{}\n", log=log, limits=limits, command=fake(part))
+def observe(behavior: Callable[..., None], log: TrialLog, limits: Limits = PATIENT) -> Observation:
+    return supervise(b"{}\n", log=log, limits=limits, command=fake(behavior))
 
 
 @contextmanager
 def supervising(
     request: bytes, log: TrialLog, command: list[str], limits: Limits = PATIENT
 ) -> Iterator[Future[Observation]]:
-    """Supervise beside the test, so that it can interfere."""
+    """Supervise a worker in a thread, so that the test can interfere with the worker."""
     with ThreadPoolExecutor(1) as pool:
         yield pool.submit(supervise, request, log=log, limits=limits, command=command)
 
@@ -82,7 +82,7 @@ def supervising(
 def wait_for(
     find: Callable[[], T | None], what: str, within: float = 90.0, every: float = 0.005
 ) -> T:
-    """What ``find`` finds as soon as that is something; fails when it takes too long."""
+    """Call ``find`` until it returns a true value, and return that. Fail after ``within`` s."""
     deadline = time.monotonic() + within
     while not (found := find()):
         assert time.monotonic() < deadline, f"waited {within} s for {what}"
@@ -90,22 +90,22 @@ def wait_for(
     return found
 
 
-def events_in(tap: Path, kind: type[Event]) -> list[Event]:
-    """The events of one kind that a tapped worker has sent so far."""
-    return [event for event in _events(tap) if isinstance(event, kind)]
+def events_in(events: Path, kind: type[Event]) -> list[Event]:
+    """Return the events of one kind that a `recorded_worker` has sent so far."""
+    return [event for event in _events(events) if isinstance(event, kind)]
 
 
-def _events(tap: Path) -> Iterator[Event]:
-    lines = tap.read_bytes().splitlines() if tap.exists() else []
+def _events(events: Path) -> Iterator[Event]:
+    lines = events.read_bytes().splitlines() if events.exists() else []
     for line in lines:
         try:
             yield decode_event(line)
-        except ProtocolError:  # the last line, still being written
+        except ProtocolError:  # the last line may be incomplete
             return
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process has ended; one that only waits to be reaped has."""
+    """Return whether the process has ended. A zombie has ended, too."""
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

@@ -1,4 +1,4 @@
-"""Hypothesis without its time limit: tests share their cores, and that is no failure."""
+"""Disables Hypothesis's time limits, because a busy machine must not fail a test."""
 
 from hypothesis import HealthCheck, settings
 

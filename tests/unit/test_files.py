@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all."""
+"""Atomic writes, checks before writing, and JSON."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import pytest
 from your_ai.errors import UsageError
 from your_ai.files import check_writable, refuse_to_replace, to_json, write_atomically
 
-# Writes until it is killed in the middle of the content, as by a full disk: RLIMIT_FSIZE sends
-# SIGXFSZ, which ends the process at once when it is not ignored, as Python does.
+# Fails in the middle of the content. RLIMIT_FSIZE sends SIGXFSZ, which Python ignores by default;
+# with SIG_DFL it kills the process.
 KILLED_WHILE_WRITING = """
 import resource, signal, sys
 from pathlib import Path
@@ -34,30 +34,30 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_new_file(tmp_path: Path) -> None:
+def test_a_new_file_is_written(tmp_path: Path) -> None:
     write_atomically(tmp_path / "out.json", b"content")
     assert (tmp_path / "out.json").read_bytes() == b"content"
     assert names(tmp_path) == ["out.json"]
 
 
-def test_an_old_file_is_replaced_whole(tmp_path: Path) -> None:
+def test_an_existing_file_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     path.write_bytes(b"old and longer")
     with path.open("rb") as reader:
         write_atomically(path, b"new")
-        assert reader.read() == b"old and longer"  # a reader keeps the file that it opened
+        assert reader.read() == b"old and longer"  # an open file still has the old content
     assert path.read_bytes() == b"new"
 
 
-def test_a_crash_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_crash_while_writing_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     path.write_bytes(b"old")
-    died = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(path)], check=False)
-    assert died.returncode < 0
+    killed = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(path)], check=False)
+    assert killed.returncode < 0
     assert path.read_bytes() == b"old"
 
 
-def test_a_failure_in_the_middle_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     path.write_bytes(b"old")
     program = KILLED_WHILE_WRITING.replace("signal.SIG_DFL", "signal.SIG_IGN")
@@ -70,50 +70,48 @@ def test_a_failure_in_the_middle_leaves_the_old_file_and_nothing_else(tmp_path: 
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
-def test_a_file_is_as_readable_as_any_other(tmp_path: Path, umask: int, mode: int) -> None:
+def test_permissions_follow_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
     before = os.umask(umask)
     try:
         write_atomically(tmp_path / "out.json", b"x")
-        assert os.umask(umask) == umask  # and the umask is as it was
+        assert os.umask(umask) == umask  # writing did not change the umask
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "out.json").stat().st_mode) == mode
 
 
-def test_a_symbolic_link_stays_and_its_target_is_written(tmp_path: Path) -> None:
-    (tmp_path / "there").mkdir()
-    target, link = tmp_path / "there" / "real.json", tmp_path / "link.json"
-    for was in (b"old", None):
+def test_writing_to_a_symbolic_link_writes_its_target(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    target, link = tmp_path / "folder" / "real.json", tmp_path / "link.json"
+    for old_content in (b"old", None):
         target.unlink(missing_ok=True)
-        if was is not None:
-            target.write_bytes(was)
+        if old_content is not None:
+            target.write_bytes(old_content)
         link.unlink(missing_ok=True)
-        link.symlink_to("there/real.json")
+        link.symlink_to("folder/real.json")
         check_writable(link)
         write_atomically(link, b"new")
         assert link.is_symlink()
         assert target.read_bytes() == b"new"
-    assert names(tmp_path / "there") == ["real.json"]
+    assert names(tmp_path / "folder") == ["real.json"]
 
 
-def test_a_device_is_written_to_not_replaced() -> None:
+def test_a_device_is_written_and_not_replaced() -> None:
     check_writable(Path("/dev/null"))
     write_atomically(Path("/dev/null"), b"x")
     assert Path("/dev/null").is_char_device()
 
 
-def test_a_full_device_fails_when_it_is_written() -> None:
+def test_writing_to_a_full_device_fails() -> None:
     if not Path("/dev/full").exists():
-        pytest.skip("no /dev/full here")
+        pytest.skip("needs /dev/full")
     check_writable(Path("/dev/full"))
     with pytest.raises(OSError, match="No space left"):
         write_atomically(Path("/dev/full"), b"x")
     assert Path("/dev/full").is_char_device()
 
 
-def test_standard_output_is_written_to_where_it_is_a_pipe_and_where_it_is_a_file(
-    tmp_path: Path,
-) -> None:
+def test_writing_to_standard_output_that_is_a_pipe_or_a_file(tmp_path: Path) -> None:
     program = (
         "from pathlib import Path; from your_ai.files import *\n"
         "out = Path('/dev/stdout'); check_writable(out); write_atomically(out, b'content')"
@@ -122,14 +120,14 @@ def test_standard_output_is_written_to_where_it_is_a_pipe_and_where_it_is_a_file
     link = Path("/dev/stdout").readlink()
     assert subprocess.run(command, capture_output=True, check=True).stdout == b"content"
     if sys.platform != "linux":
-        return  # elsewhere /dev/stdout does not lead to the file's name
+        return  # only on Linux is /dev/stdout a link to the file
     with (tmp_path / "out.json").open("wb") as file:
         subprocess.run(command, stdout=file, check=True)
     assert (tmp_path / "out.json").read_bytes() == b"content"
     assert Path("/dev/stdout").readlink() == link
 
 
-def test_a_name_of_the_greatest_length_can_be_written(tmp_path: Path) -> None:
+def test_a_file_name_may_have_the_maximum_length(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 255)
     check_writable(path)
     write_atomically(path, b"x")
@@ -139,17 +137,15 @@ def test_a_name_of_the_greatest_length_can_be_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("folder", "it is a folder; name a file"),
-        (".", "it is a folder; name a file"),
+        ("folder", "is a folder"),
+        (".", "is a folder"),
         ("missing/out.json", "No such file or directory"),
         ("file/out.json", "Not a directory"),
         ("x" * 256, "File name too long"),
         ("/proc/out.json", ""),
     ],
 )
-def test_where_nothing_can_be_written_is_said_before(
-    tmp_path: Path, path: str, reason: str
-) -> None:
+def test_check_writable_rejects_unwritable_paths(tmp_path: Path, path: str, reason: str) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=f"Cannot write .*{reason}"):
@@ -157,14 +153,14 @@ def test_where_nothing_can_be_written_is_said_before(
     assert names(tmp_path) == ["file", "folder"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.geteuid() == 0, reason="root can write anywhere")
+def test_check_writable_rejects_a_read_only_folder(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(UsageError, match="Permission denied"):
         check_writable(tmp_path / "out.json")
 
 
-def test_the_question_leaves_nothing_behind_and_changes_nothing(tmp_path: Path) -> None:
+def test_check_writable_creates_and_changes_no_file(tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     check_writable(path)
     assert names(tmp_path) == []
@@ -178,41 +174,40 @@ def test_json_is_indented_and_ends_with_a_newline() -> None:
     assert to_json({"a": [1, "é"]}) == '{\n  "a": [\n    1,\n    "é"\n  ]\n}\n'.encode()
 
 
-class Colour(StrEnum):
+class Color(StrEnum):
     RED = "red"
 
 
 @dataclass(frozen=True, slots=True)
 class Paint:
-    colour: Colour
+    color: Color
     name: str
     parts: tuple[Any, ...] = ()
 
 
 def test_json_of_typed_values() -> None:
-    written = to_json({"paint": Paint(Colour.RED, "a", (Paint(Colour.RED, "b"), math.nan))})
-    inner = {"colour": "red", "name": "b", "parts": []}
-    expected = {"paint": {"colour": "red", "name": "a", "parts": [inner, None]}}
+    written = to_json({"paint": Paint(Color.RED, "a", (Paint(Color.RED, "b"), math.nan))})
+    inner = {"color": "red", "name": "b", "parts": []}
+    expected = {"paint": {"color": "red", "name": "a", "parts": [inner, None]}}
     assert json.loads(written) == expected
 
 
-def test_text_that_is_not_utf8_costs_nothing_else() -> None:
-    """A path that is not UTF-8 must not cost the rest of the results."""
+def test_invalid_utf8_is_replaced_in_json() -> None:
     path = os.fsdecode(b"/caf\xe9")
-    written = to_json(Paint(Colour.RED, path, ({"é": [path, 1.5]}, Paint(Colour.RED, path))))
+    written = to_json(Paint(Color.RED, path, ({"é": [path, 1.5]}, Paint(Color.RED, path))))
     assert json.loads(written) == {
-        "colour": "red",
+        "color": "red",
         "name": "/caf?",
-        "parts": [{"é": ["/caf?", 1.5]}, {"colour": "red", "name": "/caf?", "parts": []}],
+        "parts": [{"é": ["/caf?", 1.5]}, {"color": "red", "name": "/caf?", "parts": []}],
     }
 
 
-def test_a_value_that_json_has_no_form_for_is_an_error() -> None:
+def test_values_without_a_json_form_are_errors() -> None:
     with pytest.raises(TypeError):
         to_json({"a": object()})
 
 
-def test_what_is_read_is_not_written_over(tmp_path: Path) -> None:
+def test_an_input_file_is_not_overwritten(tmp_path: Path) -> None:
     results, other = tmp_path / "results.json", tmp_path / "other.json"
     results.touch()
     refuse_to_replace(other, results, tmp_path, results / "results.json")

@@ -1,4 +1,4 @@
-"""How the code and its tests are laid out."""
+"""Rules for the layout of the code and its tests."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ TESTS = Path(__file__).resolve().parents[1]
 MODULES = sorted(path for path in TESTS.rglob("*.py"))
 ROOTS = [Path(worker.__file__).parent, Path(your_ai.__file__).parent]
 PRODUCT = sorted(path for root in ROOTS for path in root.rglob("*.py"))
-MOST_LINES = 300
-MOST_LINES_OF_A_FUNCTION = 40
+MAX_MODULE_LINES = 300
+MAX_FUNCTION_LINES = 40
 
 
 def imported_by(path: Path) -> set[str]:
-    """Every module and name that a file imports, as a dotted path."""
+    """Return all modules and names that a file imports, as dotted paths."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -35,13 +35,13 @@ def test_nothing_imports_a_test_module(path: Path) -> None:
     assert not [part for part in parts if part.startswith("test_")]
 
 
-def test_the_folders_of_unit_tests_are_those_of_the_product() -> None:
+def test_unit_tests_have_the_same_folders_as_the_product() -> None:
     product = {path.parent.name for path in Path(your_ai.__file__).parent.glob("*/__init__.py")}
     folders = {path.parent.name for path in (TESTS / "unit").glob("*/test_*.py")}
     assert folders == {*product, "worker"}
 
 
-def test_there_is_code_to_measure() -> None:
+def test_the_product_modules_are_found() -> None:
     names = {f"{path.parent.name}/{path.name}" for path in PRODUCT}
     assert {"worker/__main__.py", "protocol/codec.py", "your_ai/__main__.py"} <= names
     assert {"cli/train.py", "supervision/supervisor.py"} <= names
@@ -50,11 +50,11 @@ def test_there_is_code_to_measure() -> None:
 @pytest.mark.parametrize("path", PRODUCT, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_modules_and_functions_are_short(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= MOST_LINES
+    assert len(text.splitlines()) <= MAX_MODULE_LINES
     functions = [
         node
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
     lines = [(each.name, (each.end_lineno or 0) - each.lineno + 1) for each in functions]
-    assert [each for each in lines if each[1] > MOST_LINES_OF_A_FUNCTION] == []
+    assert [each for each in lines if each[1] > MAX_FUNCTION_LINES] == []

@@ -1,1 +1,1 @@
-"""The protocol between parent and worker: messages, and their form as JSON lines."""
+"""The protocol between parent and worker: the messages and their encoding as JSON lines."""

@@ -1,4 +1,4 @@
-"""Messages as JSON lines, each with the protocol's version."""
+"""Encodes messages as JSON lines and decodes them. Each line has the protocol's version."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from worker.protocol.messages import VERSION, Event, Request
 
 
 class ProtocolError(ValueError):
-    """A line is not a message of this version of the protocol."""
+    """The line is not a valid message of this protocol version."""
 
 
 def encode(message: Event | Request) -> bytes:
-    """Return the message as one line, newline included."""
+    """Return the message as one line that ends with a newline."""
     fields = {"v": VERSION, "type": type(message).__name__, **dataclasses.asdict(message)}
-    # NaN and infinity are legal here (a diverged loss is evidence): both sides are Python's json.
+    # A diverged loss is NaN or infinite. Python's json, which both sides use, accepts that.
     return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
 
 
 def decode_event(line: bytes) -> Event:
-    """Return the event; raises ProtocolError if the line is torn, garbage or of another version."""
+    """Return the event. Raises ProtocolError if the line is not a valid event of this version."""
     event: Event = _decode(Event, line)
     return event
 
 
 def decode_request(line: bytes) -> Request:
-    """Return the request; raises as `decode_event` does."""
+    """Return the request. Raises ProtocolError if the line is not a valid request."""
     request: Request = _decode(Request, line)
     return request
 
@@ -46,11 +46,11 @@ def _decode(kinds: Any, line: bytes) -> Any:
     for kind in get_args(kinds):
         if kind.__name__ == name:
             return _build(kind, fields)
-    raise ProtocolError("unknown type of message")
+    raise ProtocolError("unknown message type")
 
 
 def _build(kind: type[Any], fields: dict[str, Any]) -> Any:
-    """Return the dataclass encoded as ``fields``; raises ProtocolError if they do not fit."""
+    """Return ``fields`` as the dataclass ``kind``. Raises ProtocolError if they do not match it."""
     hints = get_type_hints(kind)
     try:
         return kind(**{name: _value(hints[name], value) for name, value in fields.items()})
@@ -59,7 +59,7 @@ def _build(kind: type[Any], fields: dict[str, Any]) -> Any:
 
 
 def _value(hint: Any, value: Any) -> Any:
-    """Return ``value`` as the type ``hint``; raises TypeError or ValueError if it is another."""
+    """Return ``value`` as ``hint``. Raises TypeError or ValueError if it has a different type."""
     if isinstance(hint, UnionType):
         if value is None:
             return None
@@ -80,6 +80,6 @@ def _value(hint: Any, value: Any) -> Any:
 
 
 def _typed(expected: type[Any], value: Any) -> Any:
-    if type(value) is not expected:  # not isinstance: True would pass for 1
-        raise TypeError(f"{expected.__name__} expected, not {value!r}")
+    if type(value) is not expected:  # isinstance would accept True as an int
+        raise TypeError(f"expected {expected.__name__}, not {value!r}")
     return value

@@ -1,7 +1,7 @@
-"""The messages between parent and worker: one request in, events out.
+"""The messages between parent and worker: the parent sends one request, the worker events.
 
-Standard library only: the parent imports this module and must start fast. Sizes are in bytes,
-durations in seconds.
+Imports only the standard library, because the parent imports this module and must start fast.
+Sizes are in bytes, durations in seconds.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import Any
 
 VERSION = 2  # increase it when the meaning of a message changes
 EVENTS_FD_FLAG = "--events-fd"
-GROUP_SIZE = 64  # weights that share a scale and a bias when your_ai quantizes
-LORA_SCALE = 2.0  # of every adapter
-CHECKPOINT_PREFIX = "checkpoint-"  # of the checkpoint folders in --adapter-path
+GROUP_SIZE = 64  # quantization group size: weights that share a scale and a bias
+LORA_SCALE = 2.0  # scale of every adapter
+CHECKPOINT_PREFIX = "checkpoint-"  # start of the names of checkpoint folders in --adapter-path
 
 
 class Weights(StrEnum):
-    """Random weights of the model's shapes, or the weights in its files."""
+    """Random weights with the model's shapes, or the weights from its files."""
 
     SYNTHETIC = "synthetic"
     REAL = "real"
 
 
 class Phase(StrEnum):
-    """What a worker is doing, in order."""
+    """What a worker is doing. Trials use "tight" and "relaxed", trainings use "train"."""
 
     IMPORT = "import"
     LOAD = "load"
@@ -39,15 +39,15 @@ class Configuration:
     """Everything about a training that changes its memory or speed."""
 
     weights: Weights = Weights.SYNTHETIC
-    """Random weights of the model's shapes, or the weights in its files."""
+    """Random weights with the model's shapes, or the weights from its files."""
     quantization_bits: int | None = None
-    """Bits per weight; null (``None``) for unquantized weights."""
+    """Bits per weight; null if the weights are not quantized."""
     batch_size: int = 2
     """Sequences per step."""
     lora_rank: int = 64
     """Rank of the adapters."""
     lora_layers: int = 16
-    """Layers with adapters, counted from the last."""
+    """Number of layers with adapters, counted from the last."""
     seq_length: int = 1024
     """Tokens per sequence."""
     grad_checkpoint: bool = True
@@ -60,11 +60,11 @@ class Configuration:
 
     @property
     def preference(self) -> tuple[int, int, int]:
-        """Larger is better. Total order in a grid, so that search and exhaustive scan agree."""
+        """Sort key; larger is better. No ties within a grid: search and exhaustive scan agree."""
         return self.capacity, self.lora_rank, self.lora_layers
 
     def covers(self, other: Configuration) -> bool:
-        """Whether this is at least as large as ``other`` in batch size, rank and layers."""
+        """Return whether batch size, rank and layers are all at least those of ``other``."""
         return (
             self.batch_size >= other.batch_size
             and self.lora_rank >= other.lora_rank
@@ -74,7 +74,7 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """A model's ``config.json``, and the local folder of its safetensors if it has real weights."""
+    """A model's ``config.json``, and the local folder of its weights if they are real."""
 
     config: dict[str, Any]
     path: str | None = None
@@ -82,7 +82,7 @@ class ModelSource:
 
 @dataclass(frozen=True, slots=True)
 class TrialRequest:
-    """One trial: train ``configuration`` for ``steps`` counted steps within the budget."""
+    """A trial of ``configuration`` with ``steps`` relaxed steps within the budget."""
 
     model: ModelSource
     configuration: Configuration
@@ -93,7 +93,7 @@ class TrialRequest:
 
 @dataclass(frozen=True, slots=True)
 class ProbeRequest:
-    """Asks for the device and, for each model by name, whether and how it can be trained."""
+    """Asks for the device and, for each model's config by name, whether it can be trained."""
 
     configs: dict[str, dict[str, Any]]
 
@@ -103,8 +103,8 @@ class TrainingRequest:
     """A real training of adapters, as ``mlx_lm.lora`` would do it.
 
     ``data`` is a folder. ``iters`` counts batches, each trained in ``micro_batches`` equal parts.
-    ``adapter_config`` is what mlx-lm needs to load the adapters, except the adapted projections.
-    ``resume`` continues from the newest checkpoint in ``adapter_path``, if any.
+    ``adapter_config`` is what mlx-lm needs to load the adapters, without the names of the adapted
+    projections. ``resume`` continues after the newest checkpoint in ``adapter_path``, if any.
     """
 
     model: ModelSource
@@ -131,7 +131,7 @@ Request = TrialRequest | ProbeRequest | TrainingRequest
 
 @dataclass(frozen=True, slots=True)
 class _Timed:
-    """An event of a worker."""
+    """An event with the time at which the worker sent it."""
 
     at: float
     """Seconds since the worker started."""
@@ -139,24 +139,24 @@ class _Timed:
 
 @dataclass(frozen=True, slots=True)
 class Started(_Timed):
-    """First event, before anything heavy is imported."""
+    """First event, sent before MLX is imported."""
 
     pid: int
 
 
 @dataclass(frozen=True, slots=True)
 class PhaseBegan(_Timed):
-    """A phase began; it lasts until the next one begins or the worker ends."""
+    """A phase began. It lasts until the next phase begins or the worker ends."""
 
     phase: Phase
-    """What the worker began to do."""
+    """The phase that began."""
     limit_bytes: int | None = None
-    """The MLX memory limit in the phase."""
+    """MLX's memory limit during the phase; null if the phase sets none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device(_Timed):
-    """The device that MLX trains on, ``mx.device_info()`` and package versions."""
+    """The device that MLX trains on: its backend, ``mx.device_info()`` and package versions."""
 
     backend: str
     info: dict[str, Any]
@@ -165,41 +165,41 @@ class Device(_Timed):
 
 @dataclass(frozen=True, slots=True)
 class Loaded(_Timed):
-    """Weights and adapters are resident."""
+    """Weights and adapters are in memory."""
 
     seconds: float
-    """How long loading took."""
+    """Duration of loading."""
     resident_bytes: int
-    """What weights and adapters take."""
+    """Memory used by weights and adapters."""
     peak_bytes: int
     """Peak memory while loading."""
     parameters: int
-    """The model's parameters."""
+    """Number of the model's parameters."""
     trainable_parameters: int
-    """The adapters' parameters."""
+    """Number of the adapters' parameters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step(_Timed):
-    """One step was finished and evaluated."""
+    """A training step is complete."""
 
     phase: Phase
-    """Tight: at needed memory; relaxed: under the budget."""
+    """tight: under the lowest memory limit; relaxed: under the budget."""
     index: int
-    """From 1 in its phase."""
+    """Number of the step in its phase, from 1."""
     seconds: float
-    """How long the step took."""
+    """Duration of the step."""
     tokens: int
-    """How many tokens it trained on."""
+    """Number of tokens trained on."""
     loss: float
-    """The loss before the step; null in JSON if it is not finite."""
+    """Loss before the step; null in JSON if it is not finite."""
     peak_bytes: int
     """MLX's peak memory since the phase began."""
 
 
 @dataclass(frozen=True, slots=True)
 class Memory(_Timed):
-    """A sample of MLX's own counters; also the heartbeat."""
+    """A sample of MLX's memory counters. It also serves as the heartbeat."""
 
     active_bytes: int
     cache_bytes: int
@@ -207,21 +207,21 @@ class Memory(_Timed):
 
 @dataclass(frozen=True, slots=True)
 class Resumed(_Timed):
-    """Training continues after ``iteration``, that of the newest checkpoint; 0 without any."""
+    """Training continues after ``iteration``, or starts if it is 0 (there was no checkpoint)."""
 
     iteration: int
 
 
 @dataclass(frozen=True, slots=True)
 class Truncated(_Timed):
-    """A sequence of ``tokens`` was truncated to the maximum length; sent for the first only."""
+    """A sequence of ``tokens`` will be truncated to the maximum length. Sent only once."""
 
     tokens: int
 
 
 @dataclass(frozen=True, slots=True)
 class Validated(_Timed):
-    """The loss on the validation set before ``iteration``."""
+    """The loss on the validation set, computed before ``iteration``."""
 
     iteration: int
     loss: float
@@ -230,14 +230,14 @@ class Validated(_Timed):
 
 @dataclass(frozen=True, slots=True)
 class Saved(_Timed):
-    """A checkpoint of everything up to ``iteration`` is on disk."""
+    """A checkpoint made after ``iteration`` is on the disk."""
 
     iteration: int
 
 
 @dataclass(frozen=True, slots=True)
 class Trained(_Timed):
-    """Final event: the adapters are on disk; ``samples`` counts the sequences trained on."""
+    """Final event of a training: the adapters are on the disk. ``samples`` counts sequences."""
 
     iterations: int
     samples: int
@@ -246,7 +246,10 @@ class Trained(_Timed):
 
 @dataclass(frozen=True, slots=True)
 class Passed(_Timed):
-    """Final event of a trial: needed and peak memory, and the MLX memory limit of each."""
+    """Final event of a trial: needed and peak memory, and the MLX limit under which each was found.
+
+    ``needed_limit_bytes`` belongs to needed memory, ``limit_bytes`` to peak memory.
+    """
 
     needed_bytes: int
     needed_limit_bytes: int
@@ -256,7 +259,7 @@ class Passed(_Timed):
 
 @dataclass(frozen=True, slots=True)
 class OverBudget(_Timed):
-    """Final event: memory exceeded the budget or, if ``planned``, the weights alone would."""
+    """Final event: memory exceeded the budget or, if ``planned``, the weights alone would do so."""
 
     phase: Phase
     measured_bytes: int
@@ -265,7 +268,7 @@ class OverBudget(_Timed):
 
 @dataclass(frozen=True, slots=True)
 class Failed(_Timed):
-    """Final event: an exception, with its traceback in the log."""
+    """Final event: an exception was raised. Its traceback is in the log."""
 
     phase: Phase
     error: str
@@ -274,7 +277,7 @@ class Failed(_Timed):
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """Facts about a model as built; ``lora_keys`` are paths of projections within a layer."""
+    """Facts about a model. ``lora_keys`` are the paths of attention projections within a layer."""
 
     parameters: int
     layers: int
@@ -283,7 +286,7 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class ProbeAnswer:
-    """Final event of a probe. ``problems`` says why a model cannot be built, by name."""
+    """Final event of a probe. ``problems`` maps names of unsupported models to the reason."""
 
     device: Device
     models: dict[str, ModelFacts]

@@ -1,4 +1,4 @@
-"""Workers that really die, of what their part is called."""
+"""Fake workers that crash or fail. Each function is one way to end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import sys
 import traceback
 
-from tests.support.fakes.reporting import Reporter, play
+from tests.support.fakes.reporting import Reporter, run_one_of
 from worker.protocol.messages import Failed, Phase
 
 METAL_OOM = (
@@ -18,42 +18,42 @@ METAL_OOM = (
 )
 
 STEPS = 3
-"""The counted steps that these workers were asked for."""
+"""Relaxed steps that these workers are asked to do."""
 
 
-def abort_with_metals_text(reporter: Reporter) -> None:
-    faulthandler.enable()  # as the worker does; its stack comes after the text
+def abort_with_metal_message(reporter: Reporter) -> None:
+    faulthandler.enable()  # as in the worker: its stack trace follows Metal's message
     reporter.train(1)
     os.write(2, f"{METAL_OOM}\n".encode())
     os.abort()
 
 
-def fail_with_cudas_text(reporter: Reporter) -> None:
+def fail_with_cuda_message(reporter: Reporter) -> None:
     _fail(reporter, "cudaMallocAsync(&data, size, stream) failed: out of memory")
 
 
-def fail_with_mallocs_text(reporter: Reporter) -> None:
+def fail_with_malloc_message(reporter: Reporter) -> None:
     _fail(reporter, "[malloc] Unable to allocate 1234567 bytes.")
 
 
 def _fail(reporter: Reporter, message: str) -> None:
-    """As the real worker reports an exception of MLX."""
+    """Report an exception raised by MLX, as the real worker does."""
     reporter.start()
     reporter.send(Failed(reporter.now(), Phase.TIGHT, "RuntimeError", message))
     sys.exit(1)
 
 
-def abort_without_text(reporter: Reporter) -> None:
+def abort_without_message(reporter: Reporter) -> None:
     reporter.train(1)
     os.abort()
 
 
-def fault(reporter: Reporter) -> None:
+def segfault(reporter: Reporter) -> None:
     reporter.train(1)
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
-def pass_and_fault(reporter: Reporter) -> None:
+def pass_and_segfault(reporter: Reporter) -> None:
     reporter.train(STEPS)
     reporter.send(reporter.passed())
     os.kill(os.getpid(), signal.SIGSEGV)
@@ -77,22 +77,22 @@ def exit_with_a_traceback(reporter: Reporter) -> None:
     sys.exit(3)
 
 
-def die_before_reading(reporter: Reporter) -> None:
+def exit_before_reading(reporter: Reporter) -> None:
     reporter.say("cannot start")
     os.close(0)
     sys.exit(1)
 
 
 if __name__ == "__main__":
-    play(
-        abort_with_metals_text,
-        fail_with_cudas_text,
-        fail_with_mallocs_text,
-        abort_without_text,
-        fault,
-        pass_and_fault,
+    run_one_of(
+        abort_with_metal_message,
+        fail_with_cuda_message,
+        fail_with_malloc_message,
+        abort_without_message,
+        segfault,
+        pass_and_segfault,
         pass_without_all_steps,
         exit_without_a_result,
         exit_with_a_traceback,
-        die_before_reading,
+        exit_before_reading,
     )

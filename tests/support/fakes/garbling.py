@@ -1,4 +1,4 @@
-"""Workers that write on the event pipe what is no event."""
+"""Fake workers that write invalid data to the event pipe."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import signal
 
-from tests.support.fakes.reporting import Reporter, play
+from tests.support.fakes.reporting import Reporter, run_one_of
 from worker.protocol.codec import encode
 from worker.protocol.messages import VERSION
 
@@ -24,7 +24,7 @@ def write_another_version(reporter: Reporter) -> None:
     reporter.write(json.dumps({**event, "v": VERSION + 1}).encode() + b"\n")
 
 
-def write_an_unknown_kind(reporter: Reporter) -> None:
+def write_an_unknown_type(reporter: Reporter) -> None:
     reporter.train(STEPS)
     reporter.write(json.dumps({"v": VERSION, "type": "triumph", "at": 1.0}).encode() + b"\n")
 
@@ -35,7 +35,7 @@ def write_an_endless_line(reporter: Reporter) -> None:
         reporter.write(b"x" * 2**16)
 
 
-def write_bottomless_brackets(reporter: Reporter) -> None:
+def write_deeply_nested_json(reporter: Reporter) -> None:
     reporter.train(STEPS)
     reporter.write(b"[" * 2**17 + b"\n")
 
@@ -46,28 +46,28 @@ def write_after_the_end(reporter: Reporter) -> None:
     reporter.write(b"Exception ignored in: <function>\n")
 
 
-def tear_and_exit(reporter: Reporter) -> None:
-    _tear(reporter)
+def exit_in_the_middle_of_a_line(reporter: Reporter) -> None:
+    _write_incomplete_line(reporter)
 
 
-def tear_and_be_killed(reporter: Reporter) -> None:
-    _tear(reporter)
+def die_in_the_middle_of_a_line(reporter: Reporter) -> None:
+    _write_incomplete_line(reporter)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _tear(reporter: Reporter) -> None:
+def _write_incomplete_line(reporter: Reporter) -> None:
     reporter.train(STEPS)
     reporter.write(encode(reporter.passed())[:-2])
 
 
 if __name__ == "__main__":
-    play(
+    run_one_of(
         write_binary,
         write_another_version,
-        write_an_unknown_kind,
+        write_an_unknown_type,
         write_an_endless_line,
-        write_bottomless_brackets,
+        write_deeply_nested_json,
         write_after_the_end,
-        tear_and_exit,
-        tear_and_be_killed,
+        exit_in_the_middle_of_a_line,
+        die_in_the_middle_of_a_line,
     )

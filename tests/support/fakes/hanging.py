@@ -1,4 +1,4 @@
-"""Workers that do not end by themselves."""
+"""Fake workers that never end by themselves."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 import signal
 import time
 
-from tests.support.fakes.reporting import Reporter, play
+from tests.support.fakes.reporting import Reporter, run_one_of
 
 BEAT_SECONDS = 0.05
 NEVER_READ_SECONDS = 5
 
 
-def say_nothing_more(reporter: Reporter) -> None:
+def stay_silent(reporter: Reporter) -> None:
     reporter.train(1)
     reporter.say(str(os.getpid()))
     _wait_forever()
@@ -25,14 +25,14 @@ def ignore_sigterm(reporter: Reporter) -> None:
 
 
 def never_read(reporter: Reporter) -> None:
-    """Its spec stays in the pipe; ends by itself, should nobody end it."""
+    """Leave the request in the pipe. An alarm ends the process if the parent does not."""
     signal.alarm(NEVER_READ_SECONDS)
     reporter.train(1)
     _wait_forever()
 
 
 def stop(reporter: Reporter) -> None:
-    """Not even able to take a signal, as a process that is stuck in a driver."""
+    """Stop, so that SIGTERM has no effect, like a process that is stuck in a driver."""
     reporter.train(1)
     os.kill(os.getpid(), signal.SIGSTOP)
 
@@ -62,8 +62,8 @@ def _wait_forever() -> None:
 
 
 if __name__ == "__main__":
-    play(
-        say_nothing_more,
+    run_one_of(
+        stay_silent,
         ignore_sigterm,
         never_read,
         stop,

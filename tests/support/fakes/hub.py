@@ -1,6 +1,7 @@
-"""A Hugging Face Hub on 127.0.0.1: as much of its API as huggingface_hub 2 asks for a model.
+"""A fake Hugging Face Hub on 127.0.0.1, with the part of the API that downloads models.
 
-Config files come from the hub itself, weights by a redirect from a second origin, as from its CDN.
+The fake serves config files itself and redirects requests for weights to a second origin, as the
+real Hub redirects them to its CDN.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _CDN = re.compile(r"/cdn/(?P<revision>[^/]+)/(?P<model>[^/]+/[^/]+)/(?P<file>.+)
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it arrived, at a time in seconds.
+    """A request, received at ``at`` (`time.monotonic`).
 
     ``client`` is the command line of the process that sent it.
     """
@@ -47,16 +48,16 @@ class Request:
 
 @dataclass
 class Repository:
-    """A model: the files that it lists, of which those in ``lost`` cannot be had.
+    """The files of a model at one commit.
 
-    Those in ``understated`` are listed as empty.
-    ``refused`` is the status and the error code that everything of it is answered with.
+    Files in ``missing`` are listed, but requests for them fail. Files in ``listed_as_empty`` are
+    listed with size 0. If ``error`` is set, every request fails with this status and error code.
     """
 
     files: Mapping[str, bytes]
-    lost: frozenset[str] = frozenset()
-    understated: frozenset[str] = frozenset()
-    refused: tuple[int, str] | None = None
+    missing: frozenset[str] = frozenset()
+    listed_as_empty: frozenset[str] = frozenset()
+    error: tuple[int, str] | None = None
 
     @property
     def commit(self) -> str:
@@ -66,35 +67,38 @@ class Repository:
 
 @dataclass
 class Hub:
-    """What is served, what was asked for, and the faults still to come.
+    """The models that are served, the requests so far, and the faults to inject.
 
-    ``faults`` are statuses, by method and beginning of the path: each is answered once, in turn,
-    with the headers in ``with_faults``. In place of a status is what comes after half of the right
-    answer: its end (`TRUNCATED`), the connection's (`RESET`), or nothing more (`STALLED`).
-    A model's main branch is at the last of its repositories; ``moves`` are those that it moves to,
-    one after each config that was sent.
+    ``faults`` maps a method and the beginning of a path to a queue of faults. The next matching
+    request gets the first fault of the queue: an HTTP status, sent with ``fault_headers``, or half
+    of the content followed by the end of the response (`TRUNCATED`), a reset connection (`RESET`)
+    or silence (`STALLED`).
+
+    ``repositories`` has the commits of each model; the last is its main branch. Whenever a config
+    has been sent, the first of ``next_commits`` becomes the main branch.
     """
 
     repositories: dict[str, list[Repository]] = field(default_factory=dict)
-    moves: dict[str, list[Repository]] = field(default_factory=dict)
-    with_faults: dict[str, str] = field(default_factory=dict)
+    next_commits: dict[str, list[Repository]] = field(default_factory=dict)
+    fault_headers: dict[str, str] = field(default_factory=dict)
     faults: dict[tuple[str, str], list[int | str]] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     endpoint: str = ""
     cdn: str = ""
 
     @property
-    def asked(self) -> list[str]:
+    def requested(self) -> list[str]:
         """Method and path of every request."""
         return [f"{request.method} {request.path}" for request in self.requests]
 
     def find(self, model: str, revision: str | None) -> Repository | None:
-        """The model at that commit, or at its main branch."""
+        """Return the model at commit ``revision``, or at its main branch if that is requested."""
         commits = self.repositories.get(model, [])
-        at = [one for one in commits if one.commit == revision]
-        return (at or commits)[-1] if at or (revision in (None, "main") and commits) else None
+        found = [each for each in commits if each.commit == revision]
+        return (found or commits)[-1] if found or (revision in (None, "main") and commits) else None
 
     def fault(self, method: str, path: str) -> int | str | None:
+        """Remove and return the next fault for this request."""
         for (of_method, start), statuses in self.faults.items():
             if method == of_method and path.startswith(start) and statuses:
                 return statuses.pop(0)
@@ -108,7 +112,7 @@ def serve(**repositories: Repository) -> Iterator[Hub]:
     handler = type("Handler", (_Handler,), {"hub": hub})
     with _Server(("127.0.0.1", 0), handler) as server:
         hub.endpoint = f"http://127.0.0.1:{server.server_port}"
-        # Another name is another origin, which gets no token.
+        # Clients send no token here, because a different host name is a different origin.
         hub.cdn = f"http://localhost:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
@@ -120,28 +124,28 @@ def serve(**repositories: Repository) -> Iterator[Hub]:
 
 
 @contextlib.contextmanager
-def refusing() -> Iterator[str]:
-    """An endpoint that refuses every connection, and no one else can listen on."""
+def refusing_endpoint() -> Iterator[str]:
+    """Reserve an endpoint that refuses every connection."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
 @contextlib.contextmanager
-def silent() -> Iterator[str]:
-    """An endpoint that takes every connection and says nothing."""
+def silent_endpoint() -> Iterator[str]:
+    """Open an endpoint that accepts every connection and sends nothing."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    block_on_close = False  # a client that keeps its connection open must not hold up the end
+    block_on_close = False  # do not wait for clients that keep their connection open
 
 
 class _Handler(BaseHTTPRequestHandler):
     hub: Hub
-    ends: str | None = None  # what comes after half of the answer
+    broken_off: str | None = None  # TRUNCATED, RESET or STALLED after half of the content
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
@@ -162,8 +166,8 @@ class _Handler(BaseHTTPRequestHandler):
         )
         fault = self.hub.fault(self.command, path)
         if isinstance(fault, int):
-            return self._send(fault, b"out of order", self.hub.with_faults)
-        self.ends = fault
+            return self._send(fault, b"out of order", self.hub.fault_headers)
+        self.broken_off = fault
         for pattern, answer in ((_API, self._api), (_FILE, self._resolve), (_CDN, self._content)):
             match = pattern.fullmatch(path)
             if match is None:
@@ -171,8 +175,8 @@ class _Handler(BaseHTTPRequestHandler):
             repository = self.hub.find(match["model"], match["revision"])
             if repository is None:
                 return self._refuse(404, "RepoNotFound", "Repository not found")
-            if repository.refused is not None:
-                return self._refuse(*repository.refused, "Access is restricted")
+            if repository.error is not None:
+                return self._refuse(*repository.error, "Access is restricted")
             return answer(match, repository)
         return self._send(404, b"no such page")
 
@@ -189,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
             "siblings": [
                 {
                     "rfilename": name,
-                    "size": 0 if name in repository.understated else len(content),
+                    "size": 0 if name in repository.listed_as_empty else len(content),
                     "blobId": _etag(content),
                 }
                 for name, content in repository.files.items()
@@ -201,11 +205,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _resolve(self, match: re.Match[str], repository: Repository) -> None:
         commit = {"X-Repo-Commit": repository.commit}
         content = repository.files.get(match["file"])
-        if content is None or match["file"] in repository.lost:
+        if content is None or match["file"] in repository.missing:
             return self._refuse(404, "EntryNotFound", "Entry not found", commit)
         if match["file"] == "config.json" and self.command == "GET":
-            moves = self.hub.moves.get(match["model"])
-            self.hub.repositories[match["model"]] += [moves.pop(0)] if moves else []
+            commits = self.hub.next_commits.get(match["model"])
+            self.hub.repositories[match["model"]] += [commits.pop(0)] if commits else []
         if not match["file"].endswith(".safetensors"):
             return self._send(200, content, {**commit, "ETag": f'"{_etag(content)}"'})
         linked = {
@@ -221,9 +225,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _refuse(
         self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None
     ) -> None:
-        said = {"X-Error-Code": code, "X-Error-Message": message}
-        named = {name: value for name, value in said.items() if value}
-        self._send(status, b"", {**(headers or {}), **named})
+        error = {"X-Error-Code": code, "X-Error-Message": message}
+        error = {name: value for name, value in error.items() if value}
+        self._send(status, b"", {**(headers or {}), **error})
 
     def _send(self, status: int, content: bytes, headers: Mapping[str, str] | None = None) -> None:
         self.send_response(status)
@@ -231,15 +235,15 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(content[: len(content) // 2] if self.ends else content)
-        if self.ends == STALLED:
-            self.rfile.read(1)  # until the client gives up
-        if self.ends == RESET:
-            # Closed at once, with what was not acknowledged thrown away (socket(7): SO_LINGER).
-            at_once = struct.pack("ii", 1, 0)
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+            self.wfile.write(content[: len(content) // 2] if self.broken_off else content)
+        if self.broken_off == STALLED:
+            self.rfile.read(1)  # wait until the client gives up
+        if self.broken_off == RESET:
+            # With a linger time of 0, closing sends a reset (socket(7): SO_LINGER).
+            no_linger = struct.pack("ii", 1, 0)
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, no_linger)
             os.close(self.connection.detach())
-        self.close_connection = self.ends is not None
+        self.close_connection = self.broken_off is not None
 
 
 def _etag(content: bytes) -> str:
@@ -247,10 +251,10 @@ def _etag(content: bytes) -> str:
 
 
 def _client(port: int) -> tuple[str, ...]:
-    """The command line of the descendant of ours whose connection to the server has that port."""
+    """Return the command line of the child process that connects from this local port."""
     for process in psutil.Process(os.getpid()).children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             if any(c.laddr[1:] == (port,) for c in process.net_connections("tcp")):
                 return tuple(process.cmdline())
-    print(f"no process has the port {port}", file=sys.stderr)
+    print(f"no child process uses port {port}", file=sys.stderr)
     return ()

@@ -1,4 +1,4 @@
-"""Workers that leave something behind: floods of output, processes of their own."""
+"""Fake workers that leave something behind: floods of output, or processes."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.support.fakes.reporting import GIVE_UP_SECONDS, Reporter, become_short_lived, play
+from tests.support.fakes.reporting import GIVE_UP_SECONDS, Reporter, become_short_lived, run_one_of
 
 STEPS = 2
 BURSTS = 10
 BURST_BYTES = 20 * 2**20
-LAST_WORDS = "all of it was said"
+LAST_WORDS = "end of the output"
 
-_LINE = b"the same line, again and again, from a library that is too fond of talking\n"
+_LINE = b"the same line again and again, from a library that prints too much\n"
 
 
 def flood(reporter: Reporter) -> None:
-    """Goes on after each burst only once the log was cut back; after the last one it just ends."""
+    """Print bursts of output. Wait before each but the first until the parent has cut the log."""
     reporter.train(STEPS)
     for burst in range(BURSTS):
         if burst:
@@ -53,7 +53,7 @@ def leave_a_grandchild_on_the_pipe(reporter: Reporter) -> None:
 
 
 def leave_a_daemon_on_the_pipe(reporter: Reporter) -> None:
-    """In a session of its own, where no signal to the worker's group reaches it."""
+    """Leave a process in its own session, which signals to the worker's group do not reach."""
     reporter.train(STEPS)
     _fork(reporter, lambda _: os.setsid())
     reporter.send(reporter.passed())
@@ -66,7 +66,7 @@ def leave_a_grandchild_and_hang(reporter: Reporter) -> None:
 
 
 def _fork(reporter: Reporter, prepare: Callable[[int], object]) -> None:
-    """A grandchild that SIGTERM does not end; its pid is said in the log."""
+    """Start a process that ignores SIGTERM, and write its pid to the log."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     pid = os.fork()
     if pid == 0:
@@ -91,7 +91,7 @@ def _wait_until(condition: Callable[[], bool]) -> None:
 
 
 if __name__ == "__main__":
-    play(
+    run_one_of(
         flood,
         flood_when_asked_to_end,
         leave_a_grandchild,

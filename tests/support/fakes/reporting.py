@@ -1,4 +1,4 @@
-"""How a fake worker speaks: real events, in the protocol's own encoding."""
+"""What fake workers share: sending real events, and running one of several functions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from worker.protocol.messages import (
 )
 
 GIVE_UP_SECONDS = 90
-"""No fake outlives this, should a test fail to have it killed."""
+"""Lifetime of every fake, in case a test does not end it."""
 
 
 class Reporter:
@@ -50,7 +50,7 @@ class Reporter:
         self.send(PhaseBegan(self.now(), Phase.LOAD))
 
     def train(self, steps: int) -> None:
-        """As far as the last of the counted steps."""
+        """Send all events up to the last of ``steps`` relaxed steps."""
         self.start()
         for phase, count in ((Phase.TIGHT, 3), (Phase.RELAXED, steps)):
             self.send(PhaseBegan(self.now(), phase, 2**30))
@@ -64,23 +64,23 @@ class Reporter:
         self.send(Memory(self.now(), 2**20, 0))
 
     def say(self, text: str) -> None:
-        """One line in the log."""
+        """Write one line to the log."""
         print(text, flush=True)
 
 
 def become_short_lived() -> None:
-    """Of every fake and what it starts; nor do they leave core dumps."""
+    """Limit the lifetime of this process, and disable core dumps."""
     signal.alarm(GIVE_UP_SECONDS)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def play(*parts: Callable[[Reporter], None]) -> None:
-    """Run the part that is named on the command line, as a worker would be run."""
+def run_one_of(*behaviors: Callable[[Reporter], None]) -> None:
+    """Run the function whose name is on the command line, then exit."""
     become_short_lived()
-    named = {part.__name__: part for part in parts}
+    by_name = {behavior.__name__: behavior for behavior in behaviors}
     parser = argparse.ArgumentParser()
-    parser.add_argument("part", choices=named)
+    parser.add_argument("behavior", choices=by_name)
     parser.add_argument(EVENTS_FD_FLAG, type=int, required=True, dest="events_fd")
     arguments = parser.parse_args()
-    named[arguments.part](Reporter(arguments.events_fd))
+    by_name[arguments.behavior](Reporter(arguments.events_fd))
     sys.exit(0)

@@ -22,9 +22,9 @@ from surfaces import (
     Surface,
     budget_by_rank,
     budget_by_value,
+    certificate_error,
     covers,
     estimated_surface,
-    objection,
     preference,
     solve,
     surface,
@@ -109,7 +109,7 @@ def assert_proven(
     budget = search.budget_bytes
     tried = watched(search, trial or (lambda c: drawn.trial(c, budget)))
     certificate = search.certificate(tried)
-    assert objection(search.grid, certificate, tried) is None
+    assert certificate_error(search.grid, certificate, tried) is None
     assert certificate.optimum == drawn.best(budget)
     optimum = search.optimum(tried)
     assert (optimum and optimum.configuration) == certificate.optimum
@@ -241,7 +241,7 @@ def test_whatever_is_told_the_search_ends(estimate: str) -> None:
         answer = partial(anything, draw, budget)
         some = draw.sample(search.grid.configurations, min(seed % 4, search.grid.size))
         tried = watched(search, answer, [answer(c) for c in some])
-        assert objection(search.grid, search.certificate(tried), tried) is None
+        assert certificate_error(search.grid, search.certificate(tried), tried) is None
 
 
 def anything(draw: random.Random, budget: int, configuration: Configuration) -> Tried:
@@ -274,7 +274,7 @@ def test_noise_may_cost_the_best_answer_and_never_the_certificate(estimate: str)
         measured = Surface(smooth.grid, seen)
         search = Search(smooth.grid, budget, expected=ESTIMATES[estimate](smooth, budget))
         tried = watched(search, partial(measured.trial, budget_bytes=budget))
-        assert objection(search.grid, search.certificate(tried), tried) is None
+        assert certificate_error(search.grid, search.certificate(tried), tried) is None
 
 
 @pytest.mark.parametrize("estimate", ["none", "exact", "100 times too low"])
@@ -289,7 +289,7 @@ def test_trials_outside_of_the_grid_are_used_and_never_the_answer(estimate: str)
         search = Search(grid, budget, expected=ESTIMATES[estimate](drawn, budget))
         tried = watched(search, partial(drawn.trial, budget_bytes=budget), told)
         certificate = search.certificate(tried)
-        assert objection(grid, certificate, tried) is None
+        assert certificate_error(grid, certificate, tried) is None
         inside = Surface(grid, {c: drawn.needed[c] for c in grid.configurations})
         assert certificate.optimum == inside.best(budget)
 
@@ -351,7 +351,7 @@ def test_where_there_is_less_memory_than_the_budget_a_few_failures_tell(share: f
         search = Search(FULL, budget)
         tried = watched(search, trial)
         certificate = search.certificate(tried)
-        assert objection(FULL, certificate, tried) is None
+        assert certificate_error(FULL, certificate, tried) is None
         assert certificate.optimum == drawn.best(there_is)
         assert len(tried) <= 24
 
@@ -431,7 +431,7 @@ def test_an_exhaustive_search_tries_the_whole_grid_once_ascending() -> None:
         tried = solve(exhaustive, partial(drawn.trial, budget_bytes=budget))
         assert [t.configuration for t in tried] == sorted(drawn.grid.configurations, key=preference)
         certificate = exhaustive.certificate(tried)
-        assert objection(drawn.grid, certificate, tried) is None
+        assert certificate_error(drawn.grid, certificate, tried) is None
         search = Search(drawn.grid, budget)
         found = search.optimum(assert_proven(search, drawn))
         assert (found and found.configuration) == certificate.optimum

@@ -1,4 +1,4 @@
-"""Checkpoints are written whole or not at all, and the newest readable one is loaded."""
+"""Checkpoints are written atomically, and the newest readable one is loaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worker.checkpoint import CheckpointError, Progress
 
 
 def trained(steps: int) -> tuple[nn.Module, optim.Optimizer]:
-    """A layer of 4 KB after so many different steps."""
+    """Return a layer of 4 KB and its optimizer after ``steps`` different steps."""
     mx.random.seed(0)
     model, optimizer = nn.Linear(32, 32), optim.AdamW(learning_rate=0.1)
     for step in range(steps):
@@ -64,11 +64,11 @@ def test_a_checkpoint_restores_everything(tmp_path: Path) -> None:
     assert np.random.rand() == drawn
 
 
-def test_there_may_be_no_checkpoint(tmp_path: Path) -> None:
+def test_without_checkpoints_nothing_is_loaded(tmp_path: Path) -> None:
     assert load(tmp_path)[0] is None
 
 
-def test_the_last_two_are_kept_and_the_adapters_of_all(tmp_path: Path) -> None:
+def test_the_last_two_checkpoints_and_all_adapter_files_are_kept(tmp_path: Path) -> None:
     save(tmp_path, 1)
     save(tmp_path, 2)
     model = save(tmp_path, 3)
@@ -109,11 +109,13 @@ def test_no_readable_checkpoint_is_an_error(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_a_full_disk_loses_no_earlier_checkpoint(tmp_path: Path) -> None:
+def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "size=64k") as disk:
         save(disk, 1)
         (disk / "filler").write_bytes(bytes(8 * 2**10))
-        with pytest.raises(CheckpointError, match=r"cannot be written to .* \(\d+ bytes free\)"):
+        with pytest.raises(
+            CheckpointError, match=r"cannot write a checkpoint to .* \(\d+ bytes free\)"
+        ):
             save(disk, 2)
         assert not any(disk.glob(".checkpoint*"))
         found, _ = load(disk)

@@ -1,4 +1,4 @@
-"""Every message is decoded as it was encoded, and nothing else is accepted."""
+"""The protocol's encoding: every message survives a round trip, anything else is rejected."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ SCALARS = (
     st.none()
     | st.booleans()
     | st.integers(-(2**63), 2**63)
-    | st.floats()  # NaN and infinity among them
+    | st.floats()  # including NaN and infinity
     | st.text()
 )
 JSON: st.SearchStrategy[Any] = st.recursive(
@@ -85,7 +85,7 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 
 
 def values(hint: Any) -> st.SearchStrategy[Any]:
-    """Whatever a field of this type may hold."""
+    """Return a strategy for all values of a field of this type."""
     if isinstance(hint, UnionType):
         return st.one_of([values(arm) for arm in get_args(hint)])
     if get_origin(hint) is tuple:
@@ -113,8 +113,8 @@ def messages(cls: Any) -> st.SearchStrategy[Any]:
     return st.builds(cls, **{f.name: values(hints[f.name]) for f in dataclasses.fields(cls)})
 
 
-def decoded_or_refused(decode: Any, line: bytes) -> None:
-    """Any exception but ProtocolError gets through, and fails the test."""
+def decode_or_reject(decode: Any, line: bytes) -> None:
+    """Decode ``line``; only ProtocolError may be raised."""
     try:
         decode(line)
     except ProtocolError:
@@ -130,40 +130,40 @@ def line_of(fields: Any) -> bytes:
     return json.dumps(fields).encode()
 
 
-def test_the_samples_are_all_the_events_that_there_are() -> None:
+def test_the_samples_include_every_event_type() -> None:
     assert {type(event) for event in EVENTS} == set(get_args(Event))
 
 
 @given(st.one_of([messages(cls) for cls in get_args(Event)]))
-def test_an_event_comes_back_as_it_was_sent(event: Event) -> None:
+def test_events_survive_a_round_trip(event: Event) -> None:
     line = encode(event)
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
-    # By repr, because NaN is unequal to itself.
+    # Compare by repr, because NaN is not equal to itself.
     assert repr(decode_event(line)) == repr(event)
 
 
 @given(st.one_of([messages(cls) for cls in get_args(Request)]))
-def test_a_request_comes_back_as_it_was_sent(sent: Request) -> None:
+def test_requests_survive_a_round_trip(sent: Request) -> None:
     assert repr(decode_request(encode(sent))) == repr(sent)
 
 
 @pytest.mark.parametrize("loss", [float("nan"), float("inf"), float("-inf")])
-def test_a_diverged_loss_is_reported_not_refused(loss: float) -> None:
+def test_a_loss_that_is_not_finite_is_accepted(loss: float) -> None:
     step = Step(1.0, Phase.TIGHT, 1, 1.0, 126, loss, 1)
     received = decode_event(encode(step))
     assert isinstance(received, Step)
     assert str(received.loss) == str(loss)
 
 
-def test_a_path_that_is_not_utf8_comes_back_as_it_was_sent() -> None:
+def test_a_path_that_is_not_utf8_survives_a_round_trip() -> None:
     path = b"/models/\xff".decode(errors="surrogateescape")
     sent = dataclasses.replace(REQUEST, model=ModelSource({}, path))
     assert decode_request(encode(sent)) == sent
 
 
 @pytest.mark.parametrize("event", SAMPLES)
-def test_a_torn_line_is_refused(event: Event) -> None:
+def test_an_incomplete_line_is_rejected(event: Event) -> None:
     line = encode(event)
     for length in range(len(line) - 1):
         with pytest.raises(ProtocolError):
@@ -171,19 +171,19 @@ def test_a_torn_line_is_refused(event: Event) -> None:
 
 
 @pytest.mark.parametrize("event", SAMPLES)
-def test_two_events_on_one_line_are_refused(event: Event) -> None:
+def test_two_events_on_one_line_are_rejected(event: Event) -> None:
     with pytest.raises(ProtocolError):
         decode_event(encode(event).strip() + encode(event))
 
 
 @pytest.mark.parametrize("event", SAMPLES)
-def test_an_extra_key_is_refused(event: Event) -> None:
+def test_an_extra_key_is_rejected(event: Event) -> None:
     with pytest.raises(ProtocolError):
         decode_event(line_of({**fields_of(event), "extra": 1}))
 
 
 @pytest.mark.parametrize("event", SAMPLES)
-def test_a_missing_key_is_refused(event: Event) -> None:
+def test_a_missing_key_is_rejected(event: Event) -> None:
     required = {f.name for f in dataclasses.fields(event) if f.default is dataclasses.MISSING}
     for key in {*required, "v", "type"}:
         fields = fields_of(event)
@@ -194,7 +194,7 @@ def test_a_missing_key_is_refused(event: Event) -> None:
 
 @pytest.mark.parametrize("version", [0, VERSION + 1, -1, "1", None, 1.5, [1]])
 @pytest.mark.parametrize("event", SAMPLES)
-def test_another_version_is_refused(event: Event, version: object) -> None:
+def test_another_version_is_rejected(event: Event, version: object) -> None:
     with pytest.raises(ProtocolError, match="version"):
         decode_event(line_of({**fields_of(event), "v": version}))
 
@@ -202,12 +202,12 @@ def test_another_version_is_refused(event: Event, version: object) -> None:
 @pytest.mark.parametrize(
     "kind", ["", "nonesuch", "started", "TrialRequest", None, 1, [], {}, ["Started"]]
 )
-def test_an_unknown_event_is_refused(kind: object) -> None:
-    with pytest.raises(ProtocolError, match="unknown type"):
+def test_an_unknown_event_type_is_rejected(kind: object) -> None:
+    with pytest.raises(ProtocolError, match="unknown message type"):
         decode_event(line_of({**fields_of(EVENTS[0]), "type": kind}))
 
 
-WRONG: dict[Any, list[Any]] = {
+WRONG_VALUES: dict[Any, list[Any]] = {
     int: ["1", 1.5, 1.0, True, None, [], {}],
     float: ["1", True, None, [], {}],
     str: [1, 1.5, True, None, [], {}],
@@ -226,11 +226,11 @@ def wrong_values(hint: Any) -> list[Any]:
         return [1, "x", None, [], *inside]
     if dataclasses.is_dataclass(hint):
         return [1, "x", None, [], {}, {"at": 0.0}]
-    return WRONG[hint]
+    return WRONG_VALUES[hint]
 
 
 @pytest.mark.parametrize("event", SAMPLES)
-def test_a_wrong_type_is_refused_in_every_field(event: Event) -> None:
+def test_a_value_of_the_wrong_type_is_rejected_in_every_field(event: Event) -> None:
     hints = get_type_hints(type(event))
     for field in dataclasses.fields(event):
         for value in wrong_values(hints[field.name]):
@@ -257,13 +257,13 @@ def test_a_wrong_type_is_refused_in_every_field(event: Event) -> None:
         ("v", VERSION + 1),
     ],
 )
-def test_a_malformed_request_is_refused(key: str, value: object) -> None:
+def test_a_malformed_request_is_rejected(key: str, value: object) -> None:
     fields = json.loads(encode(REQUEST))
     with pytest.raises(ProtocolError):
         decode_request(line_of({**fields, key: value}))
 
 
-def test_a_time_may_be_a_whole_number() -> None:
+def test_a_time_may_be_an_integer() -> None:
     assert decode_event(line_of({"v": VERSION, "type": "Started", "at": 3, "pid": 1})) == Started(
         3.0, 1
     )
@@ -274,52 +274,54 @@ DECODERS = pytest.mark.parametrize("decode", [decode_event, decode_request])
 
 @DECODERS
 @given(st.binary())
-def test_arbitrary_bytes_are_refused(decode: Any, line: bytes) -> None:
+def test_arbitrary_bytes_are_rejected(decode: Any, line: bytes) -> None:
     with pytest.raises(ProtocolError):
         decode(line)
 
 
 @DECODERS
 @given(JSON)
-def test_arbitrary_json_never_raises_anything_else(decode: Any, value: Any) -> None:
-    decoded_or_refused(decode, line_of(value))
+def test_arbitrary_json_is_decoded_or_rejected(decode: Any, value: Any) -> None:
+    decode_or_reject(decode, line_of(value))
 
 
 @given(st.sampled_from(EVENTS), st.data())
-def test_a_damaged_event_never_raises_anything_else(event: Event, data: st.DataObject) -> None:
+def test_a_damaged_event_is_decoded_or_rejected(event: Event, data: st.DataObject) -> None:
     fields = fields_of(event)
     key = data.draw(st.sampled_from(sorted(fields)))
-    decoded_or_refused(decode_event, line_of({**fields, key: data.draw(JSON)}))
+    decode_or_reject(decode_event, line_of({**fields, key: data.draw(JSON)}))
 
 
 @given(st.sampled_from(EVENTS), st.data())
-def test_flipped_bytes_never_raise_anything_else(event: Event, data: st.DataObject) -> None:
+def test_events_with_flipped_bytes_are_decoded_or_rejected(
+    event: Event, data: st.DataObject
+) -> None:
     line = bytearray(encode(event))
     for _ in range(data.draw(st.integers(1, 3))):
         line[data.draw(st.integers(0, len(line) - 1))] = data.draw(st.integers(0, 255))
-    decoded_or_refused(decode_event, bytes(line))
+    decode_or_reject(decode_event, bytes(line))
 
 
-def test_json_nested_too_deeply_is_refused() -> None:
+def test_json_nested_too_deeply_is_rejected() -> None:
     with pytest.raises(ProtocolError):
         decode_event(b"[" * 100_000)
 
 
-def test_a_time_too_large_for_a_float_is_refused() -> None:
+def test_a_time_too_large_for_a_float_is_rejected() -> None:
     with pytest.raises(ProtocolError):
         decode_event(line_of({**fields_of(EVENTS[0]), "at": 10**400}))
 
 
-def test_a_number_too_long_to_parse_is_refused() -> None:
+def test_a_number_too_long_to_parse_is_rejected() -> None:
     with pytest.raises(ProtocolError):
         decode_event(b'{"v":2,"type":"Started","at":0.0,"pid":' + b"9" * 5000 + b"}")
 
 
-def test_a_version_of_true_is_refused() -> None:
+def test_a_boolean_version_is_rejected() -> None:
     with pytest.raises(ProtocolError, match="version"):
         decode_event(line_of({**fields_of(EVENTS[0]), "v": True}))
 
 
-def test_phases_are_text_in_json() -> None:
+def test_phases_are_strings_in_json() -> None:
     assert issubclass(Phase, StrEnum)
     assert fields_of(PhaseBegan(0.1, Phase.TIGHT))["phase"] == "tight"

@@ -1,4 +1,4 @@
-"""A training sees the same batches and losses however it is divided, and saves when due."""
+"""The training loop: losses do not depend on micro-batches; it saves and validates when due."""
 
 from __future__ import annotations
 
@@ -53,13 +53,13 @@ REQUEST = TrainingRequest(
     adapter_config={},
     resume=False,
 )
-FULL = 20
-"""Tokens of every sequence, so that micro-batches weigh the same."""
+TOKENS = 20
+"""Length of every sequence. Equal lengths give all micro-batches the same weight."""
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _no_compiled_kernels() -> Iterator[None]:
-    """Compiling MLX's kernels takes longer than all the tests here, which are not about speed."""
+    """Disable mx.compile, because compiling takes longer than all the tests in this file."""
     mx.disable_compile()
     yield
     mx.enable_compile()
@@ -73,9 +73,9 @@ def _keep_sigterm_handler() -> Iterator[None]:
 
 
 def sequences(count: int) -> list[tuple[list[int], int]]:
-    """Token ids, and where the loss begins."""
+    """Return random token ids and the position where the loss begins, for each sequence."""
     draw = np.random.default_rng(7)
-    return [(draw.integers(2, 512, FULL).tolist(), 0) for _ in range(count)]
+    return [(draw.integers(2, 512, TOKENS).tolist(), 0) for _ in range(count)]
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Finished:
 def trained(
     request: TrainingRequest, folder: Path, data: Any = None, valid: Any = None
 ) -> Finished:
-    """Train the tiny model; unless given, ``data`` has 3 batches, so that 8 take several epochs."""
+    """Train the tiny model. By default ``data`` has 3 batches, so 8 iterations take 3 epochs."""
     np.random.seed(0)
     request = replace(request, adapter_path=str(folder))
     model, optimizer = prepared_model(), optim.AdamW(learning_rate=request.learning_rate)
@@ -112,14 +112,14 @@ def trained(
         return Finished([decode_event(line) for line in pipe])
 
 
-def test_micro_batches_change_no_loss(tmp_path: Path) -> None:
+def test_micro_batches_do_not_change_the_losses(tmp_path: Path) -> None:
     valid = sequences(8)
     whole = trained(REQUEST, tmp_path, valid=valid)
-    divided = trained(replace(REQUEST, micro_batches=2), tmp_path, valid=valid)
+    split = trained(replace(REQUEST, micro_batches=2), tmp_path, valid=valid)
     assert len(whole.losses) == REQUEST.iters
-    assert divided.losses == pytest.approx(whole.losses, abs=1e-4)
+    assert split.losses == pytest.approx(whole.losses, abs=1e-4)
     assert list(whole.validations) == [1, 3, 6, 8]
-    assert divided.validations == pytest.approx(whole.validations, abs=1e-4)
+    assert split.validations == pytest.approx(whole.validations, abs=1e-4)
     assert whole.saved == []
 
 
@@ -127,7 +127,7 @@ def test_micro_batches_change_no_loss(tmp_path: Path) -> None:
     ("save_every", "accumulation", "saved"),
     [(3, 1, [3, 6]), (3, 2, [4, 6]), (2, 3, [3, 6]), (5, 4, [8])],
 )
-def test_it_saves_when_due_and_all_gradients_are_applied(
+def test_saves_when_due_and_no_gradients_are_pending(
     save_every: int, accumulation: int, saved: list[int], tmp_path: Path
 ) -> None:
     request = replace(REQUEST, save_every=save_every, grad_accumulation_steps=accumulation)
@@ -135,9 +135,7 @@ def test_it_saves_when_due_and_all_gradients_are_applied(
 
 
 @pytest.mark.parametrize(("batches", "iterations"), [(0, []), (-1, [1])])
-def test_it_validates_with_none_or_all_batches(
-    batches: int, iterations: list[int], tmp_path: Path
-) -> None:
+def test_val_batches_of_0_and_of_all(batches: int, iterations: list[int], tmp_path: Path) -> None:
     request = replace(REQUEST, val_batches=batches, iters=1)
     found = trained(request, tmp_path, valid=sequences(4)).validations
     assert list(found) == iterations
@@ -146,14 +144,14 @@ def test_it_validates_with_none_or_all_batches(
 
 def test_a_prompt_without_completion_has_a_finite_loss(tmp_path: Path) -> None:
     only_prompt, *others = sequences(6)
-    data = [(only_prompt[0], FULL), *others]
+    data = [(only_prompt[0], TOKENS), *others]
     request = replace(REQUEST, mask_prompt=True, micro_batches=2, iters=3)
     losses = trained(request, tmp_path, data).losses
     assert np.isfinite(losses).all()
     assert len(losses) == 3
 
 
-def test_the_loss_of_masked_prompts_is_mlx_lms() -> None:
+def test_masked_loss_equals_mlx_lms_loss_or_is_0_without_targets() -> None:
     model = prepared_model()
     tokens = mx.array([row for row, _ in sequences(2)])
 
@@ -161,11 +159,11 @@ def test_the_loss_of_masked_prompts_is_mlx_lms() -> None:
         value, gradient = nn.value_and_grad(model, lambda m: function(m, tokens, lengths)[0])(model)
         return value.item(), gradient
 
-    some_tokens = mx.array([[5, FULL], [FULL, FULL]])
+    some_tokens = mx.array([[5, TOKENS], [TOKENS, TOKENS]])
     assert evaluate(masked_loss, some_tokens)[0] == evaluate(default_loss, some_tokens)[0]
-    value, gradient = evaluate(masked_loss, mx.array([[FULL, FULL], [FULL, FULL]]))
+    value, gradient = evaluate(masked_loss, mx.array([[TOKENS, TOKENS], [TOKENS, TOKENS]]))
     assert value == 0
-    assert not any(leaf.any().item() for _, leaf in tree_flatten(gradient))  # nor is any NaN
+    assert not any(leaf.any().item() for _, leaf in tree_flatten(gradient))  # NaN would be true
 
 
 def test_the_wired_limit_that_mlx_lm_raises_is_reset(

@@ -1,4 +1,4 @@
-"""A trial's training: the same as mlx-lm's own, under limits that fall until they hold."""
+"""A trial's training steps equal mlx-lm's, and its memory limits are lowered as needed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FALLING = [4.0, 3.9]
 
 @pytest.fixture(scope="module")
 def model() -> nn.Module:
-    """A model that was trained by `trainer`."""
+    """The model that the `trainer` fixture trains."""
     return prepared_model()
 
 
@@ -42,7 +42,7 @@ class Losses(TrainingCallback):  # type: ignore[misc]  # mlx-lm is untyped
         self.seen.append(train_info["train_loss"])
 
 
-def test_the_steps_are_those_of_mlx_lm(
+def test_steps_equal_those_of_mlx_lm(
     model: nn.Module, trainer: lora.Trainer, tmp_path: Path
 ) -> None:
     def same_batches(**_: object) -> Iterator[lora.Batch]:
@@ -67,7 +67,7 @@ def test_the_steps_are_those_of_mlx_lm(
         assert mx.allclose(adapter, adapters[path], rtol=1e-5, atol=1e-8).item(), path
 
 
-def test_training_leaves_evidence(trainer: lora.Trainer) -> None:
+def test_check_accepts_real_training(trainer: lora.Trainer) -> None:
     trainer.check()
 
 
@@ -79,14 +79,14 @@ def test_training_leaves_evidence(trainer: lora.Trainer) -> None:
         ([4.0, 4.0], "never changed"),
     ],
 )
-def test_no_evidence_is_an_error(losses: list[float], problem: str) -> None:
+def test_check_raises_without_evidence(losses: list[float], problem: str) -> None:
     trainer = lora.Trainer(prepared_model(), REQUEST)
     trainer.losses = losses
     with pytest.raises(lora.EvidenceError, match=problem):
         trainer.check()
 
 
-def test_a_diverged_adapter_is_no_evidence() -> None:
+def test_check_raises_if_an_adapter_diverged() -> None:
     model = prepared_model()
     trainer = lora.Trainer(model, REQUEST)
     trainer.losses = FALLING
@@ -99,12 +99,12 @@ def test_a_diverged_adapter_is_no_evidence() -> None:
     ("limit", "cut", "overshoot", "floor", "expected"),
     [
         (1000, 0, 10, 100, (990, 10)),
-        (990, 10, 5, 100, (960, 30)),  # the same tensor again: cut more than the overshoot
+        (990, 10, 5, 100, (960, 30)),  # the last cut did not help: cut more than the overshoot
         (970, 20, 90, 100, (880, 90)),
         (120, 20, 90, 100, (100, 90)),
     ],
 )
-def test_a_limit_that_did_not_hold_is_lowered(
+def test_an_exceeded_limit_is_lowered(
     limit: int, cut: int, overshoot: int, floor: int, expected: tuple[int, int]
 ) -> None:
     assert trial.lowered(limit, cut, overshoot, floor) == expected
@@ -114,7 +114,7 @@ def test_a_limit_that_did_not_hold_is_lowered(
     ("peaks", "settled"),
     [([10], False), ([10] * 3, False), ([9, 10, 10, 10], False), ([9, 10, 10, 10, 10], True)],
 )
-def test_a_peak_has_settled_when_three_steps_did_not_raise_it(
+def test_a_peak_has_settled_if_three_steps_did_not_raise_it(
     peaks: list[int], settled: bool
 ) -> None:
     assert trial.settled(peaks) is settled

@@ -1,4 +1,4 @@
-"""A small model of real weights, measured, with data to train it on."""
+"""A folder with everything that trainings need: a small real model, its results, and data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.command import ROOT, YOUR_AI, Finished, environment, your_ai_
 from your_ai.runs.journal import JOURNAL
 
 ITERS = 40
-ASKED = [
+OPTIONS = [
     *("--iters", str(ITERS), "--save-every", "5", "--steps-per-eval", "8", "--val-batches", "1"),
     *("--learning-rate", "1e-3", "--steps-per-report", "1"),
 ]
@@ -32,37 +32,39 @@ from make_model import make_model, make_text
 make_model(Path("model"), hidden=64)
 make_text(Path("data"), longest=32)
 """
-_MOST_SECONDS = 120.0
+_TIMEOUT_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
-class Course:
-    """A folder with a model of real weights, data, and the results of its benchmark."""
+class Workspace:
+    """A folder with a model with real weights, its benchmark results, and training data."""
 
     folder: Path
 
     def train(self, name: str, *more: str) -> list[str]:
-        """The arguments of a training with this name."""
-        own = ["--run-dir", name, "--adapter-path", f"{name}-adapters"]
-        return ["train", "--from", "results.json", "--data", "data", *ASKED, *own, *more]
+        """Return the arguments of a training that uses ``name`` for its folders."""
+        folders = ["--run-dir", name, "--adapter-path", f"{name}-adapters"]
+        return ["train", "--from", "results.json", "--data", "data", *OPTIONS, *folders, *more]
 
     def run(self, *arguments: str) -> Finished:
-        """Run a command that must do well."""
+        """Run a command that must succeed."""
         done = your_ai_command(self.folder, *arguments, home=self.folder / "home")
         if done.code != 0:
             raise SystemExit(f"{arguments}: {done.stdout}{done.stderr}")
         return done
 
     def record(self, name: str) -> dict[str, Any]:
-        """What a training has left."""
+        """Return the content of a training's ``training.json``."""
         content: dict[str, Any] = json.loads((self.folder / name / "training.json").read_bytes())
         return content
 
-    def start(self, arguments: list[str], box: MemoryCgroup | None = None) -> subprocess.Popen[str]:
-        """Begin a command, in a memory cgroup if one is given."""
+    def start(
+        self, arguments: list[str], cgroup: MemoryCgroup | None = None
+    ) -> subprocess.Popen[str]:
+        """Start a command, in a memory cgroup if one is given."""
         command = [*YOUR_AI, *arguments]
         return subprocess.Popen(
-            command if box is None else box.command(command),
+            command if cgroup is None else cgroup.command(command),
             cwd=self.folder,
             env=environment(self.folder / "home"),
             stdout=subprocess.PIPE,
@@ -71,16 +73,16 @@ class Course:
         )
 
     def iteration(self, name: str) -> int:
-        """The last iteration that a training's journal speaks of."""
+        """Return the last iteration in a training's journal, or 0."""
         found = self._reported(name)
         return int(found[-1]) if found else 0
 
     def reports(self, name: str) -> int:
-        """How often a training's journal speaks of an iteration, again or for the first time."""
+        """Return the number of iterations in a training's journal, including repeated ones."""
         return len(self._reported(name))
 
     def has_reported(self, name: str, times: int) -> bool:
-        """Whether it speaks of one that often."""
+        """Return whether a training's journal has at least ``times`` iterations."""
         return self.reports(name) >= times
 
     def _reported(self, name: str) -> list[str]:
@@ -91,8 +93,8 @@ class Course:
         return re.findall(r'"kind":"reported".*?"iteration":(\d+)', text)
 
 
-def prepare(folder: Path) -> Course:
-    """Make the model and the data, and measure it."""
+def prepare(folder: Path) -> Workspace:
+    """Make the model and the data in ``folder``, and benchmark the model."""
     env = {**os.environ, "PYTHONPATH": str(ROOT / "scripts")}
     subprocess.run([sys.executable, "-c", MAKE], cwd=folder, env=env, check=True)
     (folder / "even").mkdir()
@@ -101,29 +103,29 @@ def prepare(folder: Path) -> Course:
         texts = (" ".join(f"w{draw.randrange(2, 512)}" for _ in range(24)) for _ in range(count))
         lines = (json.dumps({"text": text}) for text in texts)
         (folder / "even" / f"{name}.jsonl").write_text("\n".join(lines))
-    course = Course(folder)
+    workspace = Workspace(folder)
     spec = ["--seq-length", "32", "--batch-size", "4", "--lora-rank", "8", "--quantize", "none"]
-    course.run(
+    workspace.run(
         *("benchmark", "--model", str(folder / "model"), "--weights", "real", *spec),
         *("--max-memory", "1", "--output", "results.json", "--run-dir", "measured"),
     )
-    return course
+    return workspace
 
 
 def wait_for(condition: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    """Wait until it holds, or the process has ended."""
-    until = time.monotonic() + _MOST_SECONDS
+    """Wait until ``condition`` returns a true value or the process ends."""
+    deadline = time.monotonic() + _TIMEOUT_SECONDS
     while not condition() and process.poll() is None:
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             process.kill()
-            raise SystemExit(f"waited in vain: {process.communicate()[0]}")
+            raise SystemExit(f"timed out; the output was: {process.communicate()[0]}")
         time.sleep(0.01)
 
 
 def worker_of(parent: subprocess.Popen[str]) -> psutil.Process:
-    """Its worker: what keeps the machine awake is its child too, and maybe dead."""
+    """Return the parent's worker. The process that prevents sleep is a child, too."""
     for child in psutil.Process(parent.pid).children():
         with contextlib.suppress(psutil.ZombieProcess):
             if "worker" in child.cmdline():
                 return child
-    raise AssertionError("there is no worker")
+    raise AssertionError("the command has no worker")

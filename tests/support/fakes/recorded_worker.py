@@ -1,8 +1,8 @@
-"""The real worker, with a copy of its events in a file for the test to watch.
+"""Runs the real worker and also writes its events to a file, which a test can read.
 
-    python -m tests.support.fakes.tapped FILE --events-fd N ...
+    python -m tests.support.fakes.recorded_worker FILE --events-fd N ...
 
-The process that is started becomes the worker; a child of it copies the events.
+This process becomes the worker. A child process copies the events.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def _copy(source: int, pipe: int, path: Path) -> None:
-    """The pipe first: what the file shows, the parent can have read."""
+    """Copy events to the pipe, then to the file: the parent gets an event before a test sees it."""
     with path.open("ab", buffering=0) as file:
         while chunk := os.read(source, 2**16):
             os.write(pipe, chunk)
