@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import python_build, root
+from tests.support import python_build, root_only
 from tests.support.checks import check_figures
 from tests.support.command import PLAIN, ROOT, Finished
 
@@ -159,7 +159,7 @@ def test_apples_placeholder_for_python_is_not_run(
     has_tools: bool, checkout: Path, programs: Path, tmp_path: Path
 ) -> None:
     if os.geteuid() != 0:
-        root.skip("only root on Linux can put a program in place of /usr/bin/python3")
+        root_only.skip("only root on Linux can put a program in place of /usr/bin/python3")
     if not (SYSTEM / "python3").exists():
         pytest.skip("there is no /usr/bin/python3 to put it in place of")
     dialog = tmp_path / "dialog"
