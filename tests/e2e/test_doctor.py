@@ -16,10 +16,10 @@ def test_a_machine_that_can_run_trials(tmp_path: Path) -> None:
     assert (done.code, done.stderr) == (0, ""), done.stdout
     lines = [line for line in done.stdout.splitlines() if not line.startswith("    ")]
     assert [line[2:].partition(" ")[0] for line in lines] == [
-        *("your_ai", "Disk", "Disk", "Device:", "Memory:", "Budget:", "A"),
+        *("your_ai", "Disk", "Disk", "Device:", "Memory:", "Budget:", "Trial"),
     ]
     assert {line[0] for line in lines} <= {"✓", "!"}
-    assert lines[-1].startswith("✓ A real trial of smoke-tiny: pass in ")
+    assert lines[-1].startswith("✓ Trial of smoke-tiny: pass in ")
 
 
 def test_a_broken_mlx_is_named_with_what_to_do(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_a_disk_that_cannot_be_written_to_is_seen(tmp_path: Path) -> None:
     with small_disk(tmp_path / "home", "size=1m,ro") as home:
         done = your_ai_command(tmp_path, "doctor", home=home)
     assert done.code == 3
-    assert f"✗ Disk for the runs: {home} cannot be written to\n" in done.stdout
+    assert f"✗ Disk for the runs: {home} is not writable\n" in done.stdout
 
 
 def test_the_presets_and_which_of_their_weights_are_here(tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_the_presets_and_which_of_their_weights_are_here(tmp_path: Path) -> None
     assert (done.code, done.stderr) == (0, "")
     lines = [line.split() for line in done.stdout.splitlines()]
     assert ["llama-8b", "8B", "32", "8B", "not", "cached"] in [line[:6] for line in lines]
-    assert ["smoke-tiny", "263K", "4", "263K", "made", "here", "–"] in lines
+    assert ["smoke-tiny", "263K", "4", "263K", "synthetic", "–"] in lines
     snapshot = tmp_path / "hf/hub/models--mlabonne--Meta-Llama-3.1-8B-Instruct-abliterated"
     make_model(snapshot / "snapshots" / "0123456789abcdef0123456789abcdef01234567")
     assert your_ai_command(tmp_path, "models", home=tmp_path).stdout == done.stdout
