@@ -212,14 +212,14 @@ def test_ctrl_c_keeps_what_was_found(tmp_path: Path) -> None:
         (["optimize", "smoke-tiny", "--ranks", "9" * 5000], "has a number outside 1 to 4096"),
         (
             ["optimize", "smoke-tiny", "--quick", "--ranks", "8"],
-            "--quick and --ranks are mutually exclusive",
+            "--quick and --ranks cannot be used together",
         ),
         (
             ["optimize", "smoke-tiny", "--batch-sizes", ",".join(map(str, range(1, 514)))],
-            "8208 configurations are too many",
+            "8208 configurations, more than the maximum of 1000",
         ),
         (["optimize", "smoke-tiny", "--objective", "joy"], "'joy' is not one of"),
-        (["optimize"], "Name a model; `your_ai models` lists"),
+        (["optimize"], "A model is required."),
         (["benchmark", "--model", "smoke-tiny", "--quick"], "--quick requires --optimize"),
         (["benchmark", "--model", "smoke-tiny", "--layers", "2"], "--layers requires --optimize"),
     ],

@@ -151,7 +151,7 @@ def test_one_run_has_one_parent(tmp_path: Path) -> None:
             assert (done.code, done.stdout) == (2, "")
             assert f"is under way in process {parent.pid}; wait for it" in done.stderr
         listed = your_ai_command(tmp_path, "runs", home=tmp_path)
-        assert listed.stdout.startswith("There is no run in ")  # one in a --run-dir is the user's
+        assert listed.stdout.startswith("No saved runs in ")  # one in a --run-dir is the user's
 
 
 def test_the_last_run_is_resumed_and_listed(tmp_path: Path) -> None:

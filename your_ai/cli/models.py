@@ -1,4 +1,4 @@
-"""``your_ai models``: the presets, and which of their weights are here already."""
+"""``your_ai models``: list the presets."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _INDENT = "  "
 
 @click.command(name="models")
 def command() -> ExitCode:
-    """List the presets: what --model and `optimize` know by a short name.
+    """List the presets: short names of models for --model and `optimize`.
 
-    Nothing is downloaded unless you pass --weights real; by default random weights of the same
+    Nothing is downloaded unless you pass --weights real; by default, random weights of the same
     shapes are used.
     """
     columns = terminal_columns()
@@ -34,12 +34,16 @@ def command() -> ExitCode:
 
 
 def _row(preset: presets.Preset) -> Row:
-    is_made = presets.is_synthetic(preset.model_name)
+    is_synthetic = presets.is_synthetic(preset.model_name)
+    if is_synthetic:
+        weights = "synthetic"
+    else:
+        weights = "cached" if hub.is_cached(preset.model_name) else "not cached"
     return (
         preset.name,
         preset.params,
         str(preset.config["num_hidden_layers"]),
         parameter_label(parameters(preset.config)),
-        "made here" if is_made else "cached" if hub.is_cached(preset.model_name) else "not cached",
-        None if is_made else preset.model_name,
+        weights,
+        None if is_synthetic else preset.model_name,
     )

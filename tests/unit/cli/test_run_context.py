@@ -27,10 +27,10 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
         yield opened
 
 
-def go_on(go: run_context.Go, journal: Journal, folder: Path) -> None:
+def go_on(go: run_context.RunTrials, journal: Journal, folder: Path) -> None:
     trials = [builders.trial(n, f"m{n}", f"{n}B") for n in (1, 2)]
     run = builders.run(*trials, run_dir=str(folder))
-    run_context._go_on(go, run, journal, RunHistory(), folder / "out.json", Screen())
+    run_context._execute(go, run, journal, RunHistory(), folder / "out.json", Screen())
 
 
 @pytest.mark.parametrize("error", [MachineError, KeyboardInterrupt, ZeroDivisionError])
