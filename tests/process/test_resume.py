@@ -80,7 +80,7 @@ def test_what_was_done_is_not_repeated_and_the_rest_is_as_if_nothing_had_been(
     (before,) = [record for record in records(run) if record.kind == ENDED]
     done = resume(tmp_path)
     assert (done.code, done.stderr) == (0, "")
-    assert "1 trial of it is done." in done.stdout
+    assert "(1 trial already finished)" in done.stdout
     assert keys(run, STARTED) == [FIRST, SECOND, SECOND]
     assert keys(run, ENDED) == [FIRST, SECOND]
 

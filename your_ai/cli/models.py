@@ -10,10 +10,17 @@ from your_ai.errors import ExitCode
 from your_ai.models import hub, presets
 from your_ai.models.architecture import parameters
 from your_ai.terminal.output import say, terminal_columns
-from your_ai.terminal.tables import Row, table
+from your_ai.terminal.tables import Column, Row, table
 from your_ai.units import parameter_label
 
-_HEADS = ("Preset", "Size", "Layers", "Parameters", "Weights", "Model")
+_COLUMNS = (
+    Column("Preset"),
+    Column("Size", is_number=True),
+    Column("Layers", "{} layers", is_number=True),
+    Column("Parameters", "{} parameters", is_number=True),
+    Column("Weights", "weights {}"),
+    Column("Model"),
+)
 _INDENT = "  "
 
 
@@ -24,11 +31,11 @@ def command() -> ExitCode:
     Nothing is downloaded unless you pass --weights real; by default, random weights of the same
     shapes are used.
     """
-    columns = terminal_columns()
+    width = terminal_columns()
     for name in presets.SUITES:
         rows = [_row(preset) for preset in presets.suite(name).presets]
         say(f"--suite {name}")
-        listed = table(_HEADS, rows, frozenset(), columns and columns - len(_INDENT))
+        listed = table(_COLUMNS, rows, width and width - len(_INDENT))
         say(indent(listed, _INDENT))
     return ExitCode.OK
 
