@@ -1,4 +1,4 @@
-"""The main job, end to end: real workers, real training, figures that fit together."""
+"""``your_ai benchmark`` end to end: real workers, real training, consistent figures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_preset_passes(smoke: Finished) -> None:
     check_figures(smoke.only)
 
 
-def test_a_preset_is_trained_as_asked(smoke: Finished) -> None:
+def test_a_preset_is_trained_with_the_given_options(smoke: Finished) -> None:
     assert smoke.only["config"] == {
         "weights": "synthetic",
         "quantization_bits": None,
@@ -44,13 +44,13 @@ def test_a_preset_is_trained_as_asked(smoke: Finished) -> None:
         "seed": 0,
     }
     assert smoke.only["load"]["parameters"] == 262_720
-    # q and o 64 to 64, k and v 64 to 32: rank times (in + out), in 4 layers.
+    # rank × (in + out) in 4 layers; q and o are 64 × 64, k and v are 64 × 32.
     assert smoke.only["load"]["trainable_parameters"] == 4 * (128 + 96 + 96 + 128) * 4
-    # A model that knows nothing gives each of 512 tokens the same chance.
+    # An untrained model gives all 512 tokens the same probability.
     assert all(abs(s["loss"] - math.log(512)) < 1 for s in smoke.only["steps"])
 
 
-def test_the_log_is_where_the_results_say(smoke: Finished) -> None:
+def test_the_results_have_the_path_of_the_log(smoke: Finished) -> None:
     log = smoke.folder / smoke.only["log"]
     assert log.parent == smoke.folder / "run" / "logs"
     assert log.is_file()
@@ -75,7 +75,7 @@ def test_the_output_is_the_run_directorys_results(smoke: Finished) -> None:
     assert names(smoke.folder / "run") == ["journal.jsonl", "logs", "report.html", "results.json"]
 
 
-def test_the_console_tells_the_run(smoke: Finished) -> None:
+def test_console_output(smoke: Finished) -> None:
     rule = "━" * 60
     lines = smoke.stdout.splitlines()
     assert lines[:3] == [rule, "Hardware Benchmark", rule]
@@ -94,18 +94,18 @@ def test_the_console_tells_the_run(smoke: Finished) -> None:
     ]
 
 
-def test_a_budget_above_needed_memory_passes_quietly_and_one_below_does_not(
+def test_a_budget_above_needed_memory_passes_and_one_below_fails(
     smoke: Finished, tmp_path: Path
 ) -> None:
     needed = smoke.only["needed_memory_gb"]
     enough, short = tmp_path / "enough", tmp_path / "short"
     for folder in (enough, short):
         folder.mkdir()
-    asked = ["--model", "smoke-tiny", *PLAIN, "--max-memory"]
-    passed = benchmark(enough, *asked, f"{needed * 1.1:.9f}", "--quiet")
+    arguments = ["--model", "smoke-tiny", *PLAIN, "--max-memory"]
+    passed = benchmark(enough, *arguments, f"{needed * 1.1:.9f}", "--quiet")
     assert (passed.code, passed.stdout, passed.stderr) == (0, "", "")
     check_figures(passed.only)
-    refused = benchmark(short, *asked, f"{needed * 0.9:.9f}")
+    refused = benchmark(short, *arguments, f"{needed * 0.9:.9f}")
     assert (refused.code, refused.only["outcome"]) == (1, "over-budget")
 
 
@@ -125,7 +125,7 @@ def test_over_budget_while_training_and_by_the_weights_alone(tmp_path: Path) -> 
     assert training["load"]["resident_bytes"] < measured
     assert training["peak_memory_gb"] is None
     assert {step["phase"] for step in training["steps"]} <= {"tight"}
-    # Said before they are loaded: 3.4 M parameters of two bytes each.
+    # Reported before they are loaded: 3.4 M parameters of two bytes each.
     assert (loading["outcome"], loading["load"], loading["steps"]) == ("over-budget", None, [])
     assert loading["error"].startswith("the weights alone take ")
     assert int(loading["evidence"].split()[0]) == pytest.approx(6.8e6, rel=0.02)
@@ -146,9 +146,9 @@ CLUTTER = {
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Finished]:
-    """One folder's model with synthesized and with real weights, unquantized and quantized.
+    """Results for a model in a folder: synthetic and real weights, unquantized and quantized.
 
-    None of what lies in the current directory may be run.
+    No file in the current directory may be imported.
     """
     base = tmp_path_factory.mktemp("folders")
     model = make_model(base / "tiny-llama")
@@ -160,8 +160,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Finished]:
         for name, content in CLUTTER.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(content)
-        asked = ["--model", "../tiny-llama", "--weights", weights, "--quantize", bits]
-        finished[kind] = benchmark(folder, *asked, *SMALL)
+        arguments = ["--model", "../tiny-llama", "--weights", weights, "--quantize", bits]
+        finished[kind] = benchmark(folder, *arguments, *SMALL)
     return finished
 
 
@@ -169,7 +169,7 @@ KINDS = ["synthetic-none", "synthetic-4", "synthetic-8", "real-none", "real-4"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_folders_model_passes(folders: dict[str, Finished], kind: str) -> None:
+def test_a_model_in_a_folder_passes(folders: dict[str, Finished], kind: str) -> None:
     done = folders[kind]
     assert done.code == 0, done.stdout + done.stderr
     check_figures(done.only)
@@ -191,7 +191,7 @@ def test_fewer_bits_take_less_memory(folders: dict[str, Finished]) -> None:
 
 
 @pytest.mark.parametrize("bits", ["none", "4"])
-def test_synthesized_weights_measure_what_real_ones_do(
+def test_synthetic_weights_measure_the_same_as_real_ones(
     folders: dict[str, Finished], bits: str
 ) -> None:
     synthetic, real = folders[f"synthetic-{bits}"].only, folders[f"real-{bits}"].only
@@ -203,8 +203,8 @@ def test_synthesized_weights_measure_what_real_ones_do(
     assert real["needed_memory_bytes"] == pytest.approx(synthetic["needed_memory_bytes"], rel=0.05)
 
 
-def test_a_ladder_goes_on_after_a_model_that_cannot_be_loaded(tmp_path: Path) -> None:
-    """Whole weights, of another shape than the config says: MLX's own message, no OOM."""
+def test_a_run_continues_after_a_model_that_cannot_be_loaded(tmp_path: Path) -> None:
+    """Weights of another shape than the config says: an error with MLX's message, not an OOM."""
     odd = make_model(tmp_path / "odd", intermediate_size=64)
     add_weights(odd)
     good = make_model(tmp_path / "good")
@@ -224,14 +224,14 @@ def test_a_ladder_goes_on_after_a_model_that_cannot_be_loaded(tmp_path: Path) ->
     assert f"log: {failed['log']}" in done.stdout
 
 
-def test_a_trial_past_its_time_limit_is_no_success(tmp_path: Path) -> None:
+def test_a_trial_past_its_time_limit_fails(tmp_path: Path) -> None:
     done = benchmark(tmp_path, "--model", "smoke-tiny", *PLAIN, "--timeout", "0.3")
     assert (done.code, done.only["outcome"], done.only["success"]) == (1, "timeout", False)
     assert "--timeout" in done.only["error"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_an_output_that_fails_after_the_check_costs_neither_the_run_nor_its_results(
+def test_results_are_kept_if_the_output_cannot_be_written(
     tmp_path: Path,
 ) -> None:
     done = benchmark(tmp_path, "--model", "smoke-tiny", *PLAIN, "--output", "/dev/full")
@@ -258,7 +258,7 @@ def test_a_folder_whose_name_is_not_utf8(tmp_path: Path) -> None:
     assert done.only["preset"] == "model-?"
 
 
-def test_by_default_a_run_is_kept_in_the_users_state(history: Finished) -> None:
+def test_a_run_is_saved_in_the_state_folder_by_default(history: Finished) -> None:
     (results,) = history.folder.rglob("results.json")
     assert f"Results written to {results}" in history.stdout
     assert results.parent.parent.name == "runs"
@@ -267,14 +267,14 @@ def test_by_default_a_run_is_kept_in_the_users_state(history: Finished) -> None:
         check_figures(entry)
 
 
-def test_what_goes_into_a_pipe_is_one_document(tmp_path: Path) -> None:
-    asked = ["--model", "smoke-tiny", "--model", "smoke-small", *PLAIN]
-    done = benchmark(tmp_path, *asked, "--quiet", "--output", "/dev/stdout")
+def test_output_to_a_pipe_is_one_document(tmp_path: Path) -> None:
+    arguments = ["--model", "smoke-tiny", "--model", "smoke-small", *PLAIN]
+    done = benchmark(tmp_path, *arguments, "--quiet", "--output", "/dev/stdout")
     assert done.code == 0, done.stderr
     assert json.loads(done.stdout) == done.document
 
 
-def test_a_report_that_cannot_be_made_fails_nothing(smoke: Finished, tmp_path: Path) -> None:
+def test_a_report_that_cannot_be_written_is_no_failure(smoke: Finished, tmp_path: Path) -> None:
     run = shutil.copytree(smoke.folder / "run", tmp_path / "run")
     report = run / "report.html"
     report.unlink()
@@ -284,7 +284,7 @@ def test_a_report_that_cannot_be_made_fails_nothing(smoke: Finished, tmp_path: P
     assert f"No report: Cannot write {report}: Is a directory" in again.stdout
 
 
-def test_a_finished_run_is_read_from_its_results_not_its_journal(smoke: Finished) -> None:
+def test_results_of_a_finished_run_are_newer_than_its_journal(smoke: Finished) -> None:
     run = smoke.folder / "run"
     times = [(run / name).stat().st_mtime_ns for name in ("journal.jsonl", "results.json")]
     assert times[0] <= times[1]

@@ -12,10 +12,10 @@ from tests.support.command import PLAIN, Finished, your_ai_command
 
 @pytest.fixture(scope="module")
 def results(smoke: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the results of two runs of the same, and of one that needs more."""
+    """A folder with the results of two equal runs, and of one that needs more memory."""
     folder = tmp_path_factory.mktemp("compare")
-    asked = ["--model", "smoke-tiny", *PLAIN, "--quiet", "--output", "new.json"]
-    done = your_ai_command(folder, "benchmark", *asked)
+    arguments = ["--model", "smoke-tiny", *PLAIN, "--quiet", "--output", "new.json"]
+    done = your_ai_command(folder, "benchmark", *arguments)
     assert done.code == 0, done.stderr
     base = smoke.document
     (folder / "base.json").write_text(json.dumps(base))
@@ -26,8 +26,8 @@ def results(smoke: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_two_runs_of_the_same_are_no_regression(results: Path) -> None:
-    # Its speed is not asked: other tests run beside this one.
+def test_two_equal_runs_have_no_regression(results: Path) -> None:
+    # Speed may differ, because other tests run at the same time.
     done = your_ai_command(results, "compare", "base.json", "new.json", "--fail-above", "1000")
     assert (done.code, done.stderr) == (0, "")
     assert done.stdout.startswith("✓ smoke-tiny (batch=2, rank=4, layers=4, 64 tokens")
@@ -35,7 +35,7 @@ def test_two_runs_of_the_same_are_no_regression(results: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["text", "json", "markdown"])
-def test_a_regression_ends_with_1(form: str, results: Path) -> None:
+def test_a_regression_exits_with_1(form: str, results: Path) -> None:
     done = your_ai_command(results, "compare", "base.json", "worse.json", "--format", form)
     assert (done.code, done.stderr) == (1, "")
     if form == "json":
@@ -53,7 +53,7 @@ def test_a_regression_ends_with_1(form: str, results: Path) -> None:
         (".", "Cannot read results.json: No such file"),
     ],
 )
-def test_what_is_no_results_file_is_refused(name: str, complaint: str, results: Path) -> None:
+def test_a_file_without_results_is_a_usage_error(name: str, complaint: str, results: Path) -> None:
     done = your_ai_command(results, "compare", "base.json", name)
     assert (done.code, done.stdout) == (2, "")
     assert complaint in done.stderr

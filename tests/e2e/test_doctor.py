@@ -1,4 +1,4 @@
-"""``your_ai doctor`` and ``your_ai models``, also where something is wrong."""
+"""``your_ai doctor`` and ``your_ai models``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_machine_that_can_run_trials(tmp_path: Path) -> None:
     assert lines[-1].startswith("✓ Trial of smoke-tiny: pass in ")
 
 
-def test_a_broken_mlx_is_named_with_what_to_do(tmp_path: Path) -> None:
+def test_a_broken_mlx_is_shown_with_the_command_to_install_it(tmp_path: Path) -> None:
     broken = tmp_path / "broken" / "mlx"
     broken.mkdir(parents=True)
     (broken / "__init__.py").write_text("raise ImportError('libmlx.so is not there')\n")
@@ -35,14 +35,14 @@ def test_a_broken_mlx_is_named_with_what_to_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
-def test_a_disk_that_cannot_be_written_to_is_seen(tmp_path: Path) -> None:
+def test_a_read_only_disk_is_an_error(tmp_path: Path) -> None:
     with small_disk(tmp_path / "home", "size=1m,ro") as home:
         done = your_ai_command(tmp_path, "doctor", home=home)
     assert done.code == 3
     assert f"✗ Disk for the runs: {home} is not writable\n" in done.stdout
 
 
-def test_the_presets_and_which_of_their_weights_are_here(tmp_path: Path) -> None:
+def test_models_lists_presets_and_whether_they_are_cached(tmp_path: Path) -> None:
     done = your_ai_command(tmp_path, "models", home=tmp_path)
     assert (done.code, done.stderr) == (0, "")
     lines = [line.split() for line in done.stdout.splitlines()]

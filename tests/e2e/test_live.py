@@ -1,4 +1,4 @@
-"""The real command at a real terminal: what a person sees, and how it is left behind."""
+"""The real command at a real terminal: what is drawn, and what remains."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 @dataclass
 class Session:
-    """What a command wrote to its terminal, and how it ended."""
+    """What a command wrote to its terminal, and its exit code."""
 
     code: int
     output: str
 
     @property
     def settled(self) -> str:
-        """What stands on the terminal in the end: what was drawn and taken back is not there."""
+        """The final content of the terminal, without what was erased."""
         lines = [""]
         for part in re.split(r"(\r\n|\x1b\[1A|\x1b\[2K|\r)", self.output):
             match part:
@@ -53,7 +53,7 @@ def at_terminal(
     when: Callable[[str, subprocess.Popen[bytes]], None] = lambda text, process: None,
     **env: str,
 ) -> Session:
-    """Run ``your_ai`` at a terminal of 80 columns; ``when`` is told all that it wrote so far."""
+    """Run ``your_ai`` at a terminal of 80 columns; ``when`` gets all output so far."""
     ours, theirs = pty.openpty()
     changed = {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "40", **env}
     with subprocess.Popen(
@@ -89,9 +89,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
-def test_the_trial_under_way_is_drawn_and_settles_into_its_line(
-    tmp_path: Path, model: Path
-) -> None:
+def test_a_running_trial_is_drawn_and_replaced_by_its_line(tmp_path: Path, model: Path) -> None:
     done = at_terminal(tmp_path, "benchmark", "--model", model, *PLAIN)
     assert done.code == 0, done.output
     assert "starting MLX" in done.output
@@ -102,7 +100,7 @@ def test_the_trial_under_way_is_drawn_and_settles_into_its_line(
 
 
 def sending(number: signal.Signals) -> Callable[[str, subprocess.Popen[bytes]], None]:
-    """Sends that signal, once, when the trial is under way."""
+    """A callback that sends a signal, once, when the trial is running."""
     sent: list[signal.Signals] = []
 
     def send(text: str, process: subprocess.Popen[bytes]) -> None:
@@ -113,7 +111,7 @@ def sending(number: signal.Signals) -> Callable[[str, subprocess.Popen[bytes]], 
     return send
 
 
-def test_ctrl_c_leaves_the_terminal_as_it_was(tmp_path: Path, model: Path) -> None:
+def test_ctrl_c_restores_the_terminal(tmp_path: Path, model: Path) -> None:
     arguments = ["benchmark", "--model", str(model), "--model", "smoke-tiny", *PLAIN]
     done = at_terminal(tmp_path, *arguments, when=sending(signal.SIGINT))
     assert done.code == 130, done.output
@@ -126,18 +124,16 @@ def test_ctrl_c_leaves_the_terminal_as_it_was(tmp_path: Path, model: Path) -> No
 def test_a_terminal_that_cannot_be_redrawn_gets_plain_lines(
     term: str, tmp_path: Path, model: Path
 ) -> None:
-    asked = ["benchmark", "--model", str(model), *PLAIN, "--timeout", "0.3"]
-    done = at_terminal(tmp_path, *asked, TERM=term)
+    arguments = ["benchmark", "--model", str(model), *PLAIN, "--timeout", "0.3"]
+    done = at_terminal(tmp_path, *arguments, TERM=term)
     assert done.code == 1
     assert "\x1b" not in done.output
     assert "✗ Timeout" in done.output
 
 
-def test_no_color_means_none_and_a_locale_without_utf_8_gets_ascii(
-    tmp_path: Path, model: Path
-) -> None:
-    asked = ["benchmark", "--model", str(model), *PLAIN]
-    done = at_terminal(tmp_path, *asked, NO_COLOR="1", PYTHONIOENCODING="ascii")
+def test_no_color_and_an_ascii_locale(tmp_path: Path, model: Path) -> None:
+    arguments = ["benchmark", "--model", str(model), *PLAIN]
+    done = at_terminal(tmp_path, *arguments, NO_COLOR="1", PYTHONIOENCODING="ascii")
     assert done.code == 0
     assert "starting MLX" in done.output
     assert not re.search(r"\x1b\[(3\d|9\d|38;[\d;]+)m", done.output)

@@ -1,4 +1,4 @@
-"""Shows a run on a screen."""
+"""The output of a run."""
 
 from __future__ import annotations
 

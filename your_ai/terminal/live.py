@@ -45,7 +45,7 @@ class LiveScreen(Screen):
         self._console = console or Console(file=cast("TextIO", LastingStream(sys.stdout)))
         self.width = self._console.width
         self._spinner = Spinner("dots" if self._console.encoding.startswith("utf") else "line")
-        self._begun = ""
+        self._first_half = ""
         self._task: Task | None = None
         self._started = 0.0
         self._status = WorkerStatus()
@@ -60,12 +60,12 @@ class LiveScreen(Screen):
             self._console.print(styled, soft_wrap=True)  # keeps long paths on one line for copying
 
     def begin(self, text: str) -> None:  # noqa: D102
-        self._begun = text
+        self._first_half = text
 
     def end(self, text: str) -> None:  # noqa: D102
         self.close()
-        self.print(_joined(self._begun, text, self._console.width))
-        self._begun = ""
+        self.print(_joined(self._first_half, text, self._console.width))
+        self._first_half = ""
 
     def track(self, task: Task) -> None:  # noqa: D102
         self._task, self._started, self._status = task, time.monotonic(), WorkerStatus()
@@ -100,8 +100,8 @@ class LiveScreen(Screen):
         if task is None:
             return ""
         columns = self._console.width
-        begun = self._begun if task.title else self._begun.removesuffix("... ")
-        title = _squeezed(begun + task.title, columns)
+        first = self._first_half if task.title else self._first_half.removesuffix("... ")
+        title = _squeezed(first + task.title, columns)
         self._spinner.update(text=Text(printable(title).rstrip()))
         full = min(status.active_bytes / task.budget_bytes, 1)
         bar = ProgressBar(
@@ -124,15 +124,15 @@ class LiveScreen(Screen):
         return Group(self._spinner, Constrain(below, width))
 
 
-def _joined(begun: str, ended: str, columns: int) -> str:
+def _joined(first: str, second: str, columns: int) -> str:
     """Both halves of a line; if it is too long, the part in parentheses goes on the next line."""
-    if len(begun) + len(ended) <= columns:
-        return begun + ended
-    return _squeezed(begun, columns) + ended.replace(" (", f"\n{' ' * _INDENT}(", 1)
+    if len(first) + len(second) <= columns:
+        return first + second
+    return _squeezed(first, columns) + second.replace(" (", f"\n{' ' * _INDENT}(", 1)
 
 
-def _squeezed(begun: str, columns: int) -> str:
-    """The first half of a line, without the spaces for alignment if it is too long."""
-    if len(begun) + len("✗ Over budget") <= columns:
-        return begun
-    return re.sub(r"(?<=\S) +", " ", begun).replace("( ", "(")
+def _squeezed(text: str, columns: int) -> str:
+    """The text without the spaces for alignment, if it and an outcome do not fit a line."""
+    if len(text) + len("✗ Over budget") <= columns:
+        return text
+    return re.sub(r"(?<=\S) +", " ", text).replace("( ", "(")

@@ -1,4 +1,4 @@
-"""Shows a training on a screen."""
+"""The output of a training."""
 
 from __future__ import annotations
 

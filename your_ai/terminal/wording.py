@@ -1,4 +1,4 @@
-"""The lines that show a run: pure."""
+"""The lines of a run's output: pure."""
 
 from __future__ import annotations
 
