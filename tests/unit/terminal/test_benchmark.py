@@ -9,7 +9,7 @@ import pytest
 from tests.support import builders
 from tests.support.builders import observed
 from tests.support.ladder import GOLDEN, LADDER, WRITTEN, ended, print_all, run
-from worker.protocol.messages import Failed, OverBudget, Phase, PhaseBegan
+from worker.protocol.messages import Failed, Memory, OverBudget, Phase, PhaseBegan
 from your_ai.planning.device import Device
 from your_ai.runs.assembly import assemble
 from your_ai.runs.run import Run
@@ -19,6 +19,7 @@ from your_ai.search.search import Objective, SearchOptions
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.terminal.benchmark import Console
 from your_ai.terminal.screen import PlainScreen, Screen
+from your_ai.terminal.status import Task
 from your_ai.units import GB
 
 OVER = observed(OverBudget(1.0, Phase.TIGHT, 30 * GB, planned=False), returncode=1)
@@ -153,3 +154,35 @@ def test_resuming_a_complete_search_says_that_it_is_complete(
     Console(PlainScreen(), searching).begin_search(builders.trial(), 4, is_complete=True)
     line = "This run (started 2026-01-02T03:04:00Z) is already complete."
     assert line in capsys.readouterr().out.splitlines()
+
+
+class Tasks(Screen):
+    """A screen that records what it is to track."""
+
+    def __init__(self) -> None:
+        self.tasks: list[Task] = []
+
+    def track(self, task: Task) -> None:
+        self.tasks.append(task)
+
+
+def test_time_left_is_known_after_the_first_measured_trial() -> None:
+    screen = Tasks()
+    console = Console(screen, run())
+    for trial, result in zip(run().trials[:3], LADDER, strict=False):
+        console.trial_began(trial)
+        if trial.index > 1:  # the first one was finished in the run that is resumed
+            console.on_event(Memory(0.5, GB, 0))
+        console.trial_ended(result)
+    assert [task.seconds_left is None for task in screen.tasks] == [True, True, False]
+    assert [task.position for task in screen.tasks] == [[f"model {n} of 5"] for n in (1, 2, 3)]
+
+
+def test_the_trials_of_a_search_are_counted() -> None:
+    trial, screen = builders.trial(), Tasks()
+    search = SearchOptions(FULL, Objective.CAPACITY, False)
+    console = Console(screen, builders.run(trial, command="optimize", search=search))
+    console.candidate_began(trial, 2)
+    console.optimizing_trial(trial, 3)
+    shown = [task.position[-1].partition(" of ")[0] for task in screen.tasks]
+    assert shown == ["trial 2", "trial 3"]
