@@ -85,7 +85,9 @@ class GroupedCommand(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, those without a group last."""
-        headings = {option: group.heading for group in self._groups for option in group.options}
+        headings: dict[click.Parameter, str] = {
+            option: group.heading for group in self._groups for option in group.options
+        }
         sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
