@@ -18,8 +18,8 @@ _MAX_COLUMNS = 30
 class Option(click.Option):
     """A click option that shows its default in the help, but not its range.
 
-    The range is shown when a value is outside it. ``fallback`` is the default of an option whose
-    value is ``None`` unless it is given: its default may be another suite's or model's.
+    An error shows the range. ``fallback`` is shown as the default of an option whose value is
+    ``None`` if it is not given, because a suite can have another default.
     """
 
     def __init__(self, names: Sequence[str], *, fallback: object = None, **attributes: Any) -> None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    _SizesType = click.ParamType[tuple[int, ...]]
+else:
+    _SizesType = click.ParamType  # generic only in newer versions of click
 
 FILE = click.Path(path_type=Path, readable=False)
 """A file or folder to read. The code that reads it reports errors."""
@@ -56,7 +61,7 @@ class Number(click.FloatRange):
         return converted
 
 
-class Sizes(click.ParamType[tuple[int, ...]]):
+class Sizes(_SizesType):
     """Whole numbers from 1 to ``maximum``, separated by commas: one axis of a grid."""
 
     name = "N,N,…"
