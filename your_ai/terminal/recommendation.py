@@ -13,7 +13,6 @@ from your_ai.terminal.screen import WIDTH
 from your_ai.terminal.tables import Column, Row, table
 from your_ai.units import GB, show_size
 
-_TEXT_WIDTH = 80
 _COLUMNS = (
     Column("Model"),
     Column("Size", is_number=True),
@@ -33,7 +32,7 @@ def recommendation(
     above = [rule, "Recommendation", rule, *_head(found[0].budget_bytes, device, device_source), ""]
     models = table(_COLUMNS, [_row(line) for line in found], width)
     below = ["", *_foot(found, device), rule]
-    head, foot = (wrap("\n".join(part), width or _TEXT_WIDTH) for part in (above, below))
+    head, foot = (wrap("\n".join(part), width) for part in (above, below))
     return f"{head}\n{models}\n{foot}"
 
 
