@@ -1,4 +1,4 @@
-"""Invalid input: the command prints a one-line error, exits with 2 and leaves no files."""
+"""Bad input gives a one-line error and exit code 2, and writes no file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ REAL = ["--weights", "real"]
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folders with models. All except ``tiny`` are invalid in one way."""
+    """Folders with models; each except ``tiny`` has one fault. Unit tests have more of them."""
     base = tmp_path_factory.mktemp("models")
     make_model(base / "tiny")
     make_model(base / "nonesuch", model_type="nonesuch")
@@ -64,15 +64,15 @@ CASES: list[tuple[list[str], str]] = [
     (["--nonesuch"], "No such option"),
     (["--seq-length", "1" + "0" * 20], "not in the range 8<=x<="),
     (["surplus"], "Pass models with --model, for example: --model surplus."),
-    ([*TINY, "--suite", "smoke"], "--model and --suite are mutually exclusive"),
-    ([*TINY, *REAL], "smoke-tiny exists only as synthesized weights; leave out --weights"),
-    (["--model", "hermes-7b"], "Did you mean hermes-70b, hermes-mistral-7b?"),
+    ([*TINY, "--suite", "smoke"], "--model and --suite cannot be used together"),
+    ([*TINY, *REAL], "smoke-tiny has synthetic weights only; remove --weights real"),
+    (["--model", "hermes-7b"], "Did you mean hermes-70b or hermes-mistral-7b?"),
     (["--model", "x" * 5000], "Unknown model"),
     (
         ["--model", "./missing"],
         "'./missing' is neither an existing folder nor a valid Hub model id",
     ),
-    (["--model", "{models}/missing"], "Unknown model"),
+    (["--model", "{models}/missing"], "missing' does not exist"),
     (["--model", "{models}/misfit"], "mlx-lm cannot train misfit: "),
     ([*FOLDER, *REAL], "tiny holds no model*.safetensors; name a folder with weights"),
     (["--model", "{models}/truncated", *REAL], "model.safetensors is truncated or damaged"),
@@ -84,7 +84,7 @@ CASES: list[tuple[list[str], str]] = [
 @pytest.mark.parametrize(
     ("arguments", "complaint"), CASES, ids=lambda value: str(value)[:60].replace("{models}", "")
 )
-def test_invalid_input_is_a_usage_error(
+def test_bad_input_is_a_usage_error(
     models: Path, tmp_path: Path, arguments: list[str], complaint: str
 ) -> None:
     folder = tmp_path / "cwd"
@@ -115,7 +115,7 @@ def test_an_unusable_run_directory_is_a_usage_error(
     assert (folder / "held" / "results.json").read_text() == "precious"
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root can write anywhere")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_an_output_without_permission_is_a_usage_error(tmp_path: Path) -> None:
     folder = tmp_path / "cwd"
     folder.mkdir()
@@ -147,20 +147,20 @@ def test_a_broken_mlx_is_an_error_with_the_command_to_install_it(tmp_path: Path,
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "hint"),
     [("optimise", "Did you mean optimize?"), ("zzz", "Commands: benchmark, optimize, ")],
 )
-def test_an_unknown_command_gets_suggestions(typed: str, said: str, tmp_path: Path) -> None:
+def test_a_misspelled_command(typed: str, hint: str, tmp_path: Path) -> None:
     done = your_ai_command(tmp_path, typed)
     assert (done.code, done.stdout) == (2, "")
-    assert f"Unknown command '{typed}'. {said}" in done.stderr
+    assert f"Unknown command '{typed}'. {hint}" in done.stderr
 
 
-@pytest.mark.parametrize("asked", [["models"], ["runs"], ["recommend"]])
-def test_output_to_a_full_disk_is_an_error(asked: list[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("arguments", [["models"], ["runs"], ["recommend"]])
+def test_output_to_a_full_disk_is_one_line(arguments: list[str], tmp_path: Path) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            [*YOUR_AI, *asked],
+            [*YOUR_AI, *arguments],
             cwd=tmp_path,
             env=environment(tmp_path),
             stdout=full,
@@ -173,7 +173,7 @@ def test_output_to_a_full_disk_is_an_error(asked: list[str], tmp_path: Path) -> 
     assert done.stderr == "Error: Cannot print: No space left on device.\n"
 
 
-def test_a_closed_output_pipe_is_not_an_error(tmp_path: Path) -> None:
+def test_a_closed_pipe_is_not_an_error(tmp_path: Path) -> None:
     with subprocess.Popen(
         [*YOUR_AI, "models"],
         env=environment(tmp_path),
@@ -187,7 +187,7 @@ def test_a_closed_output_pipe_is_not_an_error(tmp_path: Path) -> None:
         assert process.wait(TIMEOUT) == 0
 
 
-def test_a_folder_with_other_files_is_rejected_as_run_directory(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_not_used_as_run_directory(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/letter.txt").write_text("dear")
     done = benchmark(tmp_path, "--model", "smoke-tiny")
@@ -196,15 +196,15 @@ def test_a_folder_with_other_files_is_rejected_as_run_directory(tmp_path: Path) 
     assert [each.name for each in (tmp_path / "run").iterdir()] == ["letter.txt"]
 
 
-@pytest.mark.parametrize("asked", ["benchmark", "recommend"])
-def test_an_incomplete_quantization_is_a_usage_error(asked: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("arguments", ["benchmark", "recommend"])
+def test_an_unusable_quantization_is_a_usage_error(arguments: str, tmp_path: Path) -> None:
     make_model(tmp_path / "m", quantization={"bits": 4})
-    done = your_ai_command(tmp_path, asked, "--model", "m")
+    done = your_ai_command(tmp_path, arguments, "--model", "m")
     assert (done.code, done.stdout) == (2, "")
     assert "quantization without usable bits and group_size" in done.stderr
 
 
-def test_a_percentage_of_nan_is_a_usage_error(tmp_path: Path) -> None:
+def test_nan_is_not_a_percentage(tmp_path: Path) -> None:
     done = your_ai_command(tmp_path, "compare", "a", "b", "--fail-above", "nan")
     assert done.code == 2
     assert "'nan' is not a number of percent" in done.stderr

@@ -30,7 +30,7 @@ def test_a_preset_passes(smoke: Finished) -> None:
     check_figures(smoke.only)
 
 
-def test_the_configuration_is_used_and_recorded(smoke: Finished) -> None:
+def test_a_preset_is_trained_with_the_given_options(smoke: Finished) -> None:
     assert smoke.only["config"] == {
         "weights": "synthetic",
         "quantization_bits": None,
@@ -44,13 +44,13 @@ def test_the_configuration_is_used_and_recorded(smoke: Finished) -> None:
         "seed": 0,
     }
     assert smoke.only["load"]["parameters"] == 262_720
-    # 4 layers × rank 4 × (inputs + outputs) of q and o (64 + 64), k and v (64 + 32).
+    # rank × (in + out) in 4 layers; q and o are 64 × 64, k and v are 64 × 32.
     assert smoke.only["load"]["trainable_parameters"] == 4 * (128 + 96 + 96 + 128) * 4
-    # An untrained model gives each of the 512 tokens about the same probability.
+    # An untrained model gives all 512 tokens the same probability.
     assert all(abs(s["loss"] - math.log(512)) < 1 for s in smoke.only["steps"])
 
 
-def test_the_log_in_the_results_exists(smoke: Finished) -> None:
+def test_the_results_have_the_path_of_the_log(smoke: Finished) -> None:
     log = smoke.folder / smoke.only["log"]
     assert log.parent == smoke.folder / "run" / "logs"
     assert log.is_file()
@@ -75,7 +75,7 @@ def test_output_is_a_copy_of_the_results_in_the_run_directory(smoke: Finished) -
     assert names(smoke.folder / "run") == ["journal.jsonl", "logs", "report.html", "results.json"]
 
 
-def test_the_piped_console_output(smoke: Finished) -> None:
+def test_console_output(smoke: Finished) -> None:
     rule = "━" * 60
     lines = smoke.stdout.splitlines()
     assert lines[:3] == [rule, "Hardware Benchmark", rule]
@@ -94,18 +94,18 @@ def test_the_piped_console_output(smoke: Finished) -> None:
     ]
 
 
-def test_a_budget_above_needed_memory_passes_and_one_below_does_not(
+def test_a_budget_above_needed_memory_passes_and_one_below_fails(
     smoke: Finished, tmp_path: Path
 ) -> None:
     needed = smoke.only["needed_memory_gb"]
     enough, short = tmp_path / "enough", tmp_path / "short"
     for folder in (enough, short):
         folder.mkdir()
-    asked = ["--model", "smoke-tiny", *PLAIN, "--max-memory"]
-    passed = benchmark(enough, *asked, f"{needed * 1.1:.9f}", "--quiet")
+    arguments = ["--model", "smoke-tiny", *PLAIN, "--max-memory"]
+    passed = benchmark(enough, *arguments, f"{needed * 1.1:.9f}", "--quiet")
     assert (passed.code, passed.stdout, passed.stderr) == (0, "", "")
     check_figures(passed.only)
-    refused = benchmark(short, *asked, f"{needed * 0.9:.9f}")
+    refused = benchmark(short, *arguments, f"{needed * 0.9:.9f}")
     assert (refused.code, refused.only["outcome"]) == (1, "over-budget")
 
 
@@ -125,7 +125,7 @@ def test_over_budget_while_training_and_because_of_the_weights_alone(tmp_path: P
     assert training["load"]["resident_bytes"] < measured
     assert training["peak_memory_gb"] is None
     assert {step["phase"] for step in training["steps"]} <= {"tight"}
-    # Computed before loading: 3.4 M parameters of two bytes each.
+    # Reported before they are loaded: 3.4 M parameters of two bytes each.
     assert (loading["outcome"], loading["load"], loading["steps"]) == ("over-budget", None, [])
     assert loading["error"].startswith("the weights alone take ")
     assert int(loading["evidence"].split()[0]) == pytest.approx(6.8e6, rel=0.02)
@@ -146,9 +146,9 @@ CLUTTER = {
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Finished]:
-    """Runs of a local model with synthetic and real weights, unquantized and quantized.
+    """Results for a model in a folder: synthetic and real weights, unquantized and quantized.
 
-    The current directory has modules that must not be imported.
+    No file in the current directory may be imported.
     """
     base = tmp_path_factory.mktemp("folders")
     model = make_model(base / "tiny-llama")
@@ -160,8 +160,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Finished]:
         for name, content in CLUTTER.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(content)
-        asked = ["--model", "../tiny-llama", "--weights", weights, "--quantize", bits]
-        finished[kind] = benchmark(folder, *asked, *SMALL)
+        arguments = ["--model", "../tiny-llama", "--weights", weights, "--quantize", bits]
+        finished[kind] = benchmark(folder, *arguments, *SMALL)
     return finished
 
 
@@ -169,7 +169,7 @@ KINDS = ["synthetic-none", "synthetic-4", "synthetic-8", "real-none", "real-4"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_local_model_passes(folders: dict[str, Finished], kind: str) -> None:
+def test_a_model_in_a_folder_passes(folders: dict[str, Finished], kind: str) -> None:
     done = folders[kind]
     assert done.code == 0, done.stdout + done.stderr
     check_figures(done.only)
@@ -191,7 +191,7 @@ def test_fewer_bits_take_less_memory(folders: dict[str, Finished]) -> None:
 
 
 @pytest.mark.parametrize("bits", ["none", "4"])
-def test_synthetic_and_real_weights_need_the_same_memory(
+def test_synthetic_weights_measure_the_same_as_real_ones(
     folders: dict[str, Finished], bits: str
 ) -> None:
     synthetic, real = folders[f"synthetic-{bits}"].only, folders[f"real-{bits}"].only
@@ -204,7 +204,7 @@ def test_synthetic_and_real_weights_need_the_same_memory(
 
 
 def test_a_run_continues_after_a_model_that_cannot_be_loaded(tmp_path: Path) -> None:
-    """The weights have other shapes than the config says, which is an error and not an OOM."""
+    """Weights of another shape than the config says: an error with MLX's message, not an OOM."""
     odd = make_model(tmp_path / "odd", intermediate_size=64)
     add_weights(odd)
     good = make_model(tmp_path / "good")
@@ -224,14 +224,14 @@ def test_a_run_continues_after_a_model_that_cannot_be_loaded(tmp_path: Path) -> 
     assert f"log: {failed['log']}" in done.stdout
 
 
-def test_a_trial_that_exceeds_its_timeout_fails(tmp_path: Path) -> None:
+def test_a_trial_past_its_time_limit_fails(tmp_path: Path) -> None:
     done = benchmark(tmp_path, "--model", "smoke-tiny", *PLAIN, "--timeout", "0.3")
     assert (done.code, done.only["outcome"], done.only["success"]) == (1, "timeout", False)
     assert "--timeout" in done.only["error"]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
-def test_a_failed_write_of_output_keeps_the_run_and_its_results(
+def test_results_are_kept_if_the_output_cannot_be_written(
     tmp_path: Path,
 ) -> None:
     done = benchmark(tmp_path, "--model", "smoke-tiny", *PLAIN, "--output", "/dev/full")
@@ -258,7 +258,7 @@ def test_a_model_folder_whose_name_is_not_utf8(tmp_path: Path) -> None:
     assert done.only["preset"] == "model-?"
 
 
-def test_the_default_run_directory_is_in_the_users_state_folder(history: Finished) -> None:
+def test_a_run_is_saved_in_the_state_folder_by_default(history: Finished) -> None:
     (results,) = history.folder.rglob("results.json")
     assert f"Results written to {results}" in history.stdout
     assert results.parent.parent.name == "runs"
@@ -267,14 +267,14 @@ def test_the_default_run_directory_is_in_the_users_state_folder(history: Finishe
         check_figures(entry)
 
 
-def test_quiet_output_to_stdout_is_only_the_results(tmp_path: Path) -> None:
-    asked = ["--model", "smoke-tiny", "--model", "smoke-small", *PLAIN]
-    done = benchmark(tmp_path, *asked, "--quiet", "--output", "/dev/stdout")
+def test_output_to_a_pipe_is_one_document(tmp_path: Path) -> None:
+    arguments = ["--model", "smoke-tiny", "--model", "smoke-small", *PLAIN]
+    done = benchmark(tmp_path, *arguments, "--quiet", "--output", "/dev/stdout")
     assert done.code == 0, done.stderr
     assert json.loads(done.stdout) == done.document
 
 
-def test_a_failed_report_does_not_fail_the_run(smoke: Finished, tmp_path: Path) -> None:
+def test_a_report_that_cannot_be_written_is_no_failure(smoke: Finished, tmp_path: Path) -> None:
     run = shutil.copytree(smoke.folder / "run", tmp_path / "run")
     report = run / "report.html"
     report.unlink()
@@ -284,7 +284,7 @@ def test_a_failed_report_does_not_fail_the_run(smoke: Finished, tmp_path: Path) 
     assert f"No report: Cannot write {report}: Is a directory" in again.stdout
 
 
-def test_the_results_are_written_after_the_journal(smoke: Finished) -> None:
+def test_results_of_a_finished_run_are_newer_than_its_journal(smoke: Finished) -> None:
     run = smoke.folder / "run"
     times = [(run / name).stat().st_mtime_ns for name in ("journal.jsonl", "results.json")]
     assert times[0] <= times[1]

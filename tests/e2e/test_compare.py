@@ -12,10 +12,10 @@ from tests.support.command import PLAIN, Finished, your_ai_command
 
 @pytest.fixture(scope="module")
 def results(smoke: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the results of two equal runs, of one that needs more, and invalid files."""
+    """A folder with the results of two equal runs, and of one that needs more memory."""
     folder = tmp_path_factory.mktemp("compare")
-    asked = ["--model", "smoke-tiny", *PLAIN, "--quiet", "--output", "new.json"]
-    done = your_ai_command(folder, "benchmark", *asked)
+    arguments = ["--model", "smoke-tiny", *PLAIN, "--quiet", "--output", "new.json"]
+    done = your_ai_command(folder, "benchmark", *arguments)
     assert done.code == 0, done.stderr
     base = smoke.document
     (folder / "base.json").write_text(json.dumps(base))
@@ -26,8 +26,8 @@ def results(smoke: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_equal_runs_are_no_regression(results: Path) -> None:
-    # Ignore the speed, because other tests may run at the same time.
+def test_two_equal_runs_have_no_regression(results: Path) -> None:
+    # Speed may differ, because other tests run at the same time.
     done = your_ai_command(results, "compare", "base.json", "new.json", "--fail-above", "1000")
     assert (done.code, done.stderr) == (0, "")
     assert done.stdout.startswith("✓ smoke-tiny (batch=2, rank=4, layers=4, 64 tokens")
@@ -53,9 +53,7 @@ def test_a_regression_exits_with_1(form: str, results: Path) -> None:
         (".", "Cannot read results.json: No such file"),
     ],
 )
-def test_other_files_than_results_are_usage_errors(
-    name: str, complaint: str, results: Path
-) -> None:
+def test_a_file_without_results_is_a_usage_error(name: str, complaint: str, results: Path) -> None:
     done = your_ai_command(results, "compare", "base.json", name)
     assert (done.code, done.stdout) == (2, "")
     assert complaint in done.stderr

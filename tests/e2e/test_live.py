@@ -1,4 +1,4 @@
-"""The real command at a pseudo-terminal: the live display, and the terminal afterwards."""
+"""The real command at a real terminal: what is drawn, and what remains."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 @dataclass
 class Session:
-    """A finished command: its exit code and everything that it wrote to the terminal."""
+    """What a command wrote to its terminal, and its exit code."""
 
     code: int
     output: str
 
     @property
     def settled(self) -> str:
-        """The text on the terminal at the end, without what was erased."""
+        """The final content of the terminal, without what was erased."""
         lines = [""]
         for part in re.split(r"(\r\n|\x1b\[1A|\x1b\[2K|\r)", self.output):
             match part:
@@ -53,10 +53,7 @@ def at_terminal(
     when: Callable[[str, subprocess.Popen[bytes]], None] = lambda text, process: None,
     **env: str,
 ) -> Session:
-    """Run ``your_ai`` at a terminal of 80 columns.
-
-    ``when`` is called with the output so far and the process whenever there is new output.
-    """
+    """Run ``your_ai`` at a terminal of 80 columns; ``when`` gets all output so far."""
     ours, theirs = pty.openpty()
     changed = {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "40", **env}
     with subprocess.Popen(
@@ -92,9 +89,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_model(tmp_path_factory.mktemp("models") / "tiny")
 
 
-def test_a_running_trial_is_drawn_and_then_replaced_by_its_result(
-    tmp_path: Path, model: Path
-) -> None:
+def test_a_running_trial_is_drawn_and_replaced_by_its_line(tmp_path: Path, model: Path) -> None:
     done = at_terminal(tmp_path, "benchmark", "--model", model, *PLAIN)
     assert done.code == 0, done.output
     assert "starting MLX" in done.output
@@ -105,7 +100,7 @@ def test_a_running_trial_is_drawn_and_then_replaced_by_its_result(
 
 
 def sending(number: signal.Signals) -> Callable[[str, subprocess.Popen[bytes]], None]:
-    """Return a callback that sends the signal once, when the first trial has started."""
+    """A callback that sends a signal, once, when the trial is running."""
     sent: list[signal.Signals] = []
 
     def send(text: str, process: subprocess.Popen[bytes]) -> None:
@@ -126,17 +121,19 @@ def test_ctrl_c_restores_the_terminal(tmp_path: Path, model: Path) -> None:
 
 
 @pytest.mark.parametrize("term", ["dumb", ""])
-def test_a_dumb_terminal_gets_plain_lines(term: str, tmp_path: Path, model: Path) -> None:
-    asked = ["benchmark", "--model", str(model), *PLAIN, "--timeout", "0.3"]
-    done = at_terminal(tmp_path, *asked, TERM=term)
+def test_a_terminal_that_cannot_be_redrawn_gets_plain_lines(
+    term: str, tmp_path: Path, model: Path
+) -> None:
+    arguments = ["benchmark", "--model", str(model), *PLAIN, "--timeout", "0.3"]
+    done = at_terminal(tmp_path, *arguments, TERM=term)
     assert done.code == 1
     assert "\x1b" not in done.output
     assert "✗ Timeout" in done.output
 
 
-def test_no_color_and_ascii_are_respected(tmp_path: Path, model: Path) -> None:
-    asked = ["benchmark", "--model", str(model), *PLAIN]
-    done = at_terminal(tmp_path, *asked, NO_COLOR="1", PYTHONIOENCODING="ascii")
+def test_no_color_and_an_ascii_locale(tmp_path: Path, model: Path) -> None:
+    arguments = ["benchmark", "--model", str(model), *PLAIN]
+    done = at_terminal(tmp_path, *arguments, NO_COLOR="1", PYTHONIOENCODING="ascii")
     assert done.code == 0
     assert "starting MLX" in done.output
     assert not re.search(r"\x1b\[(3\d|9\d|38;[\d;]+)m", done.output)

@@ -27,7 +27,7 @@ BUDGET = ["--max-memory", f"{2.4 / 1024}"]
 
 
 def optimize(folder: Path, *arguments: str) -> Finished:
-    """Run ``your_ai optimize smoke-tiny`` on a small grid with the run directory ``run``."""
+    """Run ``your_ai optimize smoke-tiny`` over a small grid, with the run directory ``run``."""
     options = [*GRID, *TRAINING, "--run-dir", "run", *arguments]
     return your_ai_command(folder, "optimize", "smoke-tiny", *options)
 
@@ -39,13 +39,13 @@ def configuration(entry: dict[str, Any]) -> tuple[int, int, int]:
 
 
 def optimum(done: Finished) -> tuple[int | None, ...]:
-    """Return the optimum in the results as batch size, rank and layers."""
+    """The best configuration in the results."""
     found = done.only["optimal_config"]
     return tuple(found[f"optimal_{axis}"] for axis in ("batch_size", "lora_rank", "lora_layers"))
 
 
 def is_at_work(parent: int) -> bool:
-    """Return whether the parent has a worker that has already used some CPU time."""
+    """Whether a worker has been computing for a while."""
     try:
         return any(c.cpu_times().user > 0.2 for c in psutil.Process(parent).children())
     except psutil.NoSuchProcess:  # the previous worker, which has just ended
@@ -53,7 +53,7 @@ def is_at_work(parent: int) -> bool:
 
 
 def check_certificate(done: Finished) -> None:
-    """Assert that each better configuration in the grid failed or covers one that failed."""
+    """Check that each better configuration failed, or covers one that failed."""
     found = done.only["optimal_config"]
     failed = [configuration(e) for e in found["all_results"] if not e["success"]]
     score = found["throughput_score"] or 0
@@ -72,9 +72,7 @@ def whole_grid(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     return optimize(tmp_path_factory.mktemp("whole"), *BUDGET, "--exhaustive")
 
 
-def test_search_and_exhaustive_scan_find_the_same_optimum(
-    searched: Finished, whole_grid: Finished
-) -> None:
+def test_the_search_and_the_whole_grid_agree(searched: Finished, whole_grid: Finished) -> None:
     assert searched.code == 0, searched.stdout + searched.stderr
     assert whole_grid.code == 0, whole_grid.stdout + whole_grid.stderr
     tried = [configuration(e) for e in whole_grid.only["optimal_config"]["all_results"]]
@@ -93,7 +91,7 @@ def test_the_optimum_is_proven(searched: Finished, whole_grid: Finished) -> None
         assert done.document["complete"] is True
 
 
-def test_the_models_entry_is_that_of_the_optimum(searched: Finished) -> None:
+def test_the_entry_is_that_of_the_best_configuration(searched: Finished) -> None:
     found = searched.only["optimal_config"]
     assert configuration(searched.only) == optimum(searched)
     assert searched.document["recommended"] == "smoke-tiny"
@@ -121,7 +119,7 @@ def test_the_console_shows_each_trial_and_the_proof(searched: Finished) -> None:
     assert searched.stderr == ""
 
 
-def test_the_pareto_set_has_the_configurations_that_none_dominates(whole_grid: Finished) -> None:
+def test_no_trial_dominates_one_of_the_pareto_set(whole_grid: Finished) -> None:
     found = whole_grid.only["optimal_config"]
 
     def merits(c: dict[str, Any]) -> tuple[float, ...]:
@@ -160,7 +158,7 @@ def test_no_optimum_if_no_configuration_fits(nothing_fits: Finished) -> None:
     assert done.only["success"] is False
     assert [configuration(e) for e in done.only["optimal_config"]["all_results"]] == [(1, 4, 2)]
     assert done.only["optimal_config"]["certificate"]["unsettled"] == []
-    assert "Optimal: none of the grid passed" in done.stdout
+    assert "Optimal: no configuration of the grid passed" in done.stdout
 
 
 def test_benchmark_optimizes_the_models_that_pass(ladder: Finished) -> None:
@@ -212,21 +210,19 @@ def test_ctrl_c_keeps_the_finished_trials(tmp_path: Path) -> None:
         (["optimize", "smoke-tiny", "--ranks", "9" * 5000], "has a number outside 1 to 4096"),
         (
             ["optimize", "smoke-tiny", "--quick", "--ranks", "8"],
-            "--quick and --ranks are mutually exclusive",
+            "--quick and --ranks cannot be used together",
         ),
         (
             ["optimize", "smoke-tiny", "--batch-sizes", ",".join(map(str, range(1, 514)))],
-            "8208 configurations are too many",
+            "8208 configurations, more than the maximum of 1000",
         ),
         (["optimize", "smoke-tiny", "--objective", "joy"], "'joy' is not one of"),
-        (["optimize"], "Name a model; `your_ai models` lists"),
+        (["optimize"], "A model is required."),
         (["benchmark", "--model", "smoke-tiny", "--quick"], "--quick requires --optimize"),
         (["benchmark", "--model", "smoke-tiny", "--layers", "2"], "--layers requires --optimize"),
     ],
 )
-def test_invalid_arguments_are_usage_errors(
-    tmp_path: Path, arguments: list[str], message: str
-) -> None:
+def test_bad_options_are_usage_errors(tmp_path: Path, arguments: list[str], message: str) -> None:
     done = your_ai_command(tmp_path, *arguments)
     assert done.code == 2
     assert message in done.stderr

@@ -1,4 +1,4 @@
-"""``your_ai recommend`` end to end, with and without the results of a real benchmark."""
+"""``your_ai recommend`` before and after a real benchmark."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ HEAVY = {"mlx", "mlx_lm", "numpy", "transformers", "huggingface_hub"}
 
 
 def recommend(folder: Path, *arguments: str | Path, **env: str) -> tuple[dict[str, Any], Finished]:
-    """Run ``your_ai recommend``. Return its output file and the finished command."""
-    asked = ["recommend", "--output", "recommended.json", *arguments]
-    done = your_ai_command(folder, *asked, env=env, home=folder)
+    """Run ``your_ai recommend``; return the document it wrote, and what it printed."""
+    options = ["recommend", "--output", "recommended.json", *arguments]
+    done = your_ai_command(folder, *options, env=env, home=folder)
     assert done.stderr == ""
     return json.loads((folder / "recommended.json").read_bytes()), done
 
@@ -46,7 +46,7 @@ def bare(tmp_path: Path) -> Path:
 
 
 def results_file(home: Path) -> Path:
-    """Return the path of the benchmark's results in the home."""
+    """The results of the benchmark, wherever the state folder of this system is."""
     (path,) = home.rglob("your_ai/runs/*/results.json")
     return path
 
@@ -62,12 +62,12 @@ def benchmarked(home: Path, name: str) -> dict[str, Any]:
 
 
 def with_history(home: Path, tmp_path: Path) -> Path:
-    """Return a copy of the home, which a test may change."""
+    """A copy of that home that may be changed."""
     copy: Path = shutil.copytree(home, tmp_path / "copy")
     return copy
 
 
-def test_a_measured_configuration_has_the_measured_figures(home: Path) -> None:
+def test_a_measured_configuration_is_not_estimated(home: Path) -> None:
     document, done = recommend(home, *MEASURED, "--quantize", "none")
     truth = benchmarked(home, "smoke-tiny")
     entry = only(document)
@@ -86,54 +86,52 @@ def test_a_measured_configuration_has_the_measured_figures(home: Path) -> None:
     assert "may be off" not in done.stdout
 
 
-def test_the_estimate_of_another_configuration_is_corrected(home: Path, bare: Path) -> None:
-    asked = [*MEASURED, "--quantize", "none", "--batch-size", "3"]
-    corrected, done = recommend(home, *asked)
-    estimated, _ = recommend(bare, *asked)
+def test_another_configuration_gets_a_corrected_estimate(home: Path, bare: Path) -> None:
+    options = [*MEASURED, "--quantize", "none", "--batch-size", "3"]
+    corrected, done = recommend(home, *options)
+    estimated, _ = recommend(bare, *options)
     assert only(corrected)["source"] == "corrected"
     assert only(estimated)["source"] == "estimated"
     assert only(corrected)["needed_memory_bytes"] != only(estimated)["needed_memory_bytes"]
     assert "may be off" in done.stdout
 
 
-def test_only_estimates_of_comparable_models_are_corrected(home: Path) -> None:
+def test_only_comparable_models_correct_an_estimate(home: Path) -> None:
     document, _ = recommend(home, "--model", "smoke-small", "--model", "hermes-70b")
     assert [entry["source"] for entry in document["results"]] == ["corrected", "estimated"]
 
 
-def test_a_local_model_is_recognized_until_it_changes(home: Path, tmp_path: Path) -> None:
+def test_a_folder_is_recognized_until_its_model_changes(home: Path, tmp_path: Path) -> None:
     copy = with_history(home, tmp_path)
     written = results_file(copy)
     written.write_text(written.read_text().replace(str(home / "mine"), str(copy / "mine")))
-    asked = ["--model", "mine", *SMALL, "--quantize", "none"]
-    before = only(recommend(copy, *asked)[0])
+    options = ["--model", "mine", *SMALL, "--quantize", "none"]
+    before = only(recommend(copy, *options)[0])
     assert (before["source"], before["params"]) == ("measured", benchmarked(home, "mine")["params"])
     make_model(copy / "mine", intermediate_size=160)
-    assert only(recommend(copy, *asked)[0])["source"] != "measured"
+    assert only(recommend(copy, *options)[0])["source"] != "measured"
 
 
-def test_without_results_memory_is_estimated(bare: Path) -> None:
+def test_without_earlier_runs_everything_is_estimated(bare: Path) -> None:
     document, done = recommend(bare, "--max-memory", "2", "--suite", "smoke")
     assert done.code == 0
     assert {entry["source"] for entry in document["results"]} == {"estimated"}
     assert document["recommended"] == "smoke-large"
-    # The suite defines the configuration, as in `benchmark`.
+    # The suite's own defaults, as in `benchmark`.
     trained = {(e["config"]["seq_length"], e["config"]["lora_rank"]) for e in document["results"]}
     assert trained == {(96, 8)}
     assert (document["max_memory_gb"], document["budget_bytes"]) == (2.0, 2 * 2**30)
-    # Only the output file is written: no run and no cache.
+    # Only the output file is written: no run, no cache.
     assert [path.name for path in bare.iterdir()] == ["recommended.json"]
 
 
-def test_the_default_models_are_the_five_presets_even_without_a_gpu(bare: Path) -> None:
+def test_the_default_suite_is_used_even_without_a_gpu(bare: Path) -> None:
     document, _ = recommend(bare, PATH="")
     names = [entry["preset"] for entry in document["results"]]
     assert names == ["hermes-mistral-7b", "dolphin-8b", "llama-8b", "r1-distill-14b", "hermes-70b"]
 
 
-def test_corrupt_results_and_those_of_other_machines_are_ignored(
-    home: Path, tmp_path: Path
-) -> None:
+def test_damaged_and_foreign_results_are_ignored(home: Path, tmp_path: Path) -> None:
     copy = with_history(home, tmp_path)
     runs = results_file(copy).parent.parent
     whole = json.dumps(results(home))
@@ -145,8 +143,8 @@ def test_corrupt_results_and_those_of_other_machines_are_ignored(
     assert (done.code, only(document)["source"]) == (0, "measured")
 
 
-@pytest.mark.skipif(sys.platform == "darwin", reason="nvidia-smi is not used on macOS")
-def test_the_memory_of_an_nvidia_gpu_is_read_from_nvidia_smi(bare: Path) -> None:
+@pytest.mark.skipif(sys.platform == "darwin", reason="nvidia-smi is not run on a Mac")
+def test_the_memory_of_an_nvidia_gpu_is_read(bare: Path) -> None:
     program = bare / "bin" / "nvidia-smi"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\necho 'NVIDIA H200, 143771'\n")
@@ -174,7 +172,7 @@ def test_the_memory_of_an_nvidia_gpu_is_read_from_nvidia_smi(bare: Path) -> None
         (["--model", "unknown"], 2, "unknown: The model's config.json lacks hidden_size"),
     ],
 )
-def test_exit_codes_and_errors(arguments: list[str], code: int, words: str, bare: Path) -> None:
+def test_exit_codes(arguments: list[str], code: int, words: str, bare: Path) -> None:
     make_model(bare / "unknown", hidden_size=None)
     if "/dev/full" in arguments and not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
@@ -183,7 +181,7 @@ def test_exit_codes_and_errors(arguments: list[str], code: int, words: str, bare
     assert "Traceback" not in done.stderr
 
 
-def test_quiet_prints_only_an_output_to_stdout(bare: Path) -> None:
+def test_quiet_prints_only_the_document(bare: Path) -> None:
     done = your_ai_command(
         bare, "recommend", "--suite", "smoke", "--quiet", "--output", "/dev/stdout"
     )

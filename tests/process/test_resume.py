@@ -80,7 +80,7 @@ def test_what_was_done_is_not_repeated_and_the_rest_is_as_if_nothing_had_been(
     (before,) = [record for record in records(run) if record.kind == ENDED]
     done = resume(tmp_path)
     assert (done.code, done.stderr) == (0, "")
-    assert "1 trial of it is done." in done.stdout
+    assert "(1 trial already finished)" in done.stdout
     assert keys(run, STARTED) == [FIRST, SECOND, SECOND]
     assert keys(run, ENDED) == [FIRST, SECOND]
 
@@ -151,7 +151,7 @@ def test_one_run_has_one_parent(tmp_path: Path) -> None:
             assert (done.code, done.stdout) == (2, "")
             assert f"is under way in process {parent.pid}; wait for it" in done.stderr
         listed = your_ai_command(tmp_path, "runs", home=tmp_path)
-        assert listed.stdout.startswith("There is no run in ")  # one in a --run-dir is the user's
+        assert listed.stdout.startswith("No saved runs in ")  # one in a --run-dir is the user's
 
 
 def test_the_last_run_is_resumed_and_listed(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command line: a table of commands, each imported when it is used, and the exit codes."""
+"""The command line: commands are imported when they are used, and errors become exit codes."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from your_ai.terminal.output import IN_ASCII, say
 
 _COMMANDS = {
     "benchmark": "Measure which models this machine can fine-tune, and how fast.",
-    "optimize": "Find the largest training configuration of one model that fits, with proof.",
-    "models": "List the presets, and which of their weights are here already.",
-    "doctor": "Check everything a run depends on, with a real trial of a few seconds.",
+    "optimize": "Find the largest configuration of a model that fits, with proof.",
+    "models": "List the presets, and which of their weights are downloaded.",
+    "doctor": "Check everything a run depends on, including a short trial.",
     "compare": "Compare two results files and report regressions.",
-    "train": "Train LoRA adapters as the results recommend, through OOMs and crashes.",
-    "report": "Show a results file as a table, or as a page with charts.",
-    "runs": "List the runs kept on this machine, and which can be resumed.",
-    "recommend": "Say at once which models should fit, from estimates and earlier measurements.",
+    "train": "Train LoRA adapters with the recommended model and configuration.",
+    "report": "Show results as a table, or as an HTML page with charts.",
+    "runs": "List the saved runs, and which can be resumed.",
+    "recommend": "Estimate which models fit, without training.",
 }
 
 
 class _LazyGroup(click.Group):
-    """Knows its commands' names and summaries without importing them: help must be instant."""
+    """Lists its commands without importing them, so that --help is fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -39,7 +39,7 @@ class _LazyGroup(click.Group):
             command: click.Command = importlib.import_module(f"your_ai.cli.{cmd_name}").command
             return command
         if not cmd_name.startswith("-"):
-            import difflib  # only here: most calls need none
+            import difflib  # rarely needed
 
             near = difflib.get_close_matches(cmd_name, _COMMANDS, n=1)
             hint = f"Did you mean {near[0]}?" if near else f"Commands: {', '.join(_COMMANDS)}."
@@ -58,10 +58,10 @@ def cli() -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line: the one place where errors become exit codes."""
+    """Run the command line, and exit with the code for its result or error."""
     _open_missing_streams()
     for stream in (sys.stdout, sys.stderr):
-        # Where the locale has no ✓, show something else rather than end a night's run.
+        # A locale without ✓ must not end a run with UnicodeEncodeError.
         stream.reconfigure(errors=IN_ASCII)  # type: ignore[union-attr]
     interrupts.install()
     try:
@@ -72,34 +72,34 @@ def main() -> NoReturn:
             error.show()
     except YourAIError as error:
         code = error.exit_code
-        _tell(f"Error: {error}")
+        _print_error(f"Error: {error}")
     except (click.Abort, KeyboardInterrupt):
         code = ExitCode.INTERRUPTED
-        _tell("Interrupted.")
-    except Exception as error:  # noqa: BLE001 - a bug of ours, whatever it is
+        _print_error("Interrupted.")
+    except Exception as error:  # noqa: BLE001 - any other error is a bug
         from your_ai.cli.internal_error import save
 
         code = ExitCode.INTERNAL
         log = save(error)
         where = f"The traceback is in {log}; please" if log else "Please"
-        _tell(f"Internal error: {error!r}. {where} report it.")
+        _print_error(f"Internal error: {error!r}. {where} report it.")
     else:
         code = result if isinstance(result, int) else ExitCode.OK
     sys.exit(code)
 
 
 def _open_missing_streams() -> None:
-    """Have stdin, stdout and stderr lead nowhere if they were closed, as some daemons do.
+    """Open stdin, stdout and stderr on /dev/null if the caller closed them, as some daemons do.
 
-    Else the next file to be opened, such as a journal, would be taken for one of them.
+    Otherwise the next file that is opened, such as a journal, would get one of their descriptors.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            # The lowest free descriptor: the one that was closed.
+            # os.open returns the lowest free descriptor, which is the closed one.
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
-def _tell(line: str) -> None:
-    """Print a line on stderr; the exit code says how it went even if that fails."""
+def _print_error(line: str) -> None:
+    """Print a line on stderr; if that fails, there is still the exit code."""
     with contextlib.suppress(MachineError):
         say(line, err=True)

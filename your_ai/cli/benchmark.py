@@ -1,4 +1,4 @@
-"""``your_ai benchmark``: the ladder of models, smallest first, each in a trial of its own."""
+"""``your_ai benchmark``: measure models from the smallest to the largest."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from your_ai.cli import options
+from your_ai.cli.groups import Group, GroupedCommand, flag
 from your_ai.cli.run_context import OpenRun, new_run, run_trials
 from your_ai.errors import ExitCode
 from your_ai.planning.plan import Trial
@@ -14,33 +15,40 @@ from your_ai.runs.run import Run
 from your_ai.system.signals import interrupts
 from your_ai.terminal.screen import Screen
 
+_OPTIMIZE = flag("--optimize", "Find the best configuration of each model that passes.")
+_KEEP_GOING = flag("--keep-going", "Try larger models even after one runs out of memory.")
+_GROUPS = [
+    options.models(computed="smoke if MLX has only a CPU, otherwise default"),
+    *(options.CONFIGURATION, options.TENSORS, options.STEPS, options.BUDGET),
+    Group("Search", (_OPTIMIZE,)),
+    options.SEARCH,
+    Group("Run", (_KEEP_GOING,)),
+    options.RUN,
+    options.OUTPUT,
+]
 
-@click.command(name="benchmark")
-@options.add(options.models("default; smoke where MLX has only a CPU"))
-@options.add(options.CONFIGURATION, options.TENSORS, options.STEPS)
-@options.flag("--optimize", "Find the best configuration of each model that passes.")
-@options.add(options.SEARCH)
-@options.flag("--keep-going", "Try larger models even after an OOM.")
-@options.add(options.RESULTS, options.RUN)
+
+@click.command(name="benchmark", cls=GroupedCommand, groups=_GROUPS)
+@options.no_arguments
 @click.pass_context
-def command(context: click.Context, /, **asked: Any) -> ExitCode:
+def command(context: click.Context, /, **values: Any) -> ExitCode:
     """Measure which models this machine can fine-tune, and how fast.
 
-    Each model is trained for a few real LoRA steps in a process of its own, smallest first. A model
-    that runs out of memory ends that process alone.
+    Each model is trained for a few LoRA steps in its own process, smallest model first. If a model
+    runs out of memory, only its process ends.
     """
 
     def plan_run(screen: Screen) -> Run:
-        names = options.model_names(asked)
-        if not asked["optimize"]:
-            options.refuse_search(asked)
-        search = options.searching(asked) if asked["optimize"] else None
+        names = options.model_names(values)
+        if not values["optimize"]:
+            options.reject_search_options(values)
+        search = options.search_options(values) if values["optimize"] else None
         return new_run(context, screen, names, search)
 
-    return run_trials(context, plan_run, _go)
+    return run_trials(context, plan_run, _measure)
 
 
-def _go(opened: OpenRun) -> None:
+def _measure(opened: OpenRun) -> None:
     run, console = opened.run, opened.console
     console.begin(opened.done_before, is_complete=opened.was_complete)
     trial = run.trials[0]

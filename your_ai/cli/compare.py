@@ -1,4 +1,4 @@
-"""``your_ai compare``: what became worse between two results files."""
+"""``your_ai compare``: find regressions between two results files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from your_ai.cli import options
+from your_ai.cli.groups import flag, option
 from your_ai.cli.params import FILE, Number
 from your_ai.errors import ExitCode
 from your_ai.report.compare import compare
@@ -14,30 +14,33 @@ from your_ai.runs.results_file import load
 from your_ai.terminal.comparison import FORMATS
 from your_ai.terminal.output import say
 
+_OPTIONS: list[click.Parameter] = [
+    option(
+        "--fail-above",
+        Number("PERCENT", "percent", "5", above_zero=False),
+        "Accept regressions up to this percentage.",
+        5.0,
+    ),
+    flag(
+        "--memory-only",
+        "Do not count a lower speed as a regression, for example on a shared machine.",
+    ),
+    option(
+        "--format form",
+        click.Choice(list(FORMATS)),
+        "Output format; markdown is meant for comments on pull requests.",
+        "text",
+    ),
+]
 
-@click.command(name="compare")
+
+@click.command(name="compare", params=_OPTIONS)
 @click.argument("base", type=FILE)
 @click.argument("new", type=FILE)
-@options.option(
-    "--fail-above",
-    Number("PCT", "percent", "5", above_zero=False),
-    "Percent by which a figure may become worse.",
-    5.0,
-)
-@options.flag(
-    "--memory-only",
-    "Show speeds, and let none fail: on a machine that is shared they mean little.",
-)
-@options.option(
-    "--format form",
-    click.Choice(list(FORMATS)),
-    "How to print it; markdown is for a pull request's comment.",
-    "text",
-)
 def command(base: Path, new: Path, fail_above: float, *, memory_only: bool, form: str) -> ExitCode:
-    """Compare the results file NEW with BASE: memory, speed, outcomes.
+    """Compare the memory, speed and outcomes in NEW with those in BASE.
 
-    Each is a results file, or the folder of a run.
+    BASE and NEW are results files or run folders.
 
     Exits with 1 if a trial no longer passes, or if a metric regressed by more than --fail-above and
     more than the measurement noise.

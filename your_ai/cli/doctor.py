@@ -1,4 +1,4 @@
-"""``your_ai doctor``: whether this machine and its installation can run trials."""
+"""``your_ai doctor``: check whether this machine can run trials."""
 
 from __future__ import annotations
 
@@ -31,23 +31,29 @@ from your_ai.system.machine import Machine
 from your_ai.terminal.output import say
 from your_ai.units import GB, show_size
 
-LEAST_FOR_RUNS = GB // 10
-"""Bytes of disk: the journal and logs of a long night."""
+MIN_FOR_RUNS = GB // 10
+"""Disk space in bytes for the journal and logs of a long run."""
+
+MIN_FOR_WEIGHTS = 16 * GB
+"""Disk space in bytes for the weights of a 7B model at 2 bytes per parameter."""
+
+_RUNS_ADVICE = "free some space, or choose another folder with --run-dir"
+_CACHE_ADVICE = "only --weights real needs it; free some space, or set HF_HOME to another folder"
 
 TRAINING = TrainingOptions(batch_size=1, lora_rank=4, seq_length=32, steps=2, quantize=0)
 
 
 class Mark(StrEnum):
-    """How a finding is meant."""
+    """How serious a finding is."""
 
-    GOOD = "✓"
-    NOTE = "!"
-    BAD = "✗"
+    OK = "✓"
+    WARNING = "!"
+    ERROR = "✗"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found; ``advice`` is what to do about it where that is something."""
+    """What a check found; ``advice`` says what to do about a problem."""
 
     mark: Mark
     text: str
@@ -56,32 +62,32 @@ class Finding:
 
 @click.command(name="doctor")
 def command() -> ExitCode:
-    """Check everything a run depends on, with a real trial of a few seconds.
+    """Check everything a run depends on, including a short trial.
 
     ✓ ok, ! warning, ✗ trials cannot run (exit code 3).
     """
-    is_well = True
+    is_ok = True
     for finding in findings(machine.describe()):
-        is_well = is_well and finding.mark is not Mark.BAD
+        is_ok = is_ok and finding.mark is not Mark.ERROR
         say(f"{finding.mark} {finding.text}")
         if finding.advice is not None:
             say(f"    {finding.advice}")
-    return ExitCode.OK if is_well else ExitCode.MACHINE
+    return ExitCode.OK if is_ok else ExitCode.MACHINE
 
 
 def findings(machine: Machine) -> Iterator[Finding]:
-    """Look at one thing after another, a real trial last; only what needs MLX stops without it."""
+    """Run the checks, a trial last; those that need MLX are left out if it does not work."""
     yield Finding(
-        Mark.GOOD,
+        Mark.OK,
         f"your_ai {__version__}, Python {machine.python}, {machine.system} {machine.release} "
         f"({machine.architecture}, {machine.cpus} CPUs)",
     )
-    yield _disk("runs", runs_dir(), LEAST_FOR_RUNS, "make room, or give --run-dir elsewhere")
-    yield _disk("model cache", hub.cache_dir(), 0, "set HF_HOME to another folder")
+    yield _disk("runs", runs_dir(), MIN_FOR_RUNS, Mark.ERROR, _RUNS_ADVICE)
+    yield _disk("model cache", hub.cache_dir(), MIN_FOR_WEIGHTS, Mark.WARNING, _CACHE_ADVICE)
     try:
         device = from_probe(probe_device(), machine)
     except MachineError as error:
-        yield Finding(Mark.BAD, str(error))
+        yield Finding(Mark.ERROR, str(error))
         return
     yield _device(device)
     yield _memory(device)
@@ -98,45 +104,45 @@ def _memory(device: Device) -> Finding:
     if now.pressure is not None:
         shown += f", pressure {now.pressure}"
     if short := memory_guard.shortage(now):
-        return Finding(Mark.BAD, shown, f"{short}: no trial will be started; close other programs")
-    return Finding(Mark.GOOD, shown)
+        return Finding(Mark.ERROR, shown, f"{short}, so no trial can start; close other programs")
+    return Finding(Mark.OK, shown)
 
 
-def _disk(what: str, folder: Path, least: int, advice: str) -> Finding:
-    there = next(each for each in (folder, *folder.absolute().parents) if each.exists())
-    if not os.access(there, os.W_OK | os.X_OK):
-        return Finding(Mark.BAD, f"Disk for the {what}: {there} cannot be written to", advice)
-    free = shutil.disk_usage(there).free
-    shown = f"Disk for the {what}: {show_size(free)} free ({folder})"
-    return Finding(Mark.BAD, shown, advice) if free < least else Finding(Mark.GOOD, shown)
+def _disk(name: str, folder: Path, least: int, if_full: Mark, advice: str) -> Finding:
+    existing = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        return Finding(Mark.ERROR, f"Disk for the {name}: {existing} is not writable", advice)
+    free = shutil.disk_usage(existing).free
+    shown = f"Disk for the {name}: {show_size(free)} free ({folder})"
+    return Finding(if_full, shown, advice) if free < least else Finding(Mark.OK, shown)
 
 
 def _device(device: Device) -> Finding:
     versions = ", ".join(f"{name} {device.versions[name]}" for name in ("mlx", "mlx-lm"))
     shown = f"Device: {device.name} ({device.backend}), {versions}"
     if device.backend != "cpu":
-        return Finding(Mark.GOOD, shown)
-    advice = "real models take hours on a CPU"
+        return Finding(Mark.OK, shown)
+    advice = "training real models on a CPU takes hours"
     if platform.system() != "Darwin" and shutil.which("nvidia-smi"):
-        advice = f"there is an NVIDIA GPU: {install_line()}"
-    return Finding(Mark.NOTE, shown, advice)
+        advice = f"this machine has an NVIDIA GPU; to use it: {install_line()}"
+    return Finding(Mark.WARNING, shown, advice)
 
 
 def _budget(device: Device) -> Finding:
     budget = budget_bytes(device, None)
-    shown = f"Budget: {show_size(budget)} of the {show_size(device.memory_bytes)} to train in"
+    shown = f"Budget: {show_size(budget)} of the device's {show_size(device.memory_bytes)}"
     if device.working_set_bytes is not None:
         shown += f"; Metal recommends at most {show_size(device.working_set_bytes)}"
     if device.free_bytes is not None and budget == device.free_bytes:
-        return Finding(Mark.NOTE, shown, "other programs hold some of the GPU's memory")
+        return Finding(Mark.WARNING, shown, "other programs are using some of the GPU's memory")
     available = memory.read().available_bytes
     if device.free_bytes is None and budget > available:
         advice = (
-            f"only {show_size(available)} is available now: a run may swap; close other "
-            f"programs, or give --max-memory {available / GB:.0f}"
+            f"only {show_size(available)} is available now, so a run may swap; close other "
+            f"programs, or pass --max-memory {available / GB:.0f}"
         )
-        return Finding(Mark.NOTE, shown, advice)
-    return Finding(Mark.GOOD, shown)
+        return Finding(Mark.WARNING, shown, advice)
+    return Finding(Mark.OK, shown)
 
 
 def _trial(device: Device) -> Finding:
@@ -148,7 +154,7 @@ def _trial(device: Device) -> Finding:
     if seen.killed is Kill.INTERRUPT:
         raise KeyboardInterrupt
     outcome = classify(seen, trial.request.steps)
-    shown = f"A real trial of {model.name}: {outcome.kind} in {seen.wall_seconds:.1f} s"
+    shown = f"Trial of {model.name}: {outcome.kind} in {seen.wall_seconds:.1f} s"
     if outcome.kind is OutcomeKind.PASS:
-        return Finding(Mark.GOOD, shown)
-    return Finding(Mark.BAD, f"{shown} ({outcome.reason})", f"evidence: {outcome.evidence}")
+        return Finding(Mark.OK, shown)
+    return Finding(Mark.ERROR, f"{shown} ({outcome.reason})", f"evidence: {outcome.evidence}")

@@ -1,4 +1,4 @@
-"""Where the traceback of an internal error is kept."""
+"""Save the traceback of an internal error."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from your_ai.runs.run_dir import runs_dir
 
 
 def save(error: BaseException) -> Path | None:
-    """Write the error's traceback to a log of its own; its path, or ``None`` if that fails."""
+    """Write the traceback to a new log file; return its path, or ``None`` if that fails."""
     text = "".join(traceback.format_exception(error))
     name = f"error-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
-    # A full disk may be what went wrong.
+    # The error may be that the first disk is full.
     for folder in (runs_dir().parent, Path(tempfile.gettempdir())):
         with contextlib.suppress(OSError):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""``your_ai optimize``: the best configuration of one model, proven by a handful of trials."""
+"""``your_ai optimize``: find the best configuration of one model."""
 
 from __future__ import annotations
 
@@ -7,32 +7,37 @@ from typing import Any
 import click
 
 from your_ai.cli import options
+from your_ai.cli.groups import GroupedCommand
 from your_ai.cli.run_context import OpenRun, new_run, run_trials
 from your_ai.errors import ExitCode, UsageError
 from your_ai.runs.run import Run
 from your_ai.terminal.screen import Screen
 
+_GROUPS = [
+    *(options.SEARCH, options.TENSORS, options.STEPS, options.BUDGET),
+    *(options.RUN, options.OUTPUT),
+]
 
-@click.command(name="optimize")
+
+@click.command(name="optimize", cls=GroupedCommand, groups=_GROUPS)
 @click.argument("model", required=False, metavar="MODEL", shell_complete=options.preset_names)
-@options.add(options.SEARCH, options.TENSORS, options.STEPS, options.RESULTS, options.RUN)
 @click.pass_context
-def command(context: click.Context, /, *, model: str | None, **asked: Any) -> ExitCode:
+def command(context: click.Context, /, *, model: str | None, **values: Any) -> ExitCode:
     """Find the largest batch × rank × layers configuration of MODEL that fits in memory.
 
-    MODEL is a preset, a folder, or ORG/NAME on the Hugging Face Hub. Every answer is proven: each
-    better configuration failed in a trial, or is at least as large on every axis as one that did.
+    MODEL is a preset, a folder, or a Hub id (ORG/NAME). The result is proven: every better
+    configuration failed in a trial, or is at least as large on every axis as one that failed.
     """
 
     def plan_run(screen: Screen) -> Run:
         if model is None:
-            raise UsageError("Name a model; `your_ai models` lists the presets.")
-        return new_run(context, screen, [model], options.searching(asked))
+            raise UsageError("A model is required. `your_ai models` lists the presets.")
+        return new_run(context, screen, [model], options.search_options(values))
 
-    return run_trials(context, plan_run, _go)
+    return run_trials(context, plan_run, _search)
 
 
-def _go(opened: OpenRun) -> None:
+def _search(opened: OpenRun) -> None:
     console = opened.console
     (trial,) = opened.run.trials
     console.begin_search(trial, opened.done_before, is_complete=opened.was_complete)

@@ -1,59 +1,83 @@
-"""The kinds of value that options take, beyond click's own."""
+"""Parameter types of the command line that click does not have."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+if TYPE_CHECKING:
+    _SizesType = click.ParamType[tuple[int, ...]]
+else:
+    _SizesType = click.ParamType  # generic only in newer versions of click
+
 FILE = click.Path(path_type=Path, readable=False)
-"""A file to read; the code that reads it reports what is wrong with it."""
+"""A file or folder to read. The code that reads it reports errors."""
+
+
+class Count(click.IntRange):
+    """A whole number in a range."""
+
+    name = "integer"
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """What the help shows for the value."""
+        return "N"
 
 
 class Number(click.FloatRange):
-    """A number of some unit, 0 or more. NaN, which every comparison passes, is rejected."""
+    """A number of 0 or more, in some unit; NaN is rejected.
+
+    ``metavar`` is what the help shows for the value. An error shows ``unit`` and ``example``.
+    """
 
     def __init__(
-        self, name: str, unit: str, example: str, *, above_zero: bool = True, finite: bool = False
+        self,
+        metavar: str,
+        unit: str,
+        example: str,
+        *,
+        above_zero: bool = True,
+        finite: bool = False,
     ) -> None:
         super().__init__(min=0, min_open=above_zero)
-        self.name = name
-        self._wanted = f"a number of {unit} such as {example}"
+        self.name = metavar
+        self._expected = f"a number of {unit} such as {example}"
         self._finite = finite
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> float:
-        """The number; a percent sign after it is ignored."""
+        """Parse a number; a percent sign after it is ignored."""
         try:
             number = float(str(value).removesuffix("%"))
         except ValueError:
             number = math.nan
         if math.isnan(number) or (self._finite and math.isinf(number)):
-            self.fail(f"{value!r} is not {self._wanted}.", param, ctx)
+            self.fail(f"{value!r} is not {self._expected}.", param, ctx)
         converted: float = super().convert(number, param, ctx)
         return converted
 
 
-class Sizes(click.ParamType[tuple[int, ...]]):
-    """Whole numbers above 0, with commas between them: one axis of a grid."""
+class Sizes(_SizesType):
+    """Whole numbers from 1 to ``maximum``, separated by commas: one axis of a grid."""
 
     name = "N,N,…"
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, maximum: int) -> None:
+        self._maximum = maximum
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, ...]:
-        """The numbers; fails on anything else."""
+        """Parse the numbers."""
         parts = [part.strip() for part in str(value).split(",")]
         if not all(part.isascii() and part.isdigit() for part in parts):
-            self.fail(f"{value!r} is not a list of numbers; give one such as 1,2,4.", param, ctx)
-        # Longer ones are too large, and Python refuses to read very long ones at all.
+            self.fail(f"{value!r} is not a list of numbers such as 1,2,4.", param, ctx)
+        # int() raises an error for numbers of thousands of digits.
         sizes = tuple(int(part) if len(part) < 10 else 0 for part in parts)
-        if not all(1 <= size <= self._most for size in sizes):
-            self.fail(f"{value!r} has a number outside 1 to {self._most}.", param, ctx)
+        if not all(1 <= size <= self._maximum for size in sizes):
+            self.fail(f"{value!r} has a number outside 1 to {self._maximum}.", param, ctx)
         return sizes

@@ -1,4 +1,4 @@
-"""``your_ai recommend``: which models should fit, at once, without training any."""
+"""``your_ai recommend``: estimate which models fit, without training."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from your_ai.cli import options
+from your_ai.cli.groups import GroupedCommand
 from your_ai.errors import ExitCode
 from your_ai.files import check_writable, to_json, write_or_fail
 from your_ai.models import hub, presets, resolve
@@ -21,40 +22,46 @@ from your_ai.system import machine
 from your_ai.terminal.output import say, terminal_columns
 from your_ai.terminal.recommendation import recommendation
 
+_GROUPS = [
+    options.models(fallback="default"),
+    *(options.CONFIGURATION, options.TENSORS, options.BUDGET),
+    options.OUTPUT,
+]
 
-@click.command(name="recommend")
-@options.add(options.models("default"), options.CONFIGURATION, options.TENSORS, options.RESULTS)
-def command(**asked: Any) -> ExitCode:
-    """Say at once which models should fit, from estimates and earlier measurements.
 
-    Nothing is trained. Each figure is one that this machine has measured before, or an estimate
-    from the model's architecture, corrected by what this machine has measured of others.
+@click.command(name="recommend", cls=GroupedCommand, groups=_GROUPS)
+@options.no_arguments
+def command(**values: Any) -> ExitCode:
+    """Estimate which models fit, from their architecture and earlier runs.
+
+    Nothing is trained. If this machine has measured a model with the same options before, its
+    measured memory is shown; otherwise an estimate, corrected by measurements of other models.
     """
-    output = asked["output"]
-    names = options.model_names(asked)
+    output = values["output"]
+    names = options.model_names(values)
     if output is not None:
         check_writable(output)
-    if asked["quiet"]:
+    if values["quiet"]:
         hub.show_no_progress()
-    chosen = _chosen(names, asked["suite_name"])
+    chosen = _chosen(names, values["suite_name"])
     for model in chosen:
         if model.note is not None:
             say(f"Note: {model.note}", err=True)
-    training = options.training(asked, presets.training_of([model.name for model in chosen]))
+    training = options.training(values, presets.training_of([model.name for model in chosen]))
     host = machine.describe()
     past = history.read(runs_dir(), host, history.installed_versions())
     device, device_source = device_guess.device(past, host)
-    trials = plan(chosen, training, budget_bytes(device, asked["max_memory"]))
+    trials = plan(chosen, training, budget_bytes(device, values["max_memory"]))
     lines = recommend.lines(trials, past.measurements if past else (), device.backend)
     if output is not None:
         write_or_fail(output, to_json(document(lines, device, device_source, host)))
-    if not asked["quiet"]:
+    if not values["quiet"]:
         say(recommendation(lines, device, device_source, terminal_columns()))
     return ExitCode.OK if recommend.recommended(lines) else ExitCode.NONE_PASSED
 
 
 def _chosen(names: Sequence[str], suite_name: str | None) -> list[Model]:
-    """The models asked for; the default suite also without a GPU: they would fit or not."""
+    """The models to estimate; the default suite even on a CPU, since nothing is trained."""
     if names:
         return [resolve.with_declared_facts(resolve.find(name)) for name in names]
     suite = presets.suite(suite_name or "default")

@@ -1,4 +1,4 @@
-"""``your_ai report``: a results file for people, at the terminal or as one HTML file."""
+"""``your_ai report``: show results as a table, or as an HTML page with charts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from your_ai.cli.options import PATH
 from your_ai.cli.params import FILE
 from your_ai.errors import ExitCode, MachineError
 from your_ai.files import check_writable, refuse_to_replace
@@ -17,25 +18,24 @@ from your_ai.terminal.summary import summary
 
 
 @click.command(name="report")
-@click.argument("results", type=FILE, required=False)
-@click.option("--html", type=click.Path(path_type=Path), metavar="FILE", help="Write it there.")
-def command(results: Path | None, html: Path | None) -> ExitCode:
-    """Show the results file RESULTS, or a run's folder: a table, or with --html a page of charts.
+@click.argument("source", type=FILE, required=False, metavar="[RESULTS]")
+@click.option("--html", type=PATH, metavar="FILE", help="Write an HTML page with charts.")
+def command(source: Path | None, html: Path | None) -> ExitCode:
+    """Show RESULTS as a table, or as an HTML page with charts.
 
-    Without RESULTS those of the last run are shown.
-
-    The page is one file that needs no network. Each run leaves one in its directory, too.
+    RESULTS is a results file or a run folder; the default is the last run. The page is a single
+    file that works offline. Each run also writes one to its folder.
     """
-    path = results or newest_results(runs_dir())
-    found = load(path)
+    path = source or newest_results(runs_dir())
+    results = load(path)
     if html is None:
-        say(summary(found, terminal_columns()))
+        say(summary(results, terminal_columns()))
         return ExitCode.OK
     check_writable(html)
     refuse_to_replace(html, path, path / RESULTS)
-    from your_ai.report.page import write_report  # only here: jinja2 takes a while to import
+    from your_ai.report.page import write_report  # slow: imports jinja2
 
-    problem = write_report(found, html)
+    problem = write_report(results, html)
     if problem:
         raise MachineError(problem)
     say(f"Report written to {html}")

@@ -1,4 +1,4 @@
-"""What the commands that run trials have in common: from options to a run, and to its results."""
+"""Shared by the commands that run trials: plan a run from the options, run it, save the results."""
 
 from __future__ import annotations
 
@@ -48,13 +48,17 @@ from your_ai.units import now
 
 H = TypeVar("H", bound=Header)
 
-Go = Callable[["OpenRun"], None]
-"""Runs the trials of an open run, and shows and saves each."""
+RunTrials = Callable[["OpenRun"], None]
+"""Runs the trials of a run, and shows and saves each result."""
 
 
 @dataclass
 class OpenRun:
-    """A run under way. ``done_before`` trials were finished when it was resumed, or all of it."""
+    """A run in progress.
+
+    When it was opened, ``done_before`` of its trials were finished; all of them if
+    ``was_complete``.
+    """
 
     run: Run
     journal: Journal
@@ -70,7 +74,7 @@ class OpenRun:
         return assemble(self.run, self.runner.ended)
 
     def save(self) -> None:
-        """Write the results, unless that was just done."""
+        """Write the results, unless they were written a moment ago."""
         if self.writer.is_due():
             self.writer.write(self.results)
 
@@ -80,7 +84,7 @@ class OpenRun:
         began: Callable[[Trial, int], None],
         ended: Callable[[TrialResult], None] = lambda _: None,
     ) -> Optimization:
-        """Search for the best configuration of a trial's model; show and save each trial."""
+        """Search for the best configuration of a trial's model, saving each result."""
         for progress in self.runner.search(trial):
             if isinstance(progress, Trial):
                 began(progress, len(self.runner.results_of(trial)) + 1)
@@ -90,21 +94,21 @@ class OpenRun:
         return optimization_of(self.run, trial, self.runner.results_of(trial))
 
     def finish(self) -> list[str]:
-        """Write the results for the last time, and the report; lines on what is where."""
+        """Write the final results and the report; return lines that say where they are."""
         results = self.results
-        # Before the results: a journal that is newer is read in their place.
+        # Before the results, since a journal newer than the results file is read instead of it.
         self.journal.append(CLOSED, {"at": now(), "complete": results.complete})
         self.writer.write(results, final=True)
         report = Path(self.run.run_dir) / REPORT
-        told = [] if self.writer.problem else [f"Results written to {self.writer.targets[-1]}"]
+        lines = [] if self.writer.problem else [f"Results written to {self.writer.targets[-1]}"]
         problem = _report(results, report)
-        told.append(f"No report: {problem}" if problem else f"Report written to {report}")
+        lines.append(f"No report: {problem}" if problem else f"Report written to {report}")
         if not results.complete:
-            told.append(f"Run incomplete. Continue with: {resume_command(self.run)}")
-        return told
+            lines.append(f"Run incomplete. Continue with: {resume_command(self.run)}")
+        return lines
 
     def exit_code(self) -> ExitCode:
-        """How the command should end; raises MachineError if the results could not be written."""
+        """The exit code; raises MachineError if the results could not be written."""
         if self.writer.problem:
             raise MachineError(self.writer.problem)
         ended = self.runner.ended
@@ -114,49 +118,51 @@ class OpenRun:
 
 
 def _report(results: Results, path: Path) -> str | None:
-    """Write the report; what went wrong in one line. Not even a bug in it ends a finished run."""
-    from your_ai.report.page import write_report  # only here: jinja2 takes a while to import
+    """Write the report; return what went wrong, since the run must not fail because of it."""
+    from your_ai.report.page import write_report  # slow: imports jinja2
 
     try:
         return write_report(results, path)
-    except Exception as error:  # noqa: BLE001 - see above
+    except Exception as error:  # noqa: BLE001 - even a bug must not end the run
         return f"internal error; the traceback is in {internal_error.save(error) or 'no log'}"
 
 
 def open_screen(*, quiet: bool) -> Screen:
-    """The best screen that standard output supports."""
+    """The screen for standard output: redrawn at a capable terminal, otherwise plain lines."""
     if quiet:
         return Screen()
     if not sys.stdout.isatty() or os.environ.get("TERM", "") in ("", "dumb", "unknown"):
         return PlainScreen()
-    from your_ai.terminal.live import LiveScreen  # only here: rich takes a while to import
+    from your_ai.terminal.live import LiveScreen  # slow: imports rich
 
     return LiveScreen()
 
 
-def run_trials(context: click.Context, plan_run: Callable[[Screen], Run], go: Go) -> ExitCode:
+def run_trials(
+    context: click.Context, plan_run: Callable[[Screen], Run], run_all: RunTrials
+) -> ExitCode:
     """Run the trials of a new run or, with ``--resume``, of an earlier one."""
-    asked = context.params
-    if asked["quiet"]:
+    params = context.params
+    if params["quiet"]:
         hub.show_no_progress()
-    with contextlib.closing(open_screen(quiet=asked["quiet"])) as screen:
-        if not asked["resume"]:
+    with contextlib.closing(open_screen(quiet=params["quiet"])) as screen:
+        if not params["resume"]:
             run = plan_run(screen)
             with open_new(Path(run.run_dir)) as journal:
                 begin(journal, run)
-                return _go_on(go, run, journal, RunHistory(), asked["output"], screen)
+                return _execute(run_all, run, journal, RunHistory(), params["output"], screen)
         with open_earlier(context, Run) as (journal, run, records):
-            output = asked["output"] or run.output
+            output = params["output"] or run.output
             if output:
                 check_writable(Path(output))
             record_resumed(journal)
-            return _go_on(go, run, journal, history_of(records), output, screen)
+            return _execute(run_all, run, journal, history_of(records), output, screen)
 
 
 def open_earlier(
     context: click.Context, kind: type[H]
 ) -> contextlib.AbstractContextManager[tuple[Journal, H, list[Record]]]:
-    """The run or training that ``--resume`` means, as `open_to_resume` returns it."""
+    """Open the run or training that ``--resume`` refers to; see `open_to_resume`."""
     command = str(context.command.name)
     folder = context.params["run_dir"] or newest_to_resume(runs_dir(), command)
     return open_to_resume(
@@ -168,22 +174,22 @@ def open_earlier(
 def new_run(
     context: click.Context, screen: Screen, names: Sequence[str], search: SearchOptions | None
 ) -> Run:
-    """The run of the models called ``names``, or of a suite, that the options ask for.
+    """Plan a run of the models called ``names``, or of a suite, and make its folder.
 
-    Its folder is made. Raises UsageError if the options do not fit the machine or a model, or the
-    folder is in use, and MachineError if MLX does not work here.
+    Raises UsageError if the options do not suit the machine or a model, or if the folder is in use,
+    and MachineError if MLX does not work on this machine.
     """
-    asked = context.params
-    output: Path | None = asked["output"]
+    params = context.params
+    output: Path | None = params["output"]
     if output:
         check_writable(output)
     host = machine.describe()
     chosen = [resolve.find(name) for name in names]
     _show_notes(screen, chosen)
     device = from_probe(probe_device(), host)
-    chosen = chosen or _suite(asked["suite_name"], device, screen)
-    options = training(asked, presets.training_of([model.name for model in chosen]))
-    trials = _plan_trials(chosen, options, budget_bytes(device, asked["max_memory"]))
+    chosen = chosen or _suite(params["suite_name"], device, screen)
+    options = training(params, presets.training_of([model.name for model in chosen]))
+    trials = _plan_trials(chosen, options, budget_bytes(device, params["max_memory"]))
     _show_notes(screen, (trial.model for trial in trials if trial.model.is_preset))
     return Run(
         command=str(context.command.name),
@@ -192,17 +198,17 @@ def new_run(
         device=device,
         trials=trials,
         search=search,
-        deadline=asked["timeout"],
-        keep_going=asked.get("keep_going", False),
+        deadline=params["timeout"],
+        keep_going=params.get("keep_going", False),
         started_at=now(),
-        run_dir=str(make_run_dir(asked["run_dir"]).absolute()),
+        run_dir=str(make_run_dir(params["run_dir"]).absolute()),
         output=str(output.absolute()) if output else None,
         version=__version__,
     )
 
 
 def resume_command(run: Header) -> str:
-    """What to type to continue a run or a training."""
+    """The command that continues a run or a training."""
     words = [_program(), run.command, "--resume"]
     if Path(run.run_dir).parent != runs_dir():
         words += ["--run-dir", run.run_dir]
@@ -210,7 +216,7 @@ def resume_command(run: Header) -> str:
 
 
 def _program() -> str:
-    """What to type for your_ai: it need not be on the PATH, as in a checkout."""
+    """How to start your_ai: by its path if it is not on PATH, as in a checkout."""
     started = Path(sys.argv[0])
     if started.name != "your_ai" or shutil.which("your_ai") == str(started):
         return "your_ai"
@@ -222,8 +228,8 @@ def _suite(name: str | None, device: Device, screen: Screen) -> list[Model]:
     if name is None and device.backend == "cpu":
         name = "smoke"
         screen.note(
-            "MLX has only a CPU here, so tiny models are tried (--suite smoke): they show that "
-            "training works. --suite default tries real ones, and takes hours."
+            "MLX has only a CPU here, so this run uses tiny models (--suite smoke) to check that "
+            "training works. Real models (--suite default) would take hours."
         )
     return [resolve.from_preset(preset) for preset in presets.suite(name or "default").presets]
 
@@ -237,7 +243,7 @@ def _show_notes(screen: Screen, models: Iterable[Model]) -> None:
 def _plan_trials(
     chosen: Sequence[Model], options: TrainingOptions, budget: int
 ) -> tuple[Trial, ...]:
-    """One trial per model, smallest first."""
+    """Plan one trial per model, smallest first."""
     if options.weights is Weights.REAL:
         _check_weights(chosen)
         chosen = [resolve.pinned(model) for model in chosen]
@@ -247,18 +253,16 @@ def _plan_trials(
 
 
 def _check_weights(chosen: Sequence[Model]) -> None:
-    """Refuse, before the first trial, real weights that are known to be missing or damaged."""
+    """Raise UsageError for weights that are known, before the first trial, to be unusable."""
     for model in chosen:
         if model.path is not None:
             weight_files.check_folder(Path(model.path))
         elif presets.is_synthetic(model.model_name):
-            raise UsageError(
-                f"{model.name} exists only as synthesized weights; leave out --weights."
-            )
+            raise UsageError(f"{model.name} has synthetic weights only; remove --weights real.")
 
 
-def _go_on(
-    go: Go,
+def _execute(
+    run_all: RunTrials,
     run: Run,
     journal: Journal,
     history: RunHistory,
@@ -273,9 +277,9 @@ def _go_on(
     opened = OpenRun(run, journal, runner, console, writer, len(history.final), before.complete)
     with kept_awake(), interrupts.deferred():
         try:
-            go(opened)
+            run_all(opened)
         except BaseException as error:
-            # What the user finds has everything that the journal has.
+            # The results file must contain every trial that is in the journal.
             opened.writer.write(opened.results, final=isinstance(error, MachineError))
             raise
     return opened.exit_code()

@@ -1,4 +1,4 @@
-"""``your_ai runs``: what was run on this machine, newest first, and what can be resumed."""
+"""``your_ai runs``: list the saved runs."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from your_ai.terminal.output import say
 
 @click.command(name="runs")
 def command() -> ExitCode:
-    """List the runs kept on this machine, newest first.
+    """List the runs saved on this machine, newest first.
 
-    `your_ai benchmark --resume` resumes the newest run that did not finish; add --run-dir to
-    choose another. Runs with a --run-dir of their own are not listed.
+    `your_ai benchmark --resume` resumes the newest unfinished run; add --run-dir to resume another.
+    Runs that were started with --run-dir are saved there and not listed.
     """
     found = saved_runs(runs_dir())
     for run in found:
         say(run_text(run))
     if not found:
-        say(f"There is no run in {runs_dir()}.")
+        say(f"No saved runs in {runs_dir()}.")
     return ExitCode.OK

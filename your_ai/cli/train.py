@@ -1,4 +1,4 @@
-"""``your_ai train``: from measured results to real adapters."""
+"""``your_ai train``: train LoRA adapters with a measured configuration."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import shlex
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from your_ai import __version__
-from your_ai.cli.options import BATCH, LAYERS, PATH, QUIET, RANK, TOKENS, add, flag, given, option
-from your_ai.cli.params import FILE
+from your_ai.cli.groups import Group, GroupedCommand, flag, option
+from your_ai.cli.options import BATCH, LAYERS, PATH, QUIET, RANK, RUN_DIR, TOKENS, given
+from your_ai.cli.params import FILE, Count
 from your_ai.cli.run_context import open_earlier, open_screen, resume_command
 from your_ai.errors import ExitCode, UsageError
 from your_ai.files import check_writable, refuse_to_replace, to_json, write_or_fail
@@ -52,84 +54,135 @@ from your_ai.training.request import (
 from your_ai.training.runner import TrainingRunner
 from your_ai.units import now
 
-_COUNT = click.IntRange(1)
-_OPTIONS = (
-    option("--from source", FILE, "Results file or run folder. [the last run's]"),
-    option("--data", FILE, "Folder with train.jsonl and, optionally, valid.jsonl."),
-    option("--model name", click.STRING, "Model in the results. [the recommended one]"),
-    option("--batch-size", BATCH, "Batch size. [as measured]"),
-    option("--num-layers lora_layers", LAYERS, "Layers with adapters. [as measured]"),
-    option("--lora-rank", RANK, "Rank of the adapters. [as measured]"),
-    option(
-        "--max-seq-length seq_length",
-        TOKENS,
-        "Truncate sequences to this many tokens. [as measured]",
+_COUNT = Count(1)
+_measured = partial(option, computed="as measured")
+_GROUPS = [
+    Group(
+        "Input",
+        (
+            option(
+                "--from source",
+                FILE,
+                "Results file or run folder.",
+                computed="the last run",
+                metavar="PATH",
+            ),
+            option(
+                "--data",
+                FILE,
+                "Folder with train.jsonl and, optionally, valid.jsonl. Required.",
+                metavar="DIR",
+            ),
+            option(
+                "--model name",
+                click.STRING,
+                "Model in the results.",
+                computed="the recommended one",
+                metavar="NAME",
+            ),
+        ),
     ),
-    option(
-        "--grad-checkpoint/--no-grad-checkpoint",
-        click.BOOL,
-        "Recompute activations to save memory. [as measured]",
+    Group(
+        "Training",
+        (
+            _measured("--batch-size", BATCH, "Batch size."),
+            _measured(
+                *("--num-layers lora_layers", LAYERS),
+                "Number of layers with adapters, counted from the last.",
+            ),
+            _measured("--lora-rank", RANK, "Rank of the adapters."),
+            _measured(
+                *("--max-seq-length seq_length", TOKENS), "Truncate sequences to this many tokens."
+            ),
+            _measured(
+                *("--grad-checkpoint/--no-grad-checkpoint", click.BOOL),
+                "Recompute activations to save memory.",
+            ),
+            option("--iters", Count(1, 2**31), "Batches to train on.", 1000),
+            option(
+                "--learning-rate",
+                click.FloatRange(0, 1, min_open=True),
+                "Learning rate of AdamW.",
+                1e-5,
+                metavar="RATE",
+            ),
+            option("--grad-accumulation-steps", Count(1, 2**16), "Batches per optimizer step.", 1),
+            flag("--mask-prompt", "Compute the loss on completions only."),
+            option("--seed", Count(0, 2**32 - 1), "Seed for the adapters and the data order.", 0),
+        ),
     ),
-    option("--iters", click.IntRange(1, 2**31), "Batches to train on.", 1000),
-    option(
-        "--learning-rate", click.FloatRange(0, 1, min_open=True), "AdamW's learning rate.", 1e-5
+    Group(
+        "Progress",
+        (
+            option("--steps-per-report", _COUNT, "Batches between reports of the loss.", 10),
+            option("--steps-per-eval", _COUNT, "Batches between validations.", 200),
+            option("--val-batches", Count(-1), "Batches per validation; -1 for all.", 25),
+            option("--save-every", _COUNT, "Batches between checkpoints.", 100),
+        ),
     ),
-    option("--grad-accumulation-steps", click.IntRange(1, 2**16), "Batches per optimizer step.", 1),
-    option("--val-batches", click.IntRange(-1), "Batches per validation; -1 for all.", 25),
-    option("--steps-per-report", _COUNT, "Batches per report of the loss.", 10),
-    option("--steps-per-eval", _COUNT, "Batches between validations.", 200),
-    option("--save-every", _COUNT, "Batches between checkpoints.", 100),
-    option("--seed", click.IntRange(0, 2**32 - 1), "Seed of adapters and data order.", 0),
-    flag("--mask-prompt", "Compute the loss on completions only."),
-    option(
-        "--restarts", click.IntRange(0), "Maximum restarts with reduced memory after a failure.", 4
+    Group(
+        "Run",
+        (
+            option(
+                "--restarts", Count(0), "Maximum restarts with reduced memory after a failure.", 4
+            ),
+            RUN_DIR,
+            flag("--resume", "Resume the training in --run-dir, or the last unfinished one."),
+        ),
     ),
-    option("--adapter-path", PATH, "Folder for the adapters.", "adapters"),
-    option("--export", PATH, "Write a configuration file for mlx_lm.lora instead of training."),
-    option("--run-dir", PATH, "Folder for the journal and logs. [a new one]"),
-    flag("--resume", "Resume the last training (or --run-dir)."),
-    QUIET,
-)
+    Group(
+        "Output",
+        (
+            option("--adapter-path", PATH, "Folder for the adapters.", "adapters", metavar="DIR"),
+            option(
+                "--export",
+                PATH,
+                "Write a configuration file for mlx_lm.lora instead of training.",
+                metavar="FILE",
+            ),
+            QUIET,
+        ),
+    ),
+]
 
 
-@click.command(name="train")
-@add(_OPTIONS)
+@click.command(name="train", cls=GroupedCommand, groups=_GROUPS)
 @click.pass_context
-def command(context: click.Context, /, **asked: Any) -> ExitCode:
+def command(context: click.Context, /, **values: Any) -> ExitCode:
     """Train LoRA adapters with the model and configuration that the results recommend.
 
     Uses mlx-lm's trainer under the measured memory limit. Options have the names used by
     mlx_lm.lora and override the results. After an OOM or a crash, training restarts from the last
     checkpoint with less memory.
     """
-    if asked["quiet"]:
+    if values["quiet"]:
         hub.show_no_progress()
-    if asked["resume"]:
+    if values["resume"]:
         return _resume(context)
-    if asked["data"] is None:
+    if values["data"] is None:
         raise UsageError("--data is required: a folder with train.jsonl.")
-    return _start(context) if asked["export"] is None else _export(context)
+    return _start(context) if values["export"] is None else _export(context)
 
 
 def _start(context: click.Context) -> ExitCode:
-    """Train; what may take an hour to download comes last."""
-    asked = context.params
-    results = load(asked["source"] or newest_results(runs_dir()))
-    measured = choose(results, asked["name"])
+    """Train. Weights are downloaded only after everything else has been checked."""
+    values = context.params
+    results = load(values["source"] or newest_results(runs_dir()))
+    measured = choose(results, values["name"])
     host = machine.describe()
     device = from_probe(probe_device(), host)
     check_device(measured, results.device, device)
     model = describe_model(measured)
-    fitted = fit(measured, model, asked)
+    fitted = fit(measured, model, values)
     batch_size = fitted.configuration.batch_size
-    data = check_dataset(asked["data"], batch_size, mask_prompt=asked["mask_prompt"])
+    data = check_dataset(values["data"], batch_size, mask_prompt=values["mask_prompt"])
     owner = uuid.uuid4().hex
-    run_dir = make_run_dir(asked["run_dir"]).absolute()  # first: the adapters may be inside it
-    target = asked["adapter_path"].absolute()
+    run_dir = make_run_dir(values["run_dir"]).absolute()  # first: may contain the adapters
+    target = values["adapter_path"].absolute()
     with adapter_dir.claimed(target, owner), open_new(run_dir) as journal:
-        fitted = fit(measured, with_weights(model, measured.revision), asked)
-        request = training_request(measured, fitted, asked)
-        config = lora_config(request, measured.model_name, asked["steps_per_report"], [])
+        fitted = fit(measured, with_weights(model, measured.revision), values)
+        request = training_request(measured, fitted, values)
+        config = lora_config(request, measured.model_name, values["steps_per_report"], [])
         training = Training(
             command=str(context.command.name),
             arguments=given(context),
@@ -145,30 +198,30 @@ def _start(context: click.Context) -> ExitCode:
             request=replace(request, adapter_config={**config, adapter_dir.OWNER: owner}),
             needed_limit_bytes=known(measured.needed_memory_limit_bytes),
             expected=expect(measured, fitted, device.backend, request.iters),
-            restarts=asked["restarts"],
-            steps_per_report=asked["steps_per_report"],
+            restarts=values["restarts"],
+            steps_per_report=values["steps_per_report"],
         )
         begin(journal, training)
-        return _train(training, journal, Progress(training.first_setting), quiet=asked["quiet"])
+        return _train(training, journal, Progress(training.first_setting), quiet=values["quiet"])
 
 
 def _export(context: click.Context) -> ExitCode:
-    """Write the configuration for mlx_lm.lora; only the model's config is read."""
-    asked = context.params
-    file, data = asked["export"], asked["data"]
-    source = asked["source"] or newest_results(runs_dir())
-    measured = choose(load(source), asked["name"])
+    """Write the configuration for mlx_lm.lora. Reads only the model's config, not its weights."""
+    values = context.params
+    file, data = values["export"], values["data"]
+    source = values["source"] or newest_results(runs_dir())
+    measured = choose(load(source), values["name"])
     refuse_to_replace(file, source, source / RESULTS, *data.glob("*.jsonl"))
     check_writable(file)
     model = describe_model(measured)
-    request = training_request(measured, fit(measured, model, asked), asked)
+    request = training_request(measured, fit(measured, model, values), values)
     check_dataset(data, request.configuration.batch_size, mask_prompt=request.mask_prompt)
     adapter_dir.check_free(Path(request.adapter_path))  # mlx_lm.lora would overwrite them
     name, keys = measured.model_name, lora_keys(model)
-    config = lora_config(request, name, asked["steps_per_report"], keys)
+    config = lora_config(request, name, values["steps_per_report"], keys)
     comments = notes(request, name, measured.revision or model.revision)
     write_or_fail(file, as_yaml(config, comments).encode())
-    if not asked["quiet"]:
+    if not values["quiet"]:
         lora = shlex.join(["mlx_lm.lora", "--config", str(file)])
         say(f"Configuration written to {file}. Train with: {lora}")
     return ExitCode.OK
@@ -207,7 +260,7 @@ def _train(training: Training, journal: Journal, progress: Progress, *, quiet: b
         console = TrainingConsole(screen, training)
         console.begin(progress)
         if progress.trained:
-            outcome = Outcome(OutcomeKind.PASS, "every iteration was done")
+            outcome = Outcome(OutcomeKind.PASS, "every iteration is done")
         else:
             run_worker = WorkerRunner(journal, training.device.backend).run
             runner = TrainingRunner(training, journal, progress, console, run_worker)

@@ -77,10 +77,15 @@ def find(name: str) -> Model:
         found = hub.revision(name)
         config = _read_config(hub.config_file(name, found.sha), name)
         return Model(name, name, "", config, revision=found.sha, note=found.note)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known
+    if "/" in name or name.startswith((".", "~")):
+        raise UsageError(
+            f"The folder {name!r} does not exist. Pass a folder with a model, a preset, or a Hub "
+            "id (ORG/NAME)."
+        )
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(near)}?" if near else "`your_ai models` lists the presets."
     raise UsageError(
-        f"Unknown model {name!r}. Did you mean {', '.join(near)}? "
-        "You can also pass a folder or a Hub id (ORG/NAME)."
+        f"Unknown model {name!r}. {hint} You can also pass a folder or a Hub id (ORG/NAME)."
     )
 
 

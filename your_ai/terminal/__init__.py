@@ -1,1 +1,1 @@
-"""What a person sees at the terminal."""
+"""Output for people at the terminal."""

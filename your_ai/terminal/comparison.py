@@ -1,4 +1,4 @@
-"""What a comparison looks like: text, JSON, and Markdown for a pull request's comment."""
+"""A comparison as text, JSON, or Markdown for a comment on a pull request: pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _REGRESSION = "  ← regression"
 
 
 def as_text(comparison: Comparison, threshold: float) -> str:
-    """One paragraph a trial: what changed, and what of it is a regression."""
+    """One paragraph per trial, with its changes; regressions are marked."""
     lines = _differences(comparison)
     for pair in comparison.pairs:
         regressions = pair.regressions(threshold)
@@ -33,7 +33,7 @@ def as_text(comparison: Comparison, threshold: float) -> str:
 
 
 def as_markdown(comparison: Comparison, threshold: float) -> str:
-    """A table, the regressions in bold."""
+    """A table, with regressions in bold."""
     rows = [_HEADS, ("---",) * len(_HEADS)]
     for pair in comparison.pairs:
         regressions = pair.regressions(threshold)
@@ -46,7 +46,7 @@ def as_markdown(comparison: Comparison, threshold: float) -> str:
 
 
 def as_json(comparison: Comparison, threshold: float) -> str:
-    """Everything, exact."""
+    """All values, with full precision."""
     content = {
         "regression": comparison.has_regression(threshold),
         "fail_above": threshold,

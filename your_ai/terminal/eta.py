@@ -1,36 +1,51 @@
-"""How long a run will still take, from how long its trials took: pure."""
+"""How far a run is, and how long the rest will take: pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from your_ai.planning.plan import Trial
 from your_ai.runs.run import Run
 from your_ai.units import parameters_of
 
 _START_SECONDS = 3.0
-"""Of each trial, for a worker's start: imports, the first kernels."""
+"""Time that each worker takes to start: imports and the first kernels."""
 
 _SEARCH_TRIALS = 4
-"""The median of a search with an estimate, docs/measurements.md."""
+"""Median number of trials of a search that is guided by an estimate (docs/measurements.md)."""
+
+
+def position(run: Run, trial: Trial, number: int | None) -> list[str]:
+    """Which model of the run this is and, if ``number`` is given, which trial of its search."""
+    parts = []
+    if len(run.trials) > 1:
+        parts.append(f"model {trial.index} of {len(run.trials)}")
+    if number is not None and run.search is not None:
+        own = run.trials[trial.index - 1]
+        grid = run.search.grid.around(own.configuration, own.model.layers)
+        is_extra = run.command != "optimize" and own.configuration not in grid.configurations
+        most = "" if run.search.exhaustive else "at most "
+        parts.append(f"trial {number} of {most}{grid.size + is_extra}")
+    return parts
 
 
 def trials_ahead(run: Run, trial: Trial, number: int) -> list[Trial]:
-    """The trials that a run will probably still consist of, from ``trial`` on.
+    """``trial`` and the trials that are expected after it.
 
-    ``number`` counts the trials of the present model from 1; those of a search are not known yet,
-    so each is taken to be of the middle of its grid.
+    ``number`` is that of ``trial`` among the trials of its model, from 1. The configurations of a
+    search are not known in advance, so each is assumed to be in the middle of the grid.
     """
-    now, *later = run.trials[trial.index - 1 :]
-    after = [ahead for each in later for ahead in (each, *_searched(run, each, 1))]
-    return [trial, *_searched(run, now, number), *after]
+    current, *later = run.trials[trial.index - 1 :]
+    after = [ahead for each in later for ahead in (each, *_search_trials(run, each, 1))]
+    return [trial, *_search_trials(run, current, number), *after]
 
 
 def seconds_left(done: Sequence[tuple[Trial, float]], ahead: Sequence[Trial]) -> float | None:
-    """Seconds for the trials ``ahead``; ``None`` before any was ``done`` (with its seconds).
+    """Estimated seconds for the trials ``ahead``; ``None`` if no trial is ``done``.
 
-    A trial's time is taken to be a start and a part that grows with the model's parameters and the
-    tokens it is trained on; the latest trials, the largest so far, tell how fast.
+    ``done`` has the seconds of each finished trial. The time of a trial is the start of its worker,
+    plus a part proportional to parameters × tokens. The last two trials give the factor.
     """
     if not done:
         return None
@@ -41,14 +56,23 @@ def seconds_left(done: Sequence[tuple[Trial, float]], ahead: Sequence[Trial]) ->
 
 
 def show_duration(seconds: float) -> str:
-    """``20 s``, ``4 min``, ``1 h 30 min``: no finer than an estimate is."""
+    """``20 s``, ``4 min`` or ``1 h 30 min``."""
     if seconds < 60:
         return f"{max(1, round(seconds))} s"
     hours, minutes = divmod(round(seconds / 60), 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
 
 
-def _searched(run: Run, trial: Trial, tried: int) -> list[Trial]:
+def show_end(end: datetime, now: datetime) -> str:
+    """``at 14:32``, ``Thu 06:10`` on another day, or ``3 Dec 06:10`` after a week or more."""
+    days = (end.date() - now.date()).days
+    if days == 0:
+        return f"at {end:%H:%M}"
+    return f"{end:%a %H:%M}" if days < 7 else f"{end.day} {end:%b %H:%M}"
+
+
+def _search_trials(run: Run, trial: Trial, tried: int) -> list[Trial]:
+    """The trials expected in the search of a model of which ``tried`` trials were started."""
     if run.search is None:
         return []
     grid = run.search.grid.around(trial.configuration, trial.model.layers)

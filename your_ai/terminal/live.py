@@ -1,4 +1,4 @@
-"""A terminal that can be redrawn: what runs is shown below the lines, and becomes one of them."""
+"""The screen for a terminal: shows the running trial below the lines of the finished ones."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import sys
 import threading
 import time
+from datetime import UTC, datetime
 from typing import TextIO, cast
 
 from rich.console import Console, Group, RenderableType
@@ -17,11 +18,13 @@ from rich.spinner import Spinner
 from rich.text import Text
 
 from worker.protocol.messages import Event
-from your_ai.terminal.output import LastingStream, printable, wrap
+from your_ai.terminal.output import LastingStream, printable, wrap, wrap_parts
 from your_ai.terminal.screen import Screen
-from your_ai.terminal.status import Task, WorkerStatus, figures, progress
+from your_ai.terminal.status import Task, WorkerStatus, figures, outlook, progress
 
 _INDENT = 8
+_NARROW_INDENT = 4
+_NARROW = 60
 _BAR_COLUMNS = 40
 _NEARLY_FULL = 0.9
 _STYLES = {
@@ -31,38 +34,38 @@ _STYLES = {
     r"━+": "dim",
     r"(?m)^Note:": "yellow",
     r"(?m)^ +(log:|try:|\|)": "dim",
-    r"(?m)^(Recommended|Optimal):": "bold",
+    r"(?m)^(Recommended( so far)?|Optimal):": "bold",
 }
 
 
 class LiveScreen(Screen):
-    """Shows phase, step, speed and memory of the trial under way until its line is complete."""
+    """Redraws the phase, step, speed and memory of the running trial until its line is complete."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(file=cast("TextIO", LastingStream(sys.stdout)))
         self.width = self._console.width
         self._spinner = Spinner("dots" if self._console.encoding.startswith("utf") else "line")
-        self._begun = ""
+        self._first_half = ""
         self._task: Task | None = None
         self._started = 0.0
         self._status = WorkerStatus()
         self._live: Live | None = None
         self._lock = threading.Lock()
 
-    def print(self, *texts: str) -> None:  # noqa: D102 - as in Screen
+    def print(self, *texts: str) -> None:  # noqa: D102 - see Screen
         for text in texts:
             styled = Text(wrap(printable(text), self._console.width))
             for pattern, style in _STYLES.items():
                 styled.highlight_regex(pattern, style)
-            self._console.print(styled, soft_wrap=True)  # a path can be copied whole
+            self._console.print(styled, soft_wrap=True)  # keeps long paths on one line for copying
 
     def begin(self, text: str) -> None:  # noqa: D102
-        self._begun = text
+        self._first_half = text
 
     def end(self, text: str) -> None:  # noqa: D102
         self.close()
-        self.print(_joined(self._begun, text, self._console.width))
-        self._begun = ""
+        self.print(_joined(self._first_half, text, self._console.width))
+        self._first_half = ""
 
     def track(self, task: Task) -> None:  # noqa: D102
         self._task, self._started, self._status = task, time.monotonic(), WorkerStatus()
@@ -72,7 +75,7 @@ class LiveScreen(Screen):
         with self._lock:
             if self._live is not None or self._task is None:
                 return
-            # Not earlier than the first event: a download shows its own progress.
+            # Not before the first event, because a download draws its own progress bar.
             live = self._live = Live(
                 console=self._console,
                 get_renderable=self._frame,
@@ -81,14 +84,14 @@ class LiveScreen(Screen):
                 redirect_stdout=False,
                 redirect_stderr=False,
             )
-        live.start()  # may block: without the lock, which `close` needs
-        if self._live is not live:  # closed meanwhile
+        live.start()  # may block, so not under the lock that `close` needs
+        if self._live is not live:  # was closed in the meantime
             live.stop()
 
     def close(self) -> None:  # noqa: D102
         live = self._live
         if live is not None:
-            live.stop()  # may block, too
+            live.stop()  # may block as well
         with self._lock:
             self._live = self._task = None
 
@@ -96,9 +99,10 @@ class LiveScreen(Screen):
         task, status = self._task, self._status
         if task is None:
             return ""
-        begun = self._begun if task.title else self._begun.removesuffix("... ")
-        begun = _squeezed(begun, self._console.width)
-        self._spinner.update(text=Text(printable(begun + task.title).rstrip()))
+        columns = self._console.width
+        first = self._first_half if task.title else self._first_half.removesuffix("... ")
+        title = _squeezed(first + task.title, columns)
+        self._spinner.update(text=Text(printable(title).rstrip()))
         full = min(status.active_bytes / task.budget_bytes, 1)
         bar = ProgressBar(
             total=1,
@@ -106,21 +110,29 @@ class LiveScreen(Screen):
             width=_BAR_COLUMNS,
             complete_style="red" if full > _NEARLY_FULL else "cyan",
         )
-        told = [progress(task, status), figures(task, status, time.monotonic() - self._started)]
-        below = Padding(Group(*map(Text, told), bar), (0, 0, 0, _INDENT), expand=False)
-        # The terminal echoes ^C behind the bar: beyond the last column that would begin a new line.
-        return Group(self._spinner, Constrain(below, self._console.width - len("^C")))
+        # The terminal echoes ^C behind the bar, which must not start a new line.
+        width = columns - len("^C")
+        indent = _INDENT if columns >= _NARROW else _NARROW_INDENT
+        elapsed, now = time.monotonic() - self._started, datetime.now(UTC).astimezone()
+        parts = (
+            progress(task, status),
+            figures(task, status, elapsed),
+            outlook(task, status, elapsed, now),
+        )
+        lines = [line for each in parts if each for line in wrap_parts(each, width - indent)]
+        below = Padding(Group(*map(Text, lines), bar), (0, 0, 0, indent), expand=False)
+        return Group(self._spinner, Constrain(below, width))
 
 
-def _joined(begun: str, ended: str, columns: int) -> str:
-    """Both halves of a line; where it would be too long, what is in brackets goes below."""
-    if len(begun) + len(ended) <= columns:
-        return begun + ended
-    return _squeezed(begun, columns) + ended.replace(" (", f"\n{' ' * _INDENT}(", 1)
+def _joined(first: str, second: str, columns: int) -> str:
+    """Both halves of a line; if it is too long, the part in parentheses goes on the next line."""
+    if len(first) + len(second) <= columns:
+        return first + second
+    return _squeezed(first, columns) + second.replace(" (", f"\n{' ' * _INDENT}(", 1)
 
 
-def _squeezed(begun: str, columns: int) -> str:
-    """Without the padding that lines up names and numbers, where that is too much."""
-    if len(begun) + len("✗ Over budget") <= columns:
-        return begun
-    return re.sub(r"(?<=\S) +", " ", begun).replace("( ", "(")
+def _squeezed(text: str, columns: int) -> str:
+    """The text without the spaces for alignment, if it and an outcome do not fit a line."""
+    if len(text) + len("✗ Over budget") <= columns:
+        return text
+    return re.sub(r"(?<=\S) +", " ", text).replace("( ", "(")

@@ -1,4 +1,4 @@
-"""What may be written to a terminal: a model's name and a library's message can hold anything."""
+"""Text output that is safe for any terminal, pipe or file, and wrapped to a terminal's width."""
 
 from __future__ import annotations
 
@@ -8,26 +8,36 @@ import re
 import shutil
 import sys
 import textwrap
+from collections.abc import Iterable
 from typing import Any, TextIO
 
 import click
 
 from your_ai.errors import MachineError
 
-# C0 but for tab and newline, DEL, C1, and what reverses the direction of what follows.
-# rich.control.escape_control_codes leaves most of them, the escape itself among them.
+# C0 except tab and newline, DEL, C1, and the characters that change the writing direction.
+# rich.control.escape_control_codes keeps most of these, even ESC.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
+# Spaces between a number and its unit.
+_UNIT_SPACE = re.compile(r"(?<=\d) (?=(?:[KMG]?B|h|min|s|tokens|trials?)\b)")
+_NO_BREAK = "\0"
+
+
 def printable(text: str) -> str:
-    r"""``text`` with each character that would command the terminal as its escape: ``\x1b``."""
+    r"""``text`` with terminal control characters replaced by escapes such as ``\x1b``.
+
+    Names of models and messages of libraries can contain anything.
+    """
     return _CONTROLS.sub(lambda found: ascii(found[0])[1:-1], text)
 
 
 def say(text: str, *, wrapped: bool = True, err: bool = False) -> None:
-    """Print whole lines, ``wrapped`` to a terminal's width; raises MachineError if a disk is full.
+    """Print ``text`` and a newline, ``wrapped`` to the width of a terminal.
 
-    A reader that is gone is no error: the exit code still says how it went.
+    Raises MachineError if it cannot be written, for example to a full disk. A closed pipe is
+    ignored.
     """
     stream = sys.stderr if err else sys.stdout
     columns = terminal_columns(stream) if wrapped else None
@@ -40,40 +50,56 @@ def say(text: str, *, wrapped: bool = True, err: bool = False) -> None:
 
 
 def terminal_columns(stream: TextIO | None = None) -> int | None:
-    """The width of the terminal that ``stream`` (or standard output) is; ``None`` if it is none."""
+    """The width of the terminal at ``stream`` (default: stdout); ``None`` if it is not one."""
     return shutil.get_terminal_size().columns if (stream or sys.stdout).isatty() else None
 
 
 def wrap(text: str, columns: int | None) -> str:
-    """``text`` in lines of at most ``columns``; what has no space, as a path, is not broken."""
-    # Not by rich: it has no hanging indent, and breaks or cuts a long path.
+    """Wrap lines longer than ``columns`` between words, but not between a number and its unit.
+
+    A word longer than a line, such as a path, is not broken.
+    """
+    # rich has no hanging indent, and breaks long paths.
     if columns is None:
         return text
     return "\n".join(_wrapped(line, columns) for line in text.split("\n"))
 
 
-def _wrapped(line: str, columns: int) -> str:
+def wrap_parts(parts: Iterable[str], columns: int) -> list[str]:
+    """Lines with these parts, separated by commas; only parts longer than a line are broken.
+
+    A part in parentheses follows the one before without a comma.
+    """
+    text = ", ".join(part if len(part) > columns else _unbroken(part) for part in parts)
+    return _wrapped(text.replace(", (", " ("), columns, hanging="").split("\n")
+
+
+def _unbroken(text: str) -> str:
+    return text.replace(" ", _NO_BREAK)
+
+
+def _wrapped(line: str, columns: int, hanging: str = "    ") -> str:
     if len(line) <= columns:
-        return line
+        return line.replace(_NO_BREAK, " ")
     indent = line[: len(line) - len(line.lstrip())]
     return textwrap.fill(
-        line.strip(),
+        _UNIT_SPACE.sub(_NO_BREAK, line.strip()),
         columns,
         initial_indent=indent,
-        subsequent_indent=indent or "    ",
+        subsequent_indent=indent or hanging,
         break_long_words=False,
         break_on_hyphens=False,
-    )
+    ).replace(_NO_BREAK, " ")
 
 
 class LastingStream:
-    """Writes to ``stream`` at once; from its first error on, as when nobody reads, to nowhere."""
+    """Writes to ``stream`` and flushes it; after an error, such as a closed pipe, discards text."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> None:
-        """Write it; never raises OSError, which would end a run."""
+        """Write ``text``; never raises OSError, which would end a run."""
         try:
             self._stream.write(text)
             self._stream.flush()
@@ -85,14 +111,14 @@ class LastingStream:
 
 
 def _discard(stream: TextIO) -> None:
-    """Write nowhere from now on: its buffer would fail again when the interpreter ends."""
+    """Redirect the stream to /dev/null, so that flushing it at exit does not fail again."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
 
 
 IN_ASCII = "your_ai.ascii"
-"""The name of an error handler for a stream whose encoding lacks what the output is drawn with."""
+"""Name of the error handler for streams whose encoding lacks characters such as ✓."""
 
 _ASCII = {"━": "=", "✓": "+", "✗": "x", "–": "-", "×": "x", "…": "...", "→": "->", "←": "<-"}
 _ASCII |= dict(zip("▁▂▃▄▅▆▇█", "__..--==", strict=True))

@@ -1,4 +1,4 @@
-"""Where a run's lines go: nowhere, or out as they come."""
+"""The screens that a run is shown on, except the one in `live`."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ WIDTH = 60
 
 
 class Screen:
-    """A screen that shows nothing, for a quiet run.
+    """A screen that shows nothing, for --quiet.
 
-    A worker's events may come from a thread of their own. ``begin``, ``track``, ``end`` and
-    ``close`` are called while no worker runs.
+    ``on_event`` may be called from another thread. ``begin``, ``track``, ``end`` and ``close`` are
+    called while no worker is running.
     """
 
     width = WIDTH
-    """Columns of a terminal's line; of a rule elsewhere."""
+    """Width of the terminal, or of a rule if there is none."""
 
     @property
     def rule(self) -> str:
-        """A line that sets one part off from the next."""
+        """A horizontal line between two parts of the output."""
         return "━" * min(WIDTH, self.width)
 
     def heading(self, title: str) -> None:
@@ -31,26 +31,26 @@ class Screen:
         self.print(self.rule, title, self.rule)
 
     def note(self, text: str) -> None:
-        """Show something that the user should know."""
+        """Show a note."""
         self.print(f"Note: {text}")
 
     def print(self, *texts: str) -> None:
-        """Show each on whole lines of its own."""
+        """Show each text on its own lines."""
 
     def begin(self, text: str) -> None:
-        """Show the first half of a line, out at once: what begins now may take hours."""
+        """Show the first half of a line immediately, since the trial may take hours."""
 
     def end(self, text: str) -> None:
         """Show the second half of the line."""
 
     def track(self, task: Task) -> None:
-        """Show the progress of the next worker, whose task this is, below the line begun."""
+        """Show the progress of the next worker below the first half of the line."""
 
     def on_event(self, event: Event) -> None:
-        """Take in what the worker reports."""
+        """Update the progress with an event of the worker."""
 
     def close(self) -> None:
-        """Leave the terminal as it was, wherever the run has stopped."""
+        """Restore the terminal; the run may have stopped at any point."""
 
 
 class PlainScreen(Screen):
@@ -59,7 +59,7 @@ class PlainScreen(Screen):
     def __init__(self) -> None:
         self._output = LastingStream(sys.stdout)
 
-    def print(self, *texts: str) -> None:  # noqa: D102 - as in Screen
+    def print(self, *texts: str) -> None:  # noqa: D102 - see Screen
         self.begin("".join(f"{text}\n" for text in texts))
 
     def begin(self, text: str) -> None:  # noqa: D102

@@ -1,20 +1,21 @@
-"""What is known of the worker under way, and how a terminal shows it: pure."""
+"""The state of the running worker, and how a terminal shows it: pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
 from worker.protocol.messages import Event, Memory, Phase, PhaseBegan, Step, Validated
-from your_ai.terminal.eta import show_duration
+from your_ai.terminal.eta import show_duration, show_end
 from your_ai.units import show_size
 
 _PHASES = {
     None: "starting",
     Phase.IMPORT: "starting MLX",
-    Phase.LOAD: "making the model",
-    Phase.TIGHT: "finding the needed memory",
-    Phase.RELAXED: "training under the budget",
+    Phase.LOAD: "loading the model",
+    Phase.TIGHT: "measuring the needed memory",
+    Phase.RELAXED: "training within the budget",
     Phase.TRAIN: "training",
 }
 _CURVE_COLUMNS = 24
@@ -23,10 +24,11 @@ _BARS = "▁▂▃▄▅▆▇█"
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """The latest of each that the worker reported; ``step`` is the last that was done.
+    """The latest values that the worker reported.
 
-    ``steps`` of the phase took ``seconds``. ``losses`` are the last few, ``validation`` the last
-    loss on the validation set.
+    ``step`` is the last finished step, ``steps`` the number of steps that this worker finished in
+    this phase, in ``seconds``. ``losses`` are the last ones, ``validation`` is the last loss on the
+    validation set.
     """
 
     phase: Phase | None = None
@@ -39,7 +41,7 @@ class WorkerStatus:
     active_bytes: int = 0
 
     def after(self, event: Event) -> WorkerStatus:
-        """This, updated by ``event``."""
+        """The status after ``event``."""
         match event:
             case PhaseBegan(phase=phase):
                 return replace(self, phase=phase, step=0, steps=0, seconds=0.0)
@@ -61,22 +63,24 @@ class WorkerStatus:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a worker is started for: ``steps`` in all, ``done`` before it started.
+    """The work of a worker: ``steps`` in total, of which ``done`` were finished before it started.
 
-    ``title`` goes on the line that was begun. How long it will take follows from ``seconds_left``
-    at its start, or from its steps, each expected to take ``step_seconds``.
+    ``title`` is shown after the text of `Screen.begin`, ``position`` says which trial of the run
+    this is. The time left is either ``seconds_left`` for the whole run when the worker starts, or
+    follows from its steps, which are expected to take ``step_seconds`` each.
     """
 
     budget_bytes: int
     steps: int
     title: str = ""
+    position: Sequence[str] = ()
     done: int = 0
     seconds_left: float | None = None
     step_seconds: float | None = None
 
 
-def progress(task: Task, status: WorkerStatus) -> str:
-    """The phase, and how far it is."""
+def progress(task: Task, status: WorkerStatus) -> list[str]:
+    """The phase, and the current step."""
     step = max(status.step, task.done) + 1
     of_all = f"{min(step, task.steps)} of {task.steps}"
     steps = {
@@ -85,11 +89,11 @@ def progress(task: Task, status: WorkerStatus) -> str:
         Phase.TRAIN: f"iteration {of_all}",
     }
     phase = _PHASES[status.phase]
-    return f"{phase}, {steps[status.phase]}" if status.phase in steps else phase
+    return [phase, steps[status.phase]] if status.phase in steps else [phase]
 
 
-def figures(task: Task, status: WorkerStatus, elapsed: float) -> str:
-    """Loss of a training, memory, speed and time, those that are known; ``elapsed`` is seconds."""
+def figures(task: Task, status: WorkerStatus, elapsed: float) -> list[str]:
+    """Losses of a training, memory, speed, and ``elapsed`` seconds; unknown ones are left out."""
     parts = []
     if status.phase is Phase.TRAIN and status.losses:
         parts.append(f"loss {status.losses[-1]:.3f} {_curve(status.losses)}")
@@ -98,11 +102,16 @@ def figures(task: Task, status: WorkerStatus, elapsed: float) -> str:
     parts.append(f"memory {show_size(status.active_bytes)} of {show_size(task.budget_bytes)}")
     if status.tokens_per_second is not None:
         parts.append(f"{status.tokens_per_second:,.0f} tokens/s")
-    parts.append(f"{elapsed:.0f} s")
+    return [*parts, f"{elapsed:.0f} s" if elapsed < 600 else show_duration(elapsed)]
+
+
+def outlook(task: Task, status: WorkerStatus, elapsed: float, now: datetime) -> list[str]:
+    """Which trial this is, how long the rest takes and when it ends; unknown ones are left out."""
     left = _seconds_left(task, status, elapsed)
-    if left is not None and left > 0:
-        parts.append(f"about {show_duration(left)} left")
-    return ", ".join(parts)
+    if left is None or left <= 0:
+        return [*task.position]
+    end = show_end(now + timedelta(seconds=left), now)
+    return [*task.position, f"about {show_duration(left)} left", f"(done {end})"]
 
 
 def _seconds_left(task: Task, status: WorkerStatus, elapsed: float) -> float | None:
@@ -113,7 +122,7 @@ def _seconds_left(task: Task, status: WorkerStatus, elapsed: float) -> float | N
 
 
 def _curve(losses: Sequence[float]) -> str:
-    """The losses as a row of bars, the lowest and the highest of them at the ends of the scale."""
+    """The losses as a row of bars, scaled from the lowest loss to the highest."""
     least, most = min(losses), max(losses)
     scale = (len(_BARS) - 1) / (most - least) if most > least else 0.0
     return "".join(_BARS[round((loss - least) * scale)] for loss in losses)

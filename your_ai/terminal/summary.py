@@ -1,4 +1,4 @@
-"""A results document as a table in the terminal: pure."""
+"""Results as a table in the terminal: pure."""
 
 from __future__ import annotations
 
@@ -7,26 +7,34 @@ from collections.abc import Iterator
 from your_ai.report.naming import configuration, with_distinct_names
 from your_ai.runs.results import Results
 from your_ai.runs.trial_result import TrialResult
-from your_ai.terminal.tables import Row, table
-from your_ai.terminal.wording import counted
+from your_ai.terminal.tables import Column, Row, table
+from your_ai.terminal.wording import counted, recommended
 from your_ai.units import show_size
 
-_HEADS = ("Model", "Size", "Configuration", "Outcome", "Needed", "Peak", "Tokens/s", "Seconds")
-_NUMBERS = frozenset({"Size", "Needed", "Peak", "Tokens/s", "Seconds"})
+_COLUMNS = (
+    Column("Model"),
+    Column("Size", is_number=True),
+    Column("Configuration"),
+    Column("Outcome"),
+    Column("Needed", "needed {}", is_number=True),
+    Column("Peak", "peak {}", is_number=True),
+    Column("Tokens/s", "{} tokens/s", is_number=True),
+    Column("Seconds", "{} s", is_number=True),
+)
 
 
-def summary(results: Results, columns: int | None = None) -> str:
-    """The answer, the machine and every trial, for a terminal so wide."""
+def summary(results: Results, width: int | None = None) -> str:
+    """The device, every trial and the recommendation, for a terminal of this ``width``."""
     results = with_distinct_names(results)
-    trials = table(_HEADS, [_row(trial) for trial in results.trials], _NUMBERS, columns)
+    trials = table(_COLUMNS, [_row(trial) for trial in results.trials], width)
     return "\n".join([*_head(results), "", trials, "", *_foot(results)])
 
 
 def _head(results: Results) -> Iterator[str]:
     device, budget = results.device, show_size(results.budget_bytes)
     yield f"Device: {device.name} ({device.backend}), budget {budget}"
-    ending = "" if results.complete else ", which did not finish"
-    yield f"Run of {results.started_at}{ending}"
+    state = "" if results.complete else " (unfinished)"
+    yield f"Run of {results.started_at}{state}"
 
 
 def _row(trial: TrialResult) -> Row:
@@ -62,6 +70,4 @@ def _foot(results: Results) -> Iterator[str]:
             proof = "proven" if search.proven else "not proven"
             used = counted(len(search.all_results), "trial")
             yield f"Optimal for {entry.preset}: {optimum} ({proof}, {used})"
-    best = results.recommended
-    answer = f"{best} (largest model that fits)" if best else "none (no model passed)"
-    yield f"Recommended: {answer}"
+    yield recommended(results.recommended, is_complete=results.complete)

@@ -1,4 +1,4 @@
-"""Shows a training: its start, its reports, and its end."""
+"""The output of a training."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ class TrainingConsole:
         self._has_truncated = False
 
     def begin(self, progress: Progress) -> None:
-        """Show what is trained, what it is expected to take, and where it is resumed."""
+        """Show the training, its expected memory and time, and where it is resumed."""
         training, screen = self._training, self._screen
         budget = training.request.budget_bytes
         screen.heading(f"Training {training.preset}")
         screen.print(_description(training), _expectation(training.expected))
         if training.expected.peak_bytes > budget * _TOLERANCE:
             screen.note(
-                f"that is more than the budget of the results ({show_size(budget)}); a "
-                "smaller --batch-size or --max-seq-length takes less."
+                f"the expected peak exceeds the budget ({show_size(budget)}). A smaller "
+                "--batch-size or --max-seq-length needs less memory."
             )
         if not training.data.validation:
-            screen.note("there is no valid.jsonl, so nothing is validated.")
+            screen.note("no valid.jsonl found, so there is no validation.")
         if progress.trained:
             screen.print(f"Already finished (started {training.started_at}).")
         elif progress.attempts:
@@ -47,7 +47,7 @@ class TrainingConsole:
         screen.print("")
 
     def attempt(self, progress: Progress) -> None:
-        """Show the worker that is about to start."""
+        """Track the worker that is about to start."""
         request = self._training.request
         self._screen.begin("")
         self._screen.track(
@@ -61,7 +61,7 @@ class TrainingConsole:
         )
 
     def on_event(self, event: Event, progress: Progress) -> None:
-        """Show what the worker reports."""
+        """Show an event of the worker."""
         self._screen.on_event(event)
         match event:
             case Validated():
@@ -80,7 +80,7 @@ class TrainingConsole:
                 )
 
     def reported(self, report: Report) -> None:
-        """Show finished iterations, and the last validation before them."""
+        """Show finished iterations, and the last validation loss."""
         iters = self._training.request.iters
         line = f"[{report.iteration:>{len(str(iters))}}/{iters}] loss {report.loss:.3f}"
         if self._validation is not None:
@@ -89,7 +89,7 @@ class TrainingConsole:
         self._screen.print(f"{line}, {report.tokens / report.seconds:,.0f} tokens/s")
 
     def restarting(self, failure: Failure, progress: Progress) -> None:
-        """Show why an attempt failed, and how the next one differs."""
+        """Show why an attempt failed, and the settings of the next."""
         attempt, setting = failure.attempt, progress.setting
         changes = []
         if setting.micro_batches > 1:
@@ -104,20 +104,20 @@ class TrainingConsole:
         )
 
     def end(self, outcome: Outcome, progress: Progress, hints: list[str]) -> None:
-        """Show how it ended, what it took compared with what was expected, and ``hints``."""
+        """Show the outcome, the measured memory and time, and ``hints``."""
         is_done = outcome.kind is OutcomeKind.PASS
         lines = ["", "✓ Done" if is_done else failure_text(outcome.kind, outcome.reason)]
         if progress.reports:
-            lines.append(_taken(self._training.expected, progress))
+            lines.append(_measurement(self._training.expected, progress))
         self._screen.close()
         self._screen.print(*lines, *hints, self._screen.rule)
 
 
 def _expectation(expected: Expected) -> str:
-    how = "measured" if expected.is_measured else "estimated from what was measured"
+    how = "measured" if expected.is_measured else "estimated from measurements"
     return (
-        f"Expected ({how}): a peak of {show_size(expected.peak_bytes)}; at full length "
-        f"{expected.seconds_per_iteration:.2f} s an iteration, "
+        f"Expected ({how}): peak {show_size(expected.peak_bytes)}, "
+        f"{expected.seconds_per_iteration:.2f} s per iteration with sequences of full length, "
         f"{show_duration(expected.seconds)} of training"
     )
 
@@ -135,11 +135,12 @@ def _from(iteration: int) -> str:
     return f"from iteration {iteration:,}" if iteration else "from the start"
 
 
-def _taken(expected: Expected, progress: Progress) -> str:
+def _measurement(expected: Expected, progress: Progress) -> str:
     measured = progress.measured
     return (
-        f"Took: a peak of {show_size(measured.peak_bytes or 0)} "
+        f"Measured: peak {show_size(measured.peak_bytes or 0)} "
         f"(expected {show_size(expected.peak_bytes)}), "
-        f"{measured.seconds_per_iteration or 0:.2f} s an iteration "
-        f"({expected.seconds_per_iteration:.2f}), {show_duration(measured.seconds)} of training"
+        f"{measured.seconds_per_iteration or 0:.2f} s per iteration "
+        f"(expected {expected.seconds_per_iteration:.2f} s), "
+        f"{show_duration(measured.seconds)} of training"
     )

@@ -1,13 +1,14 @@
-"""The lines that a run's course consists of, as words: pure."""
+"""The lines of a run's output: pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from your_ai.planning.plan import Trial
 from your_ai.report.naming import title
 from your_ai.runs.optimization import Optimization
-from your_ai.runs.results import recommended
+from your_ai.runs.results import Results
+from your_ai.runs.results import recommended as largest_that_passed
 from your_ai.runs.run import Run
 from your_ai.runs.trial_result import TrialResult
 from your_ai.search.search import Objective
@@ -17,66 +18,65 @@ from your_ai.units import GB, show_size
 _INDENT = " " * 8
 _GOALS = {
     Objective.CAPACITY: "largest batch × rank × layers that fits",
-    Objective.TOKENS: "fastest that fits",
+    Objective.TOKENS: "fastest one that fits",
 }
 _LOGGED = (OutcomeKind.CRASH, OutcomeKind.ERROR, OutcomeKind.TIMEOUT)
 
 
 def memory(run: Run) -> str:
-    """What there is of memory, and what trains in it."""
-    device, there = run.device, run.machine.memory_bytes
+    """The machine's memory, the budget and the device."""
+    device, total = run.device, run.machine.memory_bytes
     parts = f"budget {show_size(run.budget_bytes)}, training on {device.name} ({device.backend})"
-    if device.memory_bytes != there:
+    if device.memory_bytes != total:
         parts += f", {device.memory_bytes / GB:.2f} GB of its own"
-    return f"System Memory: {there / GB:.2f} GB ({parts})"
+    return f"System Memory: {total / GB:.2f} GB ({parts})"
 
 
 def goal(run: Run, trial: Trial) -> str:
-    """What a search looks for, on two lines."""
+    """What a search looks for, in two lines."""
     assert run.search is not None
     grid = run.search.grid.around(trial.configuration, trial.model.layers)
     return (
-        f"Looking among {counted(grid.size, 'configuration')} of {trial.model.name} "
+        f"Searching {counted(grid.size, 'configuration')} of {trial.model.name} "
         f"({trial.model.params})\nfor the {_GOALS[run.search.objective]}...\n"
     )
 
 
 def resuming(run: Run, done: int, *, is_complete: bool) -> str:
-    """That a run is resumed, and how many of its trials are ``done``."""
+    """Which run is resumed, and how many of its trials are ``done``."""
     if is_complete:
         return f"This run (started {run.started_at}) is already complete."
-    are = "is" if done == 1 else "are"
-    return f"Resuming the run of {run.started_at}: {counted(done, 'trial')} of it {are} done."
+    return f"Resuming the run started {run.started_at} ({counted(done, 'trial')} already finished)."
 
 
 def model(trial: Trial, total: int) -> str:
-    """The first half of a trial's line, with the padding that lines up names and sizes."""
+    """The first half of a trial's line, with names and sizes aligned."""
     return f"[{trial.index}/{total}] {trial.model.name:<18} ({trial.model.params:>4}) ... "
 
 
 def configuration(trial: Trial, number: int) -> str:
-    """A configuration of a search, with the padding that lines up its numbers."""
+    """A configuration of a search, with its numbers aligned."""
     c = trial.configuration
     shown = f"batch={c.batch_size:<2} rank={c.lora_rank:<3} layers={c.lora_layers:<2}"
     return f"[{number}] {shown}"
 
 
 def verdict(result: TrialResult) -> str:
-    """How a trial ended."""
+    """The outcome of a trial."""
     if not result.success:
         return failure_text(result.outcome, result.error or "")
     return f"✓ Pass ({', '.join([show_size(result.peak_memory_bytes or 0), *_figures(result)])})"
 
 
 def failure_text(outcome: OutcomeKind, reason: str) -> str:
-    """How a trial or a training ended that did not pass."""
-    is_none = outcome in (OutcomeKind.SKIPPED, OutcomeKind.INTERRUPTED)
-    text = f"{'–' if is_none else '✗'} {outcome.label}"
+    """The outcome of a trial or a training that did not pass."""
+    is_failure = outcome not in (OutcomeKind.SKIPPED, OutcomeKind.INTERRUPTED)
+    text = f"{'✗' if is_failure else '–'} {outcome.label}"
     return text if outcome is OutcomeKind.INTERRUPTED else f"{text} ({reason})"
 
 
 def log_of(result: TrialResult) -> Iterator[str]:
-    """Where to read more of a failure, and what matters there that the reason does not say."""
+    """The path of a failed trial's log, and the lines of it that say more than the reason."""
     if result.outcome not in _LOGGED or result.log is None:
         return
     reason = result.error or ""
@@ -87,44 +87,48 @@ def log_of(result: TrialResult) -> Iterator[str]:
 
 
 def advice(text: str) -> str:
-    """What to try next."""
+    """A suggestion."""
     return f"{_INDENT}try: {text}"
 
 
-def recommendation(entries: Sequence[TrialResult], *, is_over: bool) -> Iterator[str]:
-    """The largest model that passed, and the others that did."""
-    best = recommended(entries)
-    if best is None:
-        yield f"Recommended: none ({'no model passed' if is_over else 'not known yet'})"
-        return
-    yield f"Recommended{'' if is_over else ' so far'}: {best.preset} (largest model that fits)"
-    others = [title(entry) for entry in entries if entry.success and entry is not best]
+def recommendation(found: Results) -> Iterator[str]:
+    """The recommended model, and the other models that passed."""
+    yield recommended(found.recommended, is_complete=found.complete)
+    best = largest_that_passed(found.results)
+    others = [title(entry) for entry in found.results if entry.success and entry is not best]
     if others:
         yield f"Alternatives: {', '.join(others)}"
 
 
+def recommended(name: str | None, *, is_complete: bool) -> str:
+    """The recommended model; a run that is not complete may still find a larger one."""
+    none = "no model passed" if is_complete else "no model has passed yet"
+    answer = f"{name} (largest model that fits)" if name else f"none ({none})"
+    return f"Recommended{'' if is_complete else ' so far'}: {answer}"
+
+
 def optimal(found: Optimization) -> str:
-    """The best configuration, its figures, and in how many trials."""
+    """The best configuration, its figures, and the number of trials."""
     best, used = found.best, f"in {counted(len(found.tried), 'trial')}"
     if not found.tried:
         return "unknown (no trial finished)"
     if best is None:
-        return f"none of the grid passed {used}"
+        return f"no configuration of the grid passed {used}"
     proven = [] if found.is_proven else ["not proven"]
     return ", ".join([_shown(best), *_figures(best), used, *proven])
 
 
 def proof(found: Optimization) -> list[str]:
-    """Why nothing better fits, in words."""
-    left = len(found.certificate.unsettled)
-    if left:
-        why = f"Not proven: {counted(left, 'configuration')} not tried that may be better."
+    """Why no better configuration fits, or why that is not proven."""
+    untried = len(found.certificate.unsettled)
+    if untried:
+        why = f"Not proven: {counted(untried, 'configuration')} not tried may be better."
     elif not found.is_proven:
         why = "Not proven: these failures were not caused by memory:"
     elif found.search.objective is Objective.TOKENS:
         why = "Larger rank and layer counts are assumed not to be faster."
     elif not found.decisive:
-        why = "Proven: there is none better in the grid."
+        why = "Proven: no configuration in the grid is better."
     else:
         proven = "Proven optimal: every better" if found.best else "Proven: every"
         why = f"{proven} configuration is at least as large as one of these failures:"
@@ -142,7 +146,7 @@ def _shown(result: TrialResult) -> str:
 
 
 def _figures(result: TrialResult) -> list[str]:
-    """What a trial that passed needs, and how fast it is."""
+    """The needed memory and speed of a trial that passed."""
     needs = f"needs {show_size(result.needed_memory_bytes or 0)}"
     speed = result.tokens_per_second
     return [needs] if speed is None else [needs, f"{speed:,.0f} tokens/s"]

@@ -1,4 +1,4 @@
-"""A bug of ours: one line, a log with the traceback, and an exit code of its own."""
+"""An internal error prints one line, saves the traceback, and exits with 70."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run(state: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_it_ends_with_one_line_a_log_and_exit_code_70(tmp_path: Path) -> None:
+def test_one_line_a_log_and_exit_code_70(tmp_path: Path) -> None:
     done = run(tmp_path)
     assert done.returncode == 70
     assert done.stdout == ""
@@ -45,7 +45,7 @@ def test_it_ends_with_one_line_a_log_and_exit_code_70(tmp_path: Path) -> None:
     assert "in broken" in log.read_text()
 
 
-def test_without_a_state_folder_the_log_is_elsewhere(tmp_path: Path) -> None:
+def test_the_log_is_saved_elsewhere_without_a_state_folder(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = run(tmp_path / "file")
     assert done.returncode == 70
@@ -54,7 +54,7 @@ def test_without_a_state_folder_the_log_is_elsewhere(tmp_path: Path) -> None:
     log.unlink()
 
 
-def test_without_any_log_it_ends_with_70_all_the_same(tmp_path: Path) -> None:
+def test_exit_code_70_without_a_log(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     nowhere = "import tempfile\ntempfile.tempdir = '/dev/null'\n"
     done = subprocess.run(
@@ -70,7 +70,7 @@ def test_without_any_log_it_ends_with_70_all_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_where_nothing_can_be_printed_the_exit_code_still_says_so(tmp_path: Path) -> None:
+def test_exit_code_70_if_nothing_can_be_printed(tmp_path: Path) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-c", BROKEN],
@@ -84,7 +84,7 @@ def test_where_nothing_can_be_printed_the_exit_code_still_says_so(tmp_path: Path
 
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_a_closed_standard_stream_is_no_internal_error(closed: str, tmp_path: Path) -> None:
+def test_a_closed_standard_stream_is_not_an_error(closed: str, tmp_path: Path) -> None:
     command = f"exec {sys.executable} -m your_ai runs {closed}"
     environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
     assert subprocess.run(["bash", "-c", command], env=environment, check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""The options that describe a training: what is taken, what is refused, and whose default wins."""
+"""Parsing of option values, and which default applies."""
 
 from __future__ import annotations
 
@@ -16,38 +16,38 @@ NOTHING = dict.fromkeys(TrainingOptions.__dataclass_fields__)
 
 
 @pytest.mark.parametrize(("text", "size"), [("24", 24.0), ("0.002", 0.002), ("1e3", 1000.0)])
-def test_a_size(text: str, size: float) -> None:
+def test_a_valid_size(text: str, size: float) -> None:
     assert GIGABYTES.convert(text, None, None) == size
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "abc", "", "nan", "inf", "-inf", "24GB", "0x10"])
-def test_what_is_no_size(text: str) -> None:
+def test_an_invalid_size(text: str) -> None:
     with pytest.raises(click.BadParameter, match=r"such as 24|not in the range"):
         GIGABYTES.convert(text, None, None)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "abc", "", "nan"])
-def test_what_is_no_time(text: str) -> None:
+def test_an_invalid_time(text: str) -> None:
     with pytest.raises(click.BadParameter):
         SECONDS.convert(text, None, None)
 
 
 @pytest.mark.parametrize("text", ["0.5", "3600", "inf"])
-def test_a_time(text: str) -> None:
+def test_a_valid_time(text: str) -> None:
     assert SECONDS.convert(text, None, None) == float(text)
 
 
-def test_without_anything_said_the_defaults_are_ours() -> None:
+def test_defaults() -> None:
     assert training(NOTHING, {}) == TrainingOptions()
     assert TrainingOptions() == TrainingOptions(2, 64, None, 1024, 5, None, Weights.SYNTHETIC, True)
 
 
-def test_a_suites_defaults_come_before_ours_and_the_user_before_both() -> None:
-    said = {**NOTHING, "seq_length": 64, "grad_checkpoint": False}
-    options = training(said, {"seq_length": 128, "lora_rank": 8, "quantize": 0})
+def test_options_override_defaults_of_the_suite() -> None:
+    values = {**NOTHING, "seq_length": 64, "grad_checkpoint": False}
+    options = training(values, {"seq_length": 128, "lora_rank": 8, "quantize": 0})
     assert options == TrainingOptions(seq_length=64, lora_rank=8, quantize=0, grad_checkpoint=False)
 
 
 @pytest.mark.parametrize(("word", "bits"), [("4", 4), ("8", 8), ("none", 0)])
-def test_quantization_by_its_word(word: str, bits: int) -> None:
+def test_quantization(word: str, bits: int) -> None:
     assert training({**NOTHING, "quantize": word}, {"quantize": 4}).quantize == bits

@@ -1,4 +1,4 @@
-"""A run under way: when its results are written, and what is left of it however it ends."""
+"""When the results of a run are written."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
         yield opened
 
 
-def go_on(go: run_context.Go, journal: Journal, folder: Path) -> None:
+def execute(run_all: run_context.RunTrials, journal: Journal, folder: Path) -> None:
     trials = [builders.trial(n, f"m{n}", f"{n}B") for n in (1, 2)]
     run = builders.run(*trials, run_dir=str(folder))
-    run_context._go_on(go, run, journal, RunHistory(), folder / "out.json", Screen())
+    run_context._execute(run_all, run, journal, RunHistory(), folder / "out.json", Screen())
 
 
 @pytest.mark.parametrize("error", [MachineError, KeyboardInterrupt, ZeroDivisionError])
-def test_however_a_run_ends_its_results_have_every_trial_that_ended(
+def test_results_have_every_finished_trial_after_an_error(
     error: type[BaseException], journal: Journal, tmp_path: Path
 ) -> None:
-    def go(opened: OpenRun) -> None:
+    def run_all(opened: OpenRun) -> None:
         opened.runner.ended.append(FIRST)
         opened.save()
         opened.runner.ended.append(SECOND)
@@ -45,19 +45,19 @@ def test_however_a_run_ends_its_results_have_every_trial_that_ended(
         raise error
 
     with pytest.raises(error):
-        go_on(go, journal, tmp_path)
+        execute(run_all, journal, tmp_path)
     for name in (RESULTS, "out.json"):
         assert [r.preset for r in load(tmp_path / name).results] == ["m1", "m2"]
 
 
-def test_results_are_written_after_a_trial_unless_that_was_just_done(
+def test_results_are_written_after_a_trial_but_not_too_often(
     journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
     monkeypatch.setattr("time.monotonic", lambda: now)
     written: list[int] = []
 
-    def go(opened: OpenRun) -> None:
+    def run_all(opened: OpenRun) -> None:
         nonlocal now
         for seconds in (0.0, WRITE_SECONDS - 1, 1.0, WRITE_SECONDS / 2):
             now += seconds
@@ -66,5 +66,5 @@ def test_results_are_written_after_a_trial_unless_that_was_just_done(
             opened.save()
             written.append((tmp_path / RESULTS).exists())
 
-    go_on(go, journal, tmp_path)
+    execute(run_all, journal, tmp_path)
     assert written == [True, False, True, False]

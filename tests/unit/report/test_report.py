@@ -104,7 +104,7 @@ def test_the_frontier_is_what_no_other_beats(points: list[tuple[int, float]]) ->
 def test_a_run_of_nothing_has_a_page_too() -> None:
     nothing = builders.results()
     assert "No model passed." in page(nothing)
-    assert summary(nothing).endswith("Recommended: none (no model passed)")
+    assert summary(nothing).endswith("Recommended so far: none (no model has passed yet)")
 
 
 def test_a_table_of_every_trial_for_a_terminal() -> None:

@@ -228,7 +228,7 @@ def test_what_the_console_says_of_a_search(capsys: pytest.CaptureFixture[str]) -
     console.end_search(done, ["Results written to out.json"])
     assert capsys.readouterr().out.splitlines()[3:] == [
         "System Memory: 36.00 GB (budget 8.0 GB, training on Apple M3 Pro (metal))",
-        "Looking among 12 configurations of tiny (7B)",
+        "Searching 12 configurations of tiny (7B)",
         "for the largest batch × rank × layers that fits...",
         "",
         "[1] batch=1  rank=8   layers=1  ... ✓ Pass (5.0 GB, needs 5.0 GB, 2,046 tokens/s)",
@@ -261,9 +261,9 @@ def test_a_search_within_a_ladder_is_one_line(capsys: pytest.CaptureFixture[str]
     assert capsys.readouterr().out.splitlines() == [
         "✓ (batch=4, rank=8, layers=2, needs 7.5 GB, 4,092 tokens/s, in 5 trials)",
         "✓ (batch=4, rank=8, layers=2, needs 7.5 GB, 4,092 tokens/s, in 4 trials, not proven)",
-        "– (none of the grid passed in 1 trial)",
+        "– (no configuration of the grid passed in 1 trial)",
         "– (unknown (no trial finished))",
-        "– (none of the grid passed in 2 trials)",
+        "– (no configuration of the grid passed in 2 trials)",
     ]
 
 
@@ -274,7 +274,7 @@ def test_where_nothing_passed_the_console_speaks_of_no_better_one(
         found(record(1, 8, 1, None)), ["Results written to out.json"]
     )
     assert capsys.readouterr().out.splitlines()[4:7] == [
-        "Optimal: none of the grid passed in 1 trial",
+        "Optimal: no configuration of the grid passed in 1 trial",
         "Proven: every configuration is at least as large as one of these failures:",
         "    batch=1, rank=8, layers=1: ✗ Over budget (needs at least 9.0 GB)",
     ]

@@ -1,4 +1,4 @@
-"""What a run prints, to the letter, from real records."""
+"""The exact output of a run, from results of trials."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.support import builders
 from tests.support.builders import observed
 from tests.support.ladder import GOLDEN, LADDER, WRITTEN, ended, print_all, run
-from worker.protocol.messages import Failed, OverBudget, Phase, PhaseBegan
+from worker.protocol.messages import Failed, Memory, OverBudget, Phase, PhaseBegan
 from your_ai.planning.device import Device
 from your_ai.runs.assembly import assemble
 from your_ai.runs.run import Run
@@ -19,6 +19,7 @@ from your_ai.search.search import Objective, SearchOptions
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.terminal.benchmark import Console
 from your_ai.terminal.screen import PlainScreen, Screen
+from your_ai.terminal.status import Task
 from your_ai.units import GB
 
 OVER = observed(OverBudget(1.0, Phase.TIGHT, 30 * GB, planned=False), returncode=1)
@@ -41,12 +42,12 @@ def test_quiet_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_trial_is_announced_before_it_has_ended(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_trial_is_shown_when_it_starts(capsys: pytest.CaptureFixture[str]) -> None:
     Console(PlainScreen(), run()).trial_began(run().trials[0])
     assert capsys.readouterr().out == "[1/5] hermes-mistral-7b  (  7B) ... "
 
 
-def test_a_gpus_own_memory_is_named_where_it_is_not_the_machines(
+def test_a_gpu_with_its_own_memory(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     device = Device("cuda", "NVIDIA H200", 150_754_820_096, None, None, {})
@@ -57,7 +58,7 @@ def test_a_gpus_own_memory_is_named_where_it_is_not_the_machines(
     ) in capsys.readouterr().out
 
 
-def test_nothing_passed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_recommendation_if_nothing_passed(capsys: pytest.CaptureFixture[str]) -> None:
     failed = LADDER[2:]
     end(failed)
     out = capsys.readouterr().out
@@ -65,7 +66,7 @@ def test_nothing_passed(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Alternatives" not in out
 
 
-def test_alternatives_are_all_others_that_passed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_alternatives_are_the_other_models_that_passed(capsys: pytest.CaptureFixture[str]) -> None:
     records = [*LADDER[:2], ended(3, "llama-8b", "8B"), ended(4, "r1-distill-14b", "14B")]
     end(records)
     assert (
@@ -75,7 +76,7 @@ def test_alternatives_are_all_others_that_passed(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("kind", sorted(set(OutcomeKind) - {OutcomeKind.PASS}))
-def test_every_other_outcome_has_its_line(
+def test_every_outcome_but_a_pass_has_a_line_with_its_reason(
     kind: OutcomeKind, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Console(PlainScreen(), run()).trial_ended(ended(1, "a", "7B", Outcome(kind, "why")))
@@ -84,22 +85,23 @@ def test_every_other_outcome_has_its_line(
     assert first == "– Interrupted" if kind is OutcomeKind.INTERRUPTED else first.endswith(" (why)")
 
 
-def test_over_budget_says_what_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_over_budget_shows_the_needed_memory(capsys: pytest.CaptureFixture[str]) -> None:
     Console(PlainScreen(), run()).trial_ended(ended(1, "a", "7B", seen=OVER))
     assert capsys.readouterr().out == (
         "✗ Over budget (needs at least 30.0 GB)\n        try: --batch-size 1 should fit\n"
     )
 
 
-@pytest.mark.parametrize(("done", "words"), [(1, "1 trial of it is"), (3, "3 trials of it are")])
-def test_a_resumed_run_says_what_is_done(
+@pytest.mark.parametrize(("done", "words"), [(1, "1 trial "), (3, "3 trials ")])
+def test_a_resumed_run_shows_how_many_trials_are_done(
     done: int, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     Console(PlainScreen(), run()).begin(done)
-    assert f"\nResuming the run of 2026-01-02T03:04:00Z: {words} done.\n" in capsys.readouterr().out
+    shown = f"\nResuming the run started 2026-01-02T03:04:00Z ({words}"
+    assert shown in capsys.readouterr().out
 
 
-def test_the_lines_of_the_log_that_say_more_than_the_reason_are_shown(
+def test_log_lines_that_say_more_than_the_reason_are_shown(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     seen = observed(
@@ -114,7 +116,7 @@ def test_the_lines_of_the_log_that_say_more_than_the_reason_are_shown(
     )
 
 
-def test_what_the_reason_says_already_is_not_said_again(capsys: pytest.CaptureFixture[str]) -> None:
+def test_log_lines_that_repeat_the_reason_are_not_shown(capsys: pytest.CaptureFixture[str]) -> None:
     seen = observed(
         Failed(1.0, Phase.LOAD, "ValueError", "no such type"), log_tail="ValueError: no such type\n"
     )
@@ -122,23 +124,65 @@ def test_what_the_reason_says_already_is_not_said_again(capsys: pytest.CaptureFi
     assert capsys.readouterr().out == ("✗ Error (no such type)\n        log: /runs/1/logs/1.log\n")
 
 
-def test_models_that_were_not_reached_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unfinished_run_lists_the_models_not_tried(capsys: pytest.CaptureFixture[str]) -> None:
     end(LADDER[:3], run())
     out = capsys.readouterr().out
     assert "Not tried: r1-distill-14b (14B), hermes-70b (70B)\n" in out
     assert "Recommended so far: dolphin-8b (largest model that fits)\n" in out
 
 
-def test_a_run_stopped_in_its_first_trial_knows_nothing_yet(
+def test_a_run_stopped_in_its_first_trial_has_no_recommendation_yet(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     stopped = ended(1, "hermes-mistral-7b", "7B", Outcome(OutcomeKind.INTERRUPTED, "interrupted"))
     end([stopped], run())
-    assert "Recommended: none (not known yet)\n" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "Recommended so far: none (no model has passed yet)\n" in out
 
 
-def test_a_complete_run_says_so_also_if_it_is_a_search(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_that_must_be_continued_recommends_so_far(capsys: pytest.CaptureFixture[str]) -> None:
+    last = ended(2, "llama-8b", "8B", Outcome(OutcomeKind.ERROR, "the Hub is unreachable"))
+    end([LADDER[0], replace(last, exit_status=None)])
+    out = capsys.readouterr().out
+    assert "Recommended so far: hermes-mistral-7b (largest model that fits)\n" in out
+
+
+def test_resuming_a_complete_search_says_that_it_is_complete(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     searching = builders.run(search=SearchOptions(FULL, Objective.CAPACITY, False))
     Console(PlainScreen(), searching).begin_search(builders.trial(), 4, is_complete=True)
     line = "This run (started 2026-01-02T03:04:00Z) is already complete."
     assert line in capsys.readouterr().out.splitlines()
+
+
+class Tasks(Screen):
+    """A screen that records what it is to track."""
+
+    def __init__(self) -> None:
+        self.tasks: list[Task] = []
+
+    def track(self, task: Task) -> None:
+        self.tasks.append(task)
+
+
+def test_time_left_is_known_after_the_first_measured_trial() -> None:
+    screen = Tasks()
+    console = Console(screen, run())
+    for trial, result in zip(run().trials[:3], LADDER, strict=False):
+        console.trial_began(trial)
+        if trial.index > 1:  # the first one was finished in the run that is resumed
+            console.on_event(Memory(0.5, GB, 0))
+        console.trial_ended(result)
+    assert [task.seconds_left is None for task in screen.tasks] == [True, True, False]
+    assert [task.position for task in screen.tasks] == [[f"model {n} of 5"] for n in (1, 2, 3)]
+
+
+def test_the_trials_of_a_search_are_counted() -> None:
+    trial, screen = builders.trial(), Tasks()
+    search = SearchOptions(FULL, Objective.CAPACITY, False)
+    console = Console(screen, builders.run(trial, command="optimize", search=search))
+    console.candidate_began(trial, 2)
+    console.optimizing_trial(trial, 3)
+    shown = [task.position[-1].partition(" of ")[0] for task in screen.tasks]
+    assert shown == ["trial 2", "trial 3"]

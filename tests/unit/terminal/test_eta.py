@@ -1,8 +1,9 @@
-"""How long a run will still take: exact where its trials behave as assumed."""
+"""The position in a run, and the estimate of the time left."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 
@@ -10,7 +11,7 @@ from tests.support import builders
 from your_ai.planning.plan import Trial
 from your_ai.search.grid import Grid
 from your_ai.search.search import Objective, SearchOptions
-from your_ai.terminal.eta import seconds_left, show_duration, trials_ahead
+from your_ai.terminal.eta import position, seconds_left, show_duration, show_end, trials_ahead
 
 
 def trial(index: int, params: str) -> Trial:
@@ -25,34 +26,34 @@ def searching(*, exhaustive: bool = False) -> SearchOptions:
     return SearchOptions(GRID, Objective.CAPACITY, exhaustive)
 
 
-def test_before_the_first_trial_nothing_is_known() -> None:
+def test_time_left_is_unknown_before_the_first_result() -> None:
     assert seconds_left([], [SMALL]) is None
 
 
-def test_time_grows_with_the_model() -> None:
+def test_time_is_proportional_to_parameters() -> None:
     assert seconds_left([(SMALL, 3 + 10)], [MIDDLE, LARGE]) == pytest.approx(3 + 20 + 3 + 100)
 
 
-def test_time_grows_with_the_tokens() -> None:
+def test_time_is_proportional_to_tokens() -> None:
     twice = SMALL.with_configuration(replace(SMALL.configuration, batch_size=4))
     assert seconds_left([(SMALL, 3 + 10)], [twice]) == pytest.approx(3 + 20)
 
 
-def test_the_latest_trials_tell_how_fast() -> None:
+def test_only_the_last_two_trials_count() -> None:
     done = [(SMALL, 1003.0), (SMALL, 3 + 10), (MIDDLE, 3 + 20)]
     assert seconds_left(done, [LARGE]) == pytest.approx(103)
 
 
-def test_a_trial_shorter_than_a_start_takes_no_negative_time() -> None:
+def test_a_trial_shorter_than_a_start_is_not_negative() -> None:
     assert seconds_left([(SMALL, 0.5)], [LARGE]) == 3
 
 
-def test_a_run_without_a_search_is_its_trials() -> None:
+def test_trials_ahead_without_a_search() -> None:
     run = builders.run(SMALL, MIDDLE, LARGE)
     assert trials_ahead(run, MIDDLE, 1) == [MIDDLE, LARGE]
 
 
-def test_a_search_is_taken_to_have_the_usual_number_of_trials() -> None:
+def test_a_search_is_expected_to_take_the_median_number_of_trials() -> None:
     run = builders.run(SMALL, MIDDLE, search=searching())
     grid = GRID.around(SMALL.configuration, 2)
     tried, middle = SMALL.with_configuration(grid.at(1, 8, 1)), grid.at(2, 16, 2)
@@ -65,7 +66,7 @@ def test_a_search_is_taken_to_have_the_usual_number_of_trials() -> None:
     assert trials_ahead(run, tried, 9)[:2] == [tried, MIDDLE]
 
 
-def test_an_exhaustive_one_has_them_all() -> None:
+def test_an_exhaustive_search_takes_the_whole_grid() -> None:
     run = builders.run(SMALL, search=searching(exhaustive=True))
     assert len(trials_ahead(run, SMALL, 1)) == GRID.size
 
@@ -83,3 +84,37 @@ def test_an_exhaustive_one_has_them_all() -> None:
 )
 def test_durations(seconds: float, shown: str) -> None:
     assert show_duration(seconds) == shown
+
+
+@pytest.mark.parametrize(
+    ("end", "shown"),
+    [
+        ("2026-01-01T14:32:59", "at 14:32"),
+        ("2026-01-01T23:59:00", "at 23:59"),
+        ("2026-01-02T00:00:00", "Fri 00:00"),
+        ("2026-01-07T06:10:00", "Wed 06:10"),
+        ("2026-01-08T06:10:00", "8 Jan 06:10"),
+    ],
+)
+def test_the_day_is_shown_unless_it_is_today(end: str, shown: str) -> None:
+    thursday = datetime.fromisoformat("2026-01-01T13:00:00")
+    assert show_end(datetime.fromisoformat(end), thursday) == shown
+
+
+def test_position_in_a_run_of_several_models() -> None:
+    assert position(builders.run(SMALL, MIDDLE), MIDDLE, None) == ["model 2 of 2"]
+    assert position(builders.run(SMALL), SMALL, None) == []
+
+
+def test_position_in_a_search() -> None:
+    run = builders.run(SMALL, command="optimize", search=searching())
+    assert position(run, SMALL, 3) == [f"trial 3 of at most {GRID.size}"]
+    whole = builders.run(SMALL, command="optimize", search=searching(exhaustive=True))
+    assert position(whole, SMALL, 3) == [f"trial 3 of {GRID.size}"]
+
+
+@pytest.mark.parametrize(("rank", "extra"), [(8, 0), (64, 1)])
+def test_position_counts_the_models_own_trial_once(rank: int, extra: int) -> None:
+    own = replace(SMALL.configuration, lora_rank=rank)
+    run = builders.run(SMALL.with_configuration(own), MIDDLE, search=searching())
+    assert position(run, SMALL, 2) == ["model 1 of 2", f"trial 2 of at most {GRID.size + extra}"]

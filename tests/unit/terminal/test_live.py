@@ -1,12 +1,14 @@
-"""What a terminal shows of a trial under way, and the lines that it settles into."""
+"""What a terminal shows of a running trial, and the line that remains."""
 
 from __future__ import annotations
 
 import functools
 import io
+import re
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 from rich.console import Console as RichConsole
@@ -16,7 +18,7 @@ from tests.support.ladder import GOLDEN, LADDER, print_all, run
 from worker.protocol.messages import Event, Memory, Phase, PhaseBegan, Step, Validated
 from your_ai.terminal.benchmark import Console
 from your_ai.terminal.live import LiveScreen
-from your_ai.terminal.status import Task, WorkerStatus, figures, progress
+from your_ai.terminal.status import Task, WorkerStatus, figures, outlook, progress
 from your_ai.units import GB
 
 
@@ -26,6 +28,7 @@ def after(events: Sequence[Event]) -> WorkerStatus:
 
 TRIAL = Task(8 * GB, steps=5)
 TRAINING = Task(8 * GB, steps=100, title="Training m", done=20, step_seconds=5.0)
+NOW = datetime.fromisoformat("2026-01-01T14:20:00")
 
 
 @pytest.mark.parametrize(
@@ -33,37 +36,49 @@ TRAINING = Task(8 * GB, steps=100, title="Training m", done=20, step_seconds=5.0
     [
         (0, "starting"),
         (2, "starting MLX"),
-        (4, "making the model"),
-        (7, "finding the needed memory, step 1"),
-        (9, "finding the needed memory, step 3"),
-        (11, "training under the budget, step 1 of 5"),
-        (13, "training under the budget, step 3 of 5"),
-        (16, "training under the budget, step 5 of 5"),
+        (4, "loading the model"),
+        (7, "measuring the needed memory, step 1"),
+        (9, "measuring the needed memory, step 3"),
+        (11, "training within the budget, step 1 of 5"),
+        (13, "training within the budget, step 3 of 5"),
+        (16, "training within the budget, step 5 of 5"),
     ],
 )
 def test_the_phase_and_step(count: int, shown: str) -> None:
-    assert progress(TRIAL, after(passing_events()[:count])) == shown
+    assert ", ".join(progress(TRIAL, after(passing_events()[:count]))) == shown
 
 
-def test_the_figures() -> None:
+def test_figures() -> None:
     status = WorkerStatus(Phase.TIGHT, 2, 2, 5.0, 1234.5, (5.0,), None, 3 * GB)
-    assert figures(replace(TRIAL, seconds_left=127.4), status, 7.4) == (
-        "memory 3.0 GB of 8.0 GB, 1,234 tokens/s, 7 s, about 2 min left"
-    )
-    over_time = replace(TRIAL, seconds_left=7.0)
-    assert figures(over_time, WorkerStatus(), 7.4) == "memory 0.0 MB of 8.0 GB, 7 s"
+    assert figures(TRIAL, status, 7.4) == ["memory 3.0 GB of 8.0 GB", "1,234 tokens/s", "7 s"]
+    assert figures(TRIAL, WorkerStatus(), 7000.0) == ["memory 0.0 MB of 8.0 GB", "1 h 57 min"]
 
 
-def test_a_training_under_way() -> None:
-    begun = WorkerStatus(Phase.TRAIN, active_bytes=3 * GB)
-    assert progress(TRAINING, begun) == "training, iteration 21 of 100"
-    assert figures(TRAINING, begun, 2.0) == "memory 3.0 GB of 8.0 GB, 2 s, about 7 min left"
+def test_outlook_of_a_trial() -> None:
+    task = replace(TRIAL, position=["model 2 of 5"])
+    assert outlook(task, WorkerStatus(), 7.4, NOW) == ["model 2 of 5"]
+    timed = replace(task, seconds_left=727.4)
+    shown = ["model 2 of 5", "about 12 min left", "(done at 14:32)"]
+    assert outlook(timed, WorkerStatus(), 7.4, NOW) == shown
+    assert outlook(timed, WorkerStatus(), 727.4, NOW) == ["model 2 of 5"]
+    overnight = replace(TRIAL, seconds_left=16 * 3600)
+    assert outlook(overnight, WorkerStatus(), 0.0, NOW) == [
+        "about 16 h 00 min left",
+        "(done Fri 06:20)",
+    ]
+
+
+def test_a_running_training() -> None:
+    started = WorkerStatus(Phase.TRAIN, active_bytes=3 * GB)
+    assert progress(TRAINING, started) == ["training", "iteration 21 of 100"]
+    assert figures(TRAINING, started, 2.0) == ["memory 3.0 GB of 8.0 GB", "2 s"]
+    assert outlook(TRAINING, started, 2.0, NOW) == ["about 7 min left", "(done at 14:26)"]
     later = WorkerStatus(Phase.TRAIN, 60, 40, 76.0, 900.0, (5.0, 3.0, 2.3456), 2.5, 4 * GB)
-    assert progress(TRAINING, later) == "training, iteration 61 of 100"
-    assert figures(TRAINING, later, 80.0) == (
-        "loss 2.346 █▃▁, validation 2.500, memory 4.0 GB of 8.0 GB, 900 tokens/s, 80 s, "
-        "about 1 min left"
-    )
+    assert progress(TRAINING, later) == ["training", "iteration 61 of 100"]
+    assert figures(TRAINING, later, 80.0) == [
+        *("loss 2.346 █▃▁", "validation 2.500", "memory 4.0 GB of 8.0 GB", "900 tokens/s", "80 s")
+    ]
+    assert outlook(TRAINING, later, 80.0, NOW) == ["about 1 min left", "(done at 14:21)"]
 
 
 def test_the_last_losses_are_kept() -> None:
@@ -72,11 +87,11 @@ def test_the_last_losses_are_kept() -> None:
     assert (status.step, status.validation) == (39, 2.5)
     assert status.losses == tuple(40.0 - index for index in range(16, 40))
     level = replace(status, losses=(1.0, 1.0))
-    assert figures(TRAINING, level, 1.0).startswith("loss 1.000 ▁▁, ")
+    assert figures(TRAINING, level, 1.0)[0] == "loss 1.000 ▁▁"
 
 
 class Terminal:
-    """A screen whose terminal is a buffer of so many columns."""
+    """A screen on a terminal with this number of columns, which is a buffer."""
 
     def __init__(self, columns: int) -> None:
         self.file = io.StringIO()
@@ -96,19 +111,19 @@ def _a_capable_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("columns", [40, 80, 200])
-def test_no_line_is_longer_than_the_terminal_is_wide(columns: int) -> None:
+def test_lines_fit_the_terminal(columns: int) -> None:
     terminal = Terminal(columns)
     print_all(terminal.screen, LADDER)
     assert max(map(len, terminal.text.splitlines())) <= columns
 
 
-def test_a_wide_terminal_shows_what_a_file_would() -> None:
+def test_a_wide_terminal_shows_the_same_as_a_pipe() -> None:
     terminal = Terminal(200)
     print_all(terminal.screen, LADDER)
     assert terminal.text == GOLDEN
 
 
-def test_a_narrow_one_says_the_same_words() -> None:
+def test_a_narrow_terminal_shows_the_same_words() -> None:
     terminal = Terminal(40)
     print_all(terminal.screen, LADDER)
 
@@ -132,7 +147,7 @@ def test_a_path_is_never_broken() -> None:
 def test_the_running_trial(columns: int) -> None:
     terminal = Terminal(columns)
     console = Console(terminal.screen, run())
-    console.trial_began(run().trials[0])
+    console.trial_began(run().trials[1])
     for event in (
         PhaseBegan(1.0, Phase.TIGHT),
         Step(2.0, Phase.TIGHT, 1, 0.5, 1000, 9.0, GB),
@@ -141,17 +156,55 @@ def test_the_running_trial(columns: int) -> None:
         console.on_event(event)
     assert terminal.screen._live is not None
     terminal.screen._live.refresh()
-    console.trial_ended(LADDER[0])
-    for shown in ("hermes-mistral-7b", "finding the needed memory", "step 2", "2,000 tokens/s"):
+    console.trial_ended(LADDER[1])
+    for shown in ("dolphin-8b", "measuring the needed memory", "step 2", "2,000 tokens/s"):
         assert shown in terminal.text
     assert "memory 2.0 GB of 28.8 GB" in terminal.text
-    # What was drawn is taken back: line by line up, each erased, the cursor shown again.
+    assert "model 2 of 5" in terminal.text
+    # The frame is erased line by line from below, then the cursor is shown again.
     *_, settled = terminal.text.split("\x1b[?25h")
     assert "✓ Pass" in settled
-    assert "finding" not in settled
+    assert "measuring" not in settled
 
 
-def test_events_may_come_from_a_thread_and_late() -> None:
+def frame(columns: int, task: Task) -> list[str]:
+    """The lines that are drawn of a task in its relaxed phase."""
+    terminal = Terminal(columns)
+    terminal.screen.begin("    Optimizing configuration ... ")
+    terminal.screen.track(task)
+    for event in passing_events()[:13]:
+        terminal.screen.on_event(event)
+    shown = terminal.screen._frame()
+    terminal.screen.close()
+    output = RichConsole(file=io.StringIO(), width=columns, color_system=None)
+    with output.capture() as capture:
+        output.print(shown)
+    return [line.rstrip() for line in capture.get().splitlines()]
+
+
+def test_a_frame_fits_40_columns_without_breaking_parts() -> None:
+    position = ["model 2 of 5", "trial 3 of at most 96"]
+    title = "[3] batch=2  rank=64  layers=16"
+    task = Task(8 * GB, 5, title, position=position, seconds_left=12 * 3600.0)
+    lines = frame(40, task)
+    assert max(map(len, lines)) <= 40
+    # The terminal echoes ^C behind the last line.
+    assert len(lines[-1]) <= 38
+    text = "\n".join(lines)
+    for part in (*position, "step 3 of 5", "memory 4.0 GB of 8.0 GB", "2,046 tokens/s"):
+        assert part in text
+    assert re.search(r"about 1[12] h \d\d min left", text)
+    assert re.search(r"\(done (at|\w+) \d\d:\d\d\)", text)
+
+
+def test_a_frame_without_an_estimate_does_not_mention_the_time_left() -> None:
+    text = "\n".join(frame(80, Task(8 * GB, 5, position=["model 1 of 5"])))
+    assert "model 1 of 5" in text
+    assert "left" not in text
+    assert "done" not in text
+
+
+def test_events_come_from_another_thread_and_after_the_end() -> None:
     terminal = Terminal(80)
     console = Console(terminal.screen, run())
     console.trial_began(run().trials[0])
@@ -165,7 +218,7 @@ def test_events_may_come_from_a_thread_and_late() -> None:
     assert terminal.text == settled
 
 
-def test_what_is_under_way_is_cleared_however_the_run_stops() -> None:
+def test_closing_twice_clears_the_frame_once() -> None:
     terminal = Terminal(80)
     console = Console(terminal.screen, run())
     console.trial_began(run().trials[0])
@@ -175,7 +228,7 @@ def test_what_is_under_way_is_cleared_however_the_run_stops() -> None:
     assert terminal.text.count("\x1b[?25h") == 1
 
 
-def test_a_models_name_cannot_command_the_terminal() -> None:
+def test_control_characters_in_names_are_escaped() -> None:
     terminal = Terminal(80)
     terminal.screen.print("[bold]\x1b[2Jname[/bold]")
     assert terminal.text == "[bold]\\x1b[2Jname[/bold]\n"

@@ -1,7 +1,8 @@
-"""What is printed of a recommendation."""
+"""A recommendation as text, on wide and narrow terminals."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,6 +28,11 @@ def line(
     return builders.line(trial, needed, source, error)
 
 
+TINY = replace(
+    builders.trial(1, "smoke-tiny", "263K", budget_bytes=100 * MB),
+    model=builders.model("smoke-tiny", model_name="your_ai/smoke-tiny"),
+)
+
 LADDER = [
     line(10, name="hermes-mistral-7b", params="7B"),
     line(88, Source.ESTIMATED, "llama-8b", "8B"),
@@ -38,7 +44,7 @@ WIDE = """\
 Recommendation
 ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
 Device: NVIDIA H200 (cuda), 140.00 GB (as told)
-Budget: 100.0 MB, the most that training may use
+Budget: 100.0 MB, the most memory that training may use
 
 Model              Size    Needed      Peak   Headroom  Verdict       Source
 hermes-mistral-7b    7B   10.0 MB  100.0 MB    90.0 MB  fits          measured
@@ -49,8 +55,8 @@ Recommended: hermes-mistral-7b (largest model that fits)
 For 4-bit weights, batches of 2 × 1024 tokens, rank 64 in the last 2 layers,
     with gradient checkpointing.
 tight: within the estimate's margin of error, or close to the budget.
-Estimates may be off by 15 %; `your_ai benchmark` with the same options measures
-    it.
+Estimates may be off by 15%. To measure, run `your_ai benchmark` with the same
+    options.
 ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━"""
 
 NARROW = """\
@@ -59,40 +65,42 @@ Recommendation
 ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
 Device: NVIDIA H200 (cuda), 140.00 GB
     (as told)
-Budget: 100.0 MB, the most that training
-    may use
+Budget: 100.0 MB, the most memory that
+    training may use
 
 hermes-mistral-7b
-    size 7B, needed 10.0 MB, peak 100.0
-    MB, headroom 90.0 MB, verdict fits,
-    source measured
+    7B, needed 10.0 MB, peak 100.0 MB,
+    headroom 90.0 MB, fits, measured
 llama-8b
-    size 8B, needed 88.0 MB, peak 100.0
-    MB, headroom 12.0 MB, verdict tight,
-    source estimated
+    8B, needed 88.0 MB, peak 100.0 MB,
+    headroom 12.0 MB, tight, estimated
 hermes-70b
-    size 70B, needed 300.0 MB, headroom
-    -200.0 MB, verdict does not fit,
-    source corrected
+    70B, needed 300.0 MB,
+    headroom -200.0 MB, does not fit,
+    corrected
 """
 
 
-@pytest.mark.parametrize("columns", [None, 80])
-def test_what_is_printed(columns: int | None) -> None:
-    assert recommendation(LADDER, DEVICE, "as told", columns) == WIDE
+def test_at_80_columns() -> None:
+    assert recommendation(LADDER, DEVICE, "as told", 80) == WIDE
 
 
-def test_what_is_printed_where_rows_do_not_fit() -> None:
+def test_a_pipe_gets_the_same_without_wrapping() -> None:
+    piped = recommendation(LADDER, DEVICE, "as told", None)
+    assert piped.splitlines() == WIDE.replace("\n    ", " ").splitlines()
+
+
+def test_rows_are_paragraphs_on_a_narrow_terminal() -> None:
     assert recommendation(LADDER, DEVICE, "as told", 40).startswith(NARROW)
 
 
-def test_what_is_lacking_is_shown_in_the_unit_that_fits_it() -> None:
+def test_negative_headroom_is_shown_in_gb() -> None:
     row = recommendation([line(25 * 1024)], DEVICE, "as told", None).splitlines()[7]
     assert " ".join(row.split()) == "tiny 100K 25.0 GB – -24.9 GB does not fit measured"
 
 
 @pytest.mark.parametrize("columns", [79, 60, 40])
-def test_no_line_is_longer_than_the_terminal_is_wide(columns: int) -> None:
+def test_lines_fit_the_terminal(columns: int) -> None:
     shown = recommendation(LADDER, DEVICE, "as told", columns)
     assert max(map(len, shown.splitlines())) <= columns
 
@@ -106,7 +114,7 @@ def foot(*found: Line) -> str:
     [
         (line(10), "tiny (largest model that fits)"),
         (line(95), "tiny (largest model that fits, with little to spare)"),
-        (line(95, Source.ESTIMATED), "tiny (largest model that may fit: measure it first)"),
+        (line(95, Source.ESTIMATED), "tiny (largest model that may fit; measure it first)"),
         (line(300), "none (no model fits)"),
     ],
 )
@@ -114,17 +122,17 @@ def test_the_recommendation_in_words(only: Line, words: str) -> None:
     assert foot(only).startswith(f"Recommended: {words}\n")
 
 
-def test_the_largest_error_is_told() -> None:
+def test_the_largest_error_is_shown() -> None:
     doubtful = line(10, Source.ESTIMATED, error=0.3)
-    assert "may be off by 30 %;" in foot(line(10, Source.ESTIMATED), doubtful)
+    assert "may be off by 30%." in foot(line(10, Source.ESTIMATED), doubtful)
 
 
-def test_what_is_measured_needs_no_hint_to_measure_it() -> None:
+def test_measured_figures_have_no_hint_to_measure() -> None:
     assert "may be off" not in foot(line(10))
     assert "may be off" in foot(line(10), line(10, Source.CORRECTED))
 
 
-def test_what_the_figures_hold_for_where_models_differ() -> None:
+def test_the_configuration_if_models_differ() -> None:
     other = line(10, lora_layers=16, quantization_bits=None, grad_checkpoint=False)
     assert (
         "For unquantized weights, batches of 2 × 1024 tokens, rank 64 in the last 16 layers, "
@@ -134,8 +142,16 @@ def test_what_the_figures_hold_for_where_models_differ() -> None:
     assert "in the last 2 to 16 layers" in foot(line(10), other)
 
 
-def test_a_cpu_is_not_recommended_silently() -> None:
-    cpu = Device("cpu", "AMD EPYC", 24 * GB, None, None, {})
-    assert "on a CPU, training real models takes hours" in recommendation(
-        LADDER, cpu, "as told", None
-    )
+CPU = Device("cpu", "AMD EPYC", 24 * GB, None, None, {})
+
+
+def test_a_note_that_training_on_a_cpu_takes_hours() -> None:
+    assert "on a CPU takes hours" in recommendation([line(10)], CPU, "as told", None)
+
+
+def test_on_a_cpu_the_hint_is_to_run_tiny_models_unless_the_models_are_tiny() -> None:
+    shown = recommendation(LADDER, CPU, "as told", 400)
+    assert "`your_ai benchmark --suite smoke`" in shown
+    assert "with the same options" not in shown
+    tiny = builders.line(TINY, 10, Source.ESTIMATED)
+    assert "`your_ai benchmark` with the same options" in recommendation([tiny], CPU, "", 400)

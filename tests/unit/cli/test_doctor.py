@@ -1,0 +1,37 @@
+"""The checks of ``your_ai doctor``."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from your_ai.cli import doctor
+from your_ai.cli.doctor import Mark
+from your_ai.errors import MachineError
+from your_ai.system import machine
+from your_ai.units import GB
+
+
+@pytest.mark.parametrize(
+    ("free", "runs", "cache"),
+    [
+        (100 * GB, Mark.OK, Mark.OK),
+        (doctor.MIN_FOR_WEIGHTS - 1, Mark.OK, Mark.WARNING),
+        (0, Mark.ERROR, Mark.WARNING),
+    ],
+)
+def test_a_full_disk_prevents_runs_but_only_warns_about_the_cache(
+    free: int, runs: Mark, cache: Mark, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def no_device() -> None:
+        raise MachineError("no MLX")
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    monkeypatch.setattr(doctor, "probe_device", no_device)
+    disks = [f for f in doctor.findings(machine.describe()) if f.text.startswith("Disk")]
+    assert [disk.mark for disk in disks] == [runs, cache]
+    assert [disk.advice is None for disk in disks] == [m is Mark.OK for m in (runs, cache)]

@@ -1,0 +1,41 @@
+"""Results as text, on wide and narrow terminals; tests/unit/report has the whole of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.support.ladder import LADDER, run
+from your_ai.runs.assembly import assemble
+from your_ai.terminal.summary import summary
+
+RESULTS = assemble(run(), LADDER)
+
+
+@pytest.mark.parametrize("width", [40, 80, 100])
+def test_lines_of_the_table_fit_the_terminal(width: int) -> None:
+    table = summary(RESULTS, width).split("\n\n")[1].splitlines()
+    assert max(map(len, table)) <= width
+
+
+def test_a_configuration_that_all_trials_share_makes_the_table_fit_80_columns() -> None:
+    lines = summary(RESULTS, 80).splitlines()
+    assert lines[3] == "Configuration: batch 2, rank 64, layers 2"
+    assert lines[4].split() == ["Model", "Size", "Outcome", "Needed", "Peak", "Tokens/s", "Seconds"]
+
+
+def test_a_narrow_terminal_keeps_values_and_units_together() -> None:
+    assert (
+        "hermes-mistral-7b\n    7B, Pass, needed 6.0 GB,\n    peak 12.4 GB, 2,046 tokens/s, 31 s\n"
+    ) in summary(RESULTS, 40)
+
+
+def test_an_unfinished_run_recommends_so_far() -> None:
+    complete, unfinished = (replace(RESULTS, complete=value) for value in (True, False))
+    assert summary(complete).endswith("\nRecommended: dolphin-8b (largest model that fits)")
+    assert summary(unfinished).endswith(
+        "\nRecommended so far: dolphin-8b (largest model that fits)"
+    )
+    assert "unfinished" in summary(unfinished)
+    assert "unfinished" not in summary(complete)
