@@ -5,12 +5,13 @@ const specs = JSON.parse(document.getElementById("specs").textContent);
 /** The style of every chart. */
 const config = {
   background: "transparent",
-  font: "system-ui, sans-serif",
+  font: "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif",
   autosize: { type: "fit-x", contains: "padding" },
+  padding: 2,
   view: { stroke: null },
   axis: {
-    labelColor: "currentColor",
-    titleColor: "currentColor",
+    labelColor: "var(--soft)",
+    titleColor: "var(--soft)",
     labelFontSize: 12,
     titleFontSize: 12,
     titleFontWeight: "normal",
@@ -19,11 +20,11 @@ const config = {
     gridColor: "var(--line)",
   },
   axisX: { tickCount: 6 },
-  axisY: { tickCount: 5 },
+  axisY: { tickCount: 5, domain: false, ticks: false, labelPadding: 6 },
   text: { color: "currentColor", fontSize: 12 },
 };
 
-/** Draws a chart in its place, once. */
+/** Draw a chart, unless it was drawn before. */
 async function draw(place) {
   if (place.dataset.drawn) return;
   place.dataset.drawn = "begun";
@@ -32,17 +33,26 @@ async function draw(place) {
   place.dataset.drawn = "done";
 }
 
-for (const place of document.querySelectorAll("[data-chart]")) {
-  const details = place.closest("details");
-  // What is closed has no width to draw in, and a long night's hundreds of charts take a while.
-  if (details && !details.open) details.addEventListener("toggle", () => draw(place), { once: true });
-  else draw(place);
-}
-
-/** A link to a trial opens it. */
+/** Open the trial that the address links to, and scroll to it. */
 function openTarget() {
   const target = location.hash && document.getElementById(location.hash.slice(1));
-  if (target instanceof HTMLDetailsElement) target.open = true;
+  if (!(target instanceof HTMLDetailsElement)) return;
+  target.open = true;
+  target.scrollIntoView();
+}
+
+const drawing = [];
+for (const place of document.querySelectorAll("[data-chart]")) {
+  const details = place.closest("details");
+  // A folded trial has no width to draw in, and drawing hundreds of charts takes a while.
+  if (details && !details.open) details.addEventListener("toggle", () => draw(place), { once: true });
+  else drawing.push(draw(place));
+}
+
+// A second click on the same link does not change the hash.
+for (const link of document.querySelectorAll("a[href^='#trial-']")) {
+  link.addEventListener("click", () => setTimeout(openTarget));
 }
 addEventListener("hashchange", openTarget);
-openTarget();
+// The charts above the target may have moved it.
+Promise.all(drawing).then(openTarget);
