@@ -33,26 +33,22 @@ async function draw(place) {
   place.dataset.drawn = "done";
 }
 
-/** Open the trial that the address links to, and scroll to it. */
-function openTarget() {
-  const target = location.hash && document.getElementById(location.hash.slice(1));
-  if (!(target instanceof HTMLDetailsElement)) return;
-  target.open = true;
-  target.scrollIntoView();
+/** Open the trial that a link's hash is the address of; the browser scrolls to it. */
+function openTrial(hash) {
+  const target = hash && document.getElementById(hash.slice(1));
+  if (target instanceof HTMLDetailsElement) target.open = true;
 }
 
-const drawing = [];
 for (const place of document.querySelectorAll("[data-chart]")) {
   const details = place.closest("details");
   // A folded trial has no width to draw in, and drawing hundreds of charts takes a while.
   if (details && !details.open) details.addEventListener("toggle", () => draw(place), { once: true });
-  else drawing.push(draw(place));
+  else draw(place);
 }
 
-// A second click on the same link does not change the hash.
+// A second click on the same link is no change of the hash.
 for (const link of document.querySelectorAll("a[href^='#trial-']")) {
-  link.addEventListener("click", () => setTimeout(openTarget));
+  link.addEventListener("click", () => openTrial(link.hash));
 }
-addEventListener("hashchange", openTarget);
-// The charts above the target may have moved it.
-Promise.all(drawing).then(openTarget);
+addEventListener("hashchange", () => openTrial(location.hash));
+openTrial(location.hash);
