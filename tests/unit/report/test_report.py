@@ -40,13 +40,13 @@ def with_footprint(trial: TrialResult, most: int) -> TrialResult:
 
 
 def axis(spec: Spec, name: str) -> Any:
-    """The scale and axis of the marks that the chart's values are drawn as."""
+    """Return the encoding of an axis by the marks that draw the chart's values."""
     (encoding,) = (one["encoding"] for one in spec["layer"] if "color" in one.get("encoding", ()))
     return encoding[name]
 
 
 def labels(spec: Spec) -> list[str]:
-    """The labels of the lines across a chart."""
+    """Return the labels of the lines across a chart."""
     return [one["data"]["values"][0]["label"] for one in spec["layer"] if "layer" in one]
 
 
