@@ -1,4 +1,4 @@
-"""A real browser, where there is one: Chromium without a window."""
+"""Headless Chromium, if it is installed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update"),
 )
-DRAWN = """() => [...document.querySelectorAll("[data-chart]")]
+_IS_DRAWN = """() => [...document.querySelectorAll("[data-chart]")]
     .filter((place) => !place.closest("details:not([open])"))
     .every((place) => place.dataset.drawn === "done" && place.querySelector("svg"))"""
 
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Debian's; skips where none is installed."""
+    """Start the installed Chromium or Chrome; skip the test if there is none."""
     path = shutil.which("chromium") or shutil.which("google-chrome")
     if path is None:
         pytest.skip("needs Chromium")
@@ -35,10 +35,10 @@ def chromium() -> Iterator[Browser]:
 
 @dataclass
 class Opened:
-    """A page, and what went on in it that should not have."""
+    """A page, and its console messages, exceptions, dialogs and network requests."""
 
     page: Page
-    complaints: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
 
 
 def open_page(
@@ -50,23 +50,23 @@ def open_page(
     hash_: str = "",
     bypass_csp: bool = False,
 ) -> Opened:
-    """Open a file as from a folder, and wait until its charts are drawn."""
+    """Open a file, and wait until its charts are drawn, except those of folded trials."""
     context = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme, bypass_csp=bypass_csp
     )
     page = context.new_page()
     opened = Opened(page)
-    page.on("console", lambda message: opened.complaints.append(f"console: {message.text}"))
-    page.on("pageerror", lambda error: opened.complaints.append(f"error: {error}"))
-    page.on("dialog", lambda dialog: opened.complaints.append(f"dialog: {dialog.message}"))
+    page.on("console", lambda message: opened.errors.append(f"console: {message.text}"))
+    page.on("pageerror", lambda error: opened.errors.append(f"error: {error}"))
+    page.on("dialog", lambda dialog: opened.errors.append(f"dialog: {dialog.message}"))
     page.on(
         "request",
         lambda request: (
             None
             if request.url.startswith(("file:", "data:"))
-            else opened.complaints.append(f"request: {request.url}")
+            else opened.errors.append(f"request: {request.url}")
         ),
     )
     page.goto(f"{file.as_uri()}{hash_}")
-    page.wait_for_function(DRAWN, timeout=30_000)
+    page.wait_for_function(_IS_DRAWN, timeout=30_000)
     return opened

@@ -1,1 +1,1 @@
-"""The report of a run: one HTML file that works from the disk, made from its results."""
+"""The report of a run: one HTML file without dependencies, and the comparison of two runs."""

@@ -1,4 +1,4 @@
-"""Two results files, trial by trial: what became worse by more than noise. Pure."""
+"""Comparison of two results files: which trials regressed by more than measurement noise."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from your_ai.runs.results import Results
 from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.outcome import OutcomeKind
 
-_CERTAIN = 2.0
-"""Standard errors beyond which a difference of two mean speeds is no longer taken for chance."""
+_SIGNIFICANT = 2.0
+"""Standard errors by which two mean speeds must differ to count as different."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One figure in both files; ``noise`` is the share by which equal runs may differ in it."""
+    """One metric in both files; ``noise`` is the relative difference that is expected by chance."""
 
     before: float
     after: float
@@ -28,20 +28,20 @@ class Change:
 
     @property
     def share(self) -> float:
-        """By what share it grew."""
+        """The relative change: 0.1 is 10% more."""
         return self.after / self.before - 1
 
     def is_regression(self, threshold: float) -> bool:
-        """Whether it became worse by more than the share ``threshold``, and by more than noise."""
+        """Return whether it is worse by more than the share ``threshold`` and more than noise."""
         worse = self.share if self.more_is_worse else -self.share
         return worse > max(threshold, self.noise)
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """The same trial in both files, and the changes of figures that both have, by their names.
+    """The same trial in both files, and the changes of the metrics that both have, by name.
 
-    Peak memory is missing if the budgets differ, because it follows the budget.
+    Peak memory is missing if the budgets differ, because it depends on the budget.
     """
 
     name: str
@@ -50,16 +50,21 @@ class Pair:
     changes: dict[str, Change]
 
     def regressions(self, threshold: float) -> list[str]:
-        """The names of what became worse; ``outcome`` if it passed before and now failed."""
-        measured = self.outcome_after not in (OutcomeKind.PASS, OutcomeKind.INTERRUPTED)
-        failed = self.outcome_before is OutcomeKind.PASS and measured
+        """Return the metrics that regressed, with ``outcome`` if the trial no longer passes."""
+        failed_after = self.outcome_after not in (OutcomeKind.PASS, OutcomeKind.INTERRUPTED)
+        failed = self.outcome_before is OutcomeKind.PASS and failed_after
         worse = [name for name, change in self.changes.items() if change.is_regression(threshold)]
         return [*(["outcome"] if failed else []), *worse]
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """``differences`` may be the cause of the rest; ``lost`` models passed before and are gone."""
+    """The trials of two results files.
+
+    Attributes:
+        differences: of the machines and versions, which may explain the changes.
+        lost: models that passed before and are missing now.
+    """
 
     pairs: tuple[Pair, ...]
     only_before: tuple[str, ...]
@@ -68,12 +73,12 @@ class Comparison:
     lost: tuple[str, ...]
 
     def has_regression(self, threshold: float) -> bool:
-        """Whether anything became worse by more than the share ``threshold`` and than noise."""
+        """Return whether a model is lost or a trial regressed; see `Change.is_regression`."""
         return bool(self.lost) or any(pair.regressions(threshold) for pair in self.pairs)
 
 
 def compare(before: Results, after: Results, *, memory_only: bool = False) -> Comparison:
-    """Line up the trials by what they trained; with ``memory_only`` no speed is a regression.
+    """Match the trials by model and configuration; with ``memory_only`` ignore slower speeds.
 
     Raises:
         UsageError: if they have no trial in common.
@@ -82,8 +87,8 @@ def compare(before: Results, after: Results, *, memory_only: bool = False) -> Co
     both = [key for key in old if key in new]
     if not both:
         raise UsageError(
-            "The two files have no trial in common: they trained other models or "
-            "configurations, so that there is nothing to compare."
+            "The two files have no trial in common. Compare results of the same models and "
+            "configurations."
         )
     return Comparison(
         tuple(_pair(old[key], new[key], memory_only) for key in both),
@@ -100,7 +105,7 @@ def _key(trial: TrialResult) -> tuple[str, str, Configuration]:
 
 def _lost(before: Results, after: Results) -> Iterator[str]:
     if not after.complete:
-        return  # it may not have come to them
+        return  # the missing models may not have been tried yet
     present = {(entry.model_name, entry.preset) for entry in after.results}
     for entry in before.results:
         if entry.success and (entry.model_name, entry.preset) not in present:
@@ -134,20 +139,22 @@ def _changes(old: TrialResult, new: TrialResult, memory_only: bool) -> Iterator[
             yield name, Change(before, after, noise, more_is_worse=True)
     speed, speed_after = old.tokens_per_second, new.tokens_per_second
     if speed and speed_after:
-        noise = math.inf if memory_only else _CERTAIN * math.hypot(_error(old), _error(new))
+        noise = math.inf if memory_only else _SIGNIFICANT * math.hypot(_error(old), _error(new))
         yield "tokens_per_second", Change(speed, speed_after, noise, more_is_worse=False)
 
 
 def _spread(trial: TrialResult, phase: Phase) -> float:
-    """By what share the peak still rose after a phase's first step, which has not settled yet."""
+    """Return the relative spread of a phase's peaks, without the first, which is a warm-up."""
     peaks = [s.peak_bytes for s in trial.steps if s.phase is phase and s.index > 1]
     return 1 - min(peaks) / max(peaks) if peaks else 0.0
 
 
 def _error(trial: TrialResult) -> float:
-    """The standard error of the mean step, as a share of it; infinite for fewer than two steps."""
-    took = [step.seconds for step in trial.steps if step.phase is Phase.RELAXED]
-    return stdev(took) / math.sqrt(len(took)) / fmean(took) if len(took) > 1 else math.inf
+    """Return the relative standard error of the mean step; infinite for fewer than two steps."""
+    seconds = [step.seconds for step in trial.steps if step.phase is Phase.RELAXED]
+    if len(seconds) < 2:
+        return math.inf
+    return stdev(seconds) / math.sqrt(len(seconds)) / fmean(seconds)
 
 
 def _differences(before: Results, after: Results) -> Iterator[str]:
@@ -161,7 +168,7 @@ def _differences(before: Results, after: Results) -> Iterator[str]:
 
 
 def _environment(results: Results) -> dict[str, str]:
-    """What a measurement may depend on."""
+    """Return what a measurement may depend on."""
     machine, device = results.machine, results.device
     return {
         "system": f"{machine.system} {machine.release}",

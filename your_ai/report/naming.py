@@ -1,4 +1,4 @@
-"""What reports call models and configurations: pure."""
+"""Names of models and configurations in reports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from your_ai.runs.trial_result import TrialResult
 
 
 def with_distinct_names(results: Results) -> Results:
-    """The results, with models of the same name (folders) called by their paths instead."""
+    """Return the results, with paths instead of names for folders that have the same name."""
     counts = Counter(entry.preset for entry in results.results)
     entries = (
         entry if counts[entry.preset] == 1 else _named_by_path(entry) for entry in results.results
@@ -19,12 +19,12 @@ def with_distinct_names(results: Results) -> Results:
 
 
 def title(trial: TrialResult) -> str:
-    """The model and its size: ``llama-8b (8B)``."""
+    """Return the model and its size: ``llama-8b (8B)``."""
     return f"{trial.preset} ({trial.params})"
 
 
 def configuration(trial: TrialResult) -> str:
-    """What a search varies: ``batch 2, rank 64, layers 16``."""
+    """Return what a search varies: ``batch 2, rank 64, layers 16``."""
     batch_size, lora_rank, lora_layers = trial.axes
     return f"batch {batch_size}, rank {lora_rank}, layers {lora_layers}"
 

@@ -1,4 +1,4 @@
-"""The report's page: a template, the charts' specifications, and the library that draws them."""
+"""The report's page: a template, the charts' specifications, and the libraries that draw them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from your_ai.files import write_atomically
-from your_ai.report import charts, naming
-from your_ai.runs.results import Results
-from your_ai.units import GB, show_size
+from your_ai.report import charts, naming, timeline
+from your_ai.report.spec import Chart
+from your_ai.runs.results import Results, recommended
+from your_ai.runs.trial_result import TrialResult
+from your_ai.supervision.outcome import OutcomeKind
+from your_ai.units import show_size
 
-_OPEN_TIMELINES = 8
-"""With more trials than this their timelines start closed, because each takes a while to draw."""
+_OPEN_TRIALS = 3
+"""The other trials are folded, and their charts are drawn when they are opened."""
 
 _LIBRARIES = ("vega.min.js", "vega-lite.min.js")
 
 
 def write_report(results: Results, path: Path) -> str | None:
-    """Write the page; the problem in one line if it cannot be written, else ``None``."""
+    """Write the page; return the problem in one line if it cannot be written, else ``None``."""
     try:
         write_atomically(path, page(results).encode(errors="replace"))
     except OSError as error:
@@ -31,23 +34,15 @@ def write_report(results: Results, path: Path) -> str | None:
 
 
 def page(results: Results) -> str:
-    """The whole file. It requests nothing from a network, and its own policy forbids that."""
+    """Return the HTML page. It loads nothing; its content security policy forbids requests."""
     results = naming.with_distinct_names(results)
-    trials = results.trials
-    drawn = {
-        "ladder": charts.ladder(results),
-        **{f"trial-{n}": charts.timeline(t) for n, t in enumerate(trials) if t.memory_timeline},
-        **{
-            f"search-{n}-{figure}": charts.search(entry, figure)
-            for n, entry in enumerate(entry for entry in results.results if entry.optimal_config)
-            for figure in charts.FIGURES
-        },
-    }
+    drawn = _charts(results)
     return _template().render(
         results=results,
+        best=recommended(results.results),
         facts=_facts(results),
-        trials=trials,
-        open_timelines=len(trials) <= _OPEN_TIMELINES,
+        trials=results.trials,
+        open_trials=_OPEN_TRIALS,
         charts=drawn,
         specs=_as_script({name: chart.spec for name, chart in drawn.items()}),
         libraries=[_text(f"vega/{name}") for name in _LIBRARIES],
@@ -56,24 +51,49 @@ def page(results: Results) -> str:
     )
 
 
+def _charts(results: Results) -> dict[str, Chart]:
+    """Return all charts by the names that the template uses."""
+    found = {"ladder": charts.ladder(results)}
+    searched = [entry for entry in results.results if entry.optimal_config]
+    for number, entry in enumerate(searched):
+        for figure in charts.FIGURES:
+            found[f"search-{number}-{figure}"] = charts.search(entry, figure)
+    for number, trial in enumerate(results.trials):
+        if trial.memory_timeline:
+            found[f"trial-{number}-memory"] = timeline.memory(trial)
+        if trial.footprint_timeline:
+            found[f"trial-{number}-footprint"] = timeline.footprint(trial)
+    return found
+
+
 def _facts(results: Results) -> dict[str, str]:
-    """What the run was measured with."""
+    """Return what the run was measured with."""
     device, machine = results.device, results.machine
     return {
         "Device": f"{device.name} ({device.backend})",
-        "Its memory": f"{device.memory_bytes / GB:.2f} GB",
-        "Machine's memory": f"{machine.memory_bytes / GB:.2f} GB",
-        "System": f"{machine.system} {machine.release} ({machine.architecture})",
+        "Device memory": show_size(device.memory_bytes),
+        "System memory": show_size(machine.memory_bytes),
+        "Memory budget": show_size(results.budget_bytes),
         "CPUs": str(machine.cpus),
-        "Budget": show_size(results.budget_bytes),
+        "System": f"{machine.system} {machine.release} ({machine.architecture})",
         **device.versions,
         "your_ai": results.your_ai_version,
-        "Started": results.started_at,
     }
 
 
+def _outcome_class(trial: TrialResult) -> str:
+    if trial.outcome in (OutcomeKind.SKIPPED, OutcomeKind.INTERRUPTED):
+        return "soft"
+    return "passed" if trial.success else "failed"
+
+
+def _minute(time: str) -> str:
+    """Return ``2026-01-02 03:04 UTC``."""
+    return f"{time[:16].replace('T', ' ')} UTC"
+
+
 def _as_script(value: Any) -> str:
-    """JSON that is safe inside a script element, whatever a model's name is."""
+    """Return JSON that is safe inside a script element, even if a name contains ``</script>``."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=True)
     return text.replace("<", "\\u003c")
 
@@ -90,6 +110,8 @@ def _template() -> Template:
     environment.filters |= {
         "title": naming.title,
         "configuration": naming.configuration,
+        "outcome_class": _outcome_class,
+        "minute": _minute,
         "size": lambda nbytes: "–" if nbytes is None else show_size(nbytes),
         "number": lambda value: "–" if value is None else f"{value:,.0f}",
     }

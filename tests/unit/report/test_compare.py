@@ -1,4 +1,4 @@
-"""What counts as a regression between two results documents, and how it is told."""
+"""Which differences between two results files are regressions, and how they are shown."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FIVE = 0.05
 def trial(
     name: str = "a", *, seconds: tuple[float, ...] = (1.0,) * 5, **changed: Any
 ) -> TrialResult:
-    """A pass; ``seconds`` are those of the counted steps."""
+    """Return a trial that passed; ``seconds`` are the durations of the counted steps."""
     counted = iter(seconds)
     events = (
         replace(e, seconds=next(counted)) if isinstance(e, Step) and e.phase == "relaxed" else e
@@ -47,7 +47,7 @@ def regressions(before: TrialResult, after: TrialResult, threshold: float = FIVE
     return pair.regressions(threshold)
 
 
-def test_the_same_is_no_regression() -> None:
+def test_equal_results_have_no_regression() -> None:
     comparison = compare(results(trial()), results(trial()))
     assert not comparison.has_regression(0)
     assert (comparison.differences, comparison.only_before, comparison.only_after) == ((), (), ())
@@ -68,20 +68,20 @@ def test_the_same_is_no_regression() -> None:
         (failed(), failed(), []),
     ],
 )
-def test_what_is_worse_by_more_than_five_percent(
+def test_regression_beyond_five_percent(
     before: TrialResult, after: TrialResult, worse: list[str]
 ) -> None:
     assert regressions(before, after) == worse
 
 
-def test_a_slowdown_within_the_noise_of_the_steps_is_none() -> None:
+def test_slowdown_within_noise_is_no_regression() -> None:
     noisy = trial(seconds=(0.8, 1.5, 0.9, 1.4, 1.1))
     assert regressions(trial(), noisy) == []
     steady = trial(seconds=(1.13, 1.15, 1.14, 1.15, 1.13))
     assert regressions(trial(), steady) == ["tokens_per_second"]
 
 
-def test_memory_that_has_not_settled_is_noise_of_that_size() -> None:
+def test_spread_of_the_peaks_is_noise() -> None:
     larger = trial(needed=int(6.6 * GB))
     rising = tuple(
         replace(step, peak_bytes=int(5.5 * GB))
@@ -93,7 +93,7 @@ def test_memory_that_has_not_settled_is_noise_of_that_size() -> None:
     assert regressions(trial(), replace(larger, steps=rising)) == []
 
 
-def test_trials_are_lined_up_by_what_they_trained() -> None:
+def test_trials_are_matched_by_model_and_configuration() -> None:
     other = with_config(trial(), batch_size=4)
     comparison = compare(results(trial("b"), trial()), results(trial(), other))
     assert [pair.name for pair in comparison.pairs] == [
@@ -103,17 +103,17 @@ def test_trials_are_lined_up_by_what_they_trained() -> None:
     assert comparison.only_after == ("a (batch=4, rank=64, layers=2, 1024 tokens, 4-bit)",)
 
 
-def test_the_trials_of_a_search_are_lined_up_too() -> None:
+def test_trials_of_a_search_are_compared() -> None:
     found = results(searched(trial(), with_config(trial(), batch_size=4)))
     assert len(compare(found, found).pairs) == 2
 
 
-def test_a_peak_follows_the_budget() -> None:
+def test_peaks_under_different_budgets_are_not_compared() -> None:
     larger = with_config(trial(peak=8 * GB), budget_bytes=16 * GB)
     assert regressions(trial(), larger) == []
 
 
-def test_other_machines_and_versions_are_named() -> None:
+def test_differences_of_machine_and_versions() -> None:
     before = results(trial())
     machine = replace(before.machine, memory_bytes=8 * GB)
     device = replace(before.device, versions={"mlx": "0.33.0"})
@@ -168,17 +168,17 @@ def test_as_json() -> None:
     assert content["only_in_base"] == ["gone (batch=2, rank=64, layers=2, 1024 tokens, 4-bit)"]
 
 
-def test_files_without_a_trial_in_common_are_not_without_regression() -> None:
+def test_files_without_a_common_trial_are_an_error() -> None:
     with pytest.raises(UsageError, match="no trial in common"):
         compare(results(trial("a")), results(trial("b")))
 
 
-def test_what_was_interrupted_is_not_worse() -> None:
+def test_interrupted_trial_is_no_regression() -> None:
     stopped = failed(kind=OutcomeKind.INTERRUPTED)
     assert not compare(results(trial()), results(stopped)).has_regression(0.05)
 
 
-def test_where_only_memory_counts_a_speed_fails_nothing() -> None:
+def test_memory_only_ignores_slowdowns() -> None:
     before, after = results(trial()), results(trial(seconds=(3.0,) * 5))
     assert compare(before, after).has_regression(0.05)
     found = compare(before, after, memory_only=True)
@@ -189,7 +189,7 @@ def test_where_only_memory_counts_a_speed_fails_nothing() -> None:
     )
 
 
-def test_a_model_that_passed_and_is_gone_is_a_regression() -> None:
+def test_missing_model_that_passed_is_a_regression() -> None:
     before, after = results(trial("a"), trial("b")), results(trial("a"))
     found = compare(before, after)
     assert found.lost == ("b",)
@@ -199,6 +199,6 @@ def test_a_model_that_passed_and_is_gone_is_a_regression() -> None:
     )
     assert not compare(results(trial("a"), failed("b")), after).has_regression(0.05)
     assert not compare(after, before).has_regression(0.05)
-    unfinished = compare(before, replace(after, complete=False))  # it may not have come to b
+    unfinished = compare(before, replace(after, complete=False))  # b may not have been tried yet
     assert not unfinished.has_regression(0.05)
     assert unfinished.differences == ("NEW did not finish",)

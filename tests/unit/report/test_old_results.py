@@ -1,4 +1,4 @@
-"""A results file that version 0.1 wrote is still read by everything that reads one."""
+"""Results files of version 0.1 can still be read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def results() -> Results:
     return read(CONTENT, "results-0.1.json")
 
 
-def test_nothing_of_it_is_lost(results: Results) -> None:
+def test_read(results: Results) -> None:
     assert results.your_ai_version == "0.1.0"
     assert [(trial.preset, trial.outcome) for trial in results.trials] == [
         ("smoke-tiny", OutcomeKind.PASS),
@@ -65,7 +65,7 @@ def test_train(results: Results) -> None:
 
 
 def test_a_trial_without_a_worker(results: Results) -> None:
-    """Version 0.1 left out what only a worker could measure."""
+    """Version 0.1 omitted the fields that only a worker can measure."""
     document: dict[str, Any] = json.loads(CONTENT)
     entry = document["results"][2]
     first = list(entry).index("wall_seconds")
