@@ -139,8 +139,8 @@ def test_a_name_of_the_greatest_length_can_be_written(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("folder", "it is a folder; name a file"),
-        (".", "it is a folder; name a file"),
+        ("folder", "it is a folder"),
+        (".", "it is a folder"),
         ("missing/out.json", "No such file or directory"),
         ("file/out.json", "Not a directory"),
         ("x" * 256, "File name too long"),

@@ -91,7 +91,7 @@ def test_a_transient_error_is_retried_while_there_is_patience(
         attempts.append(1)
         raise TransportError("reset")
 
-    with pytest.raises(MachineError, match=r"Cannot get org/tiny from the hub \(reset\)"):
+    with pytest.raises(MachineError, match=r"Cannot get org/tiny from the Hub \(reset\)"):
         ask("org/tiny", request, patience)
     assert len(attempts) == expected
 

@@ -44,7 +44,7 @@ def test_a_file_cut_anywhere_is_damaged(tmp_path: Path) -> None:
     check_folder(tmp_path)
     for size in range(len(SMALL)):
         file.write_bytes(SMALL[:size])
-        with pytest.raises(UsageError, match=r"model\.safetensors is truncated or damaged"):
+        with pytest.raises(UsageError, match=r"model\.safetensors is .*corrupt"):
             check_folder(tmp_path)
 
 
@@ -55,13 +55,13 @@ def test_a_file_that_mlx_wrote_is_damaged_wherever_it_is_cut(tmp_path: Path) -> 
     (header,) = struct.unpack("<Q", whole[:8])
     for size in (0, 7, 8, 8 + header - 1, 8 + header, 8 + header + 1, len(whole) - 1):
         file.write_bytes(whole[:size])
-        with pytest.raises(UsageError, match=f"damaged: {size} bytes"):
+        with pytest.raises(UsageError, match="corrupt"):
             check_folder(tmp_path)
 
 
 def test_a_file_with_something_behind_its_tensors_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(SMALL + b"\0")
-    with pytest.raises(UsageError, match=f"its header says {len(SMALL)}"):
+    with pytest.raises(UsageError, match=f"instead of {len(SMALL)}"):
         check_folder(tmp_path)
 
 
@@ -92,14 +92,14 @@ HEADERS = [
 @pytest.mark.parametrize("header", HEADERS, ids=lambda header: repr(header)[:40])
 def test_a_header_of_nonsense_is_damaged(tmp_path: Path, header: object) -> None:
     (tmp_path / "model.safetensors").write_bytes(file_of(header))
-    with pytest.raises(UsageError, match="truncated or damaged"):
+    with pytest.raises(UsageError, match="corrupt"):
         check_folder(tmp_path)
 
 
 @pytest.mark.parametrize("length", [2**64 - 1, 2**63, 100_000_001, 1000])
 def test_a_header_longer_than_the_file_is_never_read(tmp_path: Path, length: int) -> None:
     (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", length) + b"{}")
-    with pytest.raises(UsageError, match="nothing readable"):
+    with pytest.raises(UsageError, match="its header is invalid"):
         check_folder(tmp_path)
 
 
@@ -117,7 +117,7 @@ def test_a_folder_without_weights(tmp_path: Path, present: str | None) -> None:
         (tmp_path / present).mkdir()  # a folder of that name is none
     elif present is not None:
         (tmp_path / present).write_bytes(SMALL)
-    with pytest.raises(UsageError, match=r"holds no model\*\.safetensors; .* --weights real"):
+    with pytest.raises(UsageError, match=r"contains no model\*\.safetensors\. .* --weights real"):
         check_folder(tmp_path)
 
 
@@ -137,7 +137,7 @@ def test_all_shards_that_the_index_names_are_there(tmp_path: Path) -> None:
 def test_a_missing_shard_is_named(tmp_path: Path) -> None:
     names = [f"model-0000{i}-of-00003.safetensors" for i in (1, 2, 3)]
     shards(tmp_path, names, names[:1])
-    with pytest.raises(UsageError, match=f"lacks {names[1]}, {names[2]}; download"):
+    with pytest.raises(UsageError, match=f"is missing {names[1]}, {names[2]}. Download"):
         check_folder(tmp_path)
 
 
@@ -180,7 +180,7 @@ def test_a_shard_that_others_are_numbered_with_is_missed_without_an_index(
         (tmp_path / name).write_bytes(SMALL)
     check_folder(tmp_path)
     (tmp_path / names[at - 1]).unlink()
-    with pytest.raises(UsageError, match=f"lacks {names[at - 1]}; download the model again"):
+    with pytest.raises(UsageError, match=f"is missing {names[at - 1]}. Download"):
         check_folder(tmp_path)
 
 
