@@ -68,17 +68,13 @@ def test_by_default_the_last_16_layers_are_trained_or_all(has: int, trained: int
 
 def test_more_layers_than_a_model_has_are_refused() -> None:
     assert planned(CONFIG, TrainingOptions(lora_layers=2)).configuration.lora_layers == 2
-    with pytest.raises(
-        UsageError, match=r"3 layers with adapters .* the 2 that .*tiny.* at most 2"
-    ):
+    with pytest.raises(UsageError, match=r"3 layers of tiny, .* at most 2"):
         planned(CONFIG, TrainingOptions(lora_layers=3))
 
 
 def test_a_longer_sequence_than_a_model_takes_is_refused() -> None:
     assert planned(CONFIG, TrainingOptions(seq_length=2048)).configuration.seq_length == 2048
-    with pytest.raises(
-        UsageError, match=r"Sequences of 2049 tokens .* the 2048 that .*tiny.* at most 2048"
-    ):
+    with pytest.raises(UsageError, match=r"2049 tokens .* tiny.* at most 2048"):
         planned(CONFIG, TrainingOptions(seq_length=2049))
 
 
@@ -118,7 +114,7 @@ def test_synthesized_weights_can_have_another_quantization(asked: int, bits: int
 
 @pytest.mark.parametrize(("asked", "named"), [(8, "8"), (0, "none")])
 def test_real_weights_cannot(asked: int, named: str) -> None:
-    with pytest.raises(UsageError, match=f"--quantize {named}: tiny is quantized to 4 bits"):
+    with pytest.raises(UsageError, match=f"--quantize {named} is not possible: tiny"):
         planned(STORED_4, TrainingOptions(quantize=asked, weights=Weights.REAL))
 
 
@@ -127,7 +123,7 @@ FOREIGN = {**CONFIG, "quantization_config": {"quant_method": "gptq", "bits": 8}}
 
 @pytest.mark.parametrize("weights", list(Weights))
 def test_a_quantization_that_is_not_mlxs_is_refused(weights: Weights) -> None:
-    with pytest.raises(UsageError, match=r"convert it with `mlx_lm\.convert`"):
+    with pytest.raises(UsageError, match=r"Convert the model with `mlx_lm\.convert`"):
         planned(FOREIGN, TrainingOptions(weights=weights))
 
 

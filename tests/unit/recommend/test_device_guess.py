@@ -35,7 +35,7 @@ def nvidia_smi(folder: Path, *lines: str) -> None:
 def test_the_newest_run_knows_best(programs: Path) -> None:
     nvidia_smi(programs, "echo 'NVIDIA A100, 40960'")
     past = History(KNOWN, "2026-01-02T03:04:05Z", ())
-    assert device_guess.device(past, LINUX) == (KNOWN, "as the run of 2026-01-02 found it")
+    assert device_guess.device(past, LINUX) == (KNOWN, "as found by the run of 2026-01-02")
 
 
 def test_a_mac_trains_in_all_of_its_memory() -> None:
