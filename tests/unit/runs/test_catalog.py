@@ -39,7 +39,7 @@ def summary(runs: Path, *records: tuple[str, dict[str, Any]]) -> SavedRun:
 @pytest.mark.parametrize(
     ("records", "state", "done", "passed"),
     [
-        ([], "never began", 0, 0),
+        ([], "never started", 0, 0),
         ([BEGUN], "ended unexpectedly, can be resumed", 0, 0),
         ([BEGUN, PASSED, (CLOSED, {"complete": True})], "complete", 1, 1),
         ([BEGUN, STOPPED, (CLOSED, {"complete": False})], "interrupted, can be resumed", 0, 0),
@@ -59,10 +59,10 @@ def test_the_state_is_what_the_last_record_leaves(
 
 
 def test_one_under_way_says_so(tmp_path: Path) -> None:
-    assert summary(tmp_path, BEGUN, PASSED).state != "under way"
+    assert summary(tmp_path, BEGUN, PASSED).state != "running"
     with Journal.open(tmp_path / "20260102-1"):
         (only,) = saved_runs(tmp_path)
-    assert only.state == "under way"
+    assert only.state == "running"
 
 
 def test_a_damaged_one_is_listed_with_its_line(tmp_path: Path) -> None:
@@ -86,8 +86,8 @@ def test_a_run_of_another_version_is_one_line(tmp_path: Path) -> None:
     folder = of_version_1(begun(tmp_path, "1", "benchmark"))
     (only,) = saved_runs(tmp_path)
     assert run_text(only) == (
-        f"{folder}: The run was written by another version of your_ai; use that one, or start a "
-        "new run."
+        f"{folder}: This run was made by another version of your_ai. Use that version, or start "
+        "a new run."
     )
 
 
@@ -164,7 +164,7 @@ def test_a_run_that_is_damaged_behind_its_header_is_skipped(tmp_path: Path) -> N
 
 def test_of_a_command_that_was_never_run_there_is_nothing_newest_to_resume(tmp_path: Path) -> None:
     begun(tmp_path, "1", "benchmark")
-    with pytest.raises(UsageError, match="no run of `your_ai optimize`"):
+    with pytest.raises(UsageError, match="No run of `your_ai optimize`"):
         newest_to_resume(tmp_path, "optimize")
 
 
@@ -184,7 +184,7 @@ def test_models_are_shown_as_they_are_typed(tmp_path: Path) -> None:
 
 
 def test_the_newest_results_are_those_of_the_last_run_that_has_any(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="There are no results yet: run `your_ai benchmark`"):
+    with pytest.raises(UsageError, match="No results found"):
         newest_results(tmp_path)
     for name in ("1", "2", "3"):
         begun(tmp_path, name, "benchmark")

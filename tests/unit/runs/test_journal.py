@@ -147,7 +147,7 @@ def test_a_second_process_is_refused_with_the_firsts_id_until_that_is_dead(tmp_p
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"open\n"
         assert journal.is_open(path)
-        refused = pytest.raises(UsageError, match=f"is under way in process {holder.pid};")
+        refused = pytest.raises(UsageError, match=rf"is still running \(process {holder.pid}\)")
         with refused, Journal.open(tmp_path):
             pass
         holder.send_signal(signal.SIGKILL)

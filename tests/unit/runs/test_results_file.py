@@ -95,7 +95,7 @@ def test_a_training_under_way_is_not_taken_for_a_run_of_another_version(tmp_path
 
 def test_a_training_is_not_taken_for_a_run(tmp_path: Path) -> None:
     (tmp_path / "training.json").touch()
-    with pytest.raises(UsageError, match="is a training, whose record is"):
+    with pytest.raises(UsageError, match="is a training, which has no benchmark results"):
         load(tmp_path)
 
 
@@ -119,7 +119,7 @@ def test_what_cannot_be_written_is_said_and_costs_no_other_target(tmp_path: Path
     assert load(tmp_path / "a.json") == assemble(RUN, [FIRST])
     assert writer.problem is not None
     assert writer.problem.startswith(f"Cannot write {tmp_path / 'gone' / 'b.json'}: No such file")
-    assert f"the results are in {tmp_path / 'a.json'}" in writer.problem
+    assert f"The results are in {tmp_path / 'a.json'}" in writer.problem
 
 
 def test_a_pipe_gets_the_last_results_alone(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_one_during_which_the_machine_restarted_is_not() -> None:
     outcome = past(started("a")).quarantine(KEY, "b")
     assert outcome.kind is OutcomeKind.CRASH
     assert outcome.certainty == "low"
-    assert outcome.reason.startswith("the machine restarted while it ran")
+    assert outcome.reason.startswith("the machine restarted during this trial")
     assert "boot a" in outcome.evidence
 
 

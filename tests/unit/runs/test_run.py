@@ -55,8 +55,8 @@ def test_the_same_options_or_none_are_the_same_run(given: dict[str, str]) -> Non
 @pytest.mark.parametrize(
     ("given", "difference"),
     [
-        ({"--max-memory": "16.0"}, "--max-memory 16.0 (it was 24.0)"),
-        ({"--model": "llama-8b", "--steps": "9"}, "--steps 9 (it was not given)"),
+        ({"--max-memory": "16.0"}, "--max-memory 16.0 (was 24.0)"),
+        ({"--model": "llama-8b", "--steps": "9"}, "--steps 9 (was not given)"),
     ],
 )
 def test_a_changed_option_is_refused_with_the_difference(
@@ -70,10 +70,10 @@ def test_a_changed_option_is_refused_with_the_difference(
 @pytest.mark.parametrize(
     ("changed", "version", "difference"),
     [
-        ({"name": "Apple M4"}, "1.0", "device Apple M4 (it was Apple M3 Pro)"),
-        ({"backend": "cpu"}, "1.0", "backend cpu (it was metal)"),
-        ({"versions": {"mlx": "0.33.0"}}, "1.0", "mlx 0.33.0 (it was 0.32.4)"),
-        ({}, "2.0", "your_ai 2.0 (it was 1.0)"),
+        ({"name": "Apple M4"}, "1.0", "device Apple M4 (was Apple M3 Pro)"),
+        ({"backend": "cpu"}, "1.0", "backend cpu (was metal)"),
+        ({"versions": {"mlx": "0.33.0"}}, "1.0", "mlx 0.33.0 (was 0.32.4)"),
+        ({}, "2.0", "your_ai 2.0 (was 1.0)"),
     ],
 )
 def test_another_device_or_version_is_refused(

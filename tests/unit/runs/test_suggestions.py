@@ -38,12 +38,16 @@ def proposed(tried: Trial) -> str | None:
 @pytest.mark.parametrize(
     ("budget_gb", "changed", "line"),
     [
-        (8, {"batch_size": 16}, "--batch-size 2 should fit"),
-        (7, {"batch_size": 1, "seq_length": 4096}, "--seq-length 1024 should fit"),
-        (10, {"grad_checkpoint": False}, "--grad-checkpoint should fit"),
-        (10, {"quantize": 0}, "--quantize 4 should fit"),
-        (9, {"quantize": 0, "grad_checkpoint": False}, "--grad-checkpoint --quantize 4 should fit"),
-        (4, {}, "a smaller model; `your_ai recommend` says at once which should fit"),
+        (8, {"batch_size": 16}, "--batch-size 2 (should fit)"),
+        (7, {"batch_size": 1, "seq_length": 4096}, "--seq-length 1024 (should fit)"),
+        (10, {"grad_checkpoint": False}, "--grad-checkpoint (should fit)"),
+        (10, {"quantize": 0}, "--quantize 4 (should fit)"),
+        (
+            9,
+            {"quantize": 0, "grad_checkpoint": False},
+            "--grad-checkpoint --quantize 4 (should fit)",
+        ),
+        (4, {}, "a smaller model; `your_ai recommend` lists models that should fit"),
     ],
 )
 def test_over_budget(budget_gb: float, changed: dict[str, Any], line: str) -> None:
@@ -54,7 +58,7 @@ def test_over_budget(budget_gb: float, changed: dict[str, Any], line: str) -> No
 @pytest.mark.parametrize("batch_size", [1, 2, 8, 32])
 def test_what_is_proposed_fits_by_the_estimate(budget_gb: float, batch_size: int) -> None:
     tried = trial(budget_gb, batch_size=batch_size)
-    words = (proposed(tried) or "").removesuffix(" should fit").split()
+    words = (proposed(tried) or "").removesuffix(" (should fit)").split()
     if not words[0].startswith("--"):
         return
     fields = {"--batch-size": "batch_size", "--seq-length": "seq_length"}
@@ -73,7 +77,7 @@ def test_an_architecture_that_cannot_be_estimated_is_searched() -> None:
     request = replace(tried.request, model=replace(tried.request.model, config=config))
     assert (
         proposed(replace(tried, request=request))
-        == "`your_ai optimize llama-8b` looks for what fits"
+        == "`your_ai optimize llama-8b`, which searches for settings that fit"
     )
 
 

@@ -94,7 +94,7 @@ def test_a_failure_keeps_what_was_measured_until_then() -> None:
     seen = observed(*began(Phase.TIGHT, 2.0), loaded, returncode=-signal.SIGKILL, oom_kills=1)
     found = result(seen=seen)
     assert (found.success, found.outcome) == (False, "oom")
-    assert found.error == "the kernel killed the worker for memory"
+    assert found.error == "the kernel killed the worker because memory ran out"
     assert "OOM counter rose by 1" in found.evidence
     assert found.peak_memory_gb is found.needed_memory_bytes is None
     assert (found.load, found.exit_status) == (loaded, -9)

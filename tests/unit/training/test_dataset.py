@@ -49,8 +49,8 @@ def test_a_change_is_seen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "complaint"),
     [
-        ([], r"train\.jsonl has 0 sequences, but a batch needs 2; add some\."),
-        ([TEXT], r"train\.jsonl has 1 sequence, but a batch needs 2; add some\."),
+        ([], r"train\.jsonl has 0 sequences, but at least 2 are needed for a batch. Add some\."),
+        ([TEXT], r"train\.jsonl has 1 sequence, but at least 2 are needed for a batch. Add some\."),
         ([TEXT, "{", TEXT], r"train\.jsonl, line 2: not valid JSON \("),
         ([TEXT, "", TEXT], r"train\.jsonl, line 2: not valid JSON \("),
         ([TEXT, "[1]"], r"train\.jsonl, line 2: not a JSON object"),
@@ -73,7 +73,7 @@ def test_the_other_files_are_looked_at_too(tmp_path: Path) -> None:
     write(tmp_path, "train", TEXT, TEXT)
     write(tmp_path, "valid", TEXT)
     with pytest.raises(
-        UsageError, match=r"valid\.jsonl has 1 sequence, .*; add some, or remove the file"
+        UsageError, match=r"valid\.jsonl has 1 sequence, .*. Add some, or remove the file"
     ):
         check_dataset(tmp_path, 2, mask_prompt=False)
     write(tmp_path, "valid", TEXT, TEXT)
@@ -91,5 +91,5 @@ def test_texts_have_no_prompt_to_mask(tmp_path: Path) -> None:
 
 
 def test_there_must_be_some(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"is not a folder with a train\.jsonl"):
+    with pytest.raises(UsageError, match=r"has no train\.jsonl"):
         check_dataset(tmp_path, 2, mask_prompt=False)

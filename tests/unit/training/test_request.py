@@ -61,9 +61,9 @@ def test_the_request_has_the_measured_limit_and_the_options() -> None:
 def test_measured_limits_apply_only_to_the_same_device() -> None:
     device = builders.run().device
     check_device(MEASURED, device, device)
-    with pytest.raises(UsageError, match=r"were measured on .*, and this is Apple M9 "):
+    with pytest.raises(UsageError, match=r"were measured on .*, but this machine has Apple M9 "):
         check_device(MEASURED, device, replace(device, name="Apple M9"))
-    with pytest.raises(UsageError, match=r"a budget of 8\.0 GB, and .* has 4\.0 GB here"):
+    with pytest.raises(UsageError, match=r"a budget of 8\.0 GB, but .* has only 4\.0 GB"):
         check_device(MEASURED, device, replace(device, memory_bytes=4 * GB))
 
 
