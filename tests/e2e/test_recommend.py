@@ -169,7 +169,7 @@ def test_an_nvidia_gpu_is_asked_for_its_memory(bare: Path) -> None:
         (["--model", "smoke-tiny", "--suite", "smoke"], 2, "--model and --suite"),
         (["--output", "missing/out.json"], 2, "missing/out.json"),
         (["--output", "/dev/full"], 3, "/dev/full: No space left"),
-        (["--model", "unknown"], 2, "unknown: The model's config.json lacks hidden_size"),
+        (["--model", "unknown"], 2, "unknown: The model's config.json has no hidden_size"),
     ],
 )
 def test_how_it_ends(arguments: list[str], code: int, words: str, bare: Path) -> None:

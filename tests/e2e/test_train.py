@@ -85,7 +85,7 @@ def test_ctrl_c_and_resume_end_in_the_same_adapters(course: Course, trained: Fin
     assert "– Interrupted" in output
     assert "Continue with: your_ai train --resume --run-dir /" in output
     other = your_ai(course, "train", "--resume", "--run-dir", "stopped", "--iters", "7")
-    assert (other.code, "with different settings: --iters 7 (it was 40)" in other.stderr) == (
+    assert (other.code, "with different settings: --iters 7 (was 40)" in other.stderr) == (
         2,
         True,
     )
@@ -145,7 +145,7 @@ def test_one_under_way_is_left_alone_and_changed_data_is_not_gone_on_with(course
         more = ["--adapter-path", "elsewhere"] if "--seed" in words else []
         done = your_ai(course, *words, *more)
         assert done.code == 2
-        assert f"is under way in process {process.pid}; wait for it" in done.stderr
+        assert f"is still running (process {process.pid}). Wait for it" in done.stderr
     process.kill()
     worker.resume()  # and so it ends itself
     process.communicate()
@@ -253,9 +253,9 @@ def test_what_was_not_measured_is_estimated(course: Course) -> None:
         ),
         (
             ["train", "--from", "results.json", "--data", "data", "--num-layers", "99"],
-            "99 layers with adapters are more than the 4 that model has",
+            "Cannot train 99 layers of model, which has only 4",
         ),
-        (["train", "--resume", "--run-dir", "measured"], "is one of `your_ai benchmark`"),
+        (["train", "--resume", "--run-dir", "measured"], "was started by `your_ai benchmark`"),
         (["train", "--resume", "--run-dir", "gone"], "No run found in gone."),
     ],
 )

@@ -35,7 +35,7 @@ def test_garbage_on_the_pipe_is_a_crash(
     assert len(seen.counted_steps) == garbling.STEPS  # what came before is kept
     outcome = classify(seen, garbling.STEPS)
     assert outcome.kind is OutcomeKind.CRASH
-    assert outcome.reason == "the worker's event pipe was corrupted"
+    assert outcome.reason == "the worker sent invalid data"
     assert problem in outcome.evidence
     assert len(outcome.evidence) < ONE_LINE
 

@@ -146,7 +146,7 @@ def test_a_hub_that_fails_once_is_asked_again(
 def test_a_connection_that_is_reset_each_time_is_told_of(hub: Hub, tmp_path: Path) -> None:
     hub.faults["GET", CDN] = [RESET] * 10
     fetched = fetch(tmp_path, hub.endpoint)
-    assert re.search(r"Cannot get org/tiny from the hub \(.*reset by peer\); check", fetched.error)
+    assert re.search(r"Cannot get org/tiny from the Hub \(.*reset by peer\); check", fetched.error)
     assert fetched.code == 3
     check_nothing_half(fetched)
     assert sum(asked.startswith("GET /cdn/") for asked in hub.asked) == 3
@@ -155,7 +155,7 @@ def test_a_connection_that_is_reset_each_time_is_told_of(hub: Hub, tmp_path: Pat
 def test_a_hub_that_refuses_connections_is_told_of(tmp_path: Path) -> None:
     with refusing() as endpoint:
         fetched = fetch(tmp_path, endpoint)
-    assert "Cannot get org/tiny from the hub (" in fetched.error
+    assert "Cannot get org/tiny from the Hub (" in fetched.error
     assert "Connection refused); check the network" in fetched.error
     assert fetched.code == 3
 
@@ -163,7 +163,7 @@ def test_a_hub_that_refuses_connections_is_told_of(tmp_path: Path) -> None:
 def test_a_hub_that_does_not_answer_is_told_of_once_the_time_is_up(tmp_path: Path) -> None:
     with silent() as endpoint:
         fetched = fetch(tmp_path, endpoint)
-    assert "Cannot get org/tiny from the hub (timed out); check the network" in fetched.error
+    assert "Cannot get org/tiny from the Hub (timed out); check the network" in fetched.error
     assert fetched.code == 3
 
 
@@ -173,7 +173,7 @@ def test_weights_that_the_hub_cannot_send_are_not_taken_from_half_a_cache(
     """With the config cached, snapshot_download would return the folder that has only that."""
     hub.faults["GET", FILES] = [503] * 3
     fetched = fetch(tmp_path, hub.endpoint)
-    assert "Cannot get org/tiny from the hub (Server error '503" in fetched.error
+    assert "Cannot get org/tiny from the Hub (Server error '503" in fetched.error
     assert [*fetched.cache.rglob("config.json")]
     assert not any("/cdn/" in asked for asked in hub.asked)
 
@@ -233,8 +233,8 @@ def test_a_cached_model_is_not_fetched_again(
         offline = fetch(tmp_path, gone)
     assert offline.folder == first.folder
     assert offline.lines[1].startswith(
-        f"org/tiny is taken from the cache, at revision {first.folder.name[:8]}, which may be "
-        "outdated: Cannot get org/tiny from the hub ("
+        f"Using the cached revision {first.folder.name[:8]} of org/tiny, which may be outdated. "
+        "Cannot get org/tiny from the Hub ("
     )
 
 
@@ -242,7 +242,7 @@ def test_an_answer_that_is_no_hubs_is_told_of(hub: Hub, tmp_path: Path) -> None:
     """As a hotel's network gives: its own page, in place of whatever was asked for."""
     hub.faults["GET", API] = [200]
     fetched = fetch(tmp_path, hub.endpoint)
-    assert fetched.error.startswith("Cannot get org/tiny from the hub (")
+    assert fetched.error.startswith("Cannot get org/tiny from the Hub (")
     assert fetched.code == 3
 
 
@@ -292,7 +292,7 @@ def test_a_disk_that_is_too_small_is_told_of_before_a_byte_is_fetched(
     ):
         fetched = fetch(tmp_path, hub.endpoint, HF_HOME=str(disk))
     assert re.search(
-        r"org/tiny takes 1\.\d MB of disk, and 0\.\d MB is free in .*disk/hub; free some, or set ",
+        r"org/tiny needs 1\.\d MB of disk space, but .*disk/hub has only 0\.\d MB left\. Free ",
         fetched.error,
     )
     assert fetched.code == 3
@@ -320,7 +320,7 @@ def test_weights_are_fetched_last(files: dict[str, bytes], tmp_path: Path) -> No
     more = {**files, "tokenizer.json": b"{}"}
     with serve(tiny=Repository(more, lost=frozenset({WEIGHTS}))) as hub:
         fetched = fetch(tmp_path, hub.endpoint)
-    assert fetched.error == f"org/tiny has no {WEIGHTS} on the hub; name another model."
+    assert fetched.error == f"org/tiny has no {WEIGHTS} on the Hub. Choose another model."
     assert [*fetched.cache.rglob("tokenizer.json")]
 
 
@@ -348,15 +348,15 @@ def test_offline_the_newest_commit_in_the_cache_is_meant(tmp_path: Path) -> None
     fetched = fetch(tmp_path, HF_HUB_OFFLINE="1")
     assert fetched.lines[0] == B
     assert fetched.lines[1].startswith(
-        f"org/tiny is taken from the cache, at revision {B[:8]}, which may be outdated: "
-        "Cannot get org/tiny from the hub (HF_HUB_OFFLINE is set)."
+        f"Using the cached revision {B[:8]} of org/tiny, which may be outdated. "
+        "Cannot get org/tiny from the Hub (HF_HUB_OFFLINE is set)."
     )
 
 
 def test_offline_a_folder_that_lacks_its_weights_is_not_taken(tmp_path: Path) -> None:
     cached(tmp_path, A, 1000)
     fetched = fetch(tmp_path, HF_HUB_OFFLINE="1")
-    assert fetched.error.startswith("Cannot get org/tiny from the hub (")
+    assert fetched.error.startswith("Cannot get org/tiny from the Hub (")
     assert "HF_HUB_OFFLINE is set" in fetched.error
 
 

@@ -54,7 +54,7 @@ def test_the_kernels_oom_killer_takes_the_worker_and_leaves_the_parent(tmp_path:
     seen = json.loads(answer.stdout)
     assert seen["returncode"] == -signal.SIGKILL
     assert (seen["kind"], seen["certainty"]) == (OutcomeKind.OOM, Certainty.CERTAIN)
-    assert seen["reason"] == "the kernel killed the worker for memory"
+    assert seen["reason"] == "the kernel killed the worker because memory ran out"
     assert "the kernel's OOM counter rose by 1" in seen["evidence"]
 
 
@@ -67,7 +67,7 @@ def test_a_segfault_under_an_address_space_limit_is_only_a_suspicion(log: TrialL
     assert seen.memory_limited  # the worker is; the parent, which runs this, is not
     outcome = classify(seen, spec.steps)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.CRASH, Certainty.LOW)
-    assert "suspected out of memory" in outcome.reason
+    assert "possibly out of memory" in outcome.reason
     assert "RLIMIT_AS" in outcome.evidence
 
 

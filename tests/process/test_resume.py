@@ -119,8 +119,8 @@ def test_a_trial_in_which_the_machine_went_down_is_not_run_again(run: Path, tmp_
     assert keys(run, STARTED) == [FIRST, SECOND]
     first, second = done.document["results"]
     assert (first["outcome"], second["outcome"], second["certainty"]) == ("pass", "crash", "low")
-    assert second["error"].startswith("the machine restarted while it ran: suspected")
-    assert "✗ Crash (the machine restarted while it ran" in done.stdout
+    assert second["error"].startswith("the machine restarted during this trial")
+    assert "✗ Crash (the machine restarted during this trial" in done.stdout
     assert plain(resume(tmp_path).document) == plain(done.document)
 
 
@@ -131,7 +131,7 @@ def test_a_trial_in_which_its_parent_died_twice_is_not_run_again(tmp_path: Path)
     assert done.code == 0, done.stdout + done.stderr
     assert keys(tmp_path / "run", STARTED) == [FIRST, FIRST, SECOND]
     assert [entry["outcome"] for entry in done.document["results"]] == ["crash", "pass"]
-    assert "your_ai itself was ended 2 times while it ran" in done.stdout
+    assert "your_ai itself ended 2 times during this trial" in done.stdout
 
 
 def rewrite(run: Path, change: Any) -> None:
@@ -149,7 +149,7 @@ def test_one_run_has_one_parent(tmp_path: Path) -> None:
         for asked in (["--resume"], MODELS):
             done = your_ai_command(tmp_path, "benchmark", *asked, "--run-dir", "run", home=tmp_path)
             assert (done.code, done.stdout) == (2, "")
-            assert f"is under way in process {parent.pid}; wait for it" in done.stderr
+            assert f"is still running (process {parent.pid}). Wait for it" in done.stderr
         listed = your_ai_command(tmp_path, "runs", home=tmp_path)
         assert listed.stdout.startswith("There is no run in ")  # one in a --run-dir is the user's
 
@@ -164,7 +164,7 @@ def test_the_last_run_is_resumed_and_listed(tmp_path: Path) -> None:
         (path,) = wait_for(lambda: [*tmp_path.rglob(JOURNAL)], "the journal")
         wait_for(lambda: keys(path.parent, ENDED), "the first trial's end")
         listed = your_ai_command(tmp_path, "runs", home=tmp_path).stdout
-        assert ": under way (1 done, 1 passed)" in listed
+        assert ": running (1 done, 1 passed)" in listed
         parent.kill()
     listed = your_ai_command(tmp_path, "runs", home=tmp_path).stdout
     assert ": ended unexpectedly, can be resumed (1 done, 1 passed)" in listed
@@ -187,11 +187,11 @@ def finished(smoke: Finished) -> Path:
 @pytest.mark.parametrize(
     ("asked", "complaint"),
     [
-        (["benchmark", "--resume", "--lora-rank", "8"], "--lora-rank 8 (it was 4)"),
-        (["benchmark", "--resume", "--keep-going"], "--keep-going on (it was not given)"),
-        (["benchmark", "--resume", "--model", "smoke-small"], "smoke-small (it was smoke-tiny)"),
-        (["optimize", "--resume"], "is one of `your_ai benchmark`; continue it with"),
-        (["benchmark", *MODELS], "holds the results of another run; add --resume"),
+        (["benchmark", "--resume", "--lora-rank", "8"], "--lora-rank 8 (was 4)"),
+        (["benchmark", "--resume", "--keep-going"], "--keep-going on (was not given)"),
+        (["benchmark", "--resume", "--model", "smoke-small"], "smoke-small (was smoke-tiny)"),
+        (["optimize", "--resume"], "was started by `your_ai benchmark`. Continue it with"),
+        (["benchmark", *MODELS], "contains the results of another run. Add --resume"),
         (
             ["benchmark", "--resume", "--run-dir", "nowhere"],
             "No run found in nowhere.",

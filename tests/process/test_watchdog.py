@@ -80,11 +80,11 @@ def test_a_worker_that_takes_too_much_is_ended_first(log: TrialLog) -> None:
     assert is_gone(started.pid)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.OOM, Certainty.HIGH)
     assert outcome.reason == (
-        "the machine ran short of memory (too little left); the worker was ended first"
+        "the machine ran short of memory (too little left), so the worker was stopped"
     )
     assert seen.footprint_peak_bytes is not None
     assert seen.footprint_peak_bytes > ENOUGH / 2
-    assert "the worker had " in outcome.evidence
+    assert "footprint of the worker: " in outcome.evidence
 
 
 def test_a_worker_is_not_blamed_for_what_others_take(log: TrialLog) -> None:
@@ -92,7 +92,7 @@ def test_a_worker_is_not_blamed_for_what_others_take(log: TrialLog) -> None:
     with hog(2048 * MB):
         _, outcome = watched(tiny_request(FOREVER), log, 1500 * MB)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.ERROR, Certainty.MEDIUM)
-    assert outcome.reason.startswith("other programs took the machine's memory (too little left)")
+    assert outcome.reason.startswith("other programs used up the memory (too little left)")
 
 
 class Scripted:
@@ -131,10 +131,10 @@ def test_lasting_critical_pressure_ends_a_worker(
 def test_a_moment_of_critical_pressure_ends_nothing(
     log: TrialLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    blip = Scripted(NORMAL, *[CRITICAL] * (memory_guard.HELD_READINGS - 1), NORMAL)
+    blip = Scripted(NORMAL, *[CRITICAL] * (memory_guard.CRITICAL_READINGS - 1), NORMAL)
     spec = tiny_request()
     seen = under_pressure(blip, spec, log, monkeypatch)
-    assert blip.asked > memory_guard.HELD_READINGS + 1
+    assert blip.asked > memory_guard.CRITICAL_READINGS + 1
     assert (seen.killed, seen.alarm, seen.pressure) == (None, None, "critical")
     assert classify(seen, spec.steps).kind is OutcomeKind.PASS, log.tail()
 
@@ -157,7 +157,7 @@ def test_a_dead_programs_memory_is_waited_for() -> None:
         assert memory_guard.wait_for_memory(free, lambda: False, read) == free
     *before, after = readings
     assert len(before) >= 3
-    assert not any(memory_guard.is_back(free, reading) for reading in before)
+    assert not any(memory_guard.is_recovered(free, reading) for reading in before)
     assert after == free
 
 
@@ -170,7 +170,7 @@ from your_ai.system import memory
 ballast = b"x" * int(sys.argv[1])
 now = memory.for_trials("cpu")
 print(now.total_bytes, now.available_bytes, memory.read().total_bytes)
-memory_guard.wait_for_memory(now, lambda: False, lambda: memory.for_trials("cpu"), most_seconds=0)
+memory_guard.wait_for_memory(now, lambda: False, lambda: memory.for_trials("cpu"), max_seconds=0)
 """
 
 

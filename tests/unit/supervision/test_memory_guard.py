@@ -25,13 +25,13 @@ CUDA = replace(LINUX, gpu=GpuMemory(140 * GB, 139 * GB))
     [
         (LINUX, {}, None),
         (LINUX, {"available_bytes": 700 * MB}, None),
-        (LINUX, {"available_bytes": 600 * MB}, "600.0 MB of memory left"),
+        (LINUX, {"available_bytes": 600 * MB}, "only 600.0 MB of memory left"),
         (LINUX, {"swap_used_bytes": 3 * GB}, None),
-        (LINUX, {"swap_used_bytes": 4 * GB}, "4.0 GB more in swap"),
+        (LINUX, {"swap_used_bytes": 4 * GB}, "swap use grew by 4.0 GB"),
         (MAC, {"available_bytes": 100 * MB}, None),  # free and inactive: that may well be so
         (MAC, {"pressure": PressureLevel.WARNING}, None),
         (MAC, {"swap_used_bytes": 4 * GB}, None),  # 3 GB more
-        (MAC, {"swap_used_bytes": 5 * GB}, "4.0 GB more in swap"),
+        (MAC, {"swap_used_bytes": 5 * GB}, "swap use grew by 4.0 GB"),
     ],
 )
 def test_what_raises_the_alarm(
@@ -90,7 +90,7 @@ def test_where_a_trial_may_begin_the_alarm_is_some_way_off(total_gb: int) -> Non
     ],
 )
 def test_what_is_back(baseline: MachineMemory, now: dict[str, object], back: bool) -> None:
-    assert memory_guard.is_back(baseline, replace(baseline, **now)) is back  # type: ignore[arg-type]
+    assert memory_guard.is_recovered(baseline, replace(baseline, **now)) is back  # type: ignore[arg-type]
 
 
 def reader(*available: int) -> Callable[[], MachineMemory]:
@@ -109,29 +109,31 @@ def test_it_waits_until_the_memory_is_back() -> None:
 
 
 def test_what_never_comes_back_is_waited_for_once() -> None:
-    gone = memory_guard.wait_for_memory(LINUX, never, reader(10 * GB), most_seconds=-1)
+    gone = memory_guard.wait_for_memory(LINUX, never, reader(10 * GB), max_seconds=-1)
     assert gone.available_bytes == 10 * GB
     assert memory_guard.wait_for_memory(gone, never, reader(10 * GB)) == gone
 
 
 def test_a_machine_that_is_short_is_not_made_shorter() -> None:
     with pytest.raises(MachineError) as refused:
-        memory_guard.wait_for_memory(LINUX, never, reader(1 * GB), most_seconds=-1)
+        memory_guard.wait_for_memory(LINUX, never, reader(1 * GB), max_seconds=-1)
     assert str(refused.value) == (
-        "This machine is short of memory: only 1.0 GB of memory is available, and 1.6 GB should "
-        "be. Close other programs, then continue with --resume."
+        "This machine is short of memory: only 1.0 GB of memory is available, but 1.6 GB "
+        "is required. Close other programs, then continue with --resume."
     )
 
 
 def test_a_gpu_that_others_fill_is_not_trained_on() -> None:
     full = replace(CUDA, gpu=GpuMemory(140 * GB, 3 * GB))
-    with pytest.raises(MachineError, match=r"only 3\.0 GB of the GPU's is free, and 4\.0 GB"):
-        memory_guard.wait_for_memory(CUDA, never, lambda: full, most_seconds=-1)
+    with pytest.raises(
+        MachineError, match=r"only 3\.0 GB of GPU memory is free, but 4\.0 GB is required"
+    ):
+        memory_guard.wait_for_memory(CUDA, never, lambda: full, max_seconds=-1)
 
 
 def test_a_mac_under_pressure_is_not_put_under_more() -> None:
     with pytest.raises(MachineError, match="macOS reports critical memory pressure"):
-        memory_guard.wait_for_memory(MAC, never, lambda: CRITICAL, most_seconds=-1)
+        memory_guard.wait_for_memory(MAC, never, lambda: CRITICAL, max_seconds=-1)
 
 
 def test_a_stop_ends_the_wait() -> None:

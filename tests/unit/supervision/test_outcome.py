@@ -89,7 +89,7 @@ def test_an_oom_of_the_relaxed_phase_says_what_would_have_been_enough() -> None:
     failure = Failed(29.0, Phase.RELAXED, "RuntimeError", text)
     outcome = classify(observed(*events, failure, returncode=1), STEPS)
     assert outcome.kind is OutcomeKind.OOM
-    assert outcome.reason.endswith("it needs only 6.0 GB, so give a smaller --max-memory")
+    assert outcome.reason.endswith("it needs only 6.0 GB, so try a smaller --max-memory")
 
 
 def test_over_budget_in_the_relaxed_phase_is_not_called_a_need() -> None:
@@ -171,7 +171,7 @@ def test_pythons_own_memory_error_is_an_oom() -> None:
 def test_a_pass() -> None:
     outcome = classify(passed(), STEPS)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.PASS, Certainty.CERTAIN)
-    assert outcome.evidence == "5 steps done, synchronized, losses finite, adapters changed"
+    assert outcome.evidence == "5 steps finished, synchronized, losses finite, adapters changed"
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS])
@@ -185,7 +185,7 @@ def test_a_signal_at_teardown_after_the_final_event_is_a_pass(number: int) -> No
 def test_a_pass_with_other_than_the_steps_asked_for_is_none(counted: int) -> None:
     outcome = classify(observed(*passing_events(counted)), STEPS)
     assert outcome.kind is OutcomeKind.CRASH
-    assert outcome.evidence == f"{counted} of 5 counted steps were reported"
+    assert outcome.evidence == f"{counted} of 5 steps were reported"
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_sigkill_under_critical_pressure_is_told_but_not_concluded_from() -> Non
 def test_a_fault_on_the_cpu_under_a_memory_limit_is_suspected_only(number: int) -> None:
     outcome = classify(died(number, memory_limited=True), STEPS)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.CRASH, Certainty.LOW)
-    assert "suspected out of memory" in outcome.reason
+    assert "possibly out of memory" in outcome.reason
     assert "RLIMIT_AS" in outcome.evidence
 
 
@@ -309,12 +309,10 @@ def ended(own: int | None, lost: int, phase: Phase = Phase.TIGHT) -> Observation
 def test_a_worker_that_took_the_machines_memory_ran_out_of_it(own: int) -> None:
     outcome = classify(ended(own, 6 * GB), STEPS)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.OOM, Certainty.HIGH)
-    assert (
-        outcome.reason == f"the machine ran short of memory ({SHORT}); the worker was ended first"
-    )
+    assert outcome.reason == f"the machine ran short of memory ({SHORT}), so the worker was stopped"
     assert outcome.evidence == (
-        f"{SHORT}, in phase tight; the worker had {own / GB:.1f} GB, "
-        "the machine 6.0 GB less than when it was started"
+        f"{SHORT}, in phase tight; footprint of the worker: "
+        f"{own / GB:.1f} GB; available memory fell by 6.0 GB since it was started"
     )
 
 
@@ -323,10 +321,10 @@ def test_a_worker_that_took_the_machines_memory_ran_out_of_it(own: int) -> None:
     [
         pytest.param(ended(3 * GB - 1, 6 * GB), Certainty.MEDIUM, "other programs", id="less"),
         pytest.param(ended(1, 6 * GB, Phase.IMPORT), Certainty.MEDIUM, "other", id="import-less"),
-        pytest.param(ended(None, 6 * GB), Certainty.LOW, "nothing shows", id="unknown"),
-        pytest.param(ended(6 * GB, 0), Certainty.LOW, "nothing shows", id="nothing-lost"),
-        pytest.param(ended(0, 0), Certainty.LOW, "nothing shows", id="nothing-at-all"),
-        pytest.param(ended(GB, GB, Phase.IMPORT), Certainty.LOW, "nothing shows", id="no-model"),
+        pytest.param(ended(None, 6 * GB), Certainty.LOW, "cause unknown", id="unknown"),
+        pytest.param(ended(6 * GB, 0), Certainty.LOW, "cause unknown", id="nothing-lost"),
+        pytest.param(ended(0, 0), Certainty.LOW, "cause unknown", id="nothing-at-all"),
+        pytest.param(ended(GB, GB, Phase.IMPORT), Certainty.LOW, "cause unknown", id="no-model"),
     ],
 )
 def test_a_worker_is_not_blamed_for_more_than_is_shown(
@@ -346,7 +344,7 @@ def test_only_a_model_that_ran_out_at_its_least_need_is_too_large_for_the_machin
     ahead = replace(seen, events=relaxed)
     outcome = classify(ahead, STEPS)
     assert outcome.kind is OutcomeKind.OOM
-    assert outcome.reason.endswith("it needs only 6.0 GB, so give a smaller --max-memory")
+    assert outcome.reason.endswith("it needs only 6.0 GB, so try a smaller --max-memory")
     assert not result(None, ahead, outcome).proves_too_large
 
 

@@ -87,7 +87,7 @@ def test_every_other_outcome_has_its_line(
 def test_over_budget_says_what_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
     Console(PlainScreen(), run()).trial_ended(ended(1, "a", "7B", seen=OVER))
     assert capsys.readouterr().out == (
-        "✗ Over budget (needs at least 30.0 GB)\n        try: --batch-size 1 should fit\n"
+        "✗ Over budget (needs at least 30.0 GB)\n        try: --batch-size 1 (should fit)\n"
     )
 
 
