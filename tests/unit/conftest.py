@@ -1,4 +1,4 @@
-"""Hypothesis without its time limit: tests share their cores, and that is no failure."""
+"""Turn off Hypothesis' time limit, because tests share the cores."""
 
 from hypothesis import HealthCheck, settings
 

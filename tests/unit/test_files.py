@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all."""
+"""Writing files atomically."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import pytest
 from your_ai.errors import UsageError
 from your_ai.files import check_writable, refuse_to_replace, to_json, write_atomically
 
-# Writes until it is killed in the middle of the content, as by a full disk: RLIMIT_FSIZE sends
-# SIGXFSZ, which ends the process at once when it is not ignored, as Python does.
+# Writes until it is killed in the middle of the content: SIGXFSZ, which RLIMIT_FSIZE sends, kills a
+# process that does not ignore it. Python ignores it by default.
 KILLED_WHILE_WRITING = """
 import resource, signal, sys
 from pathlib import Path
@@ -40,16 +40,16 @@ def test_a_new_file(tmp_path: Path) -> None:
     assert names(tmp_path) == ["out.json"]
 
 
-def test_an_old_file_is_replaced_whole(tmp_path: Path) -> None:
+def test_an_existing_file_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     path.write_bytes(b"old and longer")
     with path.open("rb") as reader:
         write_atomically(path, b"new")
-        assert reader.read() == b"old and longer"  # a reader keeps the file that it opened
+        assert reader.read() == b"old and longer"  # a reader keeps the old file
     assert path.read_bytes() == b"new"
 
 
-def test_a_crash_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
+def test_a_crash_while_writing_keeps_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     path.write_bytes(b"old")
     died = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(path)], check=False)
@@ -57,7 +57,7 @@ def test_a_crash_in_the_middle_leaves_the_old_file(tmp_path: Path) -> None:
     assert path.read_bytes() == b"old"
 
 
-def test_a_failure_in_the_middle_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+def test_an_error_while_writing_keeps_the_old_file_and_no_other(tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     path.write_bytes(b"old")
     program = KILLED_WHILE_WRITING.replace("signal.SIG_DFL", "signal.SIG_IGN")
@@ -70,17 +70,17 @@ def test_a_failure_in_the_middle_leaves_the_old_file_and_nothing_else(tmp_path: 
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
-def test_a_file_is_as_readable_as_any_other(tmp_path: Path, umask: int, mode: int) -> None:
+def test_a_file_has_the_usual_permissions(tmp_path: Path, umask: int, mode: int) -> None:
     before = os.umask(umask)
     try:
         write_atomically(tmp_path / "out.json", b"x")
-        assert os.umask(umask) == umask  # and the umask is as it was
+        assert os.umask(umask) == umask  # the umask is unchanged
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "out.json").stat().st_mode) == mode
 
 
-def test_a_symbolic_link_stays_and_its_target_is_written(tmp_path: Path) -> None:
+def test_a_symbolic_link_is_kept_and_its_target_written(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     target, link = tmp_path / "there" / "real.json", tmp_path / "link.json"
     for was in (b"old", None):
@@ -102,7 +102,7 @@ def test_a_device_is_written_to_not_replaced() -> None:
     assert Path("/dev/null").is_char_device()
 
 
-def test_a_full_device_fails_when_it_is_written() -> None:
+def test_writing_to_a_full_device_fails() -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
     check_writable(Path("/dev/full"))
@@ -111,7 +111,7 @@ def test_a_full_device_fails_when_it_is_written() -> None:
     assert Path("/dev/full").is_char_device()
 
 
-def test_standard_output_is_written_to_where_it_is_a_pipe_and_where_it_is_a_file(
+def test_standard_output_can_be_a_pipe_or_a_file(
     tmp_path: Path,
 ) -> None:
     program = (
@@ -122,14 +122,14 @@ def test_standard_output_is_written_to_where_it_is_a_pipe_and_where_it_is_a_file
     link = Path("/dev/stdout").readlink()
     assert subprocess.run(command, capture_output=True, check=True).stdout == b"content"
     if sys.platform != "linux":
-        return  # elsewhere /dev/stdout does not lead to the file's name
+        return  # on other systems /dev/stdout does not resolve to the file
     with (tmp_path / "out.json").open("wb") as file:
         subprocess.run(command, stdout=file, check=True)
     assert (tmp_path / "out.json").read_bytes() == b"content"
     assert Path("/dev/stdout").readlink() == link
 
 
-def test_a_name_of_the_greatest_length_can_be_written(tmp_path: Path) -> None:
+def test_a_name_of_maximum_length_can_be_written(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 255)
     check_writable(path)
     write_atomically(path, b"x")
@@ -147,9 +147,7 @@ def test_a_name_of_the_greatest_length_can_be_written(tmp_path: Path) -> None:
         ("/proc/out.json", ""),
     ],
 )
-def test_where_nothing_can_be_written_is_said_before(
-    tmp_path: Path, path: str, reason: str
-) -> None:
+def test_an_unwritable_path_is_refused(tmp_path: Path, path: str, reason: str) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=f"Cannot write .*{reason}"):
@@ -164,7 +162,7 @@ def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
         check_writable(tmp_path / "out.json")
 
 
-def test_the_question_leaves_nothing_behind_and_changes_nothing(tmp_path: Path) -> None:
+def test_checking_a_path_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     check_writable(path)
     assert names(tmp_path) == []
@@ -189,15 +187,15 @@ class Paint:
     parts: tuple[Any, ...] = ()
 
 
-def test_json_of_typed_values() -> None:
+def test_dataclasses_and_enums_are_serialized() -> None:
     written = to_json({"paint": Paint(Colour.RED, "a", (Paint(Colour.RED, "b"), math.nan))})
     inner = {"colour": "red", "name": "b", "parts": []}
     expected = {"paint": {"colour": "red", "name": "a", "parts": [inner, None]}}
     assert json.loads(written) == expected
 
 
-def test_text_that_is_not_utf8_costs_nothing_else() -> None:
-    """A path that is not UTF-8 must not cost the rest of the results."""
+def test_invalid_utf8_is_replaced() -> None:
+    """A path that is not UTF-8 must not prevent the results from being written."""
     path = os.fsdecode(b"/caf\xe9")
     written = to_json(Paint(Colour.RED, path, ({"é": [path, 1.5]}, Paint(Colour.RED, path))))
     assert json.loads(written) == {
@@ -207,12 +205,12 @@ def test_text_that_is_not_utf8_costs_nothing_else() -> None:
     }
 
 
-def test_a_value_that_json_has_no_form_for_is_an_error() -> None:
+def test_a_value_that_json_cannot_represent_is_an_error() -> None:
     with pytest.raises(TypeError):
         to_json({"a": object()})
 
 
-def test_what_is_read_is_not_written_over(tmp_path: Path) -> None:
+def test_input_files_are_not_overwritten(tmp_path: Path) -> None:
     results, other = tmp_path / "results.json", tmp_path / "other.json"
     results.touch()
     refuse_to_replace(other, results, tmp_path, results / "results.json")

@@ -1,4 +1,4 @@
-"""From a measured trial to a training request, and what it is expected to take."""
+"""Building a training request from a measured trial, and its expected cost."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_measured_configuration_is_trained_with_real_weights() -> None:
     assert fitted().configuration == replace(measured, weights=Weights.REAL)
 
 
-def test_options_override_it() -> None:
+def test_options_override_the_measured_configuration() -> None:
     changed: dict[str, Any] = {"batch_size": 8, "lora_layers": 1, "grad_checkpoint": False}
     assert fitted(**changed).configuration == replace(fitted().configuration, **changed)
     with pytest.raises(UsageError, match="99"):
@@ -90,7 +90,7 @@ def test_the_yaml_has_the_whole_configuration() -> None:
     assert yaml.safe_load(text) == config
 
 
-def test_the_comments_tell_what_the_yaml_cannot() -> None:
+def test_the_comments_say_what_the_yaml_cannot_express() -> None:
     request = training_request(MEASURED, fitted(), ASKED)
     said = "\n".join(notes(request, "org/tiny", "abc"))
     assert "set_memory_limit(8589934592)" in said
