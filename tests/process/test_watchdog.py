@@ -86,7 +86,7 @@ def test_a_worker_that_uses_up_the_memory_is_killed(log: TrialLog) -> None:
     )
     assert seen.footprint_peak_bytes is not None
     assert seen.footprint_peak_bytes > ENOUGH / 2
-    assert "footprint of the worker: " in outcome.evidence
+    assert "the worker's footprint: " in outcome.evidence
 
 
 def test_a_worker_is_not_blamed_for_other_programs(log: TrialLog) -> None:

@@ -118,7 +118,7 @@ def _vectors(text: Mapping[str, Any], kind: str, hidden: int, head: int, biases:
 
 
 def _mlp(text: Mapping[str, Any], kind: str, hidden: int) -> tuple[int, list[tuple[int, int, int]]]:
-    """Return the total width of a layer's MLPs that a token uses, and all MLP matrices."""
+    """Return the total width of the MLPs that a token uses in a layer, and the layer's matrices."""
     experts = int(text.get("num_experts") or text.get("num_local_experts") or 0)
     expert = experts and text.get("moe_intermediate_size")
     inner = int(expert or text["intermediate_size"])

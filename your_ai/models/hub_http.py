@@ -40,7 +40,9 @@ _USAGE_ERRORS = {
 
 
 def ask(model_id: str, request: Callable[[], _T], patience: float = math.inf) -> _T:
-    """Call ``request`` and return its result; retry transient errors for ``patience`` seconds.
+    """Call ``request`` and return its result; retry transient errors.
+
+    Retries are limited to two, and to ``patience`` seconds in all.
 
     Raises:
         UsageError: if the model does not exist, or the user has no access to it.

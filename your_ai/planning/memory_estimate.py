@@ -80,7 +80,7 @@ def error_share(config: Mapping[str, Any], backend: str) -> float:
 def _weight_bytes(shape: Shape, request: TrialRequest, page: int) -> int:
     """Return the bytes of the loaded weights, in buffers rounded up to whole pages.
 
-    If weights are quantized, a matrix is too if its width is a multiple of the group size.
+    Only matrices whose width is a multiple of the group size are quantized.
     """
     stored = request.model.config.get("quantization") or {}
     bits = request.configuration.quantization_bits
@@ -122,7 +122,7 @@ class _Tensors:
     @classmethod
     def of(cls, shape: Shape, configuration: Configuration) -> _Tensors:
         """Return the size of one tensor of each kind for a whole batch, in bytes."""
-        length = max(1, configuration.seq_length - 1)  # mlx-lm's loss drops one token
+        length = max(1, configuration.seq_length - 1)  # one token less in mlx-lm's loss
         row = configuration.batch_size * length * shape.weight_bytes
         return cls(
             stream=row * shape.hidden,
@@ -153,8 +153,8 @@ class _Kernels:
     ``queued`` in addition, up to ``queued_bytes``. Buffers of ``page_bytes`` and more are rounded
     up to whole pages.
 
-    ``scores`` and ``logits`` are copies of one large tensor, given as (number, bytes): there is one
-    copy less if the copies would take more than these bytes. The reason is that MLX overwrites an
+    ``scores`` and ``logits`` are copies of one large tensor, given as (number, bytes). There is one
+    copy fewer if all copies would take more than these bytes. The reason is that MLX overwrites an
     input once the graph that reads it has run. A CUDA graph ends after reading 10^9 numbers, so
     larger inputs are always overwritten.
     """
@@ -172,9 +172,9 @@ class _Kernels:
     page_bytes: int = 1
 
     def held(self, alive: float, allocated: float) -> float:
-        """Return the bytes held at a peak: a smooth minimum.
+        """Return the bytes held at a peak, as a smooth minimum of two limits.
 
-        They are at most ``allocated``, and at most ``alive`` plus what the graph holds.
+        One is ``allocated``, the other ``alive`` plus what the graph holds.
         """
         return 1 / math.hypot(1 / allocated, 1 / (alive + self.graph_bytes))
 

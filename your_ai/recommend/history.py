@@ -27,7 +27,7 @@ _MAX_RUNS = 100
 _MAX_BYTES = 32_000_000
 
 _SAME_MEMORY = 0.02
-"""Relative difference allowed in a machine's memory: kernels reserve different amounts."""
+"""Relative difference allowed in a machine's memory: kernel versions reserve different amounts."""
 
 _PACKAGES = ("mlx", "mlx-lm")
 
@@ -127,7 +127,7 @@ def _is_same(measured: Machine, this: Machine) -> bool:
 
 def _measurements(run: Results | TrainingResults) -> Iterator[Measurement]:
     if isinstance(run, TrainingResults):
-        # A training with split batches or short sequences takes less than its configuration can.
+        # A training with split batches or short sequences needs less than its configuration.
         is_full = run.longest_tokens >= run.config.seq_length and run.setting.micro_batches == 1
         if is_full and run.load is not None and run.measured.peak_bytes is not None:
             yield _measurement(run, run.load, None, run.measured.peak_bytes)

@@ -64,7 +64,7 @@ def newest_to_resume(runs: Path, command: str) -> Path:
     found = [run for run in readable if run.header and run.header.command == command]
     if not found:
         unreadable = len(saved) - len(readable)
-        hint = f" ({unreadable} cannot be read; see `your_ai runs`)" if unreadable else ""
+        hint = f" ({unreadable} unreadable; see `your_ai runs`)" if unreadable else ""
         raise UsageError(
             f"No run of `your_ai {command}` found in {runs}{hint}. Pass the folder of a run with "
             "--run-dir."

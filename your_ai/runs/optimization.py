@@ -32,7 +32,7 @@ class Optimization:
 
     @property
     def tried(self) -> list[Tried]:
-        """The final results, as the search takes them."""
+        """The final results, in the form that the search takes."""
         return [result.tried for result in self.results if result.is_final]
 
     @property

@@ -19,7 +19,7 @@ from your_ai.runs.run import Header, Run, read_header
 from your_ai.runs.run_dir import RESULTS, TRAINING
 
 WRITE_SECONDS = 10.0
-"""Minimum time between two writes during a run; results are safe in the journal before."""
+"""Minimum time between two writes during a run. The journal always has all results."""
 
 
 def load(path: Path) -> Results:

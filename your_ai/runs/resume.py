@@ -64,7 +64,7 @@ def history_of(records: Iterable[Record]) -> RunHistory:
             unfinished[key] = (*unfinished.get(key, ()), record.fields["boot"])
         elif record.kind == ENDED:
             unfinished.pop(key, None)
-            ended.pop(key, None)  # sort it behind the others if it ended before
+            ended.pop(key, None)  # the last result determines the order
             try:
                 ended[key] = trial_result(record.fields["result"])
             except (KeyError, msgspec.ValidationError) as error:

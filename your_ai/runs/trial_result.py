@@ -187,7 +187,7 @@ class TrialResult:
     certainty: Certainty = Certainty.CERTAIN
     """How certain the stated cause is."""
     evidence: str = ""
-    """The facts that prove the outcome."""
+    """The facts on which the outcome is based."""
     started_at: Utc = ""
     """When the trial started, in UTC."""
     ended_at: Utc = ""

@@ -1,10 +1,12 @@
 """Find the best configuration of a grid with few trials, and prove that it is the best.
 
-Pure: the caller runs the proposals and passes the results back. Few trials are needed, because
-under an enforced memory limit a configuration never fits if one that it covers (that is nowhere
-larger) does not. So a failure rules out every configuration that covers the failed one, and a pass
-implies that all configurations it covers fit. The search follows the boundary between the two.
-A memory estimate decides the order of the trials, but never the result.
+Pure: the caller runs the proposals and passes the results back.
+
+A configuration covers another if it is at least as large on every axis. Under an enforced memory
+limit it then needs at least as much memory. So a failure rules out all configurations that cover
+the failed one, and after a pass all configurations that it covers fit, too. The search follows the
+boundary between the two, which takes few trials. A memory estimate decides the order of the trials,
+but never the result.
 """
 
 from __future__ import annotations

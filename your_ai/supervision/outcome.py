@@ -187,8 +187,8 @@ def _killed_by_guard(observation: Observation) -> Outcome:
     own, lost = observation.footprint_peak_bytes, observation.machine_lost_bytes
     footprint = "unknown" if own is None else show_size(own)
     evidence = (
-        f"{observation.alarm}, in phase {observation.phase}; footprint of the worker: {footprint}; "
-        f"available memory fell by {show_size(lost)} since it was started"
+        f"{observation.alarm}, in phase {observation.phase}; the worker's footprint: {footprint}; "
+        f"available memory fell by {show_size(lost)} since its start"
     )
     shortage = f"the machine ran short of memory ({observation.alarm})"
     if own is not None and 2 * own < lost:

@@ -311,8 +311,8 @@ def test_a_worker_that_used_up_the_memory_is_an_oom(own: int) -> None:
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.OOM, Certainty.HIGH)
     assert outcome.reason == f"the machine ran short of memory ({SHORT}), so the worker was stopped"
     assert outcome.evidence == (
-        f"{SHORT}, in phase tight; footprint of the worker: "
-        f"{own / GB:.1f} GB; available memory fell by 6.0 GB since it was started"
+        f"{SHORT}, in phase tight; the worker's footprint: "
+        f"{own / GB:.1f} GB; available memory fell by 6.0 GB since its start"
     )
 
 
