@@ -30,7 +30,7 @@ def test_a_broken_mlx_is_named_with_what_to_do(tmp_path: Path) -> None:
     done = your_ai_command(tmp_path, "doctor", env={"PYTHONPATH": path})
     assert (done.code, done.stderr) == (3, "")
     last = done.stdout.splitlines()[-1]
-    assert last.startswith("✗ MLX does not work here (ImportError: libmlx.so is not there).")
+    assert last.startswith("✗ MLX does not work (ImportError: libmlx.so is not there).")
     assert "Install it with: " in last
 
 

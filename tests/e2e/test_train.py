@@ -196,7 +196,7 @@ def test_what_nobody_reads_any_more_is_trained_all_the_same_and_listed(course: C
 def test_a_training_is_no_results_and_says_so(course: Course, trained: Finished) -> None:
     done = your_ai(course, "report", "trained")
     assert done.code == 2
-    assert "trained is a training, whose record is trained/training.json; " in done.stderr
+    assert "trained is a training, which has no benchmark results" in done.stderr
 
 
 def test_an_export_does_not_lead_to_others_adapters(course: Course, trained: Finished) -> None:
@@ -245,7 +245,7 @@ def test_what_was_not_measured_is_estimated(course: Course) -> None:
         (["train", "--from", "gone.json", "--data", "data"], "Cannot read gone.json: No such"),
         (
             ["train", "--from", "results.json", "--data", "gone"],
-            "gone is not a folder with a train.jsonl",
+            "gone has no train.jsonl",
         ),
         (
             ["train", "--from", "results.json", "--data", "data", "--model", "nobody"],
@@ -275,7 +275,7 @@ def test_what_another_device_measured_holds_only_there(course: Course) -> None:
     there = course.train("elsewhere", "--from", "elsewhere.json")
     done = your_ai(course, *there)
     assert (done.code, done.stdout) == (2, "")
-    assert "The results were measured on Apple M3 Max (cpu), and this is " in done.stderr
+    assert "The results were measured on Apple M3 Max (cpu), but this machine has " in done.stderr
     assert your_ai(course, *there, "--export", "elsewhere.yaml").code == 0
 
 
@@ -290,7 +290,7 @@ def test_what_never_began_is_none_to_go_on_with(course: Course, trained: Finishe
 def test_a_benchmark_does_not_go_on_with_a_training(course: Course, trained: Finished) -> None:
     done = your_ai(course, "benchmark", "--resume", "--run-dir", "trained")
     assert done.code == 2
-    assert "continue it with `your_ai train --resume --run-dir trained`" in done.stderr
+    assert "Continue it with `your_ai train --resume --run-dir trained`" in done.stderr
 
 
 def test_where_nothing_passed_there_is_nothing_to_train(course: Course) -> None:
@@ -311,7 +311,7 @@ def test_synthesized_models_are_not_worth_training(course: Course, smoke: Finish
     results = str(smoke.folder / "out.json")
     done = your_ai(course, "train", "--from", results, "--data", "data")
     assert done.code == 2
-    assert "smoke-tiny has synthetic weights only" in done.stderr
+    assert "smoke-tiny has only synthetic weights" in done.stderr
 
 
 def test_the_options_are_those_of_mlx_lm_lora() -> None:
