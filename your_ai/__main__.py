@@ -1,9 +1,9 @@
-"""``python -m your_ai``."""
+"""Entry point of ``python -m your_ai``."""
 
 import sys
 from pathlib import Path
 
-# ``-m`` puts the current directory first on the path, where a file worker.py would shadow ours.
+# ``-m`` puts the current directory first in sys.path, where a worker.py would hide our package.
 if (
     not sys.flags.safe_path
     and sys.path

@@ -1,4 +1,4 @@
-"""Errors that are for people: one line that says what is wrong and what to do."""
+"""The commands' exit codes, and the errors that are shown to the user as one line."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """The exit codes of the commands."""
+    """Exit codes of the commands."""
 
     OK = 0
     NONE_PASSED = 1
@@ -17,13 +17,13 @@ class ExitCode(IntEnum):
 
 
 class YourAIError(Exception):
-    """Base of every error that ends a command with one line instead of a traceback."""
+    """Base class of errors that end a command with a one-line message instead of a traceback."""
 
     exit_code = ExitCode.USAGE
 
 
 class UsageError(YourAIError):
-    """What the user asked for cannot be done."""
+    """The user's request is invalid or cannot be carried out."""
 
 
 class MachineError(YourAIError):
@@ -33,4 +33,4 @@ class MachineError(YourAIError):
 
 
 class NotStartedError(MachineError):
-    """No worker process could be started, so nothing was tried."""
+    """No worker process could be started."""

@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all."""
+"""Write files atomically, and check output paths."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from your_ai.errors import MachineError, UsageError
 
 
 def check_writable(path: Path) -> None:
-    """Raise UsageError unless `write_atomically` could write ``path`` now; leaves nothing behind.
+    """Raise UsageError if `write_atomically` could not write ``path``. Creates no file.
 
-    Asked before the first trial, because a result that cannot be kept is hours lost.
+    Called before the first trial, so that a bad path is not found only after hours of trials.
     """
     try:
         target = _target(path)
         if target.is_dir():
-            raise UsageError(f"Cannot write {path}: it is a folder; name a file.")
+            raise UsageError(f"Cannot write {path}: it is a folder. Choose a file.")
         if is_special(target):
             target.open("ab").close()
         else:
             tempfile.TemporaryFile(dir=target.parent).close()
             with contextlib.suppress(FileNotFoundError):
-                target.stat()  # refuses a name that is too long
+                target.stat()  # raises if the name is too long
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UsageError(f"Cannot write {path}: {reason}; choose another file.") from error
+        raise UsageError(f"Cannot write {path}: {reason}. Choose another file.") from error
 
 
 def refuse_to_replace(target: Path, *sources: Path) -> None:
@@ -42,20 +42,20 @@ def refuse_to_replace(target: Path, *sources: Path) -> None:
     for source in sources:
         try:
             is_same = source.samefile(target)
-        except OSError:  # one of them is not there
+        except OSError:  # one of them does not exist
             continue
         if is_same:
             raise UsageError(f"{target} is also the input file; choose a different output file.")
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace ``path`` by ``content``: a reader, or a crash, sees the old file or the new one.
+    """Write ``content`` to ``path`` so that the file is never seen or left half-written.
 
-    A device or pipe (``/dev/stdout``) is written to, never replaced, and neither is a symbolic
-    link: what it points to is.
+    A device or pipe (``/dev/stdout``) is written to directly. A symbolic link is kept and its
+    target replaced.
 
     Raises:
-        OSError: when the disk is full or the folder gone; ``path`` is then as it was.
+        OSError: if the disk is full or the folder is missing; ``path`` is then unchanged.
     """
     path = _target(path)
     if is_special(path):
@@ -67,7 +67,7 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp's files are the user's alone; results are as readable as any other file.
+        # mkstemp makes files that only the user can read; apply the usual permissions instead.
         umask = os.umask(0)
         os.umask(umask)
         Path(temporary).chmod(0o666 & ~umask)
@@ -78,7 +78,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def write_or_fail(path: Path, content: bytes) -> None:
-    """`write_atomically`; raises MachineError if that fails."""
+    """Call `write_atomically`; raise MachineError if it fails."""
     try:
         write_atomically(path, content)
     except OSError as error:
@@ -86,7 +86,7 @@ def write_or_fail(path: Path, content: bytes) -> None:
 
 
 def to_json(content: Any) -> bytes:
-    """``content`` (dataclasses included) as indented JSON; invalid UTF-8 in it is replaced."""
+    """Serialize ``content``, including dataclasses, to indented JSON; replace invalid UTF-8."""
     option = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
     try:
         return orjson.dumps(content, option=option)
@@ -105,11 +105,11 @@ def _encodable(value: Any) -> Any:
 
 
 def _target(path: Path) -> Path:
-    # Not Path.resolve, which raises where links go in a circle; and what a pipe's link in /dev
-    # says is no path.
+    # os.path, because Path.resolve raises if links form a cycle. The links to pipes in /dev
+    # cannot be resolved to a path.
     return path if is_special(path) else Path(os.path.realpath(path))
 
 
 def is_special(path: Path) -> bool:
-    """Whether it is a device, a pipe or a folder: there, and no file to be replaced."""
+    """Return whether ``path`` exists but is not a regular file: a device, a pipe or a folder."""
     return path.exists() and not path.is_file()

@@ -1,4 +1,4 @@
-"""Sizes and times as people read them. 1 GB is 2^30 bytes, so that a "36 GB" Mac has 36.00."""
+"""Format sizes and times for people. 1 GB is 2^30 bytes, so a "36 GB" Mac has 36.00 GB."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _PARAMETER_UNITS = {"K": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 
 
 def to_gb(nbytes: int) -> float:
-    """Bytes in GB, exact below 8 PB."""
+    """Convert bytes to GB; exact below 8 PB."""
     return nbytes / GB
 
 
 def show_size(nbytes: int) -> str:
-    """``12.4 GB``, or MB below one GB."""
+    """Format bytes as ``12.4 GB``, or in MB below 1 GB."""
     return f"{nbytes / GB:.1f} GB" if nbytes >= GB else f"{nbytes / MB:.1f} MB"
 
 
 def parameter_label(parameters: int) -> str:
-    """A model's size as it is usually written: ``8B``, ``1.5B``, ``350M``."""
+    """Format a number of parameters as a size label: ``8B``, ``1.5B``, ``350M``."""
     for unit, size in reversed(_PARAMETER_UNITS.items()):
         if parameters >= size:
             value = parameters / size
@@ -32,10 +32,10 @@ def parameter_label(parameters: int) -> str:
 
 
 def parameters_of(label: str) -> float:
-    """The number of parameters of a size label.
+    """Parse a size label and return the number of parameters.
 
     Raises:
-        ValueError: unless ``label`` is a number, with or without K, M, B or T.
+        ValueError: if ``label`` is not a number, optionally followed by K, M, B or T.
     """
     match = re.fullmatch(r"([\d.]+)([KMBT]?)", label)
     if match is None:
@@ -44,5 +44,5 @@ def parameters_of(label: str) -> float:
 
 
 def now() -> str:
-    """The present time as results and journals write it: UTC, to the second."""
+    """Return the current UTC time, to the second, in the format of results and journals."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -44,7 +44,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 MAX_MEMORY = [
     ("0", "0.0 is not in the range x>0"),
     ("abc", "'abc' is not a number of GB such as 24"),
-    ("1e308", "--max-memory 1e+308 is more than the "),
+    ("1e308", "--max-memory 1e+308 exceeds the memory of "),
 ]
 NUMBERS = [
     *(("--batch-size", value) for value in ("0", "-1", "abc", "1.5", "1025")),
@@ -54,8 +54,8 @@ NUMBERS = [
 CASES: list[tuple[list[str], str]] = [
     *(([*TINY, "--max-memory", value], complaint) for value, complaint in MAX_MEMORY),
     *(([*TINY, option, value], f"Invalid value for '{option}'") for option, value in NUMBERS),
-    ([*TINY, "--lora-layers", "5"], "5 layers with adapters are more than the 4 that smoke-tiny"),
-    ([*FOLDER, "--seq-length", "257"], "Sequences of 257 tokens are more than the 256 that tiny"),
+    ([*TINY, "--lora-layers", "5"], "Cannot train 5 layers of smoke-tiny, which has only 4"),
+    ([*FOLDER, "--seq-length", "257"], "257 tokens is too long for tiny. Use at most 256"),
     ([*TINY, "--quantize", "5"], "Invalid value for '--quantize'"),
     ([*TINY, "--weights", "imaginary"], "Invalid value for '--weights'"),
     ([*TINY, "--timeout", "0"], "Invalid value for '--timeout'"),
@@ -74,10 +74,10 @@ CASES: list[tuple[list[str], str]] = [
     ),
     (["--model", "{models}/missing"], "missing' does not exist"),
     (["--model", "{models}/misfit"], "mlx-lm cannot train misfit: "),
-    ([*FOLDER, *REAL], "tiny holds no model*.safetensors; name a folder with weights"),
-    (["--model", "{models}/truncated", *REAL], "model.safetensors is truncated or damaged"),
+    ([*FOLDER, *REAL], "tiny contains no model*.safetensors. Choose a folder with weights"),
+    (["--model", "{models}/truncated", *REAL], "model.safetensors is truncated or corrupt"),
     ([*TINY, *FOLDER, "--model", "{models}/nonesuch"], "Model type nonesuch not supported"),
-    ([*TINY, "--output", "missing/out.json"], "No such file or directory; choose another file"),
+    ([*TINY, "--output", "missing/out.json"], "No such file or directory. Choose another file"),
 ]
 
 
@@ -94,10 +94,10 @@ def test_bad_input_is_a_usage_error(
 
 
 RUN_DIRS = [
-    ("held", "held holds the results of another run; choose another --run-dir"),
-    ("file", "Cannot make the run directory file: "),
-    ("file/below", "Cannot make the run directory file/below: "),
-    ("x" * 300, "File name too long; choose another --run-dir"),
+    ("held", "held contains the results of another run. Choose a different --run-dir"),
+    ("file", "Cannot create the run directory file: "),
+    ("file/below", "Cannot create the run directory file/below: "),
+    ("x" * 300, "File name too long. Choose a different --run-dir"),
 ]
 
 
@@ -122,7 +122,7 @@ def test_an_output_without_permission_is_a_usage_error(tmp_path: Path) -> None:
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o500)
     done = benchmark(folder, *TINY, "--output", locked / "out.json")
-    check_refused(done, "Permission denied; choose another file", [])
+    check_refused(done, "Permission denied. Choose another file", [])
 
 
 BROKEN = {
@@ -141,7 +141,7 @@ def test_a_broken_mlx_is_an_error_with_the_command_to_install_it(tmp_path: Path,
     path = os.pathsep.join([str(tmp_path / "first"), str(ROOT)])
     done = benchmark(folder, *TINY, *PLAIN, env={"PYTHONPATH": path})
     check_refused(done, "Install it with: pip install ", [], code=3)
-    assert done.stderr.startswith("Error: MLX does not work here (")
+    assert done.stderr.startswith("Error: MLX does not work (")
     if kind != "aborting":
         assert BROKEN[kind].partition("(")[2][1:20] in done.stderr
 
@@ -192,7 +192,7 @@ def test_a_folder_with_other_files_is_not_used_as_run_directory(tmp_path: Path) 
     (tmp_path / "run/letter.txt").write_text("dear")
     done = benchmark(tmp_path, "--model", "smoke-tiny")
     assert done.code == 2
-    assert "run holds other files; choose a new folder for --run-dir." in done.stderr
+    assert "run contains other files. Choose a different --run-dir." in done.stderr
     assert [each.name for each in (tmp_path / "run").iterdir()] == ["letter.txt"]
 
 
@@ -201,7 +201,7 @@ def test_an_unusable_quantization_is_a_usage_error(arguments: str, tmp_path: Pat
     make_model(tmp_path / "m", quantization={"bits": 4})
     done = your_ai_command(tmp_path, arguments, "--model", "m")
     assert (done.code, done.stdout) == (2, "")
-    assert "quantization without usable bits and group_size" in done.stderr
+    assert "quantization without valid bits and group_size" in done.stderr
 
 
 def test_nan_is_not_a_percentage(tmp_path: Path) -> None:

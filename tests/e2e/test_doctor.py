@@ -30,7 +30,7 @@ def test_a_broken_mlx_is_shown_with_the_command_to_install_it(tmp_path: Path) ->
     done = your_ai_command(tmp_path, "doctor", env={"PYTHONPATH": path})
     assert (done.code, done.stderr) == (3, "")
     last = done.stdout.splitlines()[-1]
-    assert last.startswith("✗ MLX does not work here (ImportError: libmlx.so is not there).")
+    assert last.startswith("✗ MLX does not work (ImportError: libmlx.so is not there).")
     assert "Install it with: " in last
 
 

@@ -57,5 +57,5 @@ def test_report_compare_and_train_read_old_results(
             assert f"\n{line}\n" in exported
     else:
         assert (trained.code, trained.stdout) == (2, "")
-        assert trained.stderr.startswith("Error: smoke-medium has synthetic weights only")
+        assert trained.stderr.startswith("Error: smoke-medium has only synthetic weights")
         assert trained.stderr.count("\n") == 1

@@ -82,7 +82,7 @@ def test_a_measured_configuration_is_not_estimated(home: Path) -> None:
     assert shown in line
     assert line.endswith("fits     measured")
     assert "Recommended: smoke-tiny (largest model that fits)" in done.stdout
-    assert "found it)" in done.stdout
+    assert "(as found by the run of " in done.stdout
     assert "may be off" not in done.stdout
 
 
@@ -153,7 +153,7 @@ def test_the_memory_of_an_nvidia_gpu_is_read(bare: Path) -> None:
     assert done.code == 0
     assert document["device"]["memory_bytes"] == 143771 * 2**20
     assert document["recommended"] == "hermes-70b"
-    assert "Device: NVIDIA H200 (cuda), 140.40 GB (as nvidia-smi describes it)" in done.stdout
+    assert "Device: NVIDIA H200 (cuda), 140.40 GB (as reported by nvidia-smi)" in done.stdout
     program.write_text("#!/bin/sh\nexit 9\n")
     document, done = recommend(bare, PATH=f"{program.parent}{os.pathsep}{os.environ['PATH']}")
     assert document["device"]["backend"] == "cpu"
@@ -169,7 +169,7 @@ def test_the_memory_of_an_nvidia_gpu_is_read(bare: Path) -> None:
         (["--model", "smoke-tiny", "--suite", "smoke"], 2, "--model and --suite"),
         (["--output", "missing/out.json"], 2, "missing/out.json"),
         (["--output", "/dev/full"], 3, "/dev/full: No space left"),
-        (["--model", "unknown"], 2, "unknown: The model's config.json lacks hidden_size"),
+        (["--model", "unknown"], 2, "unknown: The model's config.json has no hidden_size"),
     ],
 )
 def test_exit_codes(arguments: list[str], code: int, words: str, bare: Path) -> None:

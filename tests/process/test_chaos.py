@@ -1,4 +1,4 @@
-"""The short form of ``scripts/chaos``: each of its parts, a few times."""
+"""A short version of ``scripts/chaos``: each part, a few times."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from tests.support.workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-UNTESTED_DEATHS = {"CUDA message", "malloc message", "unknown model type", "over budget"}
-"""Kinds of death that no other process test causes."""
+HERE_ALONE = {"CUDA's text", "MLX's malloc text", "an unknown model type", "over the budget"}
+"""The deaths that no other process test causes."""
 
 
 def check(report: Report) -> None:
@@ -42,7 +42,7 @@ def test_workers_that_die() -> None:
 
 @pytest.mark.root
 def test_a_full_disk() -> None:
-    """Full in the second trial; of files, in the first."""
+    """The disk fills up in the second trial, or has no files left in the first."""
     check(filled(["size=8k", "size=1m,nr_inodes=4"]))
 
 

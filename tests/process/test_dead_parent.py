@@ -1,4 +1,4 @@
-"""A parent that is killed outright takes its worker with it, whatever that is doing."""
+"""If the parent is killed, its worker ends too, whatever it is doing."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def worker_of(parent: subprocess.Popen[bytes]) -> int:
 
 
 def outlived(parent: subprocess.Popen[bytes], worker: int) -> float:
-    """Kill the parent; for how many seconds the worker lived on."""
+    """Kill the parent, and return how many seconds the worker outlived it."""
     assert not is_gone(worker)
     killed_at = time.monotonic()
     parent.kill()
@@ -54,21 +54,21 @@ def outlived(parent: subprocess.Popen[bytes], worker: int) -> float:
     return time.monotonic() - killed_at
 
 
-def test_in_the_middle_of_real_training(tmp_path: Path) -> None:
-    events = tmp_path / "events"
-    with parent_of(recorded_worker(events), tmp_path / "trial.log") as parent:
-        wait_for(lambda: events_in(events, Step), "the first step")
+def test_killed_during_real_training(tmp_path: Path) -> None:
+    tap = tmp_path / "events"
+    with parent_of(tapped(tap), tmp_path / "trial.log") as parent:
+        wait_for(lambda: events_in(tap, Step), "the first step")
         assert outlived(parent, worker_of(parent)) < WITHIN_SECONDS
 
 
-def test_while_the_worker_still_imports_mlx(tmp_path: Path) -> None:
-    events = tmp_path / "events"
-    with parent_of(recorded_worker(events), tmp_path / "trial.log") as parent:
-        wait_for(lambda: events_in(events, Started), "the worker's start")
+def test_killed_while_the_worker_imports_mlx(tmp_path: Path) -> None:
+    tap = tmp_path / "events"
+    with parent_of(tapped(tap), tmp_path / "trial.log") as parent:
+        wait_for(lambda: events_in(tap, Started), "the worker's start")
         assert outlived(parent, worker_of(parent)) < WITHIN_SECONDS
-    assert not events_in(events, Device)  # which ends the import
+    assert not events_in(tap, Device)  # this event comes after the import
 
 
-def test_before_the_worker_said_anything(tmp_path: Path) -> None:
+def test_killed_before_the_first_event(tmp_path: Path) -> None:
     with parent_of([*WORKER], tmp_path / "trial.log") as parent:
         assert outlived(parent, worker_of(parent)) < WITHIN_SECONDS

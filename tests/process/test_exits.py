@@ -1,4 +1,4 @@
-"""Workers that end by themselves, without having done their work."""
+"""Workers that exit before they have finished."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def test_the_reason_for_a_failed_exit_is_the_last_line_of_the_log(log: TrialLog)
 
 
 @pytest.mark.parametrize("request_bytes", [b"{}\n", MORE_THAN_A_PIPE_HOLDS], ids=["small", "large"])
-def test_a_worker_that_dies_before_it_reads_its_spec(log: TrialLog, request_bytes: bytes) -> None:
-    command = fake(dying.exit_before_reading)
+def test_a_worker_that_dies_before_reading_its_request(log: TrialLog, request_bytes: bytes) -> None:
+    command = fake(dying.die_before_reading)
     seen = supervise(request_bytes, log=log, limits=PATIENT, command=command)
     assert (seen.returncode, seen.events) == (1, ())
     outcome = classify(seen, dying.STEPS)
@@ -46,8 +46,8 @@ def test_a_worker_that_dies_before_it_reads_its_spec(log: TrialLog, request_byte
     assert outcome.reason.endswith(": cannot start")
 
 
-def test_the_real_workers_own_failure_is_its_last_word(log: TrialLog) -> None:
-    """The lifeline's thread must not turn an exception into an abort at the interpreter's end."""
+def test_an_exception_in_a_real_worker_is_its_final_event(log: TrialLog) -> None:
+    """The lifeline thread must not turn an exception into an abort when the interpreter exits."""
     seen = supervise(b"no spec\n", log=log, limits=PATIENT)
     assert seen.returncode == 1, seen.log_tail
     outcome = classify(seen, dying.STEPS)
@@ -55,9 +55,7 @@ def test_the_real_workers_own_failure_is_its_last_word(log: TrialLog) -> None:
     assert outcome.reason.endswith("ProtocolError: not a JSON line")
 
 
-def test_a_broken_mlx_is_named_by_the_probe(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_probe_reports_a_broken_mlx(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mlx").mkdir()
     (tmp_path / "mlx/__init__.py").write_text("raise ImportError('libmlx.so is not there')\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)

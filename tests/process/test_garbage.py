@@ -1,4 +1,4 @@
-"""Workers that write on the event pipe what is no event."""
+"""Workers that write invalid data to the event pipe."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def test_garbage_on_the_pipe_is_a_crash(
     seen = observe(part, log)
     assert seen.corrupt is not None
     assert seen.corrupt.startswith(problem)
-    assert len(seen.counted_steps) == garbling.STEPS  # what came before is kept
+    assert len(seen.counted_steps) == garbling.STEPS  # earlier events are kept
     outcome = classify(seen, garbling.STEPS)
     assert outcome.kind is OutcomeKind.CRASH
-    assert outcome.reason == "the worker's event pipe was corrupted"
+    assert outcome.reason == "the worker sent invalid data"
     assert problem in outcome.evidence
     assert len(outcome.evidence) < ONE_LINE
 
 
-def test_a_torn_last_line_is_no_result(log: TrialLog) -> None:
-    seen = observe(garbling.exit_in_the_middle_of_a_line, log)
+def test_an_incomplete_last_line_is_not_a_result(log: TrialLog) -> None:
+    seen = observe(garbling.tear_and_exit, log)
     assert (seen.returncode, seen.corrupt) == (0, None)
     assert len(seen.counted_steps) == garbling.STEPS
     outcome = classify(seen, garbling.STEPS)
@@ -49,8 +49,8 @@ def test_a_torn_last_line_is_no_result(log: TrialLog) -> None:
     assert outcome.evidence == "exit 0 without a result, in phase relaxed"
 
 
-def test_a_torn_last_line_leaves_a_kill_a_kill(log: TrialLog) -> None:
-    seen = observe(garbling.die_in_the_middle_of_a_line, log)
+def test_an_incomplete_last_line_does_not_hide_a_kill(log: TrialLog) -> None:
+    seen = observe(garbling.tear_and_be_killed, log)
     assert (seen.returncode, seen.corrupt) == (-signal.SIGKILL, None)
     outcome = classify(seen, garbling.STEPS)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.CRASH, Certainty.LOW)

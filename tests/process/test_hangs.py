@@ -1,4 +1,4 @@
-"""Workers that do not end: they are ended, and then really gone."""
+"""Workers that hang are killed, and leave no process behind."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_worker_that_stops_reporting_times_out(
     assert not psutil.pid_exists(_pid(seen))
 
 
-def test_a_worker_that_closes_the_pipe_must_end_soon(log: TrialLog) -> None:
+def test_a_worker_that_closes_the_pipe_must_exit_soon(log: TrialLog) -> None:
     patient = Limits(deadline=60.0, silence=60.0, grace=0.3, closing=0.3)
     seen = observe(hanging.close_the_pipe, log, patient)
     assert (seen.killed, seen.returncode) == (Kill.CLOSED, -signal.SIGTERM)
@@ -49,26 +49,26 @@ def test_a_worker_that_closes_the_pipe_must_end_soon(log: TrialLog) -> None:
     assert classify(seen, steps=1).kind is OutcomeKind.TIMEOUT
 
 
-def test_a_worker_that_never_reads_a_long_spec_times_out(log: TrialLog) -> None:
+def test_a_worker_that_never_reads_a_long_request_times_out(log: TrialLog) -> None:
     request, command = b"x" * 2**21 + b"\n", fake(hanging.never_read)
     seen = supervise(request, log=log, limits=SILENCE, command=command)
     assert (seen.killed, seen.returncode) == (Kill.SILENCE, -signal.SIGTERM)
     assert seen.wall_seconds < hanging.NEVER_READ_SECONDS
 
 
-def test_a_heartbeat_does_not_save_from_the_deadline(log: TrialLog) -> None:
+def test_the_deadline_applies_despite_heartbeats(log: TrialLog) -> None:
     seen = observe(hanging.beat_forever, log, DEADLINE)
     assert (seen.killed, seen.returncode) == (Kill.DEADLINE, -signal.SIGTERM)
     assert DEADLINE.deadline <= seen.wall_seconds < DEADLINE.deadline + MARGIN_SECONDS
     beats = [event.at for event in seen.events if isinstance(event, Memory)]
-    assert beats[-1] > DEADLINE.silence  # it was not silence that ended it
+    assert beats[-1] > DEADLINE.silence  # the limit for silence did not apply
     outcome = classify(seen, steps=1)
     assert outcome.kind is OutcomeKind.TIMEOUT
     assert "--timeout" in outcome.reason
     assert not psutil.pid_exists(_pid(seen))
 
 
-def test_a_hang_after_the_last_word_is_still_a_pass(log: TrialLog) -> None:
+def test_a_hang_after_the_final_event_is_a_pass(log: TrialLog) -> None:
     seen = observe(hanging.pass_and_hang, log, SILENCE)
     assert seen.killed is Kill.SILENCE
     assert classify(seen, steps=1).kind is OutcomeKind.PASS

@@ -1,4 +1,4 @@
-"""The client in a process of its own, and a Hub that fails: a real server."""
+"""The client in a separate process, and a Hub that fails, played by a real server."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ except YourAIError as error:
 
 @dataclass(frozen=True)
 class Fetched:
-    """What a client that wants all of ``org/tiny`` said, and left in its cache."""
+    """The output and the cache of a client that downloads ``org/tiny``."""
 
     code: int
     lines: list[str]
@@ -59,13 +59,13 @@ class Fetched:
 
     @property
     def folder(self) -> Path:
-        """The folder with the model, told last."""
+        """The folder with the model, which is printed last."""
         assert self.code == 0, self.lines
         return Path(self.lines[-1])
 
     @property
     def error(self) -> str:
-        """Why there is none."""
+        """The error message."""
         assert self.code != 0, self.lines
         assert len(self.lines) in (1, 3), "the error is one line"
         return self.lines[-1]
@@ -85,7 +85,7 @@ def hub(files: dict[str, bytes]) -> Iterator[Hub]:
 
 
 def settings(endpoint: str, **changed: str) -> dict[str, str]:
-    """That hub, of which silence is not borne for long."""
+    """Return the environment for a Hub, with short timeouts."""
     return {
         "HF_ENDPOINT": endpoint,
         "HF_HUB_OFFLINE": "0",
@@ -97,7 +97,7 @@ def settings(endpoint: str, **changed: str) -> dict[str, str]:
 
 
 def fetch(home: Path, endpoint: str = "", **changed: str) -> Fetched:
-    """Everything of the model, by a process of its own: the client's settings are read once."""
+    """Download the model in a new process, because the client reads its settings only once."""
     changed = settings(endpoint or "http://127.0.0.1:9", **changed)
     done = subprocess.run(
         [sys.executable, "-P", "-c", FETCH],
@@ -112,8 +112,8 @@ def fetch(home: Path, endpoint: str = "", **changed: str) -> Fetched:
 
 
 def check_whole(fetched: Fetched, files: dict[str, bytes]) -> None:
-    there = {file.name: file.read_bytes() for file in fetched.folder.iterdir()}
-    assert there == {name: files[name] for name in ("config.json", WEIGHTS)}
+    downloaded = {file.name: file.read_bytes() for file in fetched.folder.iterdir()}
+    assert downloaded == {name: files[name] for name in ("config.json", WEIGHTS)}
     check_nothing_half(fetched)
 
 
@@ -134,7 +134,7 @@ FAILING: dict[str, tuple[str, str, int | str]] = {
 
 
 @pytest.mark.parametrize("kind", FAILING)
-def test_a_hub_that_fails_once_is_asked_again(
+def test_a_failed_request_is_retried(
     hub: Hub, files: dict[str, bytes], tmp_path: Path, kind: str
 ) -> None:
     method, path, fault = FAILING[kind]
@@ -143,49 +143,45 @@ def test_a_hub_that_fails_once_is_asked_again(
     assert hub.faults[method, path] == []
 
 
-def test_a_connection_that_is_reset_each_time_is_told_of(hub: Hub, tmp_path: Path) -> None:
+def test_repeated_connection_resets_are_reported(hub: Hub, tmp_path: Path) -> None:
     hub.faults["GET", CDN] = [RESET] * 10
     fetched = fetch(tmp_path, hub.endpoint)
-    assert re.search(r"Cannot get org/tiny from the hub \(.*reset by peer\); check", fetched.error)
+    assert re.search(r"Cannot get org/tiny from the Hub \(.*reset by peer\); check", fetched.error)
     assert fetched.code == 3
     check_nothing_half(fetched)
     assert sum(each.startswith("GET /cdn/") for each in hub.requested) == 3
 
 
-def test_a_hub_that_refuses_connections_is_told_of(tmp_path: Path) -> None:
-    with refusing_endpoint() as endpoint:
+def test_a_refused_connection_is_reported(tmp_path: Path) -> None:
+    with refusing() as endpoint:
         fetched = fetch(tmp_path, endpoint)
-    assert "Cannot get org/tiny from the hub (" in fetched.error
+    assert "Cannot get org/tiny from the Hub (" in fetched.error
     assert "Connection refused); check the network" in fetched.error
     assert fetched.code == 3
 
 
-def test_a_hub_that_does_not_answer_is_told_of_once_the_time_is_up(tmp_path: Path) -> None:
-    with silent_endpoint() as endpoint:
+def test_a_timeout_is_reported(tmp_path: Path) -> None:
+    with silent() as endpoint:
         fetched = fetch(tmp_path, endpoint)
-    assert "Cannot get org/tiny from the hub (timed out); check the network" in fetched.error
+    assert "Cannot get org/tiny from the Hub (timed out); check the network" in fetched.error
     assert fetched.code == 3
 
 
-def test_weights_that_the_hub_cannot_send_are_not_taken_from_half_a_cache(
-    hub: Hub, tmp_path: Path
-) -> None:
+def test_an_incomplete_cache_is_not_used_if_the_download_fails(hub: Hub, tmp_path: Path) -> None:
     """With the config cached, snapshot_download would return the folder that has only that."""
     hub.faults["GET", FILES] = [503] * 3
     fetched = fetch(tmp_path, hub.endpoint)
-    assert "Cannot get org/tiny from the hub (Server error '503" in fetched.error
+    assert "Cannot get org/tiny from the Hub (Server error '503" in fetched.error
     assert [*fetched.cache.rglob("config.json")]
     assert not any("/cdn/" in each for each in hub.requested)
 
 
-def test_a_hub_that_asks_to_wait_is_given_that_time(
-    hub: Hub, files: dict[str, bytes], tmp_path: Path
-) -> None:
-    hub.fault_headers["Retry-After"] = "2"
+def test_retry_after_is_respected(hub: Hub, files: dict[str, bytes], tmp_path: Path) -> None:
+    hub.with_faults["Retry-After"] = "2"
     hub.faults["GET", CDN] = [429]
     check_whole(fetch(tmp_path, hub.endpoint), files)
     first, second = [r.at for r in hub.requests if r.path.startswith(CDN)][:2]
-    assert second - first >= 2  # and not after 1 s, as where it does not ask
+    assert second - first >= 2  # without the header it would be 1 s
 
 
 @pytest.mark.parametrize(
@@ -197,7 +193,7 @@ def test_a_hub_that_asks_to_wait_is_given_that_time(
         ("GET", CDN, {"RateLimit": '"api";r=0;t=301', "Retry-After": "301"}),
     ],
 )
-def test_a_hub_that_asks_for_more_time_than_there_is_is_not_waited_for(
+def test_a_retry_after_beyond_the_limit_is_ignored(
     hub: Hub,
     files: dict[str, bytes],
     tmp_path: Path,
@@ -211,17 +207,17 @@ def test_a_hub_that_asks_for_more_time_than_there_is_is_not_waited_for(
     assert hub.faults[method, path] == []
 
 
-def test_a_hub_that_answers_no_more_requests_is_told_of(hub: Hub, tmp_path: Path) -> None:
+def test_a_rate_limit_is_reported(hub: Hub, tmp_path: Path) -> None:
     hub.faults["GET", API] = [429] * 3
     fetched = fetch(tmp_path, hub.endpoint)
     assert re.search(r"\(.*429 Too Many Requests.*\); try again in five minutes, or", fetched.error)
     assert fetched.code == 3
 
 
-def test_a_cached_model_is_not_fetched_again(
+def test_a_cached_model_is_not_downloaded_again(
     hub: Hub, files: dict[str, bytes], tmp_path: Path
 ) -> None:
-    """And a hub that is gone costs only a note."""
+    """If the Hub is unreachable, there is only a note."""
     first = fetch(tmp_path, hub.endpoint)
     check_whole(first, files)
     before = len(hub.requests)
@@ -233,21 +229,21 @@ def test_a_cached_model_is_not_fetched_again(
         offline = fetch(tmp_path, gone)
     assert offline.folder == first.folder
     assert offline.lines[1].startswith(
-        f"org/tiny is taken from the cache, at revision {first.folder.name[:8]}, which may be "
-        "outdated: Cannot get org/tiny from the hub ("
+        f"Using the cached revision {first.folder.name[:8]} of org/tiny, which may be outdated. "
+        "Cannot get org/tiny from the Hub ("
     )
 
 
-def test_an_answer_that_is_no_hubs_is_told_of(hub: Hub, tmp_path: Path) -> None:
-    """As a hotel's network gives: its own page, in place of whatever was asked for."""
+def test_an_answer_of_another_server_is_reported(hub: Hub, tmp_path: Path) -> None:
+    """For example, a hotel's network may answer every request with its login page."""
     hub.faults["GET", API] = [200]
     fetched = fetch(tmp_path, hub.endpoint)
-    assert fetched.error.startswith("Cannot get org/tiny from the hub (")
+    assert fetched.error.startswith("Cannot get org/tiny from the Hub (")
     assert fetched.code == 3
 
 
-def test_no_telemetry_is_sent_not_even_by_xet(tmp_path: Path) -> None:
-    """Whose library is in Rust: it sees the environment alone."""
+def test_no_telemetry_is_sent(tmp_path: Path) -> None:
+    """The environment variable is needed for Xet, whose library is written in Rust."""
     code = (
         "import contextlib, os\n"
         "from your_ai.errors import MachineError\n"
@@ -267,7 +263,7 @@ def test_no_telemetry_is_sent_not_even_by_xet(tmp_path: Path) -> None:
 
 
 @pytest.mark.root
-def test_what_is_cached_of_another_commit_needs_no_room(
+def test_files_cached_for_another_commit_need_no_disk_space(
     hub: Hub, files: dict[str, bytes], tmp_path: Path
 ) -> None:
     first = fetch(tmp_path, hub.endpoint)
@@ -282,7 +278,7 @@ def test_what_is_cached_of_another_commit_needs_no_room(
 
 
 @pytest.mark.root
-def test_a_disk_that_is_too_small_is_told_of_before_a_byte_is_fetched(
+def test_a_small_disk_is_reported_before_the_download(
     files: dict[str, bytes], tmp_path: Path
 ) -> None:
     large = {**files, "model-2.safetensors": b"x" * 2**20}
@@ -292,7 +288,7 @@ def test_a_disk_that_is_too_small_is_told_of_before_a_byte_is_fetched(
     ):
         fetched = fetch(tmp_path, hub.endpoint, HF_HOME=str(disk))
     assert re.search(
-        r"org/tiny takes 1\.\d MB of disk, and 0\.\d MB is free in .*disk/hub; free some, or set ",
+        r"org/tiny needs 1\.\d MB of disk space, but .*disk/hub has only 0\.\d MB left\. Free ",
         fetched.error,
     )
     assert fetched.code == 3
@@ -300,32 +296,30 @@ def test_a_disk_that_is_too_small_is_told_of_before_a_byte_is_fetched(
 
 
 @pytest.mark.root
-def test_a_disk_that_is_full_in_the_middle_is_told_of(
-    files: dict[str, bytes], tmp_path: Path
-) -> None:
-    """The hub says less than it sends."""
+def test_a_disk_that_fills_up_is_reported(files: dict[str, bytes], tmp_path: Path) -> None:
+    """The Hub reports a size that is too small, so the check before the download passes."""
     with (
         serve(tiny=Repository(files, listed_as_empty=frozenset({WEIGHTS}))) as hub,
         small_disk(tmp_path / "disk", "size=192k") as disk,
     ):
-        quiet = {"PYTHONWARNINGS": "ignore"}  # huggingface_hub warns, and goes on
+        quiet = {"PYTHONWARNINGS": "ignore"}  # huggingface_hub only warns
         fetched = fetch(tmp_path, hub.endpoint, HF_HOME=str(disk), **quiet)
     assert "No space left on device" in fetched.error
     assert fetched.code == 3
     assert sum(each.startswith("GET /cdn/") for each in hub.requested) == 1
 
 
-def test_weights_are_fetched_last(files: dict[str, bytes], tmp_path: Path) -> None:
-    """So that a folder with whole weights lacks nothing."""
+def test_weights_are_downloaded_last(files: dict[str, bytes], tmp_path: Path) -> None:
+    """So a folder with complete weights is complete."""
     more = {**files, "tokenizer.json": b"{}"}
     with serve(tiny=Repository(more, missing=frozenset({WEIGHTS}))) as hub:
         fetched = fetch(tmp_path, hub.endpoint)
-    assert fetched.error == f"org/tiny has no {WEIGHTS} on the hub; name another model."
+    assert fetched.error == f"org/tiny has no {WEIGHTS} on the Hub. Choose another model."
     assert [*fetched.cache.rglob("tokenizer.json")]
 
 
 def cached(home: Path, sha: str, at: float) -> Path:
-    """A commit's folder in the cache, as it is when its config was fetched at that time."""
+    """Create a commit's folder in the cache, with a config downloaded at that time."""
     folder = home / "hf" / "hub" / "models--org--tiny" / "snapshots" / sha
     folder.mkdir(parents=True)
     content = folder.parents[1] / "blobs" / "0"
@@ -339,7 +333,7 @@ def cached(home: Path, sha: str, at: float) -> Path:
 A, B = "a" * 40, "b" * 40
 
 
-def test_offline_the_newest_commit_in_the_cache_is_meant(tmp_path: Path) -> None:
+def test_the_newest_cached_commit_is_used_offline(tmp_path: Path) -> None:
     cached(tmp_path, A, 1000)
     cached(tmp_path, B, 2000)
     gone = cached(tmp_path, "c" * 40, 3000) / "config.json"
@@ -348,20 +342,22 @@ def test_offline_the_newest_commit_in_the_cache_is_meant(tmp_path: Path) -> None
     fetched = fetch(tmp_path, HF_HUB_OFFLINE="1")
     assert fetched.lines[0] == B
     assert fetched.lines[1].startswith(
-        f"org/tiny is taken from the cache, at revision {B[:8]}, which may be outdated: "
-        "Cannot get org/tiny from the hub (HF_HUB_OFFLINE is set)."
+        f"Using the cached revision {B[:8]} of org/tiny, which may be outdated. "
+        "Cannot get org/tiny from the Hub (HF_HUB_OFFLINE is set)."
     )
 
 
-def test_offline_a_folder_that_lacks_its_weights_is_not_taken(tmp_path: Path) -> None:
+def test_a_cached_folder_without_weights_is_not_used_offline(tmp_path: Path) -> None:
     cached(tmp_path, A, 1000)
     fetched = fetch(tmp_path, HF_HUB_OFFLINE="1")
-    assert fetched.error.startswith("Cannot get org/tiny from the hub (")
+    assert fetched.error.startswith("Cannot get org/tiny from the Hub (")
     assert "HF_HUB_OFFLINE is set" in fetched.error
 
 
-def test_offline_half_of_the_weights_are_not_taken(files: dict[str, bytes], tmp_path: Path) -> None:
-    """With no index to say so: the name of the shard says that there is another."""
+def test_a_cached_folder_with_missing_shards_is_not_used_offline(
+    files: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Even without an index, the name of a shard shows that there is another one."""
     folder = cached(tmp_path, A, 1000)
     (folder / "model-00001-of-00002.safetensors").write_bytes(files[WEIGHTS])
     assert "HF_HUB_OFFLINE is set" in fetch(tmp_path, HF_HUB_OFFLINE="1").error
@@ -369,8 +365,8 @@ def test_offline_half_of_the_weights_are_not_taken(files: dict[str, bytes], tmp_
     assert fetch(tmp_path, HF_HUB_OFFLINE="1").folder == folder
 
 
-def test_a_signal_does_not_wait_for_a_download(hub: Hub, tmp_path: Path) -> None:
-    """Nor for the time-out of a silent hub, and it leaves no part of a file behind."""
+def test_a_signal_interrupts_a_download(hub: Hub, tmp_path: Path) -> None:
+    """It does not wait for a timeout of the Hub, and no partial file remains."""
     hub.faults["GET", CDN] = [STALLED] * 10
     arguments = ["benchmark", "--model", "org/tiny", "--weights", "real", *PLAIN]
     with subprocess.Popen(

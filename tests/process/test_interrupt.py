@@ -1,4 +1,4 @@
-"""Signals in the middle of a real run: what was measured is on disk, and nothing runs on."""
+"""Signals during a real run: results are on disk, and no process is left."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TRAINED_SECONDS = 0.7
 def benchmark(
     tmp_path: Path, steps: int = STEPS, ignoring: signal.Signals | None = None
 ) -> Iterator[subprocess.Popen[str]]:
-    """A run in ``tmp_path / "run"``, as it is started at a terminal, or by nohup."""
+    """Start a run in ``tmp_path / "run"``, like at a terminal or with nohup."""
     arguments = ["benchmark", *OPTIONS, "--steps", str(steps), "--run-dir", "run"]
     with subprocess.Popen(
         at_a_terminal(*arguments, ignoring=ignoring),
@@ -47,7 +47,7 @@ def benchmark(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_keeps_what_was_measured(number: signal.Signals, tmp_path: Path) -> None:
+def test_results_are_kept_after_a_signal(number: signal.Signals, tmp_path: Path) -> None:
     results_file = tmp_path / "run" / "results.json"
     with benchmark(tmp_path) as parent:
         worker = wait_for_second_training(parent.pid, results_file)
@@ -68,13 +68,13 @@ def test_a_signal_keeps_what_was_measured(number: signal.Signals, tmp_path: Path
     assert 0 < len(interrupted["steps"]) < STEPS
 
 
-def test_after_a_hangup_a_second_signal_does_not_wait_for_a_worker_that_will_not_end(
+def test_a_second_signal_after_a_hangup_kills_a_stuck_worker(
     tmp_path: Path,
 ) -> None:
     results_file = tmp_path / "run" / "results.json"
     with benchmark(tmp_path) as parent:
         worker = wait_for_second_training(parent.pid, results_file)
-        # Stopped, it cannot act on SIGTERM, and is given time to: until the second signal.
+        # A suspended worker cannot react to SIGTERM, so the parent waits until the second signal.
         psutil.Process(worker).suspend()
         parent.send_signal(signal.SIGHUP)
         wait_for(lambda: was_asked_to_end(worker), "the worker to be asked to end")
@@ -89,7 +89,7 @@ def test_after_a_hangup_a_second_signal_does_not_wait_for_a_worker_that_will_not
     assert (finished["outcome"], interrupted["outcome"]) == ("pass", "interrupted")
 
 
-def test_a_hangup_that_nohup_ignores_stops_nothing(tmp_path: Path) -> None:
+def test_an_ignored_hangup_has_no_effect(tmp_path: Path) -> None:
     with benchmark(tmp_path, steps=1, ignoring=signal.SIGHUP) as parent:
         wait_for((tmp_path / "run" / "results.json").exists, "the first results")
         parent.send_signal(signal.SIGHUP)
@@ -99,7 +99,7 @@ def test_a_hangup_that_nohup_ignores_stops_nothing(tmp_path: Path) -> None:
 
 
 def was_asked_to_end(pid: int) -> bool:
-    """Whether SIGTERM waits to be delivered (proc_pid_status(5): ShdPnd is a mask of them)."""
+    """Return whether SIGTERM is pending (the mask ShdPnd in proc_pid_status(5))."""
     status = Path(f"/proc/{pid}/status")
     if not status.exists():
         pytest.skip("this system does not tell which signals are pending")
@@ -108,15 +108,15 @@ def was_asked_to_end(pid: int) -> bool:
 
 
 def wait_for_second_training(parent: int, results: Path) -> int:
-    """The second trial's worker, once it has computed for longer than the first one in all.
+    """Wait until the second worker has used more CPU time than the first one, and return its id.
 
-    Its steps take far longer, so it is then past its import and load, and far from done.
+    Its steps take far longer, so by then it is training, and far from finished.
     """
     before: dict[int, float] = {}
 
     def first_is_done() -> bool:
         seen = cpu_seconds_of_children(parent)
-        if results.exists():  # what was seen may be the second one already
+        if results.exists():  # the children may already include the second worker
             return True
         before.update(seen)
         return False

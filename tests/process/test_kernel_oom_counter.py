@@ -1,4 +1,4 @@
-"""Real processes that the real kernel kills, and what its counters say of each death."""
+"""Real processes killed by the kernel, and its counters afterwards."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.root
 
 LIMIT = 64 * MIB
 
-# Waits to be told, so that the counters are read first; gives up far above the limit, so that a
-# limit that does not hold costs a failed test and not the machine.
+# Waits for input, so that the counters can be read first. Stops far above the limit, so that only
+# the test fails if the limit does not work.
 ALLOCATE = """
 import sys
 print("ready", flush=True)
@@ -26,7 +26,7 @@ blocks = [b"x" * (4 << 20) for _ in range(128)]
 sys.exit(3)
 """
 
-# As the product does it: a parent that outlives its worker and tells how it died.
+# A parent that outlives its worker and reports how it died, like the product.
 PARENT = f"""
 import subprocess, sys
 worker = subprocess.Popen([sys.executable, "-c", {ALLOCATE!r}])
@@ -55,7 +55,7 @@ def kills_in(cgroup: MemoryCgroup) -> int:
     return kills
 
 
-def test_the_kernels_kill_is_counted_once() -> None:
+def test_a_kill_by_the_kernel_is_counted_once() -> None:
     with memory_cgroup(LIMIT) as cgroup, start(cgroup.join_code + ALLOCATE) as victim:
         await_ready(victim)
         assert cgroups.of_process(victim.pid) == found(cgroup)
@@ -69,7 +69,7 @@ def test_the_kernels_kill_is_counted_once() -> None:
         assert machine_after > machine_before
 
 
-def test_a_kill_by_someone_else_is_not_counted() -> None:
+def test_another_kill_is_not_counted() -> None:
     with memory_cgroup(LIMIT) as cgroup, start(ALLOCATE) as victim:
         await_ready(victim)
         assert cgroups.of_process(victim.pid) != found(cgroup)
@@ -81,7 +81,7 @@ def test_a_kill_by_someone_else_is_not_counted() -> None:
         assert kills_in(cgroup) == before
 
 
-def test_a_parent_inside_outlives_its_worker() -> None:
+def test_a_parent_in_the_same_cgroup_outlives_its_worker() -> None:
     with memory_cgroup(LIMIT) as cgroup:
         parent = subprocess.Popen(
             cgroup.command([sys.executable, "-c", PARENT]),
@@ -98,7 +98,7 @@ def test_a_parent_inside_outlives_its_worker() -> None:
         assert kills_in(cgroup) == before + 1
 
 
-def test_the_helper_leaves_nothing_behind() -> None:
+def test_the_helper_removes_its_cgroup() -> None:
     with memory_cgroup(LIMIT) as cgroup:
         left = start(cgroup.join_code + ALLOCATE)
         await_ready(left)
@@ -107,7 +107,7 @@ def test_the_helper_leaves_nothing_behind() -> None:
     assert not cgroup.directory.exists()
 
 
-def test_a_machine_is_as_large_as_its_cgroup_lets_it_be() -> None:
+def test_the_machines_memory_is_limited_by_its_cgroup() -> None:
     with memory_cgroup(512 * MIB) as group:
         code = "from your_ai.system.machine import describe; print(describe().memory_bytes)"
         command = group.command([sys.executable, "-c", code])

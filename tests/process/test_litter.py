@@ -1,4 +1,4 @@
-"""Workers that leave something behind: floods of output, processes of their own."""
+"""Workers that flood the log or start processes."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ PROMPT_SECONDS = 10.0
 HANGING = Limits(deadline=60.0, silence=1.0, grace=5.0)
 
 
-def test_a_flood_of_output_is_cut_and_its_end_is_kept(log: TrialLog) -> None:
-    # That it ends at all proves the cutting: before each burst the worker waits for it.
+def test_a_flood_of_output_is_trimmed_to_its_tail(log: TrialLog) -> None:
+    # The worker waits for the log to be trimmed before each burst, so its end proves the trimming.
     seen = observe(littering.flood, log)
     assert classify(seen, littering.STEPS).kind is OutcomeKind.PASS
     assert log.path.stat().st_size <= LIMIT_BYTES
     assert seen.log_tail.endswith(f"{littering.LAST_WORDS}\n")
     written = littering.BURSTS * littering.BURST_BYTES
-    assert seen.log_discarded_bytes > written / 2  # what comes between two looks is not counted
+    assert seen.log_discarded_bytes > written / 2  # output between two checks is not counted
     assert "bytes dropped]" in log.path.read_text(errors="replace")
 
 
-def test_a_flood_at_the_very_end_is_cut_too(log: TrialLog) -> None:
+def test_a_flood_at_the_end_is_trimmed(log: TrialLog) -> None:
     seen = observe(littering.flood_when_asked_to_end, log, HANGING)
     assert seen.killed is Kill.SILENCE
     assert log.path.stat().st_size <= LIMIT_BYTES
@@ -42,9 +42,7 @@ def test_a_flood_at_the_very_end_is_cut_too(log: TrialLog) -> None:
 @pytest.mark.parametrize(
     "part", [littering.leave_a_grandchild, littering.leave_a_grandchild_on_the_pipe]
 )
-def test_a_grandchild_ends_with_the_worker_and_is_not_waited_for(
-    part: Callable[..., None], log: TrialLog
-) -> None:
+def test_a_grandchild_is_killed_with_the_worker(part: Callable[..., None], log: TrialLog) -> None:
     seen = observe(part, log)
     assert seen.killed is None
     assert classify(seen, littering.STEPS).kind is OutcomeKind.PASS
@@ -56,14 +54,14 @@ def test_a_daemon_that_holds_the_pipe_is_not_waited_for(log: TrialLog) -> None:
     seen = observe(littering.leave_a_daemon_on_the_pipe, log)
     daemon = _grandchild(seen)
     try:
-        assert not is_gone(daemon)  # out of reach, by its own doing
+        assert not is_gone(daemon)  # it left the process group
         assert classify(seen, littering.STEPS).kind is OutcomeKind.PASS
         assert seen.wall_seconds < PROMPT_SECONDS
     finally:
         os.kill(daemon, signal.SIGKILL)
 
 
-def test_a_grandchild_ends_with_a_worker_that_is_killed(log: TrialLog) -> None:
+def test_a_grandchild_is_killed_with_a_killed_worker(log: TrialLog) -> None:
     seen = observe(littering.leave_a_grandchild_and_hang, log, HANGING)
     assert seen.killed is Kill.SILENCE
     assert seen.wall_seconds < PROMPT_SECONDS
@@ -77,5 +75,5 @@ def _grandchild(seen: Observation) -> int:
 
 
 def _await_end_of(pid: int) -> None:
-    """Its death was ordered; init buries it when it gets to it."""
+    """Wait until a killed process is gone, which depends on init."""
     wait_for(lambda: is_gone(pid), f"the end of {pid}", within=1.0)

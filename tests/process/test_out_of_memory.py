@@ -1,4 +1,4 @@
-"""Real training that really runs out of memory: what kills it, and what can be said of that."""
+"""Real training that runs out of memory, and how its end is classified."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ needs_address_space_limit = pytest.mark.skipif(
 )
 
 
-def test_real_training_passes_where_nothing_goes_wrong(log: TrialLog) -> None:
-    """The control: the deaths in these tests are not the worker's own."""
+def test_real_training_passes_if_nothing_fails(log: TrialLog) -> None:
+    """A control: without a limit the worker of these tests passes."""
     spec = tiny_request()
     seen = supervise(encode(spec), log=log, limits=PATIENT)
     assert classify(seen, spec.steps).kind is OutcomeKind.PASS, log.tail()
@@ -38,8 +38,8 @@ def test_real_training_passes_where_nothing_goes_wrong(log: TrialLog) -> None:
 
 
 @pytest.mark.root
-def test_the_kernels_oom_killer_takes_the_worker_and_leaves_the_parent(tmp_path: Path) -> None:
-    # The parent holds more than the worker ever gets: by size alone the kernel would take it.
+def test_the_oom_killer_kills_only_the_worker(tmp_path: Path) -> None:
+    # The parent uses more memory than the worker, so by size the kernel would kill the parent.
     limit_mib, ballast_mib = 400, 250
     parent = [sys.executable, "-m", "tests.support.parent", str(tmp_path / "trial.log")]
     with memory_cgroup(limit_mib * MIB) as cgroup:
@@ -54,33 +54,33 @@ def test_the_kernels_oom_killer_takes_the_worker_and_leaves_the_parent(tmp_path:
     seen = json.loads(answer.stdout)
     assert seen["returncode"] == -signal.SIGKILL
     assert (seen["kind"], seen["certainty"]) == (OutcomeKind.OOM, Certainty.CERTAIN)
-    assert seen["reason"] == "the kernel killed the worker for memory"
+    assert seen["reason"] == "the kernel killed the worker because memory ran out"
     assert "the kernel's OOM counter rose by 1" in seen["evidence"]
 
 
 @needs_address_space_limit
-def test_a_segfault_under_an_address_space_limit_is_only_a_suspicion(log: TrialLog) -> None:
+def test_a_segfault_under_an_address_space_limit_is_only_suspected_as_oom(log: TrialLog) -> None:
     spec = giant_request()
     seen = supervise(encode(spec), log=log, limits=PATIENT, command=[*LIMITED, *WORKER])
     assert seen.returncode == -signal.SIGSEGV, log.tail()
     assert [phase.phase for phase in seen.phases] == [Phase.IMPORT, Phase.LOAD]
-    assert seen.memory_limited  # the worker is; the parent, which runs this, is not
+    assert seen.memory_limited  # only the worker is limited, not its parent
     outcome = classify(seen, spec.steps)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.CRASH, Certainty.LOW)
-    assert "suspected out of memory" in outcome.reason
+    assert "possibly out of memory" in outcome.reason
     assert "RLIMIT_AS" in outcome.evidence
 
 
 @needs_address_space_limit
-def test_a_worker_inside_its_address_space_limit_passes(log: TrialLog) -> None:
+def test_a_worker_within_its_address_space_limit_passes(log: TrialLog) -> None:
     spec = tiny_request()
     seen = supervise(encode(spec), log=log, limits=PATIENT, command=[*LIMITED, *WORKER])
     assert classify(seen, spec.steps).kind is OutcomeKind.PASS, log.tail()
     assert seen.memory_limited
 
 
-def test_a_segfault_without_a_limit_is_not_suspected_of_anything(log: TrialLog) -> None:
-    seen = observe(dying.segfault, log)
+def test_a_segfault_without_a_limit_is_not_suspected_as_oom(log: TrialLog) -> None:
+    seen = observe(dying.fault, log)
     assert (seen.returncode, seen.memory_limited) == (-signal.SIGSEGV, False)
     outcome = classify(seen, dying.STEPS)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.CRASH, Certainty.LOW)

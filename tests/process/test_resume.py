@@ -1,4 +1,4 @@
-"""A run whose parent dies, or whose machine does, and what comes of it with ``--resume``."""
+"""Resuming a run after its parent was killed or the machine restarted."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def running(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def killed_in(folder: Path, key: str, *arguments: str) -> None:
-    """Run, and be killed outright while that trial is under way."""
+    """Start a run, and kill it during a trial."""
     run = folder / "run"
     before = keys(run, STARTED).count(key)
     with running(folder, *arguments, "--run-dir", "run") as parent:
@@ -70,13 +70,11 @@ def cut_short(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def run(cut_short: Path, tmp_path: Path) -> Path:
-    """A copy of it."""
+    """A copy of that run."""
     return shutil.copytree(cut_short, tmp_path / "run")
 
 
-def test_what_was_done_is_not_repeated_and_the_rest_is_as_if_nothing_had_been(
-    run: Path, tmp_path: Path
-) -> None:
+def test_resume_skips_finished_trials_and_runs_the_rest(run: Path, tmp_path: Path) -> None:
     (before,) = [record for record in records(run) if record.kind == ENDED]
     done = resume(tmp_path)
     assert (done.code, done.stderr) == (0, "")
@@ -98,7 +96,7 @@ def test_what_was_done_is_not_repeated_and_the_rest_is_as_if_nothing_had_been(
     assert again.document["results"] == done.document["results"]
 
 
-def test_a_search_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_search_is_resumed(tmp_path: Path) -> None:
     axes = ["--batch-sizes", "1,2", "--ranks", "4", "--layers", "1", "--exhaustive"]
     asked = ["optimize", "smoke-tiny", *axes, "--seq-length", "16", "--steps", "1"]
     killed_in(tmp_path, "01-2x4x1", *asked)
@@ -112,26 +110,28 @@ def test_a_search_goes_on_where_it_was(tmp_path: Path) -> None:
     assert (len(best["all_results"]), best["complete"]) == (2, True)
 
 
-def test_a_trial_in_which_the_machine_went_down_is_not_run_again(run: Path, tmp_path: Path) -> None:
+def test_a_trial_during_which_the_machine_restarted_is_not_repeated(
+    run: Path, tmp_path: Path
+) -> None:
     rewrite(run, lambda record: {"boot": "before"} if record.kind == STARTED else {})
     done = resume(tmp_path)
-    assert done.code == 0, done.stdout + done.stderr  # the first one has passed
+    assert done.code == 0, done.stdout + done.stderr  # the first trial passed
     assert keys(run, STARTED) == [FIRST, SECOND]
     first, second = done.document["results"]
     assert (first["outcome"], second["outcome"], second["certainty"]) == ("pass", "crash", "low")
-    assert second["error"].startswith("the machine restarted while it ran: suspected")
-    assert "✗ Crash (the machine restarted while it ran" in done.stdout
+    assert second["error"].startswith("the machine restarted during this trial")
+    assert "✗ Crash (the machine restarted during this trial" in done.stdout
     assert plain(resume(tmp_path).document) == plain(done.document)
 
 
-def test_a_trial_in_which_its_parent_died_twice_is_not_run_again(tmp_path: Path) -> None:
+def test_a_trial_that_killed_its_parent_twice_is_not_repeated(tmp_path: Path) -> None:
     killed_in(tmp_path, FIRST, "benchmark", *MODELS)
     killed_in(tmp_path, FIRST, "benchmark", "--resume")
     done = resume(tmp_path)
     assert done.code == 0, done.stdout + done.stderr
     assert keys(tmp_path / "run", STARTED) == [FIRST, FIRST, SECOND]
     assert [entry["outcome"] for entry in done.document["results"]] == ["crash", "pass"]
-    assert "your_ai itself was ended 2 times while it ran" in done.stdout
+    assert "your_ai itself ended 2 times during this trial" in done.stdout
 
 
 def rewrite(run: Path, change: Any) -> None:
@@ -142,21 +142,21 @@ def rewrite(run: Path, change: Any) -> None:
             opened.append(record.kind, {**record.fields, **change(record)})
 
 
-def test_one_run_has_one_parent(tmp_path: Path) -> None:
+def test_a_running_run_cannot_be_resumed(tmp_path: Path) -> None:
     run = tmp_path / "run"
     with running(tmp_path, "benchmark", *MODELS, "--run-dir", "run") as parent:
         wait_for(lambda: keys(run, STARTED), "the first trial")
         for asked in (["--resume"], MODELS):
             done = your_ai_command(tmp_path, "benchmark", *asked, "--run-dir", "run", home=tmp_path)
             assert (done.code, done.stdout) == (2, "")
-            assert f"is under way in process {parent.pid}; wait for it" in done.stderr
+            assert f"is still running (process {parent.pid}). Wait for it" in done.stderr
         listed = your_ai_command(tmp_path, "runs", home=tmp_path)
-        assert listed.stdout.startswith("No saved runs in ")  # one in a --run-dir is the user's
+        assert listed.stdout.startswith("There is no run in ")  # runs in a --run-dir are not listed
 
 
 def test_the_last_run_is_resumed_and_listed(tmp_path: Path) -> None:
     none = your_ai_command(tmp_path, "benchmark", "--resume", home=tmp_path)
-    assert (none.code, "There is no run of `your_ai benchmark` to resume in " in none.stderr) == (
+    assert (none.code, "No run of `your_ai benchmark` found in " in none.stderr) == (
         2,
         True,
     )
@@ -164,7 +164,7 @@ def test_the_last_run_is_resumed_and_listed(tmp_path: Path) -> None:
         (path,) = wait_for(lambda: [*tmp_path.rglob(JOURNAL)], "the journal")
         wait_for(lambda: keys(path.parent, ENDED), "the first trial's end")
         listed = your_ai_command(tmp_path, "runs", home=tmp_path).stdout
-        assert ": under way (1 done, 1 passed)" in listed
+        assert ": running (1 done, 1 passed)" in listed
         parent.kill()
     listed = your_ai_command(tmp_path, "runs", home=tmp_path).stdout
     assert ": ended unexpectedly, can be resumed (1 done, 1 passed)" in listed
@@ -180,25 +180,25 @@ def test_the_last_run_is_resumed_and_listed(tmp_path: Path) -> None:
 
 @pytest.fixture
 def finished(smoke: Finished) -> Path:
-    """The folder of a run that is complete."""
+    """The folder of a complete run."""
     return smoke.folder
 
 
 @pytest.mark.parametrize(
     ("asked", "complaint"),
     [
-        (["benchmark", "--resume", "--lora-rank", "8"], "--lora-rank 8 (it was 4)"),
-        (["benchmark", "--resume", "--keep-going"], "--keep-going on (it was not given)"),
-        (["benchmark", "--resume", "--model", "smoke-small"], "smoke-small (it was smoke-tiny)"),
-        (["optimize", "--resume"], "is one of `your_ai benchmark`; continue it with"),
-        (["benchmark", *MODELS], "holds the results of another run; add --resume"),
+        (["benchmark", "--resume", "--lora-rank", "8"], "--lora-rank 8 (was 4)"),
+        (["benchmark", "--resume", "--keep-going"], "--keep-going on (was not given)"),
+        (["benchmark", "--resume", "--model", "smoke-small"], "smoke-small (was smoke-tiny)"),
+        (["optimize", "--resume"], "was started by `your_ai benchmark`. Continue it with"),
+        (["benchmark", *MODELS], "contains the results of another run. Add --resume"),
         (
             ["benchmark", "--resume", "--run-dir", "nowhere"],
             "No run found in nowhere.",
         ),
     ],
 )
-def test_what_is_refused(asked: list[str], complaint: str, finished: Path) -> None:
+def test_invalid_resumes_are_refused(asked: list[str], complaint: str, finished: Path) -> None:
     before = (finished / "run" / JOURNAL).read_bytes()
     where = [] if "--run-dir" in asked else ["--run-dir", "run"]
     done = your_ai_command(finished, *asked, *where, home=finished)
@@ -208,7 +208,7 @@ def test_what_is_refused(asked: list[str], complaint: str, finished: Path) -> No
     assert (finished / "run" / JOURNAL).read_bytes() == before
 
 
-def test_a_damaged_journal_is_refused_with_its_line(finished: Path, tmp_path: Path) -> None:
+def test_a_damaged_journal_is_reported_with_its_line(finished: Path, tmp_path: Path) -> None:
     content = (finished / "run" / JOURNAL).read_bytes()
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / JOURNAL).write_bytes(content.replace(b'"started"', b'"stopped"', 1))
@@ -219,19 +219,19 @@ def test_a_damaged_journal_is_refused_with_its_line(finished: Path, tmp_path: Pa
     )
 
 
-def test_all_of_a_run_is_the_users_alone(finished: Path) -> None:
+def test_the_files_of_a_run_are_private(finished: Path) -> None:
     run = finished / "run"
     assert {p.stat().st_mode & 0o077 for p in (run, run / "logs", run / JOURNAL)} == {0}
     assert {p.stat().st_mode & 0o077 for p in (run / "logs").iterdir()} == {0}
     assert os.listdir(run / "logs") == ["01-smoke-tiny-2x4x4.log"]  # noqa: PTH208 - names are compared
 
 
-def test_a_trial_that_could_not_be_started_was_not_begun(run: Path, tmp_path: Path) -> None:
-    """Its log cannot be opened: twice the parent ends with that, then it is run all the same."""
+def test_a_trial_that_could_not_start_is_not_quarantined(run: Path, tmp_path: Path) -> None:
+    """Its log cannot be opened, which ends two runs; the third one measures it."""
     logs = run / "logs"
     shutil.rmtree(logs)
     for _ in range(2):
-        logs.symlink_to("/proc/self")  # where nothing can be made
+        logs.symlink_to("/proc/self")  # where no file can be created
         failed = your_ai_command(
             tmp_path, "benchmark", "--resume", "--run-dir", "run", home=tmp_path
         )

@@ -1,4 +1,4 @@
-"""Workers that a signal ends: what it proves, and what it does not."""
+"""Workers that die of a signal: what that proves, and what it does not."""
 
 from __future__ import annotations
 
@@ -22,13 +22,11 @@ from your_ai.supervision.outcome import Certainty, OutcomeKind, classify
 from your_ai.supervision.trial_log import TrialLog
 
 
-def test_sigkill_by_someone_else_in_the_middle_of_real_training(
-    log: TrialLog, tmp_path: Path
-) -> None:
-    spec, events = tiny_request(FOREVER), tmp_path / "events"
-    with supervising(encode(spec), log, recorded_worker(events)) as supervised:
-        wait_for(lambda: events_in(events, Step), "the first step")
-        (started,) = events_in(events, Started)
+def test_sigkill_from_elsewhere_during_real_training(log: TrialLog, tmp_path: Path) -> None:
+    spec, tap = tiny_request(FOREVER), tmp_path / "events"
+    with supervising(encode(spec), log, tapped(tap)) as supervised:
+        wait_for(lambda: events_in(tap, Step), "the first step")
+        (started,) = events_in(tap, Started)
         assert isinstance(started, Started)
         os.kill(started.pid, signal.SIGKILL)
         seen = supervised.result()
@@ -40,33 +38,33 @@ def test_sigkill_by_someone_else_in_the_middle_of_real_training(
     assert outcome.reason == "the worker was killed by SIGKILL, cause unknown"
 
 
-def test_abort_with_metals_text_is_out_of_memory(log: TrialLog) -> None:
-    seen = observe(dying.abort_with_metal_message, log)
+def test_an_abort_with_metals_message_is_an_oom(log: TrialLog) -> None:
+    seen = observe(dying.abort_with_metals_text, log)
     assert seen.returncode == -signal.SIGABRT
     outcome = classify(seen, dying.STEPS)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.OOM, Certainty.HIGH)
     assert outcome.evidence == dying.METAL_OOM
 
 
-def test_abort_without_text_proves_nothing(log: TrialLog) -> None:
-    seen = observe(dying.abort_without_message, log)
+def test_an_abort_without_a_message_proves_nothing(log: TrialLog) -> None:
+    seen = observe(dying.abort_without_text, log)
     assert seen.returncode == -signal.SIGABRT
     outcome = classify(seen, dying.STEPS)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.CRASH, Certainty.LOW)
     assert outcome.reason == "the worker was killed by SIGABRT, cause unknown"
 
 
-def test_a_fault_after_the_last_word_is_a_pass_that_says_so(log: TrialLog) -> None:
-    seen = observe(dying.pass_and_segfault, log)
+def test_a_fault_after_the_final_event_is_a_pass(log: TrialLog) -> None:
+    seen = observe(dying.pass_and_fault, log)
     assert seen.returncode == -signal.SIGSEGV
     outcome = classify(seen, dying.STEPS)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.PASS, Certainty.CERTAIN)
     assert "then SIGSEGV at exit" in outcome.evidence
 
 
-def test_a_pass_that_left_out_steps_is_a_crash(log: TrialLog) -> None:
+def test_a_pass_with_missing_steps_is_a_crash(log: TrialLog) -> None:
     seen = observe(dying.pass_without_all_steps, log)
     assert isinstance(seen.final, Passed)
     outcome = classify(seen, dying.STEPS)
     assert outcome.kind is OutcomeKind.CRASH
-    assert outcome.evidence == f"{dying.STEPS - 1} of {dying.STEPS} counted steps were reported"
+    assert outcome.evidence == f"{dying.STEPS - 1} of {dying.STEPS} steps were reported"

@@ -1,4 +1,4 @@
-"""The watch over a worker: nothing delays it, and no process that is not the worker's is killed."""
+"""Supervision is never delayed, and kills only the worker's processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WELL_BEFORE_THE_DEADLINE = 20.0
 
 
 class Block:
-    """Something that takes until the worker is gone, and the alarm that is raised meanwhile."""
+    """An operation that blocks until the worker is gone, and an alarm in the meantime."""
 
     def __init__(self) -> None:
         self._began = threading.Event()
@@ -57,10 +57,10 @@ def test_a_blocked_terminal_does_not_delay_the_memory_guard(log: TrialLog) -> No
 
     seen = beating(log, block, show)
     assert (seen.killed, seen.returncode) == (Kill.MEMORY, -signal.SIGKILL)
-    assert tuple(heard) == seen.events  # what was held back is shown, in order
+    assert tuple(heard) == seen.events  # delayed events are shown, in order
 
 
-def test_a_terminal_that_stays_blocked_holds_back_nothing_that_was_seen(log: TrialLog) -> None:
+def test_a_blocked_terminal_does_not_lose_events(log: TrialLog) -> None:
     shown, unblocked = list[Event](), threading.Event()
 
     def show(event: Event) -> None:
@@ -76,7 +76,7 @@ def test_a_terminal_that_stays_blocked_holds_back_nothing_that_was_seen(log: Tri
     for thread in threading.enumerate():
         if thread.name == "on_event":
             thread.join()
-    assert len(shown) == 1  # a trial that is over is not shown any more
+    assert len(shown) == 1  # events of a finished trial are not shown
 
 
 def test_a_slow_disk_does_not_delay_the_memory_guard(log: TrialLog) -> None:
@@ -95,7 +95,7 @@ def test_a_slow_disk_does_not_delay_the_memory_guard(log: TrialLog) -> None:
     assert (seen.killed, seen.returncode) == (Kill.MEMORY, -signal.SIGKILL)
 
 
-def test_a_worker_that_has_closed_the_pipe_is_still_guarded_against(log: TrialLog) -> None:
+def test_a_worker_that_has_closed_the_pipe_is_still_monitored(log: TrialLog) -> None:
     readings = itertools.count()
     seen = supervise(
         b"{}\n",
@@ -107,7 +107,7 @@ def test_a_worker_that_has_closed_the_pipe_is_still_guarded_against(log: TrialLo
     assert (seen.killed, seen.returncode) == (Kill.MEMORY, -signal.SIGKILL)
 
 
-def test_a_worker_that_cannot_be_recorded_is_ended_at_once(log: TrialLog) -> None:
+def test_a_worker_is_ended_if_it_cannot_be_recorded(log: TrialLog) -> None:
     pids: list[int] = []
 
     def fail(event: Event) -> None:
@@ -123,10 +123,10 @@ def test_a_worker_that_cannot_be_recorded_is_ended_at_once(log: TrialLog) -> Non
     assert not psutil.pid_exists(pids[0])
 
 
-def test_the_group_is_killed_while_the_dead_worker_holds_its_id(
+def test_the_group_is_killed_before_the_worker_is_reaped(
     log: TrialLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once a worker is reaped, a stranger's group may have its id."""
+    """After a worker is reaped, another process group may get its id."""
     killpg, leaders = os.killpg, list[str]()
 
     def noted(leader: int, number: int) -> None:

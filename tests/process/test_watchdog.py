@@ -1,4 +1,4 @@
-"""A real worker that takes the machine's memory, and is ended before the machine has none."""
+"""Real workers that use up the machine's memory, and are killed before it runs out."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ sys.stdin.read()
 
 @contextmanager
 def hog(nbytes: int) -> Iterator[subprocess.Popen[bytes]]:
-    """Another program that holds so much."""
+    """Run another program that holds ``nbytes``."""
     with subprocess.Popen(
         [sys.executable, "-c", HOG, str(nbytes)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
@@ -56,8 +56,10 @@ def await_taken(process: subprocess.Popen[bytes]) -> None:
     assert process.stdout.readline() == b"taken\n"
 
 
-def lost(nbytes: int) -> Callable[[MachineMemory, Sequence[MachineMemory]], str | None]:
-    """An alarm that is raised as soon as so much less is available: this machine has plenty."""
+def alarm_after_loss_of(
+    nbytes: int,
+) -> Callable[[MachineMemory, Sequence[MachineMemory]], str | None]:
+    """Return an alarm for a loss of ``nbytes``, since this machine has plenty of memory."""
 
     def alarm(before: MachineMemory, recent: Sequence[MachineMemory]) -> str | None:
         gone = before.available_bytes - recent[-1].available_bytes
@@ -68,42 +70,42 @@ def lost(nbytes: int) -> Callable[[MachineMemory, Sequence[MachineMemory]], str 
 
 def watched(spec: TrialRequest, log: TrialLog, nbytes: int) -> tuple[Observation, Outcome]:
     request = encode(spec)
-    seen = supervise(request, log=log, limits=PATIENT, alarm=lost(nbytes))
+    seen = supervise(request, log=log, limits=PATIENT, alarm=alarm_after_loss_of(nbytes))
     assert (seen.killed, seen.returncode) == (Kill.MEMORY, -signal.SIGKILL), log.tail()
     assert seen.alarm == "too little left"
     return seen, classify(seen, spec.steps)
 
 
-def test_a_worker_that_takes_too_much_is_ended_first(log: TrialLog) -> None:
+def test_a_worker_that_uses_up_the_memory_is_killed(log: TrialLog) -> None:
     seen, outcome = watched(giant_request(), log, ENOUGH)
     (started,) = [event for event in seen.events if isinstance(event, Started)]
     assert is_gone(started.pid)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.OOM, Certainty.HIGH)
     assert outcome.reason == (
-        "the machine ran short of memory (too little left); the worker was ended first"
+        "the machine ran short of memory (too little left), so the worker was stopped"
     )
     assert seen.footprint_peak_bytes is not None
     assert seen.footprint_peak_bytes > ENOUGH / 2
-    assert "the worker had " in outcome.evidence
+    assert "the worker's footprint: " in outcome.evidence
 
 
-def test_a_worker_is_not_blamed_for_what_others_take(log: TrialLog) -> None:
-    """It needs some 100 MB itself, most of it Python and MLX; the other takes 2 GB."""
+def test_a_worker_is_not_blamed_for_other_programs(log: TrialLog) -> None:
+    """The worker needs about 100 MB, mostly for Python and MLX; the other program takes 2 GB."""
     with hog(2048 * MB):
         _, outcome = watched(tiny_request(FOREVER), log, 1500 * MB)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.ERROR, Certainty.MEDIUM)
-    assert outcome.reason.startswith("other programs took the machine's memory (too little left)")
+    assert outcome.reason.startswith("other programs used up the memory (too little left)")
 
 
 class Scripted:
-    """Reads from a Mac of which the first pressure levels are given; the last one stays."""
+    """Simulates readings of a Mac with the given pressure levels; the last one is repeated."""
 
     def __init__(self, *levels: PressureLevel) -> None:
         self._levels = [*levels]
-        self.asked = 0
+        self.readings_taken = 0
 
     def __call__(self) -> MachineMemory:
-        self.asked += 1
+        self.readings_taken += 1
         level = self._levels.pop(0) if len(self._levels) > 1 else self._levels[0]
         return replace(READ(), pressure=level)
 
@@ -119,7 +121,7 @@ def under_pressure(
     return supervise(encode(spec), log=log, limits=PATIENT)
 
 
-def test_lasting_critical_pressure_ends_a_worker(
+def test_lasting_critical_pressure_kills_the_worker(
     log: TrialLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = under_pressure(Scripted(NORMAL, CRITICAL), tiny_request(FOREVER), log, monkeypatch)
@@ -128,19 +130,17 @@ def test_lasting_critical_pressure_ends_a_worker(
     assert seen.pressure == "critical"
 
 
-def test_a_moment_of_critical_pressure_ends_nothing(
-    log: TrialLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    blip = Scripted(NORMAL, *[CRITICAL] * (memory_guard.HELD_READINGS - 1), NORMAL)
+def test_brief_critical_pressure_is_ignored(log: TrialLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    blip = Scripted(NORMAL, *[CRITICAL] * (memory_guard.CRITICAL_READINGS - 1), NORMAL)
     spec = tiny_request()
     seen = under_pressure(blip, spec, log, monkeypatch)
-    assert blip.asked > memory_guard.HELD_READINGS + 1
+    assert blip.readings_taken > memory_guard.CRITICAL_READINGS + 1
     assert (seen.killed, seen.alarm, seen.pressure) == (None, None, "critical")
     assert classify(seen, spec.steps).kind is OutcomeKind.PASS, log.tail()
 
 
-def test_a_dead_programs_memory_is_waited_for() -> None:
-    """On a machine of 8 GB, of which only that program takes some."""
+def test_the_memory_of_a_dead_program_is_awaited() -> None:
+    """The readings are those of a machine of 8 GB with only that program."""
     free = MachineMemory(8192 * MB, 6144 * MB, 0, None)
     with hog(1024 * MB) as last:
         await_taken(last)
@@ -157,11 +157,11 @@ def test_a_dead_programs_memory_is_waited_for() -> None:
         assert memory_guard.wait_for_memory(free, lambda: False, read) == free
     *before, after = readings
     assert len(before) >= 3
-    assert not any(memory_guard.is_back(free, reading) for reading in before)
+    assert not any(memory_guard.is_recovered(free, reading) for reading in before)
     assert after == free
 
 
-IN_A_BOX = """
+IN_CONTAINER = """
 import sys
 from your_ai.supervision import memory_guard
 from your_ai.errors import MachineError
@@ -170,19 +170,19 @@ from your_ai.system import memory
 ballast = b"x" * int(sys.argv[1])
 now = memory.for_trials("cpu")
 print(now.total_bytes, now.available_bytes, memory.read().total_bytes)
-memory_guard.wait_for_memory(now, lambda: False, lambda: memory.for_trials("cpu"), most_seconds=0)
+memory_guard.wait_for_memory(now, lambda: False, lambda: memory.for_trials("cpu"), max_seconds=0)
 """
 
 
-def in_a_box(ballast: int) -> subprocess.CompletedProcess[str]:
+def in_container(ballast: int) -> subprocess.CompletedProcess[str]:
     with memory_cgroup(1024 * MIB) as box:
-        command = box.command([sys.executable, "-c", IN_A_BOX, str(ballast)])
+        command = box.command([sys.executable, "-c", IN_CONTAINER, str(ballast)])
         return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 @pytest.mark.root
-def test_in_a_container_that_is_full_no_trial_is_started() -> None:
-    full = in_a_box(700 * MIB)
+def test_no_trial_starts_in_a_full_container() -> None:
+    full = in_container(700 * MIB)
     total, available, machine = map(int, full.stdout.split())
     assert total == 1024 * MIB < machine
     assert available < 324 * MIB
@@ -190,8 +190,8 @@ def test_in_a_container_that_is_full_no_trial_is_started() -> None:
 
 
 @pytest.mark.root
-def test_in_a_container_with_room_one_is() -> None:
-    roomy = in_a_box(MIB)
+def test_a_trial_starts_in_a_container_with_free_memory() -> None:
+    roomy = in_container(MIB)
     assert roomy.returncode == 0, roomy.stderr
     _, available, _ = map(int, roomy.stdout.split())
     assert 800 * MIB < available < 1024 * MIB

@@ -1,4 +1,4 @@
-"""Disables Hypothesis's time limits, because a busy machine must not fail a test."""
+"""Turn off Hypothesis' time limit, because tests share the cores."""
 
 from hypothesis import HealthCheck, settings
 

@@ -1,4 +1,4 @@
-"""Atomic writes, checks before writing, and JSON."""
+"""Writing files atomically."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import pytest
 from your_ai.errors import UsageError
 from your_ai.files import check_writable, refuse_to_replace, to_json, write_atomically
 
-# Fails in the middle of the content. RLIMIT_FSIZE sends SIGXFSZ, which Python ignores by default;
-# with SIG_DFL it kills the process.
+# Writes until it is killed in the middle of the content: SIGXFSZ, which RLIMIT_FSIZE sends, kills a
+# process that does not ignore it. Python ignores it by default.
 KILLED_WHILE_WRITING = """
 import resource, signal, sys
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_an_existing_file_is_replaced(tmp_path: Path) -> None:
     path.write_bytes(b"old and longer")
     with path.open("rb") as reader:
         write_atomically(path, b"new")
-        assert reader.read() == b"old and longer"  # an open file still has the old content
+        assert reader.read() == b"old and longer"  # a reader keeps the old file
     assert path.read_bytes() == b"new"
 
 
@@ -57,7 +57,7 @@ def test_a_crash_while_writing_keeps_the_old_file(tmp_path: Path) -> None:
     assert path.read_bytes() == b"old"
 
 
-def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path: Path) -> None:
+def test_an_error_while_writing_keeps_the_old_file_and_no_other(tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     path.write_bytes(b"old")
     program = KILLED_WHILE_WRITING.replace("signal.SIG_DFL", "signal.SIG_IGN")
@@ -70,20 +70,20 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_else(tmp_path: Pat
 
 
 @pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
-def test_permissions_follow_the_umask(tmp_path: Path, umask: int, mode: int) -> None:
+def test_a_file_has_the_usual_permissions(tmp_path: Path, umask: int, mode: int) -> None:
     before = os.umask(umask)
     try:
         write_atomically(tmp_path / "out.json", b"x")
-        assert os.umask(umask) == umask  # writing did not change the umask
+        assert os.umask(umask) == umask  # the umask is unchanged
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "out.json").stat().st_mode) == mode
 
 
-def test_writing_to_a_symbolic_link_writes_its_target(tmp_path: Path) -> None:
-    (tmp_path / "folder").mkdir()
-    target, link = tmp_path / "folder" / "real.json", tmp_path / "link.json"
-    for old_content in (b"old", None):
+def test_a_symbolic_link_is_kept_and_its_target_written(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    target, link = tmp_path / "there" / "real.json", tmp_path / "link.json"
+    for was in (b"old", None):
         target.unlink(missing_ok=True)
         if old_content is not None:
             target.write_bytes(old_content)
@@ -111,7 +111,9 @@ def test_writing_to_a_full_device_fails() -> None:
     assert Path("/dev/full").is_char_device()
 
 
-def test_writing_to_standard_output_that_is_a_pipe_or_a_file(tmp_path: Path) -> None:
+def test_standard_output_can_be_a_pipe_or_a_file(
+    tmp_path: Path,
+) -> None:
     program = (
         "from pathlib import Path; from your_ai.files import *\n"
         "out = Path('/dev/stdout'); check_writable(out); write_atomically(out, b'content')"
@@ -120,14 +122,14 @@ def test_writing_to_standard_output_that_is_a_pipe_or_a_file(tmp_path: Path) -> 
     link = Path("/dev/stdout").readlink()
     assert subprocess.run(command, capture_output=True, check=True).stdout == b"content"
     if sys.platform != "linux":
-        return  # only on Linux is /dev/stdout a link to the file
+        return  # on other systems /dev/stdout does not resolve to the file
     with (tmp_path / "out.json").open("wb") as file:
         subprocess.run(command, stdout=file, check=True)
     assert (tmp_path / "out.json").read_bytes() == b"content"
     assert Path("/dev/stdout").readlink() == link
 
 
-def test_a_file_name_may_have_the_maximum_length(tmp_path: Path) -> None:
+def test_a_name_of_maximum_length_can_be_written(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 255)
     check_writable(path)
     write_atomically(path, b"x")
@@ -137,15 +139,15 @@ def test_a_file_name_may_have_the_maximum_length(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("folder", "is a folder"),
-        (".", "is a folder"),
+        ("folder", "it is a folder"),
+        (".", "it is a folder"),
         ("missing/out.json", "No such file or directory"),
         ("file/out.json", "Not a directory"),
         ("x" * 256, "File name too long"),
         ("/proc/out.json", ""),
     ],
 )
-def test_check_writable_rejects_unwritable_paths(tmp_path: Path, path: str, reason: str) -> None:
+def test_an_unwritable_path_is_refused(tmp_path: Path, path: str, reason: str) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=f"Cannot write .*{reason}"):
@@ -160,7 +162,7 @@ def test_check_writable_rejects_a_read_only_folder(tmp_path: Path) -> None:
         check_writable(tmp_path / "out.json")
 
 
-def test_check_writable_creates_and_changes_no_file(tmp_path: Path) -> None:
+def test_checking_a_path_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     check_writable(path)
     assert names(tmp_path) == []
@@ -185,14 +187,15 @@ class Paint:
     parts: tuple[Any, ...] = ()
 
 
-def test_json_of_typed_values() -> None:
-    written = to_json({"paint": Paint(Color.RED, "a", (Paint(Color.RED, "b"), math.nan))})
-    inner = {"color": "red", "name": "b", "parts": []}
-    expected = {"paint": {"color": "red", "name": "a", "parts": [inner, None]}}
+def test_dataclasses_and_enums_are_serialized() -> None:
+    written = to_json({"paint": Paint(Colour.RED, "a", (Paint(Colour.RED, "b"), math.nan))})
+    inner = {"colour": "red", "name": "b", "parts": []}
+    expected = {"paint": {"colour": "red", "name": "a", "parts": [inner, None]}}
     assert json.loads(written) == expected
 
 
-def test_invalid_utf8_is_replaced_in_json() -> None:
+def test_invalid_utf8_is_replaced() -> None:
+    """A path that is not UTF-8 must not prevent the results from being written."""
     path = os.fsdecode(b"/caf\xe9")
     written = to_json(Paint(Color.RED, path, ({"é": [path, 1.5]}, Paint(Color.RED, path))))
     assert json.loads(written) == {
@@ -202,12 +205,12 @@ def test_invalid_utf8_is_replaced_in_json() -> None:
     }
 
 
-def test_values_without_a_json_form_are_errors() -> None:
+def test_a_value_that_json_cannot_represent_is_an_error() -> None:
     with pytest.raises(TypeError):
         to_json({"a": object()})
 
 
-def test_an_input_file_is_not_overwritten(tmp_path: Path) -> None:
+def test_input_files_are_not_overwritten(tmp_path: Path) -> None:
     results, other = tmp_path / "results.json", tmp_path / "other.json"
     results.touch()
     refuse_to_replace(other, results, tmp_path, results / "results.json")

@@ -1,4 +1,4 @@
-"""Import boundaries, checked in fresh interpreters: no MLX in the parent, no parent in workers."""
+"""Import boundaries, checked in fresh interpreters: the parent is light, the worker separate."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ WORKER = modules_of(worker, "worker")
 
 
 def imported_by(statement: str) -> set[str]:
-    """Return the top-level modules loaded in a fresh interpreter after running ``statement``."""
+    """Return the top-level modules in a fresh interpreter after a statement, even if it exits."""
     done = subprocess.run(
         [sys.executable, "-P", "-c", REPORT.format(statement=statement)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -52,27 +52,27 @@ def imported_by(statement: str) -> set[str]:
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-def test_the_modules_are_found() -> None:
+def test_modules_are_found() -> None:
     assert {"your_ai.cli.benchmark", "your_ai.system.macos", "your_ai.models.hub"} <= set(PARENT)
     assert {"worker.protocol.messages", "worker.lora", "worker.__main__"} <= set(WORKER)
 
 
-def test_the_whole_parent_imports_nothing_heavy() -> None:
+def test_the_parent_imports_nothing_heavy() -> None:
     modules = imported_by(f"import {', '.join(PARENT)}")
     assert {"your_ai", "worker", "click"} <= modules
     assert modules & HEAVY == set()
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["benchmark", "--help"]])
-def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
+def test_help_of_a_command_imports_nothing_heavy(arguments: list[str]) -> None:
     modules = imported_by(
         f"sys.argv = ['your_ai', *{arguments}]; from your_ai.cli import main; main()"
     )
     assert "click" in modules
-    assert modules & {*HEAVY, "rich"} == set()  # rich is only for tables and live displays
+    assert modules & {*HEAVY, "rich"} == set()  # rich is only for live terminals and tables
 
 
-def test_the_top_level_help_imports_no_command() -> None:
+def test_the_main_help_imports_no_command() -> None:
     statement = "sys.argv = ['your_ai', '--help']; from your_ai.cli import main; main()"
     assert imported_by(statement) & {"orjson", "psutil", "tenacity", "asyncio"} == set()
 
@@ -83,8 +83,8 @@ def test_the_protocol_imports_nothing_outside_the_standard_library() -> None:
     assert added - {"worker"} <= set(sys.stdlib_module_names)
 
 
-def test_import_linter_contracts_hold() -> None:
-    """The contracts in pyproject.toml cover all imports, including those inside functions."""
+def test_the_import_contracts_in_pyproject_hold() -> None:
+    """The contracts apply to all imports, including those inside functions."""
     done = subprocess.run(
         ["lint-imports", "--no-cache", "--no-logo"],
         env={**os.environ, "PYTHONPATH": str(ROOT), "PATH": str(Path(sys.executable).parent)},

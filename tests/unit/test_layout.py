@@ -1,4 +1,4 @@
-"""Rules for the layout of the code and its tests."""
+"""The layout of the code and its tests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_FUNCTION_LINES = 40
 
 
 def imported_by(path: Path) -> set[str]:
-    """Return all modules and names that a file imports, as dotted paths."""
+    """Return every module and name that a file imports, as dotted paths."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -35,13 +35,13 @@ def test_nothing_imports_a_test_module(path: Path) -> None:
     assert not [part for part in parts if part.startswith("test_")]
 
 
-def test_unit_tests_have_the_same_folders_as_the_product() -> None:
+def test_unit_tests_have_the_same_folders_as_the_package() -> None:
     product = {path.parent.name for path in Path(your_ai.__file__).parent.glob("*/__init__.py")}
     folders = {path.parent.name for path in (TESTS / "unit").glob("*/test_*.py")}
     assert folders == {*product, "worker"}
 
 
-def test_the_product_modules_are_found() -> None:
+def test_code_is_found() -> None:
     names = {f"{path.parent.name}/{path.name}" for path in PRODUCT}
     assert {"worker/__main__.py", "protocol/codec.py", "your_ai/__main__.py"} <= names
     assert {"cli/train.py", "supervision/supervisor.py"} <= names

@@ -1,4 +1,4 @@
-"""Units: sizes, parameter labels such as "7B", and times."""
+"""Formatting and parsing sizes, size labels and times."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from your_ai.units import GB, now, parameter_label, parameters_of, show_size, to
         (1_000_000_000_000, "1T"),
     ],
 )
-def test_parameter_labels(parameters: int, label: str) -> None:
+def test_a_label_is_the_common_name_of_a_size(parameters: int, label: str) -> None:
     assert parameter_label(parameters) == label
 
 
 @given(st.integers(1000, 10**14))
-def test_a_label_is_within_5_percent_of_its_number(parameters: int) -> None:
+def test_a_label_is_close_to_its_number(parameters: int) -> None:
     assert parameters_of(parameter_label(parameters)) == pytest.approx(parameters, rel=0.051)
 
 
@@ -44,7 +44,7 @@ def test_labels_sort_like_their_numbers(one: int, other: int) -> None:
 
 
 @given(st.integers(1, 999), st.sampled_from("KMBT"))
-def test_labels_without_a_fraction_survive_a_round_trip(number: int, unit: str) -> None:
+def test_a_label_survives_a_round_trip(number: int, unit: str) -> None:
     label = f"{number}{unit}"
     assert parameter_label(int(parameters_of(label))) == label
 
@@ -52,13 +52,13 @@ def test_labels_without_a_fraction_survive_a_round_trip(number: int, unit: str) 
 @pytest.mark.parametrize(
     ("label", "parameters"), [("7B", 7e9), ("1.5B", 1.5e9), ("350M", 3.5e8), ("12", 12.0)]
 )
-def test_labels_are_parsed(label: str, parameters: float) -> None:
+def test_a_label_is_parsed(label: str, parameters: float) -> None:
     assert parameters_of(label) == parameters
 
 
 @pytest.mark.parametrize("label", ["", "B", "7b", "7 B", "7GB", "-7B", "1e9", "1.2.3B", ".", "∞"])
-def test_invalid_labels_are_rejected(label: str) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - callers rely only on the type
+def test_an_invalid_label_is_refused(label: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - that it is one is the contract
         parameters_of(label)
 
 
@@ -77,12 +77,12 @@ def test_sizes_are_shown_in_binary_units(nbytes: int, shown: str) -> None:
     assert show_size(nbytes) == shown
 
 
-def test_36_gb_of_a_mac_are_36_gb() -> None:
+def test_a_36_gb_mac_has_36_gb() -> None:
     assert to_gb(38_654_705_664) == 36.0
 
 
 @given(st.integers(0, 2**53))
-def test_gigabytes_are_exact_to_the_byte(nbytes: int) -> None:
+def test_gigabytes_are_exact(nbytes: int) -> None:
     assert to_gb(nbytes) * GB == nbytes
 
 

@@ -1,1 +1,1 @@
-"""Models: presets, folders, the Hugging Face Hub, and their weight files."""
+"""Models: presets, local folders, the Hugging Face Hub, and weight files."""

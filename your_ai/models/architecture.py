@@ -1,4 +1,4 @@
-"""The sizes of a model's weights, read from its config.json without MLX."""
+"""Count a model's weights from its config.json, without MLX."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from typing import Any
 
 from your_ai.errors import UsageError
 
-# By model type, as in mlx-lm's classes: an output head of its own unless the config ties it;
-# none, whatever the config says; an MLP of two matrices, not three; one matrix for queries, keys
-# and values.
+# Model types whose classes in mlx-lm differ from Llama's.
 _UNTIED = frozenset({"mixtral", "phi3", "qwen2_moe", "internlm2", "internlm3", "gemma3_text"})
+"""These have a separate output head, unless the config ties it to the embeddings."""
 _TIED = frozenset({"gemma", "gemma2", "cohere", "cohere2"})
+"""These have no separate output head, whatever the config says."""
 _UNGATED = frozenset({"starcoder2", "nemotron", "phi"})
+"""The MLP of these has two matrices instead of three."""
 _FUSED = frozenset({"phi3", "internlm2"})
+"""These have one matrix for queries, keys and values together."""
 
 _SIZES = ("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size")
 
@@ -23,17 +25,18 @@ _UNSUPPORTED = (
     *("mamba_d_ssm", "mamba_d_state", "mamba_num_heads"),
     *("n_routed_experts", "interleave_moe_layer_step"),
 )
-"""Config keys of models whose layers are not the attention and MLP counted here."""
+"""Config keys of models with layers other than the attention and MLP counted here."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A decoder of equal layers, each an attention and an MLP; sizes are numbers of weights.
+    """The sizes of a decoder whose layers are alike, each with attention and an MLP.
 
-    ``hidden`` is the width of a layer's input, ``queries`` and ``keys`` of all its query and key
-    heads together, ``inner`` of the MLPs that a token passes through. ``projections`` are the
-    (rows, width) of a layer's attention matrices, which LoRA trains; ``matrices`` the (number,
-    rows, width) of all matrices; ``vectors`` all weights of norms and biases.
+    ``hidden`` is the width of a layer's input. ``queries`` and ``keys`` are the total widths of its
+    query heads and of its key heads, ``inner`` is that of the MLPs that a token passes through.
+    ``projections`` has the (rows, width) of a layer's attention matrices, which LoRA trains;
+    ``matrices`` has the (count, rows, width) of all the model's matrices. ``vectors`` is the number
+    of weights in all norms and biases.
     """
 
     hidden: int
@@ -46,34 +49,34 @@ class Shape:
     matrices: tuple[tuple[int, int, int], ...]
     vectors: int
     weight_bytes: int
-    """Of one unquantized weight."""
+    """Bytes per unquantized weight."""
 
     @property
     def parameters(self) -> int:
-        """The number of weights of the unquantized model."""
+        """The number of weights in the unquantized model."""
         return self.vectors + sum(count * rows * width for count, rows, width in self.matrices)
 
 
 def shape_of(config: Mapping[str, Any]) -> Shape:
-    """The shape that a config.json declares; raises UsageError unless it can be counted."""
+    """Return the shape described by a config.json; raise UsageError if that is not possible."""
     try:
         text = {**config, **(config.get("text_config") or {})}
-        other = next((key for key in _UNSUPPORTED if text.get(key)), None)
-        if other is None:
+        unsupported = next((key for key in _UNSUPPORTED if text.get(key)), None)
+        if unsupported is None:
             return _read(text)
-        problem = f"describes layers of another form ({other})"
+        problem = f"describes layers of an unsupported kind ({unsupported})"
     except KeyError as error:
-        problem = f"lacks {error.args[0]}"
+        problem = f"has no {error.args[0]}"
     except (TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
-        problem = f"is not usable ({error})"
+        problem = f"is invalid ({error})"
     raise UsageError(
-        f"The model's config.json {problem}, so its memory cannot be estimated; "
-        "`your_ai benchmark --model …` measures it."
+        f"The model's config.json {problem}, so its memory cannot be estimated. "
+        "Measure it with `your_ai benchmark --model …`."
     )
 
 
 def parameters(config: Mapping[str, Any]) -> int:
-    """The number of weights of the unquantized model; raises UsageError as `shape_of` does."""
+    """Return the number of weights in the unquantized model; raise UsageError like `shape_of`."""
     return shape_of(config).parameters
 
 
@@ -81,15 +84,14 @@ def _read(text: Mapping[str, Any]) -> Shape:
     kind = str(text.get("model_type"))
     hidden, heads, layers, vocabulary = (int(text[key]) for key in _SIZES)
     if not all(0 < size < 2**32 for size in (hidden, heads, layers, vocabulary)):
-        raise ValueError("it has a size that no model has")
+        raise ValueError("a size is out of range")
     head = int(text.get("head_dim") or hidden // heads)
     queries, keys = heads * head, int(text.get("num_key_value_heads") or heads) * head
-    # One matrix for queries, keys and values, or three.
-    inputs = [queries + 2 * keys] if kind in _FUSED else [queries, keys, keys]
-    projections = (*((rows, hidden) for rows in inputs), (hidden, queries))
+    input_rows = [queries + 2 * keys] if kind in _FUSED else [queries, keys, keys]
+    projections = (*((rows, hidden) for rows in input_rows), (hidden, queries))
     inner, mlp = _mlp(text, kind, hidden)
     is_tied = kind in _TIED or text.get("tie_word_embeddings", kind not in _UNTIED)
-    of_a_layer = [*((1, *projection) for projection in projections), *mlp]
+    layer_matrices = [*((1, *projection) for projection in projections), *mlp]
     return Shape(
         hidden=hidden,
         heads=heads,
@@ -100,15 +102,15 @@ def _read(text: Mapping[str, Any]) -> Shape:
         projections=projections,
         matrices=(
             (1 if is_tied else 2, vocabulary, hidden),
-            *((layers * count, rows, width) for count, rows, width in of_a_layer),
+            *((layers * count, rows, width) for count, rows, width in layer_matrices),
         ),
-        vectors=layers * _vectors(text, kind, hidden, head, sum(inputs)) + hidden,
+        vectors=layers * _vectors(text, kind, hidden, head, sum(input_rows)) + hidden,
         weight_bytes=4 if "float32" in (text.get("dtype"), text.get("torch_dtype")) else 2,
     )
 
 
 def _vectors(text: Mapping[str, Any], kind: str, hidden: int, head: int, biases: int) -> int:
-    """Weights of a layer's norms and biases."""
+    """Return the number of weights in a layer's norms and biases."""
     norms = (4 if kind.startswith(("gemma2", "gemma3")) else 2) * hidden
     head_norms = 2 * head if kind.startswith(("qwen3", "gemma3")) else 0
     has_biases = kind.startswith("qwen2") or text.get("attention_bias")
@@ -116,7 +118,7 @@ def _vectors(text: Mapping[str, Any], kind: str, hidden: int, head: int, biases:
 
 
 def _mlp(text: Mapping[str, Any], kind: str, hidden: int) -> tuple[int, list[tuple[int, int, int]]]:
-    """The width of the MLPs that a token passes through in a layer, and the layer's matrices."""
+    """Return the total width of the MLPs that a token uses in a layer, and the layer's matrices."""
     experts = int(text.get("num_experts") or text.get("num_local_experts") or 0)
     expert = experts and text.get("moe_intermediate_size")
     inner = int(expert or text["intermediate_size"])

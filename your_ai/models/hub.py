@@ -1,6 +1,6 @@
-"""The Hugging Face Hub: its cache, and the downloads, which only the parent makes.
+"""Find and download models on the Hugging Face Hub. Only the parent process does this.
 
-`huggingface_hub` is imported inside the functions: most runs never need it.
+`huggingface_hub` is imported inside the functions, because most runs do not need it.
 """
 
 from __future__ import annotations
@@ -24,15 +24,17 @@ from your_ai.units import show_size
 if TYPE_CHECKING:
     from huggingface_hub.hf_api import ModelInfo, RepoSibling
 
-# huggingface_hub reads these at its first import. Its own retries are a warning each, before our
-# one line; in a file or a pipe a progress bar is a line for every update.
+# huggingface_hub reads these when it is first imported. By default it prints a warning for each
+# retry and, to a file or a pipe, a line for each update of a progress bar.
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ.setdefault("HF_HUB_VERBOSITY", "error")
 if not sys.stderr.isatty():
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
-_PATIENCE_SECONDS = 8.0  # while somebody at a terminal waits
-# As mlx-lm's own loader takes them, except Python files: a model's own code is never run.
+_PATIENCE_SECONDS = 8.0
+"""Limit for requests at the start of a command, while the user waits."""
+
+# The files that mlx-lm's loader downloads, except for Python files: a model's code is never run.
 _FILES = [
     *("*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "tiktoken.model"),
     *("*.txt", "*.jsonl", "*.jinja"),
@@ -48,7 +50,10 @@ class Revision:
 
 
 def revision(model_id: str) -> Revision:
-    """The current commit; without the Hub, the newest one in the cache. Raises as `ask`."""
+    """Return the model's current commit or, if the Hub is unreachable, the newest cached one.
+
+    Raises the same errors as `ask`.
+    """
     try:
         return Revision(str(_info(model_id, patience=_PATIENCE_SECONDS).sha))
     except MachineError as error:
@@ -57,24 +62,29 @@ def revision(model_id: str) -> Revision:
             raise
         return Revision(
             cached,
-            f"{model_id} is taken from the cache, at revision {cached[:8]}, which may be outdated: "
+            f"Using the cached revision {cached[:8]} of {model_id}, which may be outdated. "
             f"{str(error).partition(';')[0]}.",
         )
 
 
 def config_file(model_id: str, sha: str) -> Path:
-    """The ``config.json`` of that commit, downloaded unless it is cached. Raises as `ask`."""
+    """Return the path of a commit's ``config.json``, downloaded unless it is cached.
+
+    Raises the same errors as `ask`.
+    """
     return _fetch(model_id, "config.json", sha, _PATIENCE_SECONDS)
 
 
-def download(model_id: str, sha: str, *, is_whole: Callable[[Path], bool] = lambda _: True) -> Path:
-    """The folder with the files of that commit, downloaded unless they are cached.
+def download(
+    model_id: str, sha: str, *, is_complete: Callable[[Path], bool] = lambda _: True
+) -> Path:
+    """Return the folder with the files of a commit, downloaded unless they are cached.
 
-    A cached folder is used if its weights are complete and ``is_whole(folder)`` is true. Raises as
-    `ask`, and MachineError when the disk is too small.
+    A cached folder is used if its weights are complete and ``is_complete(folder)`` is true.
+    Raises the same errors as `ask`, and MachineError if the disk is too small.
     """
     folder = _snapshots(model_id) / sha
-    if _has_weights(folder) and is_whole(folder):
+    if _has_weights(folder) and is_complete(folder):
         return folder
     wanted = [
         file
@@ -82,33 +92,34 @@ def download(model_id: str, sha: str, *, is_whole: Callable[[Path], bool] = lamb
         if any(fnmatch(file.rfilename, pattern) for pattern in _FILES)
     ]
     _check_disk(model_id, wanted)
-    # Weights last: where they are complete, so is the rest. In this thread, one after another: the
-    # threads of snapshot_download do not stop at Ctrl-C. (Xet fetches a file's parts in parallel.)
+    # Weights come last: if they are complete, so are the other files. One file at a time in this
+    # thread, because the threads of snapshot_download do not stop on Ctrl-C. (Xet downloads the
+    # parts of a file in parallel.)
     for file in sorted(wanted, key=lambda file: file.rfilename.endswith(".safetensors")):
         _fetch(model_id, file.rfilename, sha)
     return folder
 
 
 def is_cached(model_id: str) -> bool:
-    """Whether all weights of some commit of the model are in the cache."""
+    """Return whether all weights of the newest cached commit are in the cache."""
     sha = _cached_revision(model_id)
     return sha is not None and _has_weights(_snapshots(model_id) / sha)
 
 
 def cache_dir() -> Path:
-    """The folder that models are downloaded to."""
+    """Return the folder to which models are downloaded."""
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE)
 
 
 def show_no_progress() -> None:
-    """Show no progress bars, not even at a terminal."""
+    """Turn off progress bars of downloads, even at a terminal."""
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 
 
 def _info(model_id: str, sha: str | None = None, *, patience: float = math.inf) -> ModelInfo:
-    """What the Hub says of the model; of a commit also the sizes of its files."""
+    """Return the Hub's information on a model; for a commit, file sizes are included."""
     from huggingface_hub import constants, model_info
 
     limit = constants.HF_HUB_ETAG_TIMEOUT
@@ -118,16 +129,16 @@ def _info(model_id: str, sha: str | None = None, *, patience: float = math.inf) 
 
 
 def _fetch(model_id: str, file: str, sha: str, patience: float = math.inf) -> Path:
-    """One file of that commit, downloaded unless it is cached."""
+    """Return the path of a file of a commit, downloaded unless it is cached."""
     from huggingface_hub import hf_hub_download
 
     return Path(ask(model_id, partial(hf_hub_download, model_id, file, revision=sha), patience))
 
 
 def _cached_revision(model_id: str) -> str | None:
-    """The commit whose config was cached last; ``None`` without one."""
+    """Return the commit whose config was cached last, or ``None``."""
     configs = _snapshots(model_id).glob("*/config.json")
-    present = (path for path in configs if path.exists())  # no link whose target is gone
+    present = (path for path in configs if path.exists())  # skips dangling links
     newest = max(present, key=lambda path: path.lstat().st_mtime, default=None)
     return None if newest is None else newest.parent.name
 
@@ -141,8 +152,8 @@ def _has_weights(folder: Path) -> bool:
 
 
 def _check_disk(model_id: str, files: list[RepoSibling]) -> None:
-    """Raise MachineError unless the files that are not cached yet fit on the disk."""
-    # The cache stores by content: another commit may have brought the same file.
+    """Raise MachineError if the disk is too small for the files that are not cached yet."""
+    # The cache is addressed by content: another commit may have stored the same file.
     blobs = _snapshots(model_id).with_name("blobs")
     wanted = sum(
         file.size or 0
@@ -154,11 +165,14 @@ def _check_disk(model_id: str, files: list[RepoSibling]) -> None:
     free = shutil.disk_usage(existing).free
     if wanted > free:
         raise MachineError(
-            f"{model_id} takes {show_size(wanted)} of disk, and {show_size(free)} is free in "
-            f"{cache}; free some, or set HF_HOME to a folder on another disk."
+            f"{model_id} needs {show_size(wanted)} of disk space, but {cache} has only "
+            f"{show_size(free)} left. Free some space, or set HF_HOME to a folder on another disk."
         )
 
 
 def _snapshots(model_id: str) -> Path:
-    """A folder for each cached commit (layout: huggingface_hub, "Understand caching")."""
+    """Return the folder with a subfolder per cached commit.
+
+    The layout is described in huggingface_hub's documentation, "Understand caching".
+    """
     return cache_dir() / f"models--{model_id.replace('/', '--')}" / "snapshots"

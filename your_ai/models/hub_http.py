@@ -1,6 +1,6 @@
-"""Requests to the Hugging Face Hub: which are retried, how long they may wait, what errors say.
+"""Make requests to the Hugging Face Hub, with retries, limited waits and readable errors.
 
-huggingface_hub retries the transfer of a file by itself; this is the one retry around that.
+huggingface_hub retries file transfers briefly on its own; this adds an outer, bounded retry.
 """
 
 from __future__ import annotations
@@ -17,33 +17,36 @@ from your_ai.errors import MachineError, UsageError, YourAIError
 _T = TypeVar("_T")
 
 BACKOFF_SECONDS = 1.0
-"""The wait before the second attempt; it doubles from there."""
+"""Wait before the second attempt; it doubles for each further one."""
 
 _ATTEMPTS = 3
-_WINDOW_SECONDS = 300  # the Hub's own, in which it counts (huggingface.co/docs/hub/rate-limits)
+_WINDOW_SECONDS = 300
+"""The period for which the Hub limits requests (huggingface.co/docs/hub/rate-limits)."""
 _RETRIED_STATUS = frozenset({408, 429, *range(500, 600)})
 
-_NO_MODEL = "The hub has no model {}, or it is private; check the name, or run `hf auth login`."
-_REFUSED = "The hub refuses {} ({reason}); check the token in HF_TOKEN, or run `hf auth login`."
-_UNREACHABLE = "Cannot get {} from the hub ({reason}); {remedy}, or name a local folder."
+_NO_MODEL = "The Hub has no model {}, or it is private. Check the name, or run `hf auth login`."
+_REFUSED = "The Hub denies access to {} ({reason}). Check HF_TOKEN, or run `hf auth login`."
+_UNREACHABLE = "Cannot get {} from the Hub ({reason}); {remedy}, or use a local folder."
 _USAGE_ERRORS = {
-    "GatedRepoError": "{} is gated: accept its terms on the hub, then run `hf auth login`.",
+    "GatedRepoError": "{} is gated. Accept its terms on the Hub, then run `hf auth login`.",
     "RepositoryNotFoundError": _NO_MODEL,
     "RevisionNotFoundError": _NO_MODEL,
-    "RemoteEntryNotFoundError": "{} has no {file} on the hub; name another model.",
+    "RemoteEntryNotFoundError": "{} has no {file} on the Hub. Choose another model.",
     "HFValidationError": "'{}' is neither an existing folder nor a valid Hub model id.",
     "401": _REFUSED,
     "403": _REFUSED,
 }
-"""By the name of huggingface_hub's exception, the most specific first, or by the status."""
+"""Messages by the name of huggingface_hub's exception, or by the HTTP status."""
 
 
 def ask(model_id: str, request: Callable[[], _T], patience: float = math.inf) -> _T:
-    """What ``request`` returns; a transient error is retried unless ``patience`` s have passed.
+    """Call ``request`` and return its result; retry transient errors.
+
+    Retries are limited to two, and to ``patience`` seconds in all.
 
     Raises:
-        UsageError: when there is no such model, or this user has no access to it.
-        MachineError: when the Hub cannot be reached, or the disk is full.
+        UsageError: if the model does not exist, or the user has no access to it.
+        MachineError: if the Hub cannot be reached, or the disk is full.
     """
     retrying = tenacity.Retrying(
         before=lambda _: _limit_waits(min(patience, _WINDOW_SECONDS)),
@@ -54,14 +57,14 @@ def ask(model_id: str, request: Callable[[], _T], patience: float = math.inf) ->
     )
     try:
         return retrying(request)
-    except Exception as error:  # also those of its HTTP library, which is not ours to import
+    except Exception as error:  # includes errors of its HTTP library, which we do not import
         raise _explain(model_id, error) from error
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether trying again can help: not if the Hub refused, nor if the disk is full.
+    """Return whether a retry can help. It cannot if the Hub refused or the disk is full.
 
-    huggingface_hub 2 makes an ``OSError`` of nearly everything, and Xet a ``RuntimeError``.
+    huggingface_hub 2 raises ``OSError`` for almost every problem, and Xet ``RuntimeError``.
     """
     from huggingface_hub import errors
 
@@ -75,30 +78,30 @@ def is_transient(error: BaseException) -> bool:
 
 
 def _wait(state: tenacity.RetryCallState) -> float:
-    """Seconds until the next attempt: a backoff, or what the Hub asks for if that is more."""
+    """Return the seconds until the next attempt: the backoff, or Retry-After if it is longer."""
     error = state.outcome.exception() if state.outcome else None
     response = getattr(_cause(error), "response", None) if error else None
-    asked = response.headers.get("Retry-After", "") if response is not None else ""
+    retry_after = response.headers.get("Retry-After", "") if response is not None else ""
     backoff = BACKOFF_SECONDS * float(2 ** (state.attempt_number - 1))
-    return max(backoff, float(asked) if asked.isdecimal() else 0.0)
+    return max(backoff, float(retry_after) if retry_after.isdecimal() else 0.0)
 
 
-def _limit_waits(longest_seconds: float) -> None:
-    """Wait neither forever for a silent Hub nor for as long as the Hub asks.
+def _limit_waits(max_seconds: float) -> None:
+    """Set a timeout for the Hub's responses, and ignore requests to wait for too long.
 
-    huggingface_hub sleeps for whatever time a response asks, or by a backoff where it asks none.
+    huggingface_hub waits for as long as a response demands, without an upper limit.
     """
     from huggingface_hub import constants, get_session
 
-    def check(response: Any) -> None:
-        for header in ("RateLimit", "Retry-After"):  # such as `"api";r=0;t=55`, and 55
+    def drop_long_waits(response: Any) -> None:
+        for header in ("RateLimit", "Retry-After"):  # such as `"api";r=0;t=55` and `55`
             seconds = re.search(r"(\d+)$", response.headers.get(header, ""))
-            if seconds and int(seconds[1]) > longest_seconds:
+            if seconds and int(seconds[1]) > max_seconds:
                 del response.headers[header]
 
     session = get_session()
     session.timeout = constants.HF_HUB_ETAG_TIMEOUT
-    session.event_hooks = {**session.event_hooks, "response": [check]}
+    session.event_hooks = {**session.event_hooks, "response": [drop_long_waits]}
 
 
 def _explain(model_id: str, error: BaseException) -> YourAIError:
@@ -120,7 +123,7 @@ def _explain(model_id: str, error: BaseException) -> YourAIError:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """The error itself, where huggingface_hub only says that a file is not in the cache either."""
+    """Return the underlying error: huggingface_hub may report only that a file is not cached."""
     from huggingface_hub import errors
 
     is_wrapped = isinstance(error, errors.LocalEntryNotFoundError)

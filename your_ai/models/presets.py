@@ -1,4 +1,4 @@
-"""The registry of presets: named models with the facts from which their weights are synthesized."""
+"""The presets: named models with the config from which synthetic weights are made."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SUITES = ("default", "smoke")
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """One named model. ``model_name`` is its id on the hub, ``params`` its size label."""
+    """A named model. ``model_name`` is its id on the Hub, ``params`` its size label."""
 
     name: str
     model_name: str
@@ -25,7 +25,7 @@ class Preset:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """The presets that run together, and the training options in which they differ from ours."""
+    """Presets that are run together, and the training options that replace their defaults."""
 
     name: str
     presets: tuple[Preset, ...]
@@ -33,13 +33,13 @@ class Suite:
 
 
 def is_synthetic(model_name: str) -> bool:
-    """Whether a model exists only as synthesized weights, as those of the smoke suite do."""
+    """Return whether a model has only synthetic weights, like those of the smoke suite."""
     return model_name.startswith("your_ai/")
 
 
 @cache
 def suite(name: str) -> Suite:
-    """The suite of that name, smallest preset first; KeyError for a name not in `SUITES`."""
+    """Return a suite, smallest preset first; raise KeyError if ``name`` is not in `SUITES`."""
     if name not in SUITES:
         raise KeyError(name)
     source = resources.files("your_ai.models").joinpath("suites", f"{name}.json")
@@ -49,13 +49,13 @@ def suite(name: str) -> Suite:
 
 
 def training_of(names: Sequence[str]) -> dict[str, Any]:
-    """The training options of the suite that all these presets belong to; none if there is none."""
-    for each in map(suite, SUITES):
-        if names and set(names) <= {preset.name for preset in each.presets}:
-            return each.training
+    """Return the training options of the suite that has all these presets; ``{}`` without one."""
+    for candidate in map(suite, SUITES):
+        if names and set(names) <= {preset.name for preset in candidate.presets}:
+            return candidate.training
     return {}
 
 
 def all_presets() -> dict[str, Preset]:
-    """Every preset of every suite, by name."""
+    """Return the presets of all suites by name."""
     return {preset.name: preset for name in SUITES for preset in suite(name).presets}

@@ -1,4 +1,4 @@
-"""From a name - of a preset, a folder or a Hub model - to a model that can be planned."""
+"""Resolve a model's name: a preset, a folder or a Hub id."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model as the plan needs it.
+    """A model that trials can be planned for.
 
-    ``name`` is the user's and ``model_name`` the Hub id or path; ``params`` is the size label,
-    empty until a probe has counted; ``path`` is the local folder, if any; ``revision`` is the
-    Hub's commit, and ``note`` what the user should know about it.
+    ``name`` is what the user calls it, ``model_name`` its Hub id or path. ``params`` is the size
+    label, empty until it is known. ``path`` is the local folder, if any. ``revision`` is the
+    commit on the Hub, and ``note`` a warning about it for the user.
     """
 
     name: str
@@ -41,38 +41,42 @@ class Model:
 
     @property
     def max_seq_length(self) -> int | None:
-        """The longest sequence, in tokens, that the config declares."""
+        """The longest sequence that the config allows, in tokens; ``None`` if it does not say."""
         return _declared(self.config, "max_position_embeddings")
 
     @property
     def stored_bits(self) -> int | None:
-        """The bits that the model's own files are quantized to, ``None`` when they are not."""
+        """The bits per weight in the model's files; ``None`` if they are not quantized."""
         stored = self.config.get("quantization")
         return None if stored is None else int(stored["bits"])
 
 
 def from_preset(preset: presets.Preset) -> Model:
-    """A preset's model: its facts are known, so no probe needs to build it."""
+    """Return a preset's model. Its size and layers are known, so it need not be probed."""
     name, hub_id, params, config = preset.name, preset.model_name, preset.params, preset.config
     return Model(name, hub_id, params, config, config["num_hidden_layers"], is_preset=True)
 
 
 def find(name: str) -> Model:
-    """The model that ``name`` means: a preset first, then a folder, then an id on the hub.
+    """Return the model called ``name``: a preset, else a folder, else a Hub id.
 
-    Raises UsageError if it is unknown, or its config cannot be downloaded or read.
+    Raises:
+        UsageError: if the model is unknown, or its config is missing or invalid.
+        MachineError: if the Hub cannot be reached.
     """
     known = presets.all_presets()
     if name in known:
         return from_preset(known[name])
-    # os.path, because Path raises where a name is too long, or its user is unknown.
+    # os.path, because Path raises if the name is too long, or starts with an unknown ~user.
     path = os.path.expanduser(name)  # noqa: PTH111
     if os.path.isdir(path):  # noqa: PTH112
         folder = Path(path).resolve()
         config = _read_config(folder / "config.json", name)
         return Model(folder.name, str(folder), "", config, path=str(folder))
     if os.path.exists(path):  # noqa: PTH110
-        raise UsageError(f"{name} is a file; name the folder that holds the model's config.json.")
+        raise UsageError(
+            f"{name} is a file. Pass the folder that contains the model's config.json."
+        )
     if _HUB_ID.fullmatch(name):
         found = hub.revision(name)
         config = _read_config(hub.config_file(name, found.sha), name)
@@ -90,9 +94,10 @@ def find(name: str) -> Model:
 
 
 def pinned(model: Model) -> Model:
-    """The model with the Hub's current commit, if its files are to come from there.
+    """Return the model with its current commit, if its files come from the Hub.
 
-    If the Hub cannot tell, the model is returned unchanged: that fails when its weights are needed.
+    If the Hub cannot be reached, the model is returned unchanged; the error is reported later,
+    when the weights are needed.
     """
     if model.path is not None or model.revision is not None:
         return model
@@ -104,26 +109,31 @@ def pinned(model: Model) -> Model:
 
 
 def with_facts(model: Model, facts: Mapping[str, ModelFacts | str]) -> Model:
-    """The model with the size and layers that a probe counted, by ``model_name``.
+    """Return the model with the size and the number of layers that a probe found.
 
-    A preset needs no facts; a string in place of facts says why the model cannot be built. Raises
-    UsageError for that, and when LoRA finds nothing to train in it.
+    ``facts`` is keyed by ``model_name``. A preset needs no facts. A string says why mlx-lm cannot
+    build the model.
+
+    Raises:
+        UsageError: if mlx-lm cannot build the model, or LoRA finds nothing to train in it.
     """
     known = facts.get(model.model_name)
     if known is None:
         return model
     if isinstance(known, str):
         problem = known.partition("\n")[0]
-        code = " Code of its own (auto_map) is never run." if "auto_map" in model.config else ""
-        raise UsageError(f"mlx-lm cannot train {model.name}: {problem}{code}")
+        code = (
+            " The model's own code (auto_map) is never run." if "auto_map" in model.config else ""
+        )
+        raise UsageError(f"mlx-lm cannot train {model.name}: {problem.rstrip('.')}.{code}")
     if not known.lora_keys:
-        raise UsageError(f"{model.name} has no attention projections that LoRA could train.")
+        raise UsageError(f"LoRA cannot train {model.name}: it has no attention projections.")
     params = model.params or parameter_label(known.parameters)
     return replace(model, params=params, layers=known.layers)
 
 
 def with_declared_facts(model: Model) -> Model:
-    """The model with the size and layers that its config declares; UsageError if it does not."""
+    """Return the model with the size and layers from its config; raise UsageError without them."""
     if model.params and model.layers:
         return model
     try:
@@ -132,32 +142,32 @@ def with_declared_facts(model: Model) -> Model:
         raise UsageError(f"{model.name}: {error}") from error
     layers = _declared(model.config, "num_hidden_layers")
     if layers is None:
-        raise UsageError(f"{model.name}: its config.json gives no usable num_hidden_layers.")
+        raise UsageError(f"The config.json of {model.name} has no valid num_hidden_layers.")
     return replace(model, params=model.params or parameter_label(count), layers=layers)
 
 
 def _read_config(path: Path, name: str) -> dict[str, Any]:
     subject = f"The config.json of {name}"
     try:
-        # Not orjson: configs in the wild hold Infinity, which is Python's own extension.
+        # Not orjson, which rejects the Infinity that some published configs contain.
         config = json.loads(path.read_bytes())
     except (FileNotFoundError, IsADirectoryError) as error:
-        raise UsageError(f"{name} has no config.json; name a folder that holds a model.") from error
+        raise UsageError(f"{name} has no config.json. Pass a folder with a model.") from error
     except OSError as error:
-        raise UsageError(f"Cannot read the config.json of {name}: {error.strerror}.") from error
+        raise UsageError(f"{subject} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{subject} is not valid JSON: {error}.") from error
     if not isinstance(config, dict) or "model_type" not in config:
-        raise UsageError(f"{subject} names no model_type; it is not a model's.")
+        raise UsageError(f"{subject} has no model_type, so it does not describe a model.")
     if (_declared(config, "vocab_size") or 0) < 1:
-        raise UsageError(f"{subject} gives no usable vocab_size; it cannot be trained.")
+        raise UsageError(f"{subject} has no valid vocab_size, so the model cannot be trained.")
     if not _is_usable(config.get("quantization")):
-        raise UsageError(f"{subject} has a quantization without usable bits and group_size.")
-    # Not auto_map: many models have that, and mlx-lm ignores it where it has a class of its own.
+        raise UsageError(f"{subject} has a quantization without valid bits and group_size.")
+    # auto_map is accepted: many models have it, and mlx-lm ignores it for models it implements.
     if config.get("model_file") is not None:
         raise UsageError(
-            f"mlx-lm cannot train {name}: its config asks to run code of its own (model_file), "
-            "which is never run; name another model."
+            f"Cannot train {name}: its config requires the model's own code (model_file), which "
+            "your_ai never runs. Choose another model."
         )
     return config
 
@@ -170,7 +180,7 @@ def _is_usable(quantization: Any) -> bool:
 
 
 def _declared(config: Mapping[str, Any], key: str) -> int | None:
-    """An integer of the config, or of its text part where the model is multimodal."""
+    """Return an integer from the config or, for a multimodal model, from its text part."""
     text = config.get("text_config")
     value = config.get(key) or (text.get(key) if isinstance(text, dict) else None)
     return value if type(value) is int else None

@@ -1,4 +1,4 @@
-"""Whether a folder's weights and tokenizer are complete, without reading a tensor."""
+"""Check that a folder's weights and tokenizer are complete, without reading any tensor."""
 
 from __future__ import annotations
 
@@ -15,49 +15,54 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt
 
 _LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
-_MAX_SHARDS = 10_000  # more is a name that only looks like one
+_MAX_SHARDS = 10_000  # a larger number is not a count of shards
 _SHARD = re.compile(r"(.*-)(\d+)-of-(\d+)\.safetensors")
 
 
 def check_folder(folder: Path) -> None:
-    """Raise UsageError unless every weight file that mlx-lm would read is there and whole."""
+    """Raise UsageError unless every weight file that mlx-lm would read is present and complete."""
     files = sorted(file for file in folder.glob("model*.safetensors") if file.is_file())
     if not files:
         raise UsageError(
-            f"{folder} holds no model*.safetensors; name a folder with weights, "
-            "or leave out --weights real."
+            f"{folder} contains no model*.safetensors. Choose a folder with weights, "
+            "or remove --weights real."
         )
     names = {file.name for file in files}
     missing = (_shards(folder) | _siblings(names)) - names
     if missing:
-        raise UsageError(f"{folder} lacks {', '.join(sorted(missing))}; download the model again.")
+        names_missing = ", ".join(sorted(missing))
+        raise UsageError(f"{folder} is missing {names_missing}. Download the model again.")
     for file in files:
         expected, size = _expected_size(file), file.stat().st_size
+        if expected is None:
+            raise UsageError(f"{file} is corrupt: its header is invalid. Download it again.")
         if expected != size:
             raise UsageError(
-                f"{file} is truncated or damaged: {size} bytes, its header says "
-                f"{expected if expected is not None else 'nothing readable'}; download it again."
+                f"{file} is truncated or corrupt: it has {size} bytes instead of {expected}. "
+                "Download it again."
             )
 
 
 def has_tokenizer(folder: Path) -> bool:
-    """Whether the folder has one of `TOKENIZER_FILES`."""
+    """Return whether the folder has one of `TOKENIZER_FILES`."""
     return any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES)
 
 
 def _shards(folder: Path) -> set[str]:
-    """The weight files that the folder's index lists; none without an index."""
+    """Return the weight files listed in the folder's index; empty without an index."""
     try:
         index = orjson.loads((folder / "model.safetensors.index.json").read_bytes())
         return {str(name) for name in index["weight_map"].values()}
     except FileNotFoundError:
         return set()
     except (orjson.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
-        raise UsageError(f"Cannot read {folder}'s model.safetensors.index.json: {error}") from error
+        raise UsageError(
+            f"Cannot read {folder}/model.safetensors.index.json ({error}). Download it again."
+        ) from error
 
 
 def _siblings(names: Iterable[str]) -> set[str]:
-    """The shards that belong to these by their names: the index may be missing."""
+    """Return all shards of the sets that ``names`` belong to: the index may be missing."""
     shards = [match for name in names if (match := _SHARD.fullmatch(name))]
     counts = {(match[1], match[3]) for match in shards if int(match[3]) <= _MAX_SHARDS}
     return {
@@ -68,7 +73,7 @@ def _siblings(names: Iterable[str]) -> set[str]:
 
 
 def _expected_size(file: Path) -> int | None:
-    """Bytes of the file by its header; ``None`` if that cannot be read.
+    """Return the file's size in bytes according to its header; ``None`` if that is invalid.
 
     Layout: a little-endian u64 header length, the JSON header with each tensor's ``data_offsets``,
     the tensors (https://huggingface.co/docs/safetensors).

@@ -1,1 +1,1 @@
-"""What to run: the device, the budget, the memory estimate, the ordered trials."""
+"""Plan a run: the device, the budget, the memory estimate and the ordered trials."""

@@ -1,4 +1,4 @@
-"""The device that training runs on, and how much of its memory training may use."""
+"""The device that training runs on, and the share of its memory that training may use."""
 
 from __future__ import annotations
 
@@ -14,24 +14,27 @@ DEFAULT_BUDGET_SHARE = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """What MLX trains on."""
+    """The device that MLX trains on."""
 
     backend: str
-    """What MLX computes on: metal, cuda or cpu."""
+    """MLX backend: metal, cuda or cpu."""
     name: str
-    """The device's name, such as Apple M3 Pro."""
+    """Name of the device, such as Apple M3 Pro."""
     memory_bytes: int
-    """All the memory that the device trains in, in bytes."""
+    """Memory of the device in bytes; for Metal and the CPU the machine's RAM."""
     working_set_bytes: int | None
-    """Metal's recommended working set, beyond which macOS may refuse or swap; null elsewhere."""
+    """Metal's recommended working set in bytes; beyond it macOS may swap. Null elsewhere."""
     free_bytes: int | None
-    """What was free of a GPU's own memory when the run started; null without such memory."""
+    """Free GPU memory at the start of the run, in bytes; null if the GPU has none of its own."""
     versions: dict[str, str]
     """Versions of Python, mlx and mlx-lm."""
 
 
 def from_probe(answer: DeviceEvent, machine: Machine) -> Device:
-    """Read ``mx.device_info()``, whose keys differ between Metal, CUDA and CPU."""
+    """Return the device that a probe found.
+
+    The keys of ``mx.device_info()`` differ between Metal, CUDA and CPU.
+    """
     info = answer.info
     return Device(
         backend=answer.backend,
@@ -46,23 +49,23 @@ def from_probe(answer: DeviceEvent, machine: Machine) -> Device:
 
 
 def budget_bytes(device: Device, max_memory_gb: float | None) -> int:
-    """The most memory that training may use.
+    """Return the budget: the most memory that training may use.
 
-    By default 80 % of what the device trains in, and never more than Metal's working set or than
-    what other processes have left of a GPU's own memory: the relaxed phase fills its budget, so a
-    default beyond those would make models fail that fit.
+    The default is 80% of the device's memory, but at most Metal's working set and the memory that
+    other processes leave free on a GPU. The relaxed phase uses the whole budget, so models that fit
+    would fail with a larger one.
 
     Raises:
-        UsageError: when more is asked for than there is.
+        UsageError: if ``max_memory_gb`` is more than the device's memory.
     """
     if max_memory_gb is None:
         share = int(device.memory_bytes * DEFAULT_BUDGET_SHARE)
         return min(share, device.working_set_bytes or share, device.free_bytes or share)
-    # Compared before it is converted: a huge number of GB is infinitely many bytes.
+    # Compared before the conversion to int, which fails if the number of bytes is infinite.
     if max_memory_gb * GB > device.memory_bytes:
         raise UsageError(
-            f"--max-memory {max_memory_gb:g} is more than the {device.memory_bytes / GB:.2f} GB "
-            f"that {device.name} trains in; ask for at most that, or leave the option out "
-            f"for {DEFAULT_BUDGET_SHARE:.0%} of it."
+            f"--max-memory {max_memory_gb:g} exceeds the memory of {device.name} "
+            f"({device.memory_bytes / GB:.2f} GB). Lower it, or remove the option to use the "
+            f"default ({DEFAULT_BUDGET_SHARE:.0%})."
         )
     return int(max_memory_gb * GB)

@@ -1,9 +1,10 @@
-"""How much memory a trial will take, from the architecture alone: pure, and no MLX.
+"""Estimate a trial's memory from the model's architecture: pure, without MLX.
 
-The weights and adapters are counted exactly. What a step takes on top is counted in tensors of the
-model's own widths: what the layers keep for the backward pass, and two moments, the loss, when the
-logits and their gradients exist, and the backward pass through a checkpointed layer. How many such
-tensors are alive then depends on a backend's kernels and was fitted to measured needed memory.
+Weights and adapters are counted exactly. What a training step adds is modeled as a number of
+tensors, whose sizes follow from the architecture. They are the tensors that layers keep for the
+backward pass, plus those alive at a peak. There are two peaks: the loss, when the logits and their
+gradients exist, and the backward pass through a checkpointed layer. How many tensors are alive at a
+peak depends on the backend's kernels and was fitted to measured needed memory.
 """
 
 from __future__ import annotations
@@ -17,24 +18,27 @@ from worker.protocol.messages import GROUP_SIZE, Configuration, TrialRequest
 from your_ai.models.architecture import Shape, parameters, shape_of
 
 _ADAPTER_BYTES = 4
-"""A weight's: mlx-lm's LoRA layers draw them in float32, whatever the model's own type."""
+"""Bytes per adapter weight: mlx-lm's LoRA layers use float32, whatever the model's type."""
 
 _FITTED_SIZES = {"cuda": (3e8, math.inf), "cpu": (0.0, 3e7)}
-"""Numbers of parameters between which a backend's estimates were held against measurements."""
+"""Smallest and largest number of parameters for which a backend's estimates were checked."""
 
 _ERROR = 0.15
-"""There: none of the trials made since was further off than 10 %, docs/measurements.md."""
+"""Relative error within `_FITTED_SIZES`; no later trial was off by more than 10%.
+
+See docs/measurements.md.
+"""
 
 _UNFITTED_ERROR = 0.3
-"""Elsewhere, and on Metal: nobody has looked yet, so it is taken to be twice as much."""
+"""Relative error elsewhere and on Metal. It is not measured, so twice `_ERROR` is assumed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a trial is expected to take, in bytes.
+    """The estimated memory of a trial, in bytes.
 
-    ``resident_bytes`` is what the weights and adapters take once they are loaded, ``needed_bytes``
-    the needed memory, ``run_ahead_bytes`` the peak that MLX reaches when no limit holds it back.
+    ``resident_bytes`` is the size of the loaded weights and adapters, ``needed_bytes`` the needed
+    memory, ``run_ahead_bytes`` the peak that MLX reaches without a memory limit.
     """
 
     resident_bytes: int
@@ -43,45 +47,49 @@ class Estimate:
 
 
 def estimate(request: TrialRequest, backend: str) -> Estimate:
-    """What ``request`` will take on ``backend`` (``metal``, ``cuda`` or ``cpu``).
+    """Estimate the memory of ``request`` on ``backend`` (``metal``, ``cuda`` or ``cpu``).
 
-    Metal is not measured yet: it is taken to be as CUDA, most of whose fused kernels it shares.
+    Metal is not measured yet. It is assumed to behave like CUDA, because both have most of the
+    fused kernels.
 
     Raises:
-        UsageError: when the config does not say what the estimate needs.
+        UsageError: if the config lacks something that the estimate needs.
     """
     shape, configuration = shape_of(request.model.config), request.configuration
     kernels = _CPU if backend == "cpu" else _CUDA
     widths = sum(rows + width for rows, width in shape.projections)
     adapters = widths * configuration.lora_rank * configuration.lora_layers * _ADAPTER_BYTES
     resident = _weight_bytes(shape, request, kernels.page_bytes) + adapters
-    one = _Tensors.of(shape, configuration)
-    # AdamW keeps two moments of each adapter weight, in its own type.
-    needed = resident + 2 * adapters + _step_bytes(one, configuration, kernels)
-    run_ahead = needed + min(kernels.queued.times(one), kernels.queued_bytes)
+    sizes = _Tensors.of(shape, configuration)
+    # AdamW keeps two moments for each adapter weight, in the same type.
+    needed = resident + 2 * adapters + _step_bytes(sizes, configuration, kernels)
+    run_ahead = needed + min(kernels.queued.times(sizes), kernels.queued_bytes)
     return Estimate(resident, round(needed), round(run_ahead))
 
 
 def error_share(config: Mapping[str, Any], backend: str) -> float:
-    """How far the measured needed memory may be on either side of the estimate, as a share of it.
+    """Return the relative error of an estimate: needed memory may be lower or higher by it.
 
     Raises:
-        UsageError: when the config does not say how large the model is.
+        UsageError: if the config does not give the size of the model.
     """
-    least, most = _FITTED_SIZES.get(backend, (math.inf, math.inf))
-    return _ERROR if least <= parameters(config) <= most else _UNFITTED_ERROR
+    smallest, largest = _FITTED_SIZES.get(backend, (math.inf, math.inf))
+    return _ERROR if smallest <= parameters(config) <= largest else _UNFITTED_ERROR
 
 
 def _weight_bytes(shape: Shape, request: TrialRequest, page: int) -> int:
-    """The weights as they are loaded, every matrix quantized whose width the groups divide."""
+    """Return the bytes of the loaded weights, in buffers rounded up to whole pages.
+
+    Only matrices whose width is a multiple of the group size are quantized.
+    """
     stored = request.model.config.get("quantization") or {}
     bits = request.configuration.quantization_bits
     group = stored.get("group_size", GROUP_SIZE)
-    # A group has a scale and a bias in the weights' type; in microscaling modes a byte for a scale.
+    # A group has a scale and a bias in the weights' type or, in microscaling modes, a 1-byte scale.
     affine = stored.get("mode", "affine") == "affine"
     scales = [shape.weight_bytes] * 2 if affine else [1]
 
-    def tensors(rows: int, width: int) -> list[int]:
+    def tensor_sizes(rows: int, width: int) -> list[int]:
         if not bits or width % group:
             return [rows * width * shape.weight_bytes]
         return [rows * width * bits // 8, *(rows * width // group * scale for scale in scales)]
@@ -89,18 +97,18 @@ def _weight_bytes(shape: Shape, request: TrialRequest, page: int) -> int:
     matrices = sum(
         count * (size if size < page else math.ceil(size / page) * page)
         for count, rows, width in shape.matrices
-        for size in tensors(rows, width)
+        for size in tensor_sizes(rows, width)
     )
     return matrices + shape.vectors * shape.weight_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class _Tensors:
-    """Tensors of a step by their kind: one of each in bytes, or how many of each.
+    """The tensors of a step by kind: either the size of one in bytes, or a number of tensors.
 
-    ``stream`` is a layer's input, ``hidden`` as wide as that or as its queries (their mean),
-    ``keys`` as its keys, ``inner`` as its MLP, ``rank`` as an adapter; ``scores`` is the
-    attention's [heads, tokens, tokens].
+    ``stream`` is a layer's input. The width of ``hidden`` is the mean of the layer's input and its
+    queries; ``keys`` is as wide as the layer's keys, ``inner`` as its MLP, ``rank`` as an adapter.
+    ``scores`` is the attention matrix of [heads, tokens, tokens].
     """
 
     stream: float = 0
@@ -113,8 +121,8 @@ class _Tensors:
 
     @classmethod
     def of(cls, shape: Shape, configuration: Configuration) -> _Tensors:
-        """One of each, in bytes, for a whole batch."""
-        length = max(1, configuration.seq_length - 1)  # mlx-lm's loss feeds all tokens but the last
+        """Return the size of one tensor of each kind for a whole batch, in bytes."""
+        length = max(1, configuration.seq_length - 1)  # one token less in mlx-lm's loss
         row = configuration.batch_size * length * shape.weight_bytes
         return cls(
             stream=row * shape.hidden,
@@ -126,27 +134,29 @@ class _Tensors:
             logits=row * shape.vocabulary,
         )
 
-    def times(self, one: _Tensors) -> float:
-        """Bytes of so many tensors, of the sizes in ``one``."""
-        counts, sizes = astuple(self), astuple(one)
-        return math.fsum(count * size for count, size in zip(counts, sizes, strict=True))
+    def times(self, sizes: _Tensors) -> float:
+        """Return the total bytes of this number of tensors with the given sizes."""
+        pairs = zip(astuple(self), astuple(sizes), strict=True)
+        return math.fsum(count * size for count, size in pairs)
 
 
 @dataclass(frozen=True, slots=True)
 class _Kernels:
-    """What a backend holds, as numbers of tensors.
+    """The memory use of a backend's kernels, mostly as numbers of tensors.
 
-    ``saved``: for a layer's backward pass, without checkpointing. ``backward`` and ``scores``: in a
-    checkpointed layer's backward pass. ``loss`` and ``logits``: at the loss. The two moments
-    overlap: together they take a norm of degree ``sharpness``. A graph of kernels also holds what
-    it is done with until it has run, of all that is ``allocated`` in a layer no more than
-    ``graph_bytes``. ``queued``, up to ``queued_bytes``, comes on top when no limit makes MLX wait.
-    Buffers from ``page_bytes`` on are whole pages.
+    ``saved`` is what each layer keeps for its backward pass without checkpointing. ``backward`` and
+    ``scores`` are alive in the backward pass of a checkpointed layer, ``loss`` and ``logits`` at
+    the loss. These two peaks overlap; they are combined by a norm of degree ``sharpness``.
 
-    ``scores`` and ``logits`` are copies of one large tensor: so many up to so many bytes in all,
-    beyond that one less. MLX writes a result over its input once the graph of kernels that reads it
-    has run. A CUDA graph ends when it has read 10^9 numbers, so larger tensors are always
-    overwritten.
+    A running graph of kernels also holds tensors that it no longer needs: at most ``graph_bytes``,
+    and no more than the tensors ``allocated`` in a layer. Without a memory limit, MLX allocates
+    ``queued`` in addition, up to ``queued_bytes``. Buffers of ``page_bytes`` and more are rounded
+    up to whole pages.
+
+    ``scores`` and ``logits`` are copies of one large tensor, given as (number, bytes). There is one
+    copy fewer if all copies would take more than these bytes. The reason is that MLX overwrites an
+    input once the graph that reads it has run. A CUDA graph ends after reading 10^9 numbers, so
+    larger inputs are always overwritten.
     """
 
     saved: _Tensors
@@ -162,12 +172,15 @@ class _Kernels:
     page_bytes: int = 1
 
     def held(self, alive: float, allocated: float) -> float:
-        """Bytes at a moment with ``alive`` of them alive, of all that are ``allocated`` then."""
+        """Return the bytes held at a peak, as a smooth minimum of two limits.
+
+        One is ``allocated``, the other ``alive`` plus what the graph holds.
+        """
         return 1 / math.hypot(1 / allocated, 1 / (alive + self.graph_bytes))
 
 
-# ``saved`` follows from mlx-lm's layers and their gradients, but for the MLP's, which MLX fuses.
-# The rest was fitted to needed memory, 2026-11-23, MLX 0.32.4.
+# ``saved`` follows from mlx-lm's layers and their gradients, except in the MLP, which MLX fuses.
+# The other numbers were fitted to measured needed memory on 2026-11-23, with MLX 0.32.4.
 _CUDA = _Kernels(  # 54 trials on an H200: 0.5B to 70B, batch 1-12, rank 32-128, 512-4096 tokens
     saved=_Tensors(hidden=7, keys=2, inner=3.5, rank=8),
     backward=_Tensors(hidden=3, inner=4, rank=8),
@@ -192,25 +205,26 @@ _CPU = _Kernels(  # 92 trials: 0.1M to 8M parameters, batch 1-8, rank 4-64, 32-2
 )
 
 
-def _step_bytes(one: _Tensors, configuration: Configuration, kernels: _Kernels) -> float:
-    """What a step takes at its worst, on top of weights, adapters and the optimizer's state."""
-    saved = one.stream if configuration.grad_checkpoint else kernels.saved.times(one)
-    layer = kernels.allocated.times(one)
-    logits_most, logits_bytes = kernels.logits
-    # MLX is ahead of a small model's logits: 0.5B kept both copies at any batch, 3B to 14B did not.
-    is_small = 20 * one.hidden + 5 * one.inner < 0.65 * one.logits
-    logits = _copies(one.logits, logits_most, math.inf if is_small else logits_bytes)
-    loss = saved + kernels.held(logits + kernels.loss.times(one), layer + logits)
+def _step_bytes(sizes: _Tensors, configuration: Configuration, kernels: _Kernels) -> float:
+    """Return the peak memory of a step, without weights, adapters and optimizer state."""
+    saved = sizes.stream if configuration.grad_checkpoint else kernels.saved.times(sizes)
+    layer = kernels.allocated.times(sizes)
+    logits_copies, logits_bytes = kernels.logits
+    # MLX runs ahead of a small model's logits: 0.5B kept both copies at any batch size, 3B to 14B
+    # did not.
+    is_small = 20 * sizes.hidden + 5 * sizes.inner < 0.65 * sizes.logits
+    logits = _copies(sizes.logits, logits_copies, math.inf if is_small else logits_bytes)
+    loss = saved + kernels.held(logits + kernels.loss.times(sizes), layer + logits)
     backward = 0.0
-    if configuration.grad_checkpoint:  # else nothing is computed again, and the loss is the worst
-        # With a single layer none below waits for its gradients.
-        alive = kernels.backward.times(one) * (1 if configuration.lora_layers > 1 else 0.5)
-        backward = kernels.held(alive + _copies(one.scores, *kernels.scores), layer)
+    if configuration.grad_checkpoint:  # otherwise nothing is recomputed, and the loss is the peak
+        # A single layer passes no gradients on to a layer below.
+        alive = kernels.backward.times(sizes) * (1 if configuration.lora_layers > 1 else 0.5)
+        backward = kernels.held(alive + _copies(sizes.scores, *kernels.scores), layer)
     degree = kernels.sharpness
-    worst: float = (loss**degree + backward**degree) ** (1 / degree)
-    return (configuration.lora_layers - 1) * saved + worst
+    peak: float = (loss**degree + backward**degree) ** (1 / degree)
+    return (configuration.lora_layers - 1) * saved + peak
 
 
-def _copies(size: float, most: int, most_bytes: float) -> float:
-    """Bytes of the copies of a tensor of ``size`` bytes."""
-    return min(most * size, max((most - 1) * size, most_bytes))
+def _copies(size: float, number: int, max_bytes: float) -> float:
+    """Return the bytes of the copies of a tensor of ``size`` bytes, as `_Kernels` describes."""
+    return min(number * size, max((number - 1) * size, max_bytes))

@@ -1,4 +1,4 @@
-"""The trials of a run, in order, and when a trial may be skipped: pure."""
+"""Plan the trials of a run, and decide which of them may be skipped: pure."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ DEFAULT_BITS = 4
 
 @dataclass(frozen=True, slots=True)
 class TrainingOptions:
-    """The training that the user asked for, before it is fitted to a model.
+    """The user's training options, before they are adapted to a model.
 
-    ``lora_layers`` of ``None`` means 16, or all layers of a smaller model. ``quantize`` is the
-    number of bits, 0 for none, ``None`` for the default: 4, or as the model is stored.
+    ``lora_layers=None`` means 16, or all layers of a smaller model. ``quantize`` is the number of
+    bits: 0 for no quantization, ``None`` for the default, which is 4 or the model's own.
     """
 
     batch_size: int = 2
@@ -35,7 +35,10 @@ class TrainingOptions:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One model with one configuration, run once in one fresh worker. ``index`` counts from 1."""
+    """One model with one configuration, run once in one fresh worker process.
+
+    ``index`` is the model's position in the run, starting at 1.
+    """
 
     index: int
     model: Model
@@ -43,16 +46,16 @@ class Trial:
 
     @property
     def configuration(self) -> Configuration:
-        """What is trained."""
+        """The configuration to train with."""
         return self.request.configuration
 
     def with_configuration(self, configuration: Configuration) -> Trial:
-        """The same trial with another configuration."""
+        """Return this trial with another configuration."""
         return replace(self, request=replace(self.request, configuration=configuration))
 
 
 def plan(models: Iterable[Model], options: TrainingOptions, budget_bytes: int) -> list[Trial]:
-    """One trial per model, smallest first; models of equal size keep their order.
+    """Return one trial per model, smallest first; models of equal size keep their order.
 
     Raises:
         UsageError: if the options do not fit one of the models.
@@ -65,10 +68,10 @@ def plan(models: Iterable[Model], options: TrainingOptions, budget_bytes: int) -
 
 
 def reason_to_skip(trial: Trial, out_of_memory: Sequence[Trial]) -> str | None:
-    """Why ``trial`` need not run: a smaller model ran out of memory. ``None`` if it must run.
+    """Return why ``trial`` need not run, or ``None`` if it must.
 
-    Only a proven OOM counts. An over-budget model ended by itself within seconds, so larger ones
-    are tried: that costs little, and their own figures are worth having.
+    It need not run if a smaller model provably ran out of memory. Models over budget do not count:
+    they end by themselves within seconds, so it costs little to measure larger ones, too.
     """
     size = parameters_of(trial.model.params)
     for other in out_of_memory:
@@ -95,38 +98,38 @@ def _request(model: Model, options: TrainingOptions, budget_bytes: int) -> Trial
 def _check(model: Model, options: TrainingOptions) -> None:
     if options.lora_layers is not None and options.lora_layers > model.layers:
         raise UsageError(
-            f"{options.lora_layers} layers with adapters are more than the {model.layers} that "
-            f"{model.name} has; ask for at most {model.layers}."
+            f"Cannot train {options.lora_layers} layers of {model.name}, which has only "
+            f"{model.layers}. Use at most {model.layers}."
         )
     longest = model.max_seq_length
     if longest is not None and options.seq_length > longest:
         raise UsageError(
-            f"Sequences of {options.seq_length} tokens are more than the {longest} that "
-            f"{model.name} takes; ask for at most {longest}."
+            f"A sequence length of {options.seq_length} tokens is too long for {model.name}. "
+            f"Use at most {longest}."
         )
 
 
 def _quantization(model: Model, options: TrainingOptions) -> tuple[dict[str, Any], int | None]:
-    """The config to build from, and the bits per weight in training.
+    """Return the config to build the model from, and the bits per weight in training.
 
-    Synthesized weights can have any quantization; real ones keep that of their files.
+    Synthetic weights can have any quantization; real weights keep that of their files.
     """
-    stored, asked = model.stored_bits, options.quantize
+    stored, requested = model.stored_bits, options.quantize
     is_real = options.weights is Weights.REAL
-    foreign = "quantization_config" in model.config and stored is None
-    if foreign and (asked is None or is_real):
+    is_other_format = "quantization_config" in model.config and stored is None
+    if is_other_format and (requested is None or is_real):
         raise UsageError(
-            f"{model.name} is quantized in a form that is not MLX's own; convert it with "
-            "`mlx_lm.convert` and name that folder."
+            f"The quantization of {model.name} is not in MLX's format. Convert the model with "
+            "`mlx_lm.convert`, then pass the resulting folder."
         )
     if stored is None:
-        return model.config, (DEFAULT_BITS if asked is None else asked) or None
-    if asked in (None, stored):
+        return model.config, (DEFAULT_BITS if requested is None else requested) or None
+    if requested in (None, stored):
         return model.config, stored
     if is_real:
         raise UsageError(
-            f"--quantize {asked or 'none'}: {model.name} is quantized to {stored} bits already; "
-            "leave the option out to train it as it is."
+            f"--quantize {requested or 'none'} is not possible: {model.name} is already quantized "
+            f"to {stored} bits. Remove the option to train it as it is."
         )
     config = {key: value for key, value in model.config.items() if key != "quantization"}
-    return config, asked or None
+    return config, requested or None

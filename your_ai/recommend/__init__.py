@@ -1,1 +1,1 @@
-"""Which models should fit, from estimates and earlier measurements."""
+"""Predict which models fit, from estimates and earlier measurements."""

@@ -1,4 +1,4 @@
-"""A recommendation as JSON, with the keys of the results document."""
+"""The recommendation as JSON, with the same keys as a results file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from your_ai.units import to_gb
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is said about one model; sizes are exact in bytes as well as in GB."""
+    """The forecast for one model; sizes are in GB and, exactly, in bytes."""
 
     preset: str
     model_name: str
@@ -48,7 +48,7 @@ class Recommendation:
 def document(
     found: Sequence[Line], device: Device, device_source: str, machine: Machine
 ) -> Recommendation:
-    """The document about these lines."""
+    """Return the document with these lines."""
     best, budget = recommended(found), found[0].budget_bytes
     return Recommendation(
         max_memory_gb=to_gb(budget),

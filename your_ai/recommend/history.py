@@ -1,4 +1,4 @@
-"""What earlier runs on this machine have measured."""
+"""Read what earlier runs measured on this machine."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.outcome import OutcomeKind
 from your_ai.system.machine import Machine
 
-# Together they keep `recommend` instant: so many bytes are read in 0.1 to 0.3 s. A trial's results
-# are 0.1 MB at most.
+# These limits keep `recommend` fast: 32 MB are read in 0.1 to 0.3 s. The results of a trial take
+# at most 0.1 MB.
 _MAX_RUNS = 100
 _MAX_BYTES = 32_000_000
 
-# A new kernel leaves a little more or less of the same memory.
 _SAME_MEMORY = 0.02
+"""Relative difference allowed in a machine's memory: kernel versions reserve different amounts."""
 
 _PACKAGES = ("mlx", "mlx-lm")
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """One trial or training on this machine; sizes are bytes.
+    """A trial or training that was measured on this machine; sizes are in bytes.
 
-    A trial that passed has ``needed_bytes``, and ``peak_bytes`` under its budget. One that was over
-    budget has neither, if it needs more than the budget. A training has its peak alone.
+    A trial that passed has ``needed_bytes``, and the ``peak_bytes`` under its budget. A trial that
+    needs more than its budget has neither. A training has only ``peak_bytes``.
     """
 
     model_name: str
@@ -50,16 +50,13 @@ class Measurement:
 
     @property
     def key(self) -> tuple[str, Configuration]:
-        """What was trained."""
+        """The model and its configuration."""
         return self.model_name, self.configuration
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """A device, when the newest run on it started (UTC), and what was measured on it.
-
-    The newest measurement is the first.
-    """
+    """A device, the start of the newest run on it (UTC), and its measurements, newest first."""
 
     device: Device
     started_at: str
@@ -67,32 +64,32 @@ class History:
 
 
 def installed_versions() -> dict[str, str]:
-    """The versions of the packages on which needed memory depends, without importing them."""
+    """Return the versions of the packages that affect needed memory, without importing them."""
     return {name: metadata.version(name) for name in _PACKAGES}
 
 
 def read(runs: Path, machine: Machine, versions: Mapping[str, str]) -> History | None:
-    """What the newest runs in the folder ``runs`` measured on ``machine`` with these ``versions``.
+    """Return what runs in the folder ``runs`` measured on ``machine`` with these ``versions``.
 
-    Files that are damaged, foreign or from another machine are ignored. A run with other versions
-    still says which device there is.
+    Files that are damaged, not ours, or from another machine are ignored. Of a run with other
+    versions only the device is used. ``None`` if there is no run of this machine.
     """
-    here = [
+    histories = [
         History(run.device, run.started_at, tuple(_measurements(run)))
         for run in _runs(runs)
         if _is_same(run.machine, machine)
     ]
-    here.sort(key=lambda run: run.started_at, reverse=True)
-    if not here:
+    histories.sort(key=lambda run: run.started_at, reverse=True)
+    if not histories:
         return None
-    newest = here[0]
+    newest = histories[0]
     usable = [
         run.measurements
-        for run in here[:_MAX_RUNS]
+        for run in histories[:_MAX_RUNS]
         if run.device.backend == newest.device.backend
         and versions.items() <= run.device.versions.items()
     ]
-    # What was free of the device then says nothing about now.
+    # The memory that was free at that time may not be free now.
     device = replace(newest.device, free_bytes=None)
     return History(device, newest.started_at, tuple(itertools.chain(*usable)))
 
@@ -107,28 +104,30 @@ def _runs(folder: Path) -> Iterator[Results | TrainingResults]:
 
 
 def _files(runs: Path) -> Iterator[Path]:
-    """The runs' results files, starting with the last written, up to a total size."""
+    """Yield the runs' results files, starting with the last written, up to a total size."""
     found = []
     for path in itertools.chain(runs.glob(f"*/{RESULTS}"), runs.glob(f"*/{TRAINING}")):
         with contextlib.suppress(OSError):
             found.append((path.stat(), path))
-    left = _MAX_BYTES
+    remaining = _MAX_BYTES
     for status, path in sorted(found, key=lambda each: each[0].st_mtime, reverse=True):
-        if stat.S_ISREG(status.st_mode) and status.st_size <= left:
-            left -= status.st_size
+        if stat.S_ISREG(status.st_mode) and status.st_size <= remaining:
+            remaining -= status.st_size
             yield path
 
 
-def _is_same(there: Machine, here: Machine) -> bool:
-    # An update of the system or of Python makes no other machine.
-    alike = replace(there, release=here.release, python=here.python, memory_bytes=here.memory_bytes)
-    difference = abs(there.memory_bytes - here.memory_bytes)
-    return alike == here and difference <= _SAME_MEMORY * here.memory_bytes
+def _is_same(measured: Machine, this: Machine) -> bool:
+    # Updates of the system or of Python do not make it another machine.
+    updated = replace(
+        measured, release=this.release, python=this.python, memory_bytes=this.memory_bytes
+    )
+    difference = abs(measured.memory_bytes - this.memory_bytes)
+    return updated == this and difference <= _SAME_MEMORY * this.memory_bytes
 
 
 def _measurements(run: Results | TrainingResults) -> Iterator[Measurement]:
     if isinstance(run, TrainingResults):
-        # Only whole batches of full length say something.
+        # A training with split batches or short sequences needs less than its configuration.
         is_full = run.longest_tokens >= run.config.seq_length and run.setting.micro_batches == 1
         if is_full and run.load is not None and run.measured.peak_bytes is not None:
             yield _measurement(run, run.load, None, run.measured.peak_bytes)
@@ -140,21 +139,21 @@ def _measurements(run: Results | TrainingResults) -> Iterator[Measurement]:
 
 
 def _measurement(
-    of: TrialResult | TrainingResults,
+    result: TrialResult | TrainingResults,
     load: Loaded | LoadedModel,
     needed_bytes: int | None,
     peak_bytes: int | None,
 ) -> Measurement:
-    configuration = of.config.configuration
-    if isinstance(of, TrainingResults):
-        # Real weights take the memory of synthesized ones, which are the default.
+    configuration = result.config.configuration
+    if isinstance(result, TrainingResults):
+        # Real weights take as much memory as synthetic ones, which are the default.
         configuration = replace(configuration, weights=Weights.SYNTHETIC)
     return Measurement(
-        of.model_name,
+        result.model_name,
         configuration,
         load.parameters,
         load.resident_bytes,
         needed_bytes,
         peak_bytes,
-        of.config.budget_bytes,
+        result.config.budget_bytes,
     )

@@ -1,4 +1,4 @@
-"""Which models should fit, without a trial: measured here before, or estimated. Pure."""
+"""Predict which models fit, from earlier measurements and estimates: pure."""
 
 from __future__ import annotations
 
@@ -16,23 +16,35 @@ from your_ai.planning.plan import Trial
 from your_ai.recommend.history import Measurement
 from your_ai.units import parameters_of
 
-# Of the budget: what must be left for a model to fit comfortably. A step now and then holds a
-# buffer for longer and adds up to 6 % to the needed memory (docs/measurements.md).
 _TIGHT_SHARE = 0.1
+"""Share of the budget that must be left for the verdict ``fits``.
 
-# No less than an estimate's own error, because another training corrected it.
+A step sometimes holds a buffer for longer, which adds up to 6% to the needed memory
+(docs/measurements.md).
+"""
+
 _CORRECTED_ERROR = 0.15
+"""Relative error of a corrected estimate.
 
-# Counted from a config, the parameters may lack some small tensors; another model in the same
-# folder differs by more.
+It is no smaller than that of an estimate, because the correction comes from another configuration.
+"""
+
 _SAME_PARAMETERS = 0.01
+"""Relative difference allowed between a model's measured and counted parameters.
 
-# How many times larger or smaller a measured model may be to correct the estimate of another: what
-# a step takes besides its tensors is most of a tiny model's memory and nothing of a large one's.
+The count from a config may miss small tensors. Another model in the same folder differs by more.
+"""
+
 _COMPARABLE_SIZES = 10.0
+"""A measured model may correct the estimate of one that is up to this factor larger or smaller.
+
+A step also takes memory that the estimate does not count. Its share is high in a tiny model and
+negligible in a large one.
+"""
 
 
 _Ratio = tuple[Measurement, float]
+"""A measurement, and its memory ÷ the estimated one."""
 
 
 class Verdict(StrEnum):
@@ -44,10 +56,11 @@ class Verdict(StrEnum):
 
 
 class Source(StrEnum):
-    """What a figure rests on.
+    """Where a forecast comes from.
 
-    ``measured``: the same model and configuration, on this machine. ``corrected``: an estimate,
-    adjusted by other measurements on this machine. ``estimated``: the architecture alone.
+    ``measured``: the same model and configuration were measured on this machine. ``corrected``: an
+    estimate, adjusted by other measurements on this machine. ``estimated``: only an estimate from
+    the model's architecture.
     """
 
     MEASURED = "measured"
@@ -57,10 +70,10 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What is said about one model: what its trial will need, in bytes.
+    """The forecast for one model's trial, in bytes.
 
-    The likely figure, and the least and most that it may be. ``run_ahead_bytes`` is the peak
-    without a budget.
+    ``needed_bytes`` is the likely needed memory, which lies between ``least_bytes`` and
+    ``most_bytes``. ``run_ahead_bytes`` is the peak memory without a limit.
     """
 
     trial: Trial
@@ -77,12 +90,12 @@ class Line:
 
     @property
     def headroom_bytes(self) -> int:
-        """The budget less the needed memory; negative if it is too small."""
+        """The budget minus the needed memory; negative if the budget is too small."""
         return self.budget_bytes - self.needed_bytes
 
     @property
     def verdict(self) -> Verdict:
-        """``tight`` also if the error of the estimate leaves it open."""
+        """Whether the model fits; ``tight`` if little memory is left or the estimate is unsure."""
         if self.least_bytes > self.budget_bytes:
             return Verdict.DOES_NOT_FIT
         has_room = self.headroom_bytes >= _TIGHT_SHARE * self.budget_bytes
@@ -90,26 +103,26 @@ class Line:
 
     @property
     def peak_bytes(self) -> int | None:
-        """The peak memory under the budget; ``None`` if that is likely too small."""
+        """The peak memory under the budget; ``None`` if the budget is probably too small."""
         if self.headroom_bytes < 0:
             return None
         return min(self.budget_bytes, self.run_ahead_bytes)
 
     @property
     def error_share(self) -> float:
-        """By what share of it the needed memory may be larger."""
+        """The relative error of the needed memory."""
         return self.most_bytes / self.needed_bytes - 1
 
 
 def lines(trials: Sequence[Trial], measurements: Sequence[Measurement], backend: str) -> list[Line]:
-    """What is said about each trial's model.
+    """Return the forecast for each trial.
 
-    The newest of the ``measurements`` is the first; all were made on the same ``backend``.
+    ``measurements`` are sorted from newest to oldest, and all were made on ``backend``.
 
     Raises:
-        UsageError: if a model's config says too little for an estimate.
+        UsageError: if a model's config lacks something that the estimate needs.
     """
-    known = {p.model_name: resolve.from_preset(p) for p in presets.all_presets().values()}
+    known = {each.model_name: resolve.from_preset(each) for each in presets.all_presets().values()}
     known |= {trial.model.model_name: trial.model for trial in trials}
     usable = [each for each in measurements if _is_known(each, known)]
     newest = {each.key: each for each in reversed(usable) if each.needed_bytes is not None}
@@ -118,7 +131,7 @@ def lines(trials: Sequence[Trial], measurements: Sequence[Measurement], backend:
 
 
 def recommended(found: Sequence[Line]) -> Line | None:
-    """The largest model that fits, else the largest that may; of equally large ones the first."""
+    """Return the largest model that fits, else the largest tight one; of equals the first."""
     for verdict in (Verdict.FITS, Verdict.TIGHT):
         matching = [line for line in found if line.verdict is verdict]
         if matching:
@@ -127,7 +140,7 @@ def recommended(found: Sequence[Line]) -> Line | None:
 
 
 def _is_known(measurement: Measurement, known: Mapping[str, Model]) -> bool:
-    """Whether the model is known and still has the contents that were measured."""
+    """Return whether the model is known, and still has the size that was measured."""
     model = known.get(measurement.model_name)
     if model is None:
         return False
@@ -136,7 +149,7 @@ def _is_known(measurement: Measurement, known: Mapping[str, Model]) -> bool:
 
 
 def _ratio(measurement: Measurement, model: Model, backend: str) -> float:
-    """Measured ÷ estimated memory above the resident memory."""
+    """Return measured ÷ estimated memory, each without the resident memory."""
     assert measurement.needed_bytes is not None
     source, budget = ModelSource(model.config), measurement.budget_bytes
     guess = estimate(TrialRequest(source, measurement.configuration, 1, budget), backend)
@@ -153,22 +166,19 @@ def _line(
         if each.needed_bytes is not None:
             return _measured(trial, each, each.needed_bytes, guess)
     error = error_share(trial.model.config, backend)
-    refused = max((each.budget_bytes for each in same if each.peak_bytes is None), default=0)
-    found = _estimated(trial, guess, error, _correction(trial, ratios), refused)
-    enough = min((each.peak_bytes for each in same if each.peak_bytes is not None), default=None)
-    if enough is None or found.needed_bytes <= enough:
+    too_small = max((each.budget_bytes for each in same if each.peak_bytes is None), default=0)
+    found = _estimated(trial, guess, error, _correction(trial, ratios), too_small)
+    peak = min((each.peak_bytes for each in same if each.peak_bytes is not None), default=None)
+    if peak is None or found.needed_bytes <= peak:
         return found
+    # A training of this configuration took no more than its peak.
     return replace(
-        found,
-        source=Source.CORRECTED,
-        needed_bytes=enough,
-        least_bytes=enough,
-        most_bytes=enough,
+        found, source=Source.CORRECTED, needed_bytes=peak, least_bytes=peak, most_bytes=peak
     )
 
 
 def _measured(trial: Trial, measurement: Measurement, needed: int, guess: Estimate) -> Line:
-    """What was measured; a peak under a smaller budget than today's may become larger."""
+    """Return the measured figures. With a larger budget than measured, the peak may be higher."""
     peak = measurement.peak_bytes or 0
     held_back = not peak or measurement.budget_bytes < trial.request.budget_bytes
     run_ahead = max(needed, peak, guess.run_ahead_bytes if held_back else 0)
@@ -176,12 +186,15 @@ def _measured(trial: Trial, measurement: Measurement, needed: int, guess: Estima
 
 
 def _estimated(
-    trial: Trial, guess: Estimate, error: float, correction: float | None, refused: int
+    trial: Trial, guess: Estimate, error: float, correction: float | None, too_small: int
 ) -> Line:
-    """``refused`` is the largest budget that was too small for the same training, or 0."""
+    """Return the estimate, corrected if possible.
+
+    ``too_small`` is the largest budget in which the same configuration did not fit, or 0.
+    """
     above = guess.needed_bytes - guess.resident_bytes
     likely = guess.resident_bytes + round(above * (1 if correction is None else correction))
-    floor = max(guess.resident_bytes, refused + 1)
+    floor = max(guess.resident_bytes, too_small + 1)
     needed = max(likely, floor)
     if correction is not None:
         error = _CORRECTED_ERROR
@@ -191,13 +204,13 @@ def _estimated(
         needed_bytes=needed,
         least_bytes=max(floor, int(needed * (1 - error))),
         most_bytes=int(needed * (1 + error)),
-        # What MLX queues is not what the correction was measured on.
+        # The correction was not measured on what MLX queues, so it does not apply to that.
         run_ahead_bytes=needed + guess.run_ahead_bytes - guess.needed_bytes,
     )
 
 
 def _correction(trial: Trial, ratios: Sequence[_Ratio]) -> float | None:
-    """The median ratio of the same model, else of models of comparable size."""
+    """Return the median ratio of the same model, else of models of comparable size."""
     size, name = parameters_of(trial.model.params), trial.model.model_name
     least, most = size / _COMPARABLE_SIZES, size * _COMPARABLE_SIZES
     same = [ratio for of, ratio in ratios if of.model_name == name]

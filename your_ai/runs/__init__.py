@@ -1,1 +1,1 @@
-"""Runs: journal, trials, results."""
+"""Runs: their journal, trials and results."""

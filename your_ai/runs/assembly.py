@@ -1,4 +1,4 @@
-"""The results of a run, put together from its ended trials: pure."""
+"""Assemble the results of a run from its ended trials: pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from your_ai.units import to_gb
 
 
 def assemble(run: Run, ended: Iterable[TrialResult]) -> Results:
-    """The results so far."""
+    """Return the results so far."""
     by_index: dict[int, list[TrialResult]] = {}
     for result in ended:
         by_index.setdefault(result.index, []).append(result)
@@ -38,13 +38,13 @@ def assemble(run: Run, ended: Iterable[TrialResult]) -> Results:
 
 
 def optimization_of(run: Run, trial: Trial, results: Sequence[TrialResult]) -> Optimization:
-    """The search for the best configuration of a trial's model, and what it has found."""
+    """Return the search for the best configuration of a trial's model, with its results."""
     assert run.search is not None
     return Optimization(search_for(trial, run.search, run.device.backend), tuple(results))
 
 
 def _entry(run: Run, trial: Trial, results: Sequence[TrialResult]) -> TrialResult:
-    """A model's entry: its own trial or, for `optimize`, the best one; with its search."""
+    """Return the entry of a model: its trial or, for `optimize`, the best one, with the search."""
     own = results[0]
     if run.search is None:
         return own

@@ -1,4 +1,4 @@
-"""The runs saved on this machine, by what their journals say."""
+"""List the runs saved on this machine, from their journals."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ _COMPLETE = "complete"
 
 @dataclass(frozen=True, slots=True)
 class SavedRun:
-    """One run or training. ``state`` is for people; ``header`` is ``None`` if it never began.
+    """A saved run or training. ``state`` is a text for the user.
 
-    ``is_readable`` is false for a journal that is damaged, or of another version.
-    ``done`` counts the trials that ended, ``passed`` those of them that passed.
+    ``header`` is ``None`` if the run was never started. ``done`` is the number of trials that
+    ended, ``passed`` the number that passed. ``is_readable`` is false if the journal is damaged or
+    of another version.
     """
 
     folder: Path
@@ -34,26 +35,26 @@ class SavedRun:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing of it is left to do."""
+        """Whether the run is finished."""
         return self.state == _COMPLETE
 
     @property
     def started_at(self) -> str:
-        """When it started (UTC); empty if unknown."""
+        """When the run started, in UTC; empty if unknown."""
         return self.header.started_at if self.header else ""
 
 
 def saved_runs(runs: Path) -> list[SavedRun]:
-    """Every run in the folder ``runs``, newest first; those that cannot be read come last."""
+    """Return all runs in the folder ``runs``, newest first; unreadable ones come last."""
     found = [_saved(path) for path in sorted(runs.glob(f"*/{JOURNAL}"), reverse=True)]
     return sorted(found, key=lambda run: run.started_at, reverse=True)
 
 
 def newest_to_resume(runs: Path, command: str) -> Path:
-    """The folder of that command's newest unfinished run.
+    """Return the folder of the newest unfinished run of ``command``.
 
-    If all have finished it is the newest of them: resuming it shows its results again. Runs that
-    never began or cannot be read, such as another version's, are skipped.
+    If all are finished, return the newest: resuming it shows its results again. Runs that were
+    never started or cannot be read, such as those of another version, are skipped.
 
     Raises:
         UsageError: if there is none.
@@ -63,16 +64,16 @@ def newest_to_resume(runs: Path, command: str) -> Path:
     found = [run for run in readable if run.header and run.header.command == command]
     if not found:
         unreadable = len(saved) - len(readable)
-        hint = f" {unreadable} cannot be read: see `your_ai runs`." if unreadable else ""
+        hint = f" ({unreadable} unreadable; see `your_ai runs`)" if unreadable else ""
         raise UsageError(
-            f"There is no run of `your_ai {command}` to resume in {runs}; give the --run-dir of "
-            f"one.{hint}"
+            f"No run of `your_ai {command}` found in {runs}{hint}. Pass the folder of a run with "
+            "--run-dir."
         )
     return next((run for run in found if not run.is_complete), found[0]).folder
 
 
 def newest_results(runs: Path) -> Path:
-    """The folder of the newest run that has results.
+    """Return the folder of the newest run that has results.
 
     Raises:
         UsageError: if there is none.
@@ -81,21 +82,21 @@ def newest_results(runs: Path) -> Path:
     for run in saved_runs(runs):
         if (run.folder / RESULTS).exists() or (run.done and run.is_readable):
             return run.folder
-    raise UsageError("There are no results yet: run `your_ai benchmark`, or name a file.")
+    raise UsageError("No results found. Run `your_ai benchmark` first, or pass a results file.")
 
 
 def run_text(run: SavedRun) -> str:
-    """Two lines for people; one for a run that cannot be read."""
+    """Describe a run in two lines, or in one if it cannot be read."""
     if run.header is None:
         return f"{run.folder}: {run.state}"
     header = run.header
-    asked = " ".join([header.command, *starmap(_typed, header.arguments.items())])
+    command = " ".join([header.command, *starmap(_as_typed, header.arguments.items())])
     figures = f" ({run.done} done, {run.passed} passed)" if header.command != "train" else ""
-    return f"{header.started_at}  {asked}: {run.state}{figures}\n    {run.folder}"
+    return f"{header.started_at}  {command}: {run.state}{figures}\n    {run.folder}"
 
 
-def _typed(option: str, value: str) -> str:
-    """An option as one types it."""
+def _as_typed(option: str, value: str) -> str:
+    """Return an option as it is typed on the command line."""
     if value in ("on", "off"):
         return option if value == "on" else option.replace("--", "--no-", 1)
     if option == "--model":
@@ -106,7 +107,7 @@ def _typed(option: str, value: str) -> str:
 def _saved(path: Path) -> SavedRun:
     header: Header | None = None
     outcomes: dict[str, str] = {}
-    state, is_readable = "never began", True
+    state, is_readable = "never started", True
     try:
         for record in journal.read(path):
             if record.kind == BEGAN:
@@ -115,7 +116,7 @@ def _saved(path: Path) -> SavedRun:
                 outcomes[record.fields["trial"]] = record.fields["result"]["outcome"]
             state = _state(record)
         if journal.is_open(path):
-            state = "under way"
+            state = "running"
     except (UsageError, OSError, KeyError) as error:
         state, is_readable = str(error), False
     passed = sum(outcome == OutcomeKind.PASS for outcome in outcomes.values())

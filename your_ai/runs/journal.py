@@ -1,8 +1,8 @@
-"""A run's journal: append-only, and each record durable before what it announces happens.
+"""The journal of a run: an append-only file of durable records.
 
-One JSON object a line, with the version of its form and a checksum over all before it. A last line
-without its end is torn: nobody was told of it, and it is dropped. Damage anywhere else is reported
-with its line, because what was written there is lost.
+Each line is a JSON object with the version of the format and a checksum of the line. A record is on
+disk before your_ai acts on it. So an incomplete last line can be dropped: nothing depends on it.
+Any other damage is an error that reports the line, because data is lost.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from your_ai.errors import MachineError, UsageError
 
 JOURNAL = "journal.jsonl"
 VERSION = 2
-"""Raised whenever a record changes its meaning."""
+"""Version of the format, incremented whenever the meaning of a record changes."""
 
 BEGAN, RESUMED, CLOSED = "began", "resumed", "closed"
 STARTED, ENDED = "started", "ended"
@@ -33,7 +33,7 @@ _CHECKSUM_BYTES = len(_CHECKSUM % 0)
 
 
 class DamagedError(UsageError):
-    """A line of the journal is not what was written; those before it are intact."""
+    """A line of the journal is corrupt; the lines before it are intact."""
 
     def __init__(self, path: Path, line: int) -> None:
         before = (
@@ -46,24 +46,24 @@ class DamagedError(UsageError):
 
 
 class OtherVersionError(UsageError):
-    """The journal is of another version of this program."""
+    """The journal was written by another version of your_ai."""
 
     def __init__(self) -> None:
         super().__init__(
-            "The run was written by another version of your_ai; use that one, or start a new run."
+            "This run was made by another version of your_ai. Use that version, or start a new run."
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What one line says."""
+    """The content of a line."""
 
     kind: str
     fields: dict[str, Any]
 
 
 class Journal:
-    """A run's journal, open in this process alone until it is closed."""
+    """A run's journal. While it is open, no other process can open it."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
@@ -73,7 +73,7 @@ class Journal:
     @classmethod
     @contextlib.contextmanager
     def open(cls, folder: Path) -> Iterator[Self]:
-        """The journal of the run in ``folder``, created if missing, its end repaired.
+        """Open the journal of the run in ``folder``: create it if missing, or repair its end.
 
         Raises:
             UsageError: if another process has it open.
@@ -85,25 +85,25 @@ class Journal:
                 flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
                 descriptor = os.open(path, flags, 0o600)
                 closing.callback(os.close, descriptor)
-                # Released with the process, however that ends; workers do not inherit it.
+                # The lock is released when this process ends, and workers do not inherit it.
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _repair(path, descriptor)
                 _sync_folder(folder)
                 journal = cls(path, descriptor)
             except BlockingIOError as error:
-                raise _under_way(folder) from error
+                raise _still_running(folder) from error
             except OSError as error:
                 raise MachineError(f"Cannot open {path}: {error.strerror}.") from error
             try:
                 yield journal
             finally:
-                journal._descriptor = -1  # a thread that is late must not write elsewhere
+                journal._descriptor = -1  # a late thread must not write to another file
 
     def append(self, kind: str, fields: Mapping[str, Any]) -> None:
-        """Write one record; it is on disk when this returns.
+        """Append a record; it is on disk when this returns.
 
         Raises:
-            MachineError: if it cannot be written; the journal is then as it was before.
+            MachineError: if it cannot be written; the journal is then unchanged.
         """
         line = encode(Record(kind, dict(fields)))
         try:
@@ -118,24 +118,26 @@ class Journal:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it has no record."""
+        """Whether the journal has no records."""
         return self._end == 0
 
     def discard(self) -> None:
-        """Remove the file of a run that never began."""
+        """Delete the journal of a run that was never started."""
         self._path.unlink(missing_ok=True)
 
     def records(self) -> list[Record]:
-        """Every record; raises DamagedError and OtherVersionError as `read` does."""
+        """Return all records; raise the same errors as `read`."""
         return list(read(self._path))
 
 
 def read(path: Path) -> Iterator[Record]:
-    """Every record of a journal that may be another process's; a torn last line is skipped.
+    """Yield the records of a journal, even if another process has it open.
+
+    An incomplete last line is skipped.
 
     Raises:
-        DamagedError: at the first line that is not what was written.
-        OtherVersionError: if another version of this program wrote it.
+        DamagedError: at the first corrupt line.
+        OtherVersionError: if another version of your_ai wrote it.
         OSError: if the file cannot be read.
     """
     with path.open("rb") as file:
@@ -149,7 +151,7 @@ def read(path: Path) -> Iterator[Record]:
 
 
 def is_open(path: Path) -> bool:
-    """Whether some process has this journal open; raises OSError if it cannot be read."""
+    """Return whether a process has this journal open; raise OSError if it cannot be read."""
     with path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -159,16 +161,16 @@ def is_open(path: Path) -> bool:
 
 
 def refuse_open(folder: Path) -> None:
-    """Raise UsageError if some process has the journal of the run in ``folder`` open."""
+    """Raise UsageError if a process has the journal of the run in ``folder`` open."""
     with contextlib.suppress(OSError):
         if is_open(folder / JOURNAL):
-            raise _under_way(folder)
+            raise _still_running(folder)
 
 
 def encode(record: Record) -> bytes:
-    """The record's line, newline included.
+    """Return the record's line, including the newline.
 
-    Not by orjson: configs in the wild hold Infinity, and paths bytes that are not UTF-8.
+    Not with orjson, which rejects the Infinity of some model configs, and paths that are not UTF-8.
     """
     content = {"v": VERSION, "kind": record.kind, **record.fields}
     body = json.dumps(content, separators=(",", ":")).encode()[:-1]
@@ -176,10 +178,10 @@ def encode(record: Record) -> bytes:
 
 
 def decode(line: bytes) -> Record | None:
-    """The record on a line, with or without its newline; ``None`` if it is not what was written.
+    """Return the record on a line, with or without its newline; ``None`` if the line is corrupt.
 
     Raises:
-        OtherVersionError: if another version of this program wrote it.
+        OtherVersionError: if another version of your_ai wrote it.
     """
     line = line.removesuffix(b"\n")
     body, checksum = line[:-_CHECKSUM_BYTES], line[-_CHECKSUM_BYTES:]
@@ -192,7 +194,7 @@ def decode(line: bytes) -> Record | None:
 
 
 def _repair(path: Path, descriptor: int) -> None:
-    """Complete a last line that lacks only its newline, and drop one that lacks more."""
+    """Complete the last line if only its newline is missing; drop it if more is missing."""
     last, begin = b"", 0
     with path.open("rb") as file:
         for line in file:
@@ -205,15 +207,15 @@ def _repair(path: Path, descriptor: int) -> None:
         _sync(descriptor)
 
 
-def _under_way(folder: Path) -> UsageError:
+def _still_running(folder: Path) -> UsageError:
     return UsageError(
-        f"The run in {folder} is under way in process {_owner(folder / JOURNAL)}; wait for it to "
-        "end, or choose another --run-dir."
+        f"The run in {folder} is still running (process {_owner(folder / JOURNAL)}). Wait for it "
+        "to end, or choose a different --run-dir."
     )
 
 
 def _owner(path: Path) -> int | str:
-    """The process that opened the run last."""
+    """Return the process that opened the run last."""
     owner: int | str = "unknown"
     with contextlib.suppress(UsageError, OSError):
         for record in read(path):
@@ -228,11 +230,11 @@ def _write(descriptor: int, content: bytes) -> None:
 
 
 def _sync(descriptor: int) -> None:
-    """Have the file on the disk itself, which on macOS fsync alone does not promise (fcntl(2))."""
+    """Flush the file to the disk itself; on macOS, fsync does not guarantee that (fcntl(2))."""
     if sys.platform == "darwin":
         try:
             fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-        except OSError:  # a file system that refuses it
+        except OSError:  # not supported by the file system
             pass
         else:
             return
@@ -240,7 +242,7 @@ def _sync(descriptor: int) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the journal's own name on the disk too."""
+    """Flush the folder, so that it lists a new journal even after a power loss."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Opening the journal of a run or a training: a new one, or one to resume."""
+"""Open the journal of a run or training, either new or to be resumed."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ H = TypeVar("H", bound=Header)
 
 @contextlib.contextmanager
 def open_new(run_dir: Path) -> Iterator[Journal]:
-    """The journal of a new run; it is this process's until the end, and removed if still empty.
+    """Open the journal of a new run for this process only; delete it at the end if it is empty.
 
     Raises:
-        UsageError: if the folder holds a run already.
+        UsageError: if the folder already contains a run.
         MachineError: if the journal cannot be written.
     """
     with Journal.open(run_dir) as journal:
         if not journal.is_empty:
             raise UsageError(
-                f"{run_dir} holds another run; add --resume to continue it, or choose another "
-                "--run-dir."
+                f"{run_dir} already contains a run. Add --resume to continue it, or choose a "
+                "different --run-dir."
             )
         try:
             yield journal
         finally:
-            if journal.is_empty:  # a run that never began cannot be resumed
+            if journal.is_empty:  # a run that was never started cannot be resumed
                 journal.discard()
 
 
 def begin(journal: Journal, header: Header) -> None:
-    """Record that a run began."""
-    journal.append(BEGAN, {**_here(), "run": asdict(header)})
+    """Record the start of a run."""
+    journal.append(BEGAN, {**_process(), "run": asdict(header)})
 
 
 @contextlib.contextmanager
@@ -55,12 +55,12 @@ def open_to_resume(
     version: str,
     device: Callable[[], Device],
 ) -> Iterator[tuple[Journal, H, list[Record]]]:
-    """The journal of an earlier run in ``folder``, its header, and its records.
+    """Open the run in ``folder``; yield its journal, header and records.
 
-    ``arguments`` are the options given now, and ``device`` finds the present device.
+    ``arguments`` are the options given now, and ``device`` returns the current device.
 
     Raises:
-        UsageError: if there is no run, it is under way or damaged, or another command's, or it was
+        UsageError: if there is no run, or it is still running, damaged, of another command, or
             started with other settings.
         MachineError: if the journal cannot be written, or MLX does not work.
     """
@@ -69,11 +69,11 @@ def open_to_resume(
     with Journal.open(folder) as journal:
         records = journal.records()
         if not records:
-            raise UsageError(f"The run in {folder} never began; start it without --resume.")
+            raise UsageError(f"The run in {folder} was never started. Start it without --resume.")
         began = read_header(records[0].fields, Header)
         if began.command != command:
             raise UsageError(
-                f"The run in {folder} is one of `your_ai {began.command}`; continue it with "
+                f"The run in {folder} was started by `your_ai {began.command}`. Continue it with "
                 f"`your_ai {began.command} --resume --run-dir {folder}`."
             )
         header = replace(read_header(records[0].fields, kind), run_dir=str(folder.absolute()))
@@ -83,9 +83,9 @@ def open_to_resume(
 
 
 def record_resumed(journal: Journal) -> None:
-    """Record that a run is continued by this process."""
-    journal.append(RESUMED, _here())
+    """Record that this process resumed the run."""
+    journal.append(RESUMED, _process())
 
 
-def _here() -> dict[str, Any]:
+def _process() -> dict[str, Any]:
     return {"at": now(), "pid": os.getpid(), "boot": boot_id()}

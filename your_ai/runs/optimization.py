@@ -1,4 +1,4 @@
-"""What a search has found so far for one model."""
+"""The state of the search for one model: what its trials have shown so far."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from your_ai.search.search import Certificate, Expected, Search, SearchOptions, 
 
 @dataclass(frozen=True, slots=True)
 class Optimization:
-    """A search and the trials that it rests on, in the order in which they ended."""
+    """A search and its trials, in the order in which they ended."""
 
     search: Search
     results: tuple[TrialResult, ...]
 
     @property
     def tried(self) -> list[Tried]:
-        """What the search has been told: every trial with an outcome of its own."""
+        """The final results, in the form that the search takes."""
         return [result.tried for result in self.results if result.is_final]
 
     @property
@@ -45,7 +45,7 @@ class Optimization:
 
     @property
     def certificate(self) -> Certificate:
-        """What proves that nothing better fits."""
+        """The proof that nothing better fits."""
         return self.search.certificate(self.tried)
 
     @property
@@ -55,13 +55,13 @@ class Optimization:
 
     @property
     def is_proven(self) -> bool:
-        """Whether nothing better fits, going by failures caused by memory alone."""
+        """Whether failures caused by memory are enough to prove that nothing better fits."""
         sound = [tried for tried in self.tried if tried.fits or tried.too_large]
         return not self.search.certificate(sound).unsettled
 
     @property
     def decisive(self) -> list[TrialResult]:
-        """The failed trials on which the certificate rests."""
+        """The failed trials that the proof consists of."""
         failures = self.certificate.failures
         return [
             result
@@ -71,13 +71,13 @@ class Optimization:
 
     @property
     def pareto(self) -> list[TrialResult]:
-        """The passes that no other beats in memory, capacity and speed, least memory first."""
+        """The passes that no other beats in memory, capacity and speed; least memory first."""
         passed = [result for result in self.results if result.success]
         front = [r for r in passed if not any(_beats(other, r) for other in passed)]
         return sorted(front, key=lambda result: result.needed_memory_bytes or 0)
 
     def as_result(self) -> OptimalConfig:
-        """The search as the results document has it."""
+        """Return the search in the form of the results file."""
         return OptimalConfig(
             model=self.results[0].model_name,
             **_figures(self.best),
@@ -97,7 +97,7 @@ class Optimization:
 
 
 def search_for(trial: Trial, options: SearchOptions, backend: str) -> Search:
-    """The search for the best configuration of a trial's model within its budget."""
+    """Return the search for the best configuration of the trial's model within its budget."""
     return Search(
         options.grid.around(trial.configuration, trial.model.layers),
         trial.request.budget_bytes,
@@ -140,9 +140,9 @@ def _pareto_point(result: TrialResult) -> ParetoPoint:
 
 
 def _beats(one: TrialResult, other: TrialResult) -> bool:
-    """Whether ``one`` is at least as good in everything and better in something; both passed."""
-    ours, theirs = _scores(one), _scores(other)
-    return ours != theirs and all(a >= b for a, b in zip(ours, theirs, strict=True))
+    """Return whether ``one`` has no score worse than ``other``, and a better one; both passed."""
+    scores, others = _scores(one), _scores(other)
+    return scores != others and all(a >= b for a, b in zip(scores, others, strict=True))
 
 
 def _scores(result: TrialResult) -> tuple[float, ...]:
@@ -154,7 +154,7 @@ def _scores(result: TrialResult) -> tuple[float, ...]:
 
 
 def _expectation(trial: Trial, backend: str) -> Callable[[Configuration], Expected] | None:
-    """The memory estimate for each configuration; ``None`` for an unknown architecture."""
+    """Return a function that estimates memory; ``None`` if the architecture is unknown."""
     try:
         estimate(trial.request, backend)
     except UsageError:

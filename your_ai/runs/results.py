@@ -1,4 +1,4 @@
-"""The results document of a run, as it is written and read."""
+"""The results file of a run: its content, and how it is written and read."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ class Results:
     max_memory_gb: float
     """The budget in GB."""
     recommended: str | None
-    """The largest model that passed, by its `preset`; null if none did."""
+    """The `preset` of the largest model that passed; null if none did."""
     results: tuple[TrialResult, ...]
     """One entry per model that was tried, smallest first."""
     your_ai_version: str
-    """The version that measured."""
+    """Version of your_ai that made the run."""
     started_at: Utc
     """When the run started, in UTC."""
     complete: bool
-    """Whether nothing of the run is left to do."""
+    """Whether all trials of the run are finished."""
     budget_bytes: int
-    """The most memory that training might use, in bytes."""
+    """The budget in bytes."""
     machine: Machine
-    """The machine."""
+    """The machine that the run was made on."""
     device: Device
-    """The device that was trained on."""
+    """The device that models were trained on."""
     run_dir: str
     """The folder with the run's journal, logs and report."""
 
     @property
     def trials(self) -> list[TrialResult]:
-        """Every trial once: each model's entry, followed by the other trials of its search."""
+        """All trials, each once: a model's entry, followed by the other trials of its search."""
         found = []
         for entry in self.results:
             searched = entry.optimal_config.all_results if entry.optimal_config else ()
@@ -54,21 +54,21 @@ class Results:
 
 
 def recommended(results: Sequence[TrialResult]) -> TrialResult | None:
-    """The largest model that passed; of several equally large ones the first."""
+    """Return the largest model that passed; of several equally large ones the first."""
     passed = [result for result in results if result.success]
     return max(passed, key=lambda result: parameters_of(result.params), default=None)
 
 
 def write(results: Results) -> bytes:
-    """The document as indented JSON."""
+    """Return the content of a results file: indented JSON."""
     return to_json(results)
 
 
 def read(content: bytes, name: str) -> Results:
-    """The document in the bytes of a file called ``name``.
+    """Read the bytes of a file called ``name``.
 
     Raises:
-        UsageError: if it is not a results document.
+        UsageError: if it is not a results file.
     """
     try:
         document = orjson.loads(content)
@@ -77,7 +77,7 @@ def read(content: bytes, name: str) -> Results:
         return msgspec.convert(document, Results)
     except (ValueError, msgspec.ValidationError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
-            f"{name} is not a results file of `your_ai benchmark` or `optimize`: {_what(error)}."
+            f"{name} is not a results file of `your_ai benchmark` or `optimize`: {_reason(error)}."
         ) from error
 
 
@@ -89,7 +89,7 @@ def _trials(document: Any) -> list[dict[str, Any]]:
 
 
 def _restore(trial: dict[str, Any]) -> None:
-    """JSON has no NaN, which a diverged loss is; version 0.1 wrote the load without its time."""
+    """Restore the NaN of a diverged loss, null in JSON, and a field that version 0.1 lacks."""
     for step in trial.get("steps") or ():
         if step["loss"] is None:
             step["loss"] = math.nan
@@ -97,7 +97,7 @@ def _restore(trial: dict[str, Any]) -> None:
         trial["load"].setdefault("at", 0.0)
 
 
-def _what(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, KeyError):
         return f"missing {error.args[0]!r}"
     if isinstance(error, orjson.JSONDecodeError):

@@ -1,4 +1,4 @@
-"""Results files: read from a file or a run's folder, and written while a run lasts."""
+"""Load results from a file or a run's folder, and write them during a run."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from your_ai.runs.run import Header, Run, read_header
 from your_ai.runs.run_dir import RESULTS, TRAINING
 
 WRITE_SECONDS = 10.0
-"""Least time between two writes while trials run; the journal is durable anyway."""
+"""Minimum time between two writes during a run. The journal always has all results."""
 
 
 def load(path: Path) -> Results:
-    """The results in a file, or in a run's folder.
+    """Load the results from a file or a run's folder.
 
-    If the run's journal is newer than its results file, they are rebuilt from the journal.
+    If the run's journal is newer than its results file, the results are rebuilt from the journal.
 
     Raises:
         UsageError: if there are none, or they cannot be read.
@@ -39,15 +39,18 @@ def load(path: Path) -> Results:
         content = file.read_bytes()
     except OSError as error:
         if is_folder and (path / TRAINING).exists():
-            problem = f"{path} is a training, whose record is {path / TRAINING}"
+            problem = f"{path} is a training, which has no benchmark results"
         else:
             problem = f"Cannot read {file}: {error.strerror}"
-        raise UsageError(f"{problem}; `your_ai runs` lists the runs with results.") from error
+        raise UsageError(f"{problem}. `your_ai runs` lists saved runs.") from error
     return results.read(content, str(path))
 
 
 def _rebuilt(file: Path) -> Results | None:
-    """The results by the journal beside a results file; ``None`` if the file has all of it."""
+    """Return the results rebuilt from the journal next to ``file``.
+
+    ``None`` if the results file is up to date, or there is no usable journal.
+    """
     path = file.parent / JOURNAL
     try:
         if file.exists() and file.stat().st_mtime_ns >= path.stat().st_mtime_ns:
@@ -57,7 +60,7 @@ def _rebuilt(file: Path) -> Results | None:
             return None
         run = replace(read_header(records[0].fields, Run), run_dir=str(file.parent.absolute()))
         ended = history_of(records).ended
-    except UsageError:  # damaged, or of another version
+    except UsageError:  # the journal is damaged, or of another version
         if file.exists():
             return None
         raise
@@ -67,9 +70,9 @@ def _rebuilt(file: Path) -> Results | None:
 
 
 class ResultsWriter:
-    """Writes a run's results to its targets; the run continues without one that fails.
+    """Writes a run's results to files; if one cannot be written, the run continues.
 
-    ``problem`` says which target could not be written the last time, in one line.
+    ``problem`` is a one-line error if the last write of a target failed.
     """
 
     def __init__(self, targets: Sequence[Path]) -> None:
@@ -78,11 +81,11 @@ class ResultsWriter:
         self._last = -WRITE_SECONDS
 
     def is_due(self) -> bool:
-        """Whether the last write is long enough ago."""
+        """Return whether the last write was long enough ago for another one."""
         return time.monotonic() >= self._last + WRITE_SECONDS
 
     def write(self, found: Results, *, final: bool = False) -> None:
-        """Write every target; a device or a pipe only if this is the ``final`` time."""
+        """Write all targets; devices and pipes only at the ``final`` write."""
         self._last = time.monotonic()
         self.problem = None
         written: list[Path] = []
@@ -93,7 +96,7 @@ class ResultsWriter:
             try:
                 write_atomically(target, content)
             except OSError as error:
-                kept = f"the results are in {written[0]}" if written else "its last state is intact"
-                self.problem = f"Cannot write {target}: {error.strerror}; {kept}."
+                kept = f"The results are in {written[0]}" if written else "The file is unchanged"
+                self.problem = f"Cannot write {target}: {error.strerror}. {kept}."
             else:
                 written.append(target)

@@ -1,4 +1,4 @@
-"""What a journal says of a run's trials: finished, or started and never finished. Pure."""
+"""Find the finished and unfinished trials of a run in its journal: pure."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ MAX_STARTS = 2
 
 @dataclass(frozen=True, slots=True)
 class RunHistory:
-    """What happened to a run's trials before it was resumed.
+    """What happened to the trials of a run before it was resumed.
 
-    ``ended`` has the last result of each trial by its key, in the order in which they ended;
-    ``unfinished`` the boots of the machine in which a trial was started and has not ended since.
+    ``ended`` maps trial keys to the last result of each trial, in the order in which they ended.
+    ``unfinished`` maps the keys of trials that never ended to the ids of the boots in which they
+    were started.
     """
 
     ended: Mapping[str, TrialResult] = field(default_factory=dict)
@@ -28,25 +29,25 @@ class RunHistory:
 
     @property
     def final(self) -> dict[str, TrialResult]:
-        """The trials that are not run again."""
+        """The results of the trials that are not run again."""
         return {key: result for key, result in self.ended.items() if result.is_final}
 
     def quarantine(self, key: str, boot: str) -> Outcome | None:
-        """Why a trial must not be run again; ``None`` if it may. ``boot`` is the present one."""
+        """Return why a trial must not be run again, or ``None``. ``boot`` is the current boot."""
         boots = self.unfinished.get(key, ())
         if any(each != boot for each in boots):
             return Outcome(
                 OutcomeKind.CRASH,
-                "the machine restarted while it ran: suspected of having taken it down, so it is "
-                "not run again; try it in a run of its own with a smaller --max-memory",
+                "the machine restarted during this trial and may do so again, so it was not "
+                "repeated; try it in a separate run with a smaller --max-memory",
                 Certainty.LOW,
-                f"started in boot {boots[-1]} and never finished; this is boot {boot}",
+                f"started in boot {boots[-1]} and never finished; the current boot is {boot}",
             )
         if len(boots) >= MAX_STARTS:
             return Outcome(
                 OutcomeKind.CRASH,
-                f"your_ai itself was ended {len(boots)} times while it ran, so it is not run "
-                "again; try it in a run of its own",
+                f"your_ai itself ended {len(boots)} times during this trial, so it was not "
+                "repeated; try it in a separate run",
                 Certainty.LOW,
                 f"started {len(boots)} times in boot {boot} and never finished",
             )
@@ -54,7 +55,7 @@ class RunHistory:
 
 
 def history_of(records: Iterable[Record]) -> RunHistory:
-    """What these records of a journal say of the trials; raises OtherVersionError."""
+    """Return the history in a journal's records; raise OtherVersionError if it is unreadable."""
     ended: dict[str, TrialResult] = {}
     unfinished: dict[str, tuple[str, ...]] = {}
     for record in records:
@@ -63,7 +64,7 @@ def history_of(records: Iterable[Record]) -> RunHistory:
             unfinished[key] = (*unfinished.get(key, ()), record.fields["boot"])
         elif record.kind == ENDED:
             unfinished.pop(key, None)
-            ended.pop(key, None)  # the order is that of the last ends
+            ended.pop(key, None)  # the last result determines the order
             try:
                 ended[key] = trial_result(record.fields["result"])
             except (KeyError, msgspec.ValidationError) as error:

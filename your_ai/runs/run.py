@@ -1,4 +1,4 @@
-"""What does not change while a run or a training lasts: the first record of its journal."""
+"""The facts about a run or training that never change: the first record of its journal."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from your_ai.system.machine import Machine
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
-    """What runs and trainings have in common.
+    """The facts that runs and trainings have in common.
 
-    ``arguments`` are the options that the user gave, as they would write them.
+    ``arguments`` maps the options that the user gave to their values, both as typed.
     """
 
     command: str
@@ -34,10 +34,11 @@ class Header:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run(Header):
-    """One invocation's trials and all that they depend on.
+    """The trials of a run, and everything that they depend on.
 
-    ``search`` says what to search for in each model, ``deadline`` is the longest a trial may take,
-    in seconds. ``output`` is where the results are wanted in addition to ``run_dir``.
+    ``search`` has the options of the search for each model's best configuration, if any.
+    ``deadline`` is the maximum time for a trial, in seconds. ``output`` is a further file for the
+    results, which are always written to ``run_dir``.
     """
 
     trials: tuple[Trial, ...]
@@ -56,10 +57,10 @@ H = TypeVar("H", bound=Header)
 
 
 def read_header(fields: Mapping[str, Any], kind: type[H]) -> H:
-    """The header that a journal's first record holds.
+    """Return the header in the first record of a journal.
 
     Raises:
-        UsageError: if another version wrote it.
+        OtherVersionError: if another version wrote it.
     """
     try:
         return msgspec.convert(fields["run"], kind)
@@ -68,18 +69,18 @@ def read_header(fields: Mapping[str, Any], kind: type[H]) -> H:
 
 
 def check_same(header: Header, arguments: Mapping[str, str], device: Device, version: str) -> None:
-    """Raise UsageError if resuming would mix figures that cannot be compared.
+    """Raise UsageError if the resumed run would mix results that cannot be compared.
 
-    An option that is not given again keeps its value.
+    Options that are not given again keep their values.
     """
     changed = [
-        f"{option} {value} (it was {header.arguments.get(option, 'not given')})"
+        f"{option} {value} (was {header.arguments.get(option, 'not given')})"
         for option, value in arguments.items()
         if header.arguments.get(option) != value
     ]
-    was, now = _circumstances(header.device, header.version), _circumstances(device, version)
+    before, now = _environment(header.device, header.version), _environment(device, version)
     changed += [
-        f"{what} {now[what]} (it was {was[what]})" for what in was if now[what] != was[what]
+        f"{name} {now[name]} (was {before[name]})" for name in before if now[name] != before[name]
     ]
     if changed:
         raise UsageError(
@@ -88,6 +89,6 @@ def check_same(header: Header, arguments: Mapping[str, str], device: Device, ver
         )
 
 
-def _circumstances(device: Device, version: str) -> dict[str, object]:
+def _environment(device: Device, version: str) -> dict[str, object]:
     versions = {name: device.versions.get(name) for name in ("mlx", "mlx-lm")}
     return {"device": device.name, "backend": device.backend, **versions, "your_ai": version}

@@ -1,4 +1,4 @@
-"""Where a run keeps its logs and results."""
+"""The folder of a run, with its logs and results."""
 
 from __future__ import annotations
 
@@ -16,47 +16,50 @@ TRAINING = "training.json"
 _LOGS = "logs"
 
 
-def make_run_dir(asked: Path | None) -> Path:
-    """A folder for one run, private to the user: the one asked for, or a new one in their state.
+def make_run_dir(run_dir: Path | None) -> Path:
+    """Create the folder of a run, private to the user, and return its path.
+
+    Without ``run_dir`` it is a new folder in `runs_dir`.
 
     Raises:
-        UsageError: when it holds a run or anything else already, or cannot be made.
-        MachineError: when the disk is full.
+        UsageError: if it already contains a run or other files, or cannot be created.
+        MachineError: if the disk is full.
     """
-    path = asked if asked is not None else _default()
-    # os.path, because Path raises where a name is too long; below that is said in one line.
+    path = run_dir if run_dir is not None else _default()
+    # os.path, because Path raises if the name is too long. That is reported below.
     if os.path.exists(path / JOURNAL):  # noqa: PTH110
         refuse_open(path)
     if os.path.exists(path / RESULTS):  # noqa: PTH110
-        resume = "add --resume to continue it, or " if (path / JOURNAL).exists() else ""
+        can_resume = (path / JOURNAL).exists()
+        remedy = "Add --resume to continue it, or choose" if can_resume else "Choose"
         raise UsageError(
-            f"{path} holds the results of another run; {resume}choose another --run-dir."
+            f"{path} contains the results of another run. {remedy} a different --run-dir."
         )
     try:
         if path.is_dir() and any(each.name not in (JOURNAL, _LOGS) for each in path.iterdir()):
-            raise UsageError(f"{path} holds other files; choose a new folder for --run-dir.")
-        # The user's alone; a folder that was there already keeps the rights that they gave it.
+            raise UsageError(f"{path} contains other files. Choose a different --run-dir.")
+        # A new folder is private; an existing one keeps its permissions.
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         make_logs_dir(path)
     except OSError as error:
-        problem = f"Cannot make the run directory {path}: {error.strerror}; choose another"
+        problem = f"Cannot create the run directory {path}: {error.strerror}."
         kind = MachineError if error.errno in (errno.ENOSPC, errno.EDQUOT) else UsageError
-        raise kind(f"{problem} --run-dir.") from error
+        raise kind(f"{problem} Choose a different --run-dir.") from error
     return path
 
 
 def make_logs_dir(run_dir: Path) -> None:
-    """Make the folder of a run's logs, unless it is there."""
+    """Create the folder for a run's logs if it is missing."""
     (run_dir / _LOGS).mkdir(mode=0o700, exist_ok=True)
 
 
 def log_path(run_dir: str, name: str) -> Path:
-    """Where a run keeps the log of that name."""
+    """Return the path of the run's log called ``name``."""
     return Path(run_dir) / _LOGS / name
 
 
 def runs_dir() -> Path:
-    """The folder in the user's state that holds all runs for which they named no other."""
+    """Return the folder in the user's state directory for runs without --run-dir."""
     import platformdirs
 
     return platformdirs.user_state_path("your_ai", appauthor=False) / "runs"

@@ -1,4 +1,4 @@
-"""The loops over a run's trials: skip what need not run, measure the rest, record each."""
+"""Run the trials of a run: skip those that need not run, measure the others, record all."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from your_ai.units import now
 
 
 class TrialRunner:
-    """Runs a run's trials; one that has a final result in the run's history keeps it.
+    """Runs the trials of a run; trials with a final result in ``history`` are not repeated.
 
-    Before a worker is started the journal says so, and before a result is handed out its end is in
-    the journal. ``ended`` are the trials of this run that have ended, in order. Both loops raise
-    MachineError if the journal cannot be written, the machine is short of memory, no worker can be
-    started, or one cannot be killed. They stop after a trial that was interrupted.
+    Each start is in the journal before the worker is started, and each result before it is yielded.
+    ``ended`` has the results so far, in order. `trials` and `search` stop after an interrupted
+    trial. They raise MachineError if the journal cannot be written, the machine is short of memory,
+    or a worker cannot be started or killed.
     """
 
     def __init__(
@@ -51,11 +51,11 @@ class TrialRunner:
         self.ended: list[TrialResult] = []
 
     def results_of(self, trial: Trial) -> tuple[TrialResult, ...]:
-        """The results of a trial and of the search that belongs to it so far."""
+        """Return the results so far of a trial and its search."""
         return tuple(result for result in self.ended if result.index == trial.index)
 
     def trials(self) -> Iterator[Trial | TrialResult]:
-        """Run the trials one after another: yields each as it starts, and its result."""
+        """Run the trials in order; yield each trial before it starts, and then its result."""
         out_of_memory: list[Trial] = []
         for trial in self._run.trials:
             if interrupts.requested:
@@ -68,15 +68,15 @@ class TrialRunner:
                 skipped = Outcome(OutcomeKind.SKIPPED, reason)
                 result = self._record(result_without_worker(trial, skipped, now()))
             yield result
-            if _is_stop(result):
+            if _is_stopped(result):
                 return
             if result.proves_too_large:
                 out_of_memory.append(trial)
 
     def search(self, trial: Trial) -> Iterator[Trial | TrialResult]:
-        """Try configurations of ``trial`` until the best is proven; yields as `trials` does.
+        """Try configurations of ``trial`` until the best is proven; yield like `trials`.
 
-        Stops after a trial whose weights were missing: the next would need the same.
+        Stops after a trial whose weights were missing, because all trials need the same weights.
         """
         assert self._run.search is not None
         search = search_for(trial, self._run.search, self._run.device.backend)
@@ -88,7 +88,7 @@ class TrialRunner:
             yield candidate
             result = self._try(candidate)
             yield result
-            if _is_stop(result) or not result.is_final:
+            if _is_stopped(result) or not result.is_final:
                 return
 
     def _try(self, trial: Trial) -> TrialResult:
@@ -107,14 +107,14 @@ class TrialRunner:
             outcome = Outcome(OutcomeKind.ERROR, str(error))
             return self._record(result_without_worker(trial, outcome, started_at))
         except KeyboardInterrupt:
-            outcome = Outcome(OutcomeKind.INTERRUPTED, "interrupted before it began")
+            outcome = Outcome(OutcomeKind.INTERRUPTED, "interrupted before it started")
             return self._record(result_without_worker(trial, outcome, started_at))
         return self._record(self._measure(trial, key, started_at))
 
     def _measure(self, trial: Trial, key: str, started_at: str) -> TrialResult:
         log = log_path(self._run.run_dir, _log_name(trial, key))
         try:
-            seen, outcome = self._workers.run(
+            observation, outcome = self._workers.run(
                 encode(trial.request),
                 started={"trial": key},
                 log=log,
@@ -123,11 +123,11 @@ class TrialRunner:
                 on_event=self._on_event,
             )
         except NotStartedError as error:
-            # Without its end the trial would seem to have taken down its parent.
+            # Without a result, a resumed run would assume that the trial killed your_ai.
             outcome = Outcome(OutcomeKind.ERROR, str(error))
             self._record(result_without_worker(trial, outcome, started_at))
             raise
-        return result_of(trial, outcome, started_at, seen, str(log))
+        return result_of(trial, outcome, started_at, observation, str(log))
 
     def _record(self, result: TrialResult) -> TrialResult:
         self._journal.append(ENDED, {"trial": result.key, "result": asdict(result)})
@@ -135,24 +135,24 @@ class TrialRunner:
         return result
 
 
-def _is_stop(result: TrialResult) -> bool:
-    """Whether the user stopped the run here, even if the trial had just finished."""
+def _is_stopped(result: TrialResult) -> bool:
+    """Return whether the user stopped the run, even if the trial had just finished."""
     return interrupts.requested or result.outcome is OutcomeKind.INTERRUPTED
 
 
 def _log_name(trial: Trial, key: str) -> str:
-    # A name can hold anything, even a path; what is left of it here cannot leave the folder.
+    # The name may be a path; after this it cannot point out of the folder.
     index, _, configuration = key.partition("-")
     safe = re.sub(r"[^\w.-]+", "-", trial.model.name, flags=re.ASCII)
     return f"{index}-{safe[:100]}-{configuration}.log"
 
 
 def _with_weights(trial: Trial) -> Trial:
-    """The trial, its real weights in a local folder: downloaded only now, just before use.
+    """Return the trial with its real weights in a local folder, downloaded just before use.
 
     Raises:
-        UsageError, MachineError: if they cannot be had; the run continues without them.
-        KeyboardInterrupt: if the user stopped it.
+        UsageError, MachineError: if the weights are not available.
+        KeyboardInterrupt: if the user stopped the run.
     """
     source = trial.request.model
     if trial.configuration.weights is not Weights.REAL or source.path is not None:

@@ -1,4 +1,4 @@
-"""What to try after a trial that did not pass: pure."""
+"""Suggest what to try after a trial that did not pass: pure."""
 
 from __future__ import annotations
 
@@ -17,44 +17,50 @@ _MIN_SEQ_LENGTH = 128
 _MIN_LAYERS = 4
 
 
-def suggestion(trial: Trial, outcome: Outcome, seen: Observation) -> str | None:
-    """One line; ``None`` if the trial passed or the reason says everything."""
+def suggestion(trial: Trial, outcome: Outcome, observation: Observation) -> str | None:
+    """Return one line of text; ``None`` if the trial passed or its reason says enough."""
     match outcome.kind:
         case OutcomeKind.OVER_BUDGET:
-            return _smaller(trial, seen)
-        case OutcomeKind.OOM if seen.needed_bytes is None:
-            return _smaller(trial, seen)
-        case OutcomeKind.TIMEOUT if seen.killed is not Kill.DEADLINE:
-            return "run it again; if it hangs again, the log says where"
-        case OutcomeKind.CRASH if seen.returncode == -signal.SIGKILL:
+            return _smaller(trial, observation)
+        case OutcomeKind.OOM if observation.needed_bytes is None:
+            return _smaller(trial, observation)
+        case OutcomeKind.TIMEOUT if observation.killed is not Kill.DEADLINE:
+            return "run it again; if it hangs again, look at the log"
+        case OutcomeKind.CRASH if observation.returncode == -signal.SIGKILL:
             return "check whether another program or a memory limit killed it, then retry"
-        case OutcomeKind.CRASH if seen.memory_limited:
-            return "raise the limit (`ulimit -v unlimited`), or give a smaller --max-memory"
+        case OutcomeKind.CRASH if observation.memory_limited:
+            return "raise the limit (`ulimit -v unlimited`), or lower --max-memory"
     return None
 
 
-def _smaller(trial: Trial, seen: Observation) -> str:
-    """The first change that should make it fit, going by the estimate and what it took now."""
-    backend = seen.device.backend if seen.device else "cuda"
+def _smaller(trial: Trial, observation: Observation) -> str:
+    """Return the first change with which the trial should fit, according to the estimate.
+
+    The estimate is scaled to agree with the trial, which needed more than its budget.
+    """
+    backend = observation.device.backend if observation.device else "cuda"
     request = trial.request
     try:
-        now = estimate(request, backend)
-        # It needs more than the budget, whatever the estimate says; its weights are counted.
-        working = now.needed_bytes - now.resident_bytes
-        off = max(1.0, (request.budget_bytes - now.resident_bytes) / working)
+        failed = estimate(request, backend)
+        # Only what training adds is scaled: the resident memory is exact.
+        added = failed.needed_bytes - failed.resident_bytes
+        scale = max(1.0, (request.budget_bytes - failed.resident_bytes) / added)
         margin = 1 + error_share(request.model.config, backend)
         for changed, options in _changes(trial.configuration):
-            then = estimate(replace(request, configuration=changed), backend)
-            above = (then.needed_bytes - then.resident_bytes) * off * margin
-            if then.resident_bytes + above <= request.budget_bytes:
-                return f"{options} should fit"
-    except UsageError:  # an architecture that cannot be estimated
-        return f"`your_ai optimize {trial.model.name}` looks for what fits"
-    return "a smaller model; `your_ai recommend` says at once which should fit"
+            reduced = estimate(replace(request, configuration=changed), backend)
+            scaled = (reduced.needed_bytes - reduced.resident_bytes) * scale * margin
+            if reduced.resident_bytes + scaled <= request.budget_bytes:
+                return f"{options} (should fit)"
+    except UsageError:  # the architecture is not supported
+        return f"`your_ai optimize {trial.model.name}`, which searches for settings that fit"
+    return "a smaller model; `your_ai recommend` lists models that should fit"
 
 
 def _changes(changed: Configuration) -> Iterator[tuple[Configuration, str]]:
-    """Ever smaller trainings, those first that cost the result least, and the options for each."""
+    """Yield configurations that need less and less memory, each with the options to select it.
+
+    Changes that affect the training least come first.
+    """
     options = list[str]()
     if not changed.grad_checkpoint:
         changed = replace(changed, grad_checkpoint=True)
@@ -76,5 +82,5 @@ def _changes(changed: Configuration) -> Iterator[tuple[Configuration, str]]:
 
 
 def _halves(size: int, least: int) -> list[int]:
-    """Half of it, half of that, down to ``least``."""
+    """Return half of ``size``, half of that, and so on down to ``least``."""
     return [size >> n for n in range(1, size.bit_length()) if size >> n >= least]

@@ -1,4 +1,4 @@
-"""The record of a training, `training.json`; sizes are bytes, times seconds."""
+"""The results of a training, `training.json`; sizes are in bytes, times in seconds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from your_ai.system.machine import Machine
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """The memory a training is given: micro-batches per batch, and MLX's memory limit."""
+    """The memory settings of a training: micro-batches per batch, and MLX's memory limit."""
 
     micro_batches: int
     limit_bytes: int
@@ -25,7 +25,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What a training is expected to take at most, at full sequence length."""
+    """What a training should take at most, if all sequences have full length."""
 
     peak_bytes: int
     seconds_per_iteration: float
@@ -35,7 +35,7 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a training took; null before anything was reported."""
+    """What a training took; ``None`` before the first report."""
 
     peak_bytes: int | None
     seconds_per_iteration: float | None
@@ -45,7 +45,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """The loaded model's parameters, and the bytes it takes."""
+    """The number of parameters of the loaded model, and its size in memory."""
 
     parameters: int
     resident_bytes: int
@@ -53,7 +53,7 @@ class LoadedModel:
 
 @dataclass(frozen=True, slots=True)
 class FailedAttempt(Setting):
-    """An attempt that failed, with its setting."""
+    """The setting of a failed attempt, and why it failed."""
 
     outcome: OutcomeKind
     reason: str
@@ -62,7 +62,7 @@ class FailedAttempt(Setting):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingResults:
-    """What was expected of a training, what it took, and its losses as [iteration, loss]."""
+    """A training: how it ended, what it should take and took, and its (iteration, loss) pairs."""
 
     outcome: OutcomeKind
     error: str | None
@@ -89,7 +89,7 @@ class TrainingResults:
 
 
 def read(content: bytes, name: str) -> TrainingResults:
-    """The record in the bytes of a file called ``name``; raises UsageError if it is none."""
+    """Read the bytes of a file called ``name``; raise UsageError if they are not such results."""
     try:
         document = orjson.loads(content)
         for setting in (document["setting"], *document["failures"]):

@@ -1,4 +1,4 @@
-"""From what was seen of a worker to a trial's result: pure."""
+"""Build a trial's result from the observation of its worker: pure."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from your_ai.system.footprint import FOOTPRINT_SOURCE
 from your_ai.units import now, to_gb
 
 TIMELINE_POINTS = 120
-"""Samples kept of each timeline: enough for a chart, some 10 kB per trial."""
+"""Maximum samples per timeline: enough for a chart, and about 10 kB per trial."""
 
 S = TypeVar("S", bound=tuple[Any, ...])
 
 
 def result_without_worker(trial: Trial, outcome: Outcome, started_at: str) -> TrialResult:
-    """The result of a trial for which no worker ran."""
+    """Return the result of a trial for which no worker ran."""
     request, model = trial.request, trial.model
     passed = outcome.kind is OutcomeKind.PASS
     return TrialResult(
@@ -44,17 +44,17 @@ def result_without_worker(trial: Trial, outcome: Outcome, started_at: str) -> Tr
 
 
 def result_of(
-    trial: Trial, outcome: Outcome, started_at: str, seen: Observation, log: str
+    trial: Trial, outcome: Outcome, started_at: str, observation: Observation, log: str
 ) -> TrialResult:
-    """The result of a trial whose worker has ended."""
+    """Return the result of a trial whose worker has ended."""
     result = result_without_worker(trial, outcome, started_at)
-    final = seen.final
+    final = observation.final
     passed = final if result.success and isinstance(final, Passed) else None
-    needed = passed.needed_bytes if passed else seen.needed_bytes
+    needed = passed.needed_bytes if passed else observation.needed_bytes
     if passed is None:
         found: dict[str, Any] = {
-            "log_excerpt": tuple(excerpt(seen.log_tail)),
-            "advice": suggestion(trial, outcome, seen),
+            "log_excerpt": tuple(excerpt(observation.log_tail)),
+            "advice": suggestion(trial, outcome, observation),
         }
     else:
         found = {
@@ -62,7 +62,7 @@ def result_of(
             "peak_memory_bytes": passed.peak_bytes,
             "needed_memory_limit_bytes": passed.needed_limit_bytes,
             "memory_limit_bytes": passed.limit_bytes,
-            "tokens_per_second": _speed(seen.counted_steps),
+            "tokens_per_second": _speed(observation.counted_steps),
         }
     return replace(
         result,
@@ -70,28 +70,28 @@ def result_of(
         needed_memory_gb=None if needed is None else to_gb(needed),
         log=log,
         **found,
-        **_observed(seen),
+        **_observed(observation),
     )
 
 
-def _observed(seen: Observation) -> dict[str, Any]:
-    device = seen.device
+def _observed(observation: Observation) -> dict[str, Any]:
+    device = observation.device
     return {
-        "wall_seconds": seen.wall_seconds,
-        "exit_status": seen.returncode,
-        "tokens_per_second_at_needed_memory": _speed(seen.tight_steps),
-        "footprint_peak_bytes": seen.footprint_peak_bytes,
+        "wall_seconds": observation.wall_seconds,
+        "exit_status": observation.returncode,
+        "tokens_per_second_at_needed_memory": _speed(observation.tight_steps),
+        "footprint_peak_bytes": observation.footprint_peak_bytes,
         "footprint_source": FOOTPRINT_SOURCE,
-        "memory_pressure": seen.pressure,
-        "log_discarded_bytes": seen.log_discarded_bytes,
-        "load": seen.first_of(Loaded),
-        "steps": tuple(seen.steps),
-        "phases": tuple(seen.phases),
+        "memory_pressure": observation.pressure,
+        "log_discarded_bytes": observation.log_discarded_bytes,
+        "load": observation.first_of(Loaded),
+        "steps": tuple(observation.steps),
+        "phases": tuple(observation.phases),
         "memory_timeline": thin_out(
-            [(m.at, m.active_bytes, m.cache_bytes) for m in seen.all_of(Memory)]
+            [(m.at, m.active_bytes, m.cache_bytes) for m in observation.all_of(Memory)]
         ),
         "footprint_timeline": thin_out(
-            [(f.at - seen.start_seconds, f.footprint_bytes) for f in seen.footprints]
+            [(f.at - observation.start_seconds, f.footprint_bytes) for f in observation.footprints]
         ),
         "device": {"backend": device.backend, **device.info} if device else None,
         "versions": device.versions if device else None,
@@ -99,14 +99,14 @@ def _observed(seen: Observation) -> dict[str, Any]:
 
 
 def thin_out(samples: Sequence[S], most: int = TIMELINE_POINTS) -> tuple[S, ...]:
-    """At most ``most`` samples of (time, size, …), each the largest of its stretch of time.
+    """Return at most ``most`` of the (time, size, …) samples: the largest of each interval.
 
-    A timeline of hours stays small and keeps its peaks.
+    So a long timeline becomes small but keeps its peaks.
     """
-    stretch = -(-len(samples) // most)
+    interval = -(-len(samples) // most)
     return tuple(
-        max(samples[start : start + stretch], key=lambda sample: sample[1])
-        for start in range(0, len(samples), stretch or 1)
+        max(samples[start : start + interval], key=lambda sample: sample[1])
+        for start in range(0, len(samples), interval or 1)
     )
 
 

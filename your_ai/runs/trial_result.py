@@ -25,7 +25,7 @@ from your_ai.supervision.outcome import Certainty, OutcomeKind
 Utc = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 """A time in UTC, to the second."""
 
-_BACKEND = {"type": "string", "description": "What MLX computed on: metal, cuda or cpu."}
+_BACKEND = {"type": "string", "description": "MLX backend: metal, cuda or cpu."}
 DeviceInfo = Annotated[
     dict[str, Any],
     msgspec.Meta(extra_json_schema={"properties": {"backend": _BACKEND}, "required": ["backend"]}),
@@ -38,64 +38,64 @@ class TrialConfig(Configuration):
     """A trial's configuration, and how it was measured."""
 
     steps: int = 5
-    """Counted training steps."""
+    """Number of measured training steps."""
     budget_bytes: int = 0
-    """The most memory that training might use, in bytes."""
+    """The budget in bytes."""
     seed: int = 0
-    """Seed of weights and batches."""
+    """Seed of the random weights and batches."""
 
     @classmethod
     def of(cls, request: TrialRequest | TrainingRequest, steps: int) -> TrialConfig:
-        """What that request trains, for that many ``steps``."""
+        """Return the configuration of ``request``, with that number of ``steps``."""
         fields = asdict(request.configuration)
         return cls(**fields, steps=steps, budget_bytes=request.budget_bytes, seed=request.seed)
 
     @property
     def configuration(self) -> Configuration:
-        """The configuration alone."""
+        """The configuration without the other fields."""
         names = Configuration.__dataclass_fields__
         return Configuration(**{name: getattr(self, name) for name in names})
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """What a search varies."""
+    """The sizes that a search varies."""
 
     batch_size: int
-    """Sequences per step."""
+    """Sequences per training step."""
     lora_rank: int
-    """Rank of the adapters."""
+    """LoRA rank of the adapters."""
     lora_layers: int
-    """Layers with adapters, counted from the last."""
+    """Number of layers with adapters, counted from the last layer."""
 
 
 @dataclass(frozen=True, slots=True)
 class FailedPoint(Point):
-    """A configuration that failed, and how."""
+    """A configuration that failed, and why."""
 
     outcome: OutcomeKind
     """How the trial ended."""
     certainty: Certainty
-    """How sure the stated cause is."""
+    """How certain the stated cause is."""
     error: str
     """Why it failed, in one line."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParetoPoint(Point):
-    """A configuration that passed, and its figures."""
+    """A configuration that passed, with its memory, capacity and speed."""
 
     needed_memory_bytes: int | None
     """Needed memory in bytes."""
     capacity: int
-    """The capacity score: batch × rank × layers."""
+    """Capacity score: batch × rank × layers."""
     tokens_per_second: float | None
-    """Training speed over the counted steps."""
+    """Training speed over the measured steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class GridAxes:
-    """The configurations that a search chooses among: every combination of these sizes."""
+    """The grid that a search chooses from: all combinations of these sizes."""
 
     batch_sizes: tuple[int, ...]
     """Batch sizes, ascending."""
@@ -107,17 +107,17 @@ class GridAxes:
 
 @dataclass(frozen=True, slots=True)
 class ProofOfOptimum:
-    """Why no better configuration fits."""
+    """The proof that no better configuration fits; incomplete if there are unsettled ones."""
 
     failures: tuple[FailedPoint, ...]
-    """Failed configurations; every better one is at least as large on every axis as one of them."""
+    """Failed configurations. They rule out all that are at least as large on every axis."""
     unsettled: tuple[Point, ...]
-    """Configurations that may be better and are neither tried nor covered by a failure."""
+    """Configurations that may be better: neither tried nor ruled out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimalConfig:
-    """What a search for the best configuration found; null figures if nothing passed."""
+    """The best configuration that a search found; its figures are null if nothing passed."""
 
     model: str
     """The model's Hub id or path."""
@@ -148,11 +148,11 @@ class OptimalConfig:
     complete: bool
     """Whether nothing is left to try."""
     proven: bool
-    """Whether no better configuration fits, going by failures caused by memory alone."""
+    """Whether failures caused by memory prove that no better configuration fits."""
     certificate: ProofOfOptimum
-    """What proves that nothing better fits."""
+    """The proof that no better configuration fits."""
     pareto: tuple[ParetoPoint, ...]
-    """Passed configurations that no other beats in memory, capacity and speed at once."""
+    """Configurations that passed and that no other beats in memory, capacity and speed."""
     all_results: tuple[TrialResult, ...]
     """Every trial of the search, in order."""
 
@@ -169,7 +169,7 @@ class TrialResult:
     """One trial: what was trained, how it ended, and what was measured."""
 
     preset: str
-    """The preset's name, or the name the user gave the model by."""
+    """The preset's name, or the model as the user named it."""
     model_name: str
     """The model's Hub id or path."""
     params: str
@@ -181,33 +181,33 @@ class TrialResult:
     error: str | None = None
     """Why the trial did not pass, in one line; null if it passed."""
     optimal_config: OptimalConfig | None = None
-    """The search for this model's best configuration; null if none was made."""
+    """The search for this model's best configuration; null without a search."""
     outcome: OutcomeKind
     """How the trial ended."""
     certainty: Certainty = Certainty.CERTAIN
-    """How sure the stated cause is."""
+    """How certain the stated cause is."""
     evidence: str = ""
-    """What the outcome rests on."""
+    """The facts on which the outcome is based."""
     started_at: Utc = ""
     """When the trial started, in UTC."""
     ended_at: Utc = ""
     """When the trial ended, in UTC."""
     index: int = 0
-    """Place of the model in the run, from 1."""
+    """Position of the model in the run, starting at 1."""
     config: TrialConfig
     """What was trained, and how it was measured."""
     peak_memory_bytes: int | None = None
-    """Largest MLX active memory over the counted steps, in bytes."""
+    """Peak memory in bytes: the largest MLX active memory over the measured steps."""
     needed_memory_gb: float | None = None
-    """Needed memory in GB; known once the tight phase has ended."""
+    """Needed memory in GB; null if the tight phase did not finish."""
     needed_memory_bytes: int | None = None
     """Needed memory in bytes."""
     needed_memory_limit_bytes: int | None = None
-    """MLX memory limit under which training takes no more than the needed memory."""
+    """MLX memory limit with which training takes no more than the needed memory, in bytes."""
     memory_limit_bytes: int | None = None
-    """MLX memory limit under which the peak stayed within the budget."""
+    """MLX memory limit with which the peak stayed within the budget, in bytes."""
     tokens_per_second: float | None = None
-    """Training speed over the counted steps."""
+    """Training speed over the measured steps."""
     log: str | None = None
     """Path of the worker's log."""
     log_excerpt: tuple[str, ...] = ()
@@ -217,19 +217,19 @@ class TrialResult:
     revision: str | None = None
     """The model's commit on the Hub."""
     wall_seconds: float | None = None
-    """From the worker's start until it had ended; null if no worker ran, as for all that follow."""
+    """Duration of the worker process in seconds. Null without one, like all fields below."""
     exit_status: int | None = None
     """The worker's exit status; negative for a signal."""
     tokens_per_second_at_needed_memory: float | None = None
     """Training speed in the tight phase."""
     footprint_peak_bytes: int | None = None
-    """The most that the operating system charged the worker."""
+    """Largest footprint of the worker, in bytes."""
     footprint_source: str | None = None
-    """Where the footprint is read: phys_footprint or rss."""
+    """How the footprint was measured: phys_footprint or rss."""
     memory_pressure: str | None = None
     """The highest memory pressure that macOS reported."""
     log_discarded_bytes: int | None = None
-    """Bytes dropped from a log that grew too large."""
+    """Bytes removed from the log because it grew too large."""
     load: Loaded | None = None
     """The loaded model: sizes, parameters, duration."""
     steps: tuple[Step, ...] = ()
@@ -241,7 +241,7 @@ class TrialResult:
     footprint_timeline: tuple[tuple[float, int], ...] = ()
     """Samples of [seconds, footprint bytes], thinned with the peaks kept."""
     device: DeviceInfo | None = None
-    """The device as MLX describes it."""
+    """The device as described by MLX."""
     versions: dict[str, str] | None = None
     """Versions of Python, mlx and mlx-lm in the worker."""
 
@@ -252,14 +252,14 @@ class TrialResult:
 
     @property
     def key(self) -> str:
-        """What tells a run's trials apart."""
+        """The key of the trial, unique within its run."""
         return trial_key(self.index, self.config)
 
     @property
     def is_final(self) -> bool:
-        """Whether the trial has an outcome of its own, which is not measured again.
+        """Whether the outcome is final, so that a resumed run does not repeat the trial.
 
-        Interrupted and skipped trials, and those whose weights were missing, have none yet.
+        It is not for trials that were interrupted or skipped, or whose weights were missing.
         """
         if self.outcome in (OutcomeKind.INTERRUPTED, OutcomeKind.SKIPPED):
             return False
@@ -267,12 +267,12 @@ class TrialResult:
 
     @property
     def proves_too_large(self) -> bool:
-        """Whether it ran out of memory at its needed memory, not by running ahead."""
+        """Whether the trial ran out of memory in the tight phase, not because MLX ran ahead."""
         return self.outcome is OutcomeKind.OOM and self.needed_memory_bytes is None
 
     @property
     def tried(self) -> Tried:
-        """The trial as a search sees it."""
+        """The result in the form that a search takes."""
         return Tried(
             self.config.configuration,
             fits=self.success,
@@ -283,10 +283,10 @@ class TrialResult:
 
 
 def trial_key(index: int, c: Configuration) -> str:
-    """The key of the trial of a run's model ``index``; also part of a file's name."""
+    """Return the key of a trial of the run's model ``index``; it is also part of file names."""
     return f"{index:02d}-{c.batch_size}x{c.lora_rank}x{c.lora_layers}"
 
 
 def trial_result(fields: Any) -> TrialResult:
-    """The trial result that a journal's record holds."""
+    """Return the trial result in a journal record."""
     return msgspec.convert(fields, TrialResult)

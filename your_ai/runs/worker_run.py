@@ -1,4 +1,4 @@
-"""Runs one worker after another under a run's journal, for trials and trainings alike."""
+"""Run workers one after another, and record each start in the run's journal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from your_ai.system.signals import interrupts
 from your_ai.units import now
 
 Supervise = Callable[..., Observation]
-"""`supervise`, or what stands in for it."""
+"""The type of `supervise`, which tests replace."""
 
 
 class WorkerRunner:
@@ -45,10 +45,11 @@ class WorkerRunner:
         on_event: OnEvent,
         keeps: Callable[[Event], bool] = lambda _: True,
     ) -> tuple[Observation, Outcome]:
-        """What was seen of the worker, and what it proves of a request of that many ``steps``.
+        """Run a worker on ``request``; return what was observed, and the outcome.
 
-        Waits until the memory of the worker before it has been given back, and has the journal's
-        record of its start (with the fields ``started``) on disk before it is spawned.
+        Waits until the memory of the previous worker is free again. The journal's record of the
+        start, with the fields ``started``, is on disk before the worker starts. ``steps`` is the
+        number of steps that a pass requires.
 
         Raises:
             NotStartedError: if no process could be started.
@@ -60,8 +61,8 @@ class WorkerRunner:
         )
         self._journal.append(STARTED, {**started, "at": now(), "boot": self.boot})
         trial_log = TrialLog(log)
-        trial_log.discard()  # what an earlier attempt printed says nothing of this one
-        seen = self._supervise(
+        trial_log.discard()  # output of an earlier attempt is no evidence for this one
+        observation = self._supervise(
             request,
             log=trial_log,
             limits=limits,
@@ -69,7 +70,7 @@ class WorkerRunner:
             on_event=on_event,
             keeps=keeps,
         )
-        return seen, classify(seen, steps)
+        return observation, classify(observation, steps)
 
     def _read_memory(self) -> MachineMemory:
         return memory.for_trials(self._backend)

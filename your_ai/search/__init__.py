@@ -1,1 +1,1 @@
-"""Which configuration to try next, and what proves the best one."""
+"""Search for a model's best configuration."""

@@ -1,4 +1,4 @@
-"""The configurations that a search chooses among: pure."""
+"""The grid of configurations that a search chooses from: pure."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from worker.protocol.messages import Configuration
 
 @dataclass(frozen=True)
 class Grid:
-    """Every combination of three axes, each ascending and without repetition.
+    """All combinations of three axes, each ascending and without duplicates.
 
-    The rest of each configuration is that of ``base``.
+    All other fields of the configurations are those of ``base``.
     """
 
     batch_sizes: tuple[int, ...]
@@ -38,34 +38,34 @@ class Grid:
 
     @cached_property
     def configurations(self) -> tuple[Configuration, ...]:
-        """All of them, the best last."""
+        """All configurations, sorted by preference; the best is the last."""
         points = (self.at(*sizes) for sizes in product(*self.axes.values()))
         return tuple(sorted(points, key=lambda c: c.preference))
 
     @property
     def largest(self) -> Configuration:
-        """The one that covers all others."""
+        """The configuration that covers all others."""
         return self.configurations[-1]
 
     @property
     def smallest(self) -> Configuration:
-        """The one that all others cover."""
+        """The configuration that all others cover."""
         return self.configurations[0]
 
     def at(self, batch_size: int, lora_rank: int, lora_layers: int) -> Configuration:
-        """The base configuration with these sizes."""
+        """Return the base configuration with these sizes."""
         return replace(
             self.base, batch_size=batch_size, lora_rank=lora_rank, lora_layers=lora_layers
         )
 
     def around(self, base: Configuration, layers: int) -> Grid:
-        """The grid for a model of that many layers, with the rest of ``base``."""
+        """Return the grid for a model with that many layers and another base configuration."""
         layer_counts = (min(count, layers) for count in self.lora_layers)
         return replace(make_grid(self.batch_sizes, self.lora_ranks, layer_counts), base=base)
 
 
 def make_grid(batch_sizes: Iterable[int], ranks: Iterable[int], layers: Iterable[int]) -> Grid:
-    """The grid of these axes, given in any order."""
+    """Return the grid with these axes; their values may be in any order."""
     first, second, third = (tuple(sorted(set(axis))) for axis in (batch_sizes, ranks, layers))
     return Grid(first, second, third)
 

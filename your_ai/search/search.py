@@ -1,9 +1,12 @@
-"""Which configuration to try next, and what proves the best one.
+"""Find the best configuration of a grid with few trials, and prove that it is the best.
 
-Pure: the caller runs the proposals and passes the results back. A handful of trials is enough
-because fit is monotone on each axis under an enforced limit: a failure speaks for every
-configuration that covers it, a pass for all that it covers. The search walks along the staircase
-between the two, guided by an estimate, which decides the order of the trials and never the answer.
+Pure: the caller runs the proposals and passes the results back.
+
+A configuration covers another if it is at least as large on every axis. Under an enforced memory
+limit it then needs at least as much memory. So a failure rules out all configurations that cover
+the failed one, and after a pass all configurations that it covers fit, too. The search follows the
+boundary between the two, which takes few trials. A memory estimate decides the order of the trials,
+but never the result.
 """
 
 from __future__ import annotations
@@ -17,11 +20,11 @@ from worker.protocol.messages import Configuration
 from your_ai.search.grid import Grid
 
 CAUTION = 1.1
-"""Until a trial passes, training is expected to need this many times what is estimated."""
+"""Until a trial passes, the estimate of what training adds is multiplied by this factor."""
 
 
 class Objective(StrEnum):
-    """What makes one configuration better than another."""
+    """What is maximized: the capacity score, or measured tokens per second."""
 
     CAPACITY = "capacity"
     TOKENS = "tokens"
@@ -29,7 +32,7 @@ class Objective(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """What a search looks for, and where."""
+    """The options of a search."""
 
     grid: Grid
     objective: Objective
@@ -38,7 +41,7 @@ class SearchOptions:
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """The memory that a configuration is estimated to take, in bytes."""
+    """The estimated memory of a configuration, in bytes."""
 
     resident_bytes: int
     needed_bytes: int
@@ -46,10 +49,10 @@ class Expected:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """How the trial of a configuration ended: ``fits`` when it passed.
+    """How the trial of a configuration ended; ``fits`` is true if it passed.
 
-    One that did not was ``too_large``, or failed in a way that says nothing of its memory.
-    ``needed_bytes`` is known of a pass, and of a trial that failed later than when it measured it.
+    If it failed, ``too_large`` says whether memory was the cause. ``needed_bytes`` is known for a
+    pass, and for a trial that failed after needed memory had been measured.
     """
 
     configuration: Configuration
@@ -61,12 +64,12 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """Why nothing better fits.
+    """Why nothing better than ``optimum`` fits.
 
-    ``failures`` are the least of the failed configurations that speak for others. ``unsettled`` are
-    the configurations that may be better and are neither tried nor spoken for: by a failure that
-    they cover or, where speed is the objective, by a pass with the same batch and less to compute.
-    When there are none, nothing better is left.
+    ``failures`` are the smallest failed configurations that rule out better ones. ``unsettled`` are
+    the configurations that may still be better: they were not tried and are not ruled out. If there
+    are none, the optimum is proven. A configuration is ruled out if it covers a failed one or, if
+    speed is the objective, if it covers a pass with the same batch size.
     """
 
     optimum: Configuration | None
@@ -76,9 +79,9 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """One search: it knows only what it is told, and answers the same each time.
+    """A search in a grid. It has no state: every method takes the trials so far.
 
-    ``expected`` estimates what a configuration takes; ``None`` where nothing is known beforehand.
+    ``expected`` estimates the memory of a configuration; it is ``None`` if no estimate is possible.
     An exhaustive search tries the whole grid.
     """
 
@@ -89,7 +92,7 @@ class Search:
     exhaustive: bool = False
 
     def propose(self, tried: Sequence[Tried]) -> Configuration | None:
-        """The configuration to try next; ``None`` when the best one is proven."""
+        """Return the configuration to try next; ``None`` if the best one is proven."""
         left = self._left(tried)
         if not left or self.exhaustive or self.objective is Objective.TOKENS:
             return min(left, key=_preference, default=None)
@@ -98,14 +101,14 @@ class Search:
             return max(within, key=_preference)
         if not any(t.fits for t in tried):
             return self.grid.smallest
-        return self._best_to_fail(tried, left, fitting)
+        return self._most_decisive(tried, left, fitting)
 
     def is_settled(self, tried: Sequence[Tried]) -> bool:
-        """Whether nothing is left to try."""
+        """Return whether nothing is left to try."""
         return not self._left(tried)
 
     def optimum(self, tried: Iterable[Tried]) -> Tried | None:
-        """The best of the grid that passed; of equally fast ones the one of larger capacity."""
+        """Return the best pass in the grid; of equally fast ones the one with more capacity."""
         by_speed = self.objective is Objective.TOKENS
 
         def worth(trial: Tried) -> tuple[float, tuple[int, int, int]]:
@@ -115,58 +118,58 @@ class Search:
         return max(self._passed(tried), key=worth, default=None)
 
     def certificate(self, tried: Sequence[Tried]) -> Certificate:
-        """What proves the optimum so far, or what is still missing."""
+        """Return the proof of the optimum so far, with what it still lacks."""
         best = self.optimum(tried)
         failed = [t.configuration for t in tried if not t.fits]
         better = self._better(best)
-        least = {c for c in failed if not any(c != other and c.covers(other) for other in failed)}
-        speaking = {c for c in least if any(other.covers(c) for other in better)}
+        minimal = {c for c in failed if not any(c != other and c.covers(other) for other in failed)}
+        decisive = {c for c in minimal if any(other.covers(c) for other in better)}
         return Certificate(
             best.configuration if best else None,
-            tuple(sorted(speaking, key=_preference)),
+            tuple(sorted(decisive, key=_preference)),
             tuple(sorted(self._unsettled(tried), key=_preference)),
         )
 
     def _passed(self, tried: Iterable[Tried]) -> list[Tried]:
-        """The passes within the grid."""
+        """Return the passes in the grid."""
         return [t for t in tried if t.fits and t.configuration in self.grid.configurations]
 
     def _better(self, best: Tried | None) -> list[Configuration]:
-        """The configurations that would be preferred if they fitted."""
+        """Return the configurations that would be better than ``best`` if they fit."""
         if best is None or self.objective is Objective.TOKENS:
             return list(self.grid.configurations)
-        than = best.configuration.preference
-        return [c for c in self.grid.configurations if c.preference > than]
+        preference = best.configuration.preference
+        return [c for c in self.grid.configurations if c.preference > preference]
 
     def _unsettled(self, tried: Sequence[Tried]) -> set[Configuration]:
         failed = [t.configuration for t in tried if not t.fits]
         left = self._better(self.optimum(tried))
         if self.objective is Objective.TOKENS:
             passed = [t.configuration for t in self._passed(tried)]
-            left = [c for c in left if not any(_no_faster(c, than) for than in passed)]
+            left = [c for c in left if not any(_is_no_faster(c, other) for other in passed)]
         return {c for c in left if not any(c.covers(other) for other in failed)}
 
     def _left(self, tried: Sequence[Tried]) -> set[Configuration]:
-        """The configurations whose outcome is still needed."""
+        """Return the configurations whose outcome is still needed."""
         if self.exhaustive:
             return {*self.grid.configurations} - {t.configuration for t in tried}
         return self._unsettled(tried)
 
-    def _best_to_fail(
+    def _most_decisive(
         self, tried: Sequence[Tried], left: set[Configuration], fitting: set[Configuration] | None
     ) -> Configuration:
-        """The configuration not expected to fit whose failure would settle most.
+        """Return the configuration, not expected to fit, whose failure would rule out the most.
 
-        It may be worse than the best so far: a small one that fails can settle many at once.
+        It may be worse than the best so far: if a small one fails, that rules out many at once.
         """
         candidates = left
         if fitting is not None:
-            known = {c for c in self.grid.configurations if any(_speaks_for(t, c) for t in tried)}
-            candidates = left | ({*self.grid.configurations} - known - fitting)
+            settled = {c for c in self.grid.configurations if any(_settles(t, c) for t in tried)}
+            candidates = left | ({*self.grid.configurations} - settled - fitting)
         return max(candidates, key=lambda c: (sum(o.covers(c) for o in left), c.preference))
 
     def _expected_to_fit(self, tried: Sequence[Tried]) -> set[Configuration] | None:
-        """The configurations expected to fit; ``None`` if the trials contradict every forecast."""
+        """Return the configurations expected to fit; ``None`` if no forecast agrees with trials."""
         passed = [t for t in tried if t.fits]
         failed = [t for t in tried if not t.fits and (t.too_large or t.needed_bytes is not None)]
         needs = self._forecast(passed)
@@ -179,16 +182,17 @@ class Search:
             return replace(self, expected=None)._expected_to_fit(tried)
         limit, middle = float(self.budget_bytes), (low + high) / 2
         if limit >= high and (failed or not passed):
-            limit = middle  # A failure was forecast to fit, or the forecast is not in bytes yet.
+            limit = middle  # a failure was forecast to fit, or the forecast is not in bytes yet
         if self.expected is None:
-            limit = max(limit, middle)  # Without resident memory the forecast is too high.
+            limit = max(limit, middle)  # without resident memory the forecast is too high
         return {c for c in self.grid.configurations if needs(c) <= limit}
 
     def _forecast(self, passed: Sequence[Tried]) -> Callable[[Configuration], float]:
-        """The estimate of needed memory, corrected by the largest configuration that passed.
+        """Return a function that forecasts needed memory.
 
-        The correction applies to what training adds, or to everything if less was measured than is
-        estimated to be resident.
+        It is the estimate, corrected by the largest configuration that passed. The correction
+        scales what training adds, or everything if the measured memory is less than the estimated
+        resident memory.
         """
         by_resident, by_training = 1.0, CAUTION
         if passed:
@@ -207,9 +211,10 @@ class Search:
         return needs
 
     def _parts(self, configuration: Configuration) -> tuple[float, float]:
-        """The resident memory and what training adds to it, as estimated, in bytes.
+        """Return the estimated resident memory and what training adds to it, in bytes.
 
-        Without an estimate: nothing resident, and a sum of the terms of training without a unit.
+        Without an estimate the first is 0, and the second a number without a unit that grows with
+        each axis.
         """
         if self.expected is not None:
             known = self.expected(configuration)
@@ -221,16 +226,16 @@ class Search:
         return 0, 1.5 * batch + rank * layers + batch * layers
 
 
-def _speaks_for(tried: Tried, configuration: Configuration) -> bool:
-    """Whether this trial's end tells how that configuration would end."""
+def _settles(tried: Tried, configuration: Configuration) -> bool:
+    """Return whether a trial's outcome implies whether ``configuration`` fits."""
     if tried.fits:
         return tried.configuration.covers(configuration)
     return configuration.covers(tried.configuration)
 
 
-def _no_faster(configuration: Configuration, than: Configuration) -> bool:
-    """Whether it has more to do for each token: speed does not rise with rank and layers."""
-    return configuration.batch_size == than.batch_size and configuration.covers(than)
+def _is_no_faster(configuration: Configuration, other: Configuration) -> bool:
+    """Return whether it computes at least as much per token: more rank or layers add no speed."""
+    return configuration.batch_size == other.batch_size and configuration.covers(other)
 
 
 def _preference(configuration: Configuration) -> tuple[int, int, int]:

@@ -1,1 +1,1 @@
-"""One worker process: started, watched, ended, and what its death proves."""
+"""Start, watch and end a worker process, and classify how it ended."""

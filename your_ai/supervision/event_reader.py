@@ -1,4 +1,4 @@
-"""Reads a worker's events from a pipe and passes them on from a thread."""
+"""Read a worker's events from a pipe, and deliver them from a thread."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from worker.protocol.codec import ProtocolError, decode_event
 from worker.protocol.messages import Event
 
 OnEvent = Callable[[Event], None]
-"""Called with each event of a worker, to show or record it."""
+"""A function that is called with each event of a worker, to show or record it."""
 
 MAX_LINE_BYTES = 4 * 2**20
 SHOWN_BYTES = 200
 
 
 class EventReader:
-    """The event pipe: whole lines in, events out, each also to ``on_event``.
+    """Reads events from a pipe, and passes each of them to ``on_event``.
 
-    ``events`` has those for which ``keeps`` is true, and the last one. ``corrupt`` describes the
-    first line that was no event; those after it are ignored. Times are from `time.monotonic`.
-    ``on_event`` is called from a thread, where it may wait for a terminal or a disk.
-    Close ``write_end`` once the worker has it, or the pipe never ends.
+    ``events`` has the events for which ``keeps`` is true, and always the last one. ``corrupt``
+    describes the first line that is not an event; all lines after it are ignored. Times are from
+    `time.monotonic`. ``on_event`` is called in a thread, where it may wait for a terminal or disk.
+    Close ``write_end`` after the worker has inherited it, or the pipe never ends.
     """
 
     def __init__(
@@ -47,12 +47,12 @@ class EventReader:
         self._is_abandoned = False
         self._undelivered: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._error: BaseException | None = None
-        # A daemon, or a blocked terminal would keep the program from exiting after a Ctrl-C.
+        # A daemon thread, or a blocked terminal would keep your_ai from exiting after Ctrl-C.
         self._delivery = threading.Thread(target=self._deliver, name="on_event", daemon=True)
         self._delivery.start()
 
     def read(self, timeout: float) -> None:
-        """Read what has arrived, waiting up to ``timeout`` seconds; raise what ``on_event`` did."""
+        """Read what arrives within ``timeout`` seconds; re-raise an error of ``on_event``."""
         if self._error is not None:
             raise self._error
         if self.ended:
@@ -61,7 +61,7 @@ class EventReader:
             self._take(os.read(self._fd, 2**16))
 
     def drain(self) -> None:
-        """Read what is in the pipe, without waiting for whoever else may hold its other end."""
+        """Read what is in the pipe. Do not wait: another process may keep it open."""
         while not self.ended and self._selector.select(0):
             self.read(0)
 
@@ -69,10 +69,9 @@ class EventReader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Wait until every event is passed on; raise what ``on_event`` did.
+        """Wait until all events are delivered; re-raise an error of ``on_event``.
 
-        Not for longer than the delivery may take: what a blocked terminal does not show is no
-        reason to lose what was measured.
+        The wait is limited: if a terminal is blocked, the measurements must not be lost.
         """
         self._selector.close()
         os.close(self._fd)
@@ -109,5 +108,5 @@ class EventReader:
         try:
             while (event := self._undelivered.get()) is not None and not self._is_abandoned:
                 self._on_event(event)
-        except BaseException as error:  # noqa: BLE001 - raised by read() and close()
+        except BaseException as error:  # noqa: BLE001 - raised by read() and __exit__()
             self._error = error

@@ -1,4 +1,4 @@
-"""When the machine itself is in danger: pure, except for the wait between two trials."""
+"""Decide whether the machine is short of memory: pure, except for `wait_for_memory`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from your_ai.units import GB, MB, show_size
 
 POLL_SECONDS = 0.1
 
-MOST_WAIT = 30.0
-"""Seconds for the last trial's memory to come back: tens of GB of it take some."""
+MAX_WAIT_SECONDS = 30.0
+"""Maximum wait for the memory of the last trial: freeing tens of GB takes time."""
 
-HELD_READINGS = 4
-"""macOS must report critical pressure in this many readings in a row: a leap in what is used can
-make it do so for a moment, until the compressor has caught up."""
+CRITICAL_READINGS = 4
+"""Number of consecutive readings in which macOS must report critical pressure.
+
+After a sudden increase in use it does so briefly, until the compressor has caught up.
+"""
 
 _CRITICAL = "macOS reports critical memory pressure"
 
@@ -25,41 +27,48 @@ Alarm = Callable[[MachineMemory, Sequence[MachineMemory]], str | None]
 
 
 def alarm(before: MachineMemory, recent: Sequence[MachineMemory]) -> str | None:
-    """Why the worker must be ended to save the machine.
+    """Return why the worker must be killed to protect the machine, or ``None``.
 
-    On macOS its own pressure level counts: psutil's figure consists of free and inactive pages
-    there, which are few on a Mac that compresses well and is in no trouble. Its kernel reports
-    critical pressure when little of what is not wired is uncompressed, or the compressor has no
-    space left (VM_PRESSURE_WARNING_TO_CRITICAL in XNU's osfmk/vm/vm_pageout.c).
-    Elsewhere 2 % must be left in every reading: the last of it can be filled within tenths of a
-    second. Swap that grew by a tenth of the memory since ``before``, when the worker was started,
-    is more than idle programs, and slows everything down. The newest reading is the last.
+    ``before`` was read when the worker was started; the last of ``recent`` is the newest reading.
+
+    On macOS the kernel's pressure level decides. psutil's available memory is the free and inactive
+    pages, and even a healthy Mac has few of these if it compresses well. The kernel reports
+    critical pressure if most of the memory that is not wired is compressed, or if the compressor
+    has no space left (VM_PRESSURE_WARNING_TO_CRITICAL in XNU's osfmk/vm/vm_pageout.c).
+
+    On other systems 2% of the memory must be available in every reading, because the rest can be
+    filled within tenths of a second. On all systems, swap must not grow by more than a tenth of the
+    memory: that is more than idle programs take, and it slows everything down.
     """
-    now, held = recent[-1], recent[-HELD_READINGS:]
-    if len(held) == HELD_READINGS and all(r.pressure is PressureLevel.CRITICAL for r in held):
+    now, latest = recent[-1], recent[-CRITICAL_READINGS:]
+    is_critical = all(reading.pressure is PressureLevel.CRITICAL for reading in latest)
+    if is_critical and len(latest) == CRITICAL_READINGS:
         return _CRITICAL
     least = _share(now.total_bytes, 0.02, 256 * MB, 2 * GB)
     if now.pressure is None and now.available_bytes < least:
-        return f"{show_size(now.available_bytes)} of memory left"
+        return f"only {show_size(now.available_bytes)} of memory left"
     swapped = now.swap_used_bytes - before.swap_used_bytes
     if swapped > max(2 * GB, now.total_bytes // 10):
-        return f"{show_size(swapped)} more in swap"
+        return f"swap use grew by {show_size(swapped)}"
     return None
 
 
 def shortage(now: MachineMemory) -> str | None:
-    """Why no trial should be started now: it would soon raise the `alarm`, or find no GPU free."""
+    """Return why no trial should be started now, or ``None``.
+
+    A trial would soon raise the `alarm`, or not find enough free GPU memory.
+    """
     if now.pressure is PressureLevel.CRITICAL:
         return _CRITICAL
-    left = []
+    memories = []
     if now.pressure is None:
-        left.append((now.available_bytes, now.total_bytes, "memory is available"))
+        memories.append((now.available_bytes, now.total_bytes, "memory is available"))
     if now.gpu:
-        left.append((now.gpu.free_bytes, now.gpu.total_bytes, "the GPU's is free"))
-    for free, total, what in left:
-        wanted = _share(total, 0.05, 512 * MB, 4 * GB)  # well above the alarm: room for a worker
-        if free < wanted:
-            return f"only {show_size(free)} of {what}, and {show_size(wanted)} should be"
+        memories.append((now.gpu.free_bytes, now.gpu.total_bytes, "GPU memory is free"))
+    for free, total, text in memories:
+        needed = _share(total, 0.05, 512 * MB, 4 * GB)  # more than for the alarm: room for a worker
+        if free < needed:
+            return f"only {show_size(free)} of {text}, but {show_size(needed)} is required"
     return None
 
 
@@ -67,21 +76,24 @@ def wait_for_memory(
     baseline: MachineMemory,
     must_stop: Callable[[], bool],
     read: Callable[[], MachineMemory],
-    most_seconds: float = MOST_WAIT,
+    max_seconds: float = MAX_WAIT_SECONDS,
 ) -> MachineMemory:
-    """Wait until about as much memory is available as at ``baseline``, or time is up.
+    """Wait until about as much memory is available as at ``baseline``, or ``max_seconds`` pass.
 
-    Returns the baseline for the next wait: what is still missing belongs to other programs. Raises
-    MachineError when the machine is short of memory after the wait.
+    Returns the baseline for the next wait. After a timeout that is the last reading, because other
+    programs have the missing memory.
+
+    Raises:
+        MachineError: if the machine is still short of memory after the wait.
     """
-    until = time.monotonic() + most_seconds
-    while not is_back(baseline, now := read()) or shortage(now):
+    until = time.monotonic() + max_seconds
+    while not is_recovered(baseline, now := read()) or shortage(now):
         if must_stop():
             return baseline
         if time.monotonic() > until:
-            if short := shortage(now):
+            if problem := shortage(now):
                 raise MachineError(
-                    f"This machine is short of memory: {short}. Close other programs, "
+                    f"This machine is short of memory: {problem}. Close other programs, "
                     "then continue with --resume."
                 )
             return now
@@ -89,8 +101,8 @@ def wait_for_memory(
     return baseline
 
 
-def is_back(baseline: MachineMemory, now: MachineMemory) -> bool:
-    """Whether, except for a few percent, as much is available as at ``baseline``, also on a GPU."""
+def is_recovered(baseline: MachineMemory, now: MachineMemory) -> bool:
+    """Return whether about as much memory is available as at ``baseline``, also on the GPU."""
     if now.available_bytes < baseline.available_bytes - _tolerance(baseline.total_bytes):
         return False
     if baseline.gpu is None or now.gpu is None:

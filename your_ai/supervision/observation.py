@@ -1,4 +1,4 @@
-"""What the supervisor saw of one worker, from spawn to reaped: facts, without judgement."""
+"""What was observed of a worker, from its start to its end: facts, without interpretation."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Kill(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FootprintSample:
-    """What the operating system charged the worker, ``at`` seconds after the spawn."""
+    """The worker's footprint ``at`` seconds after its start."""
 
     at: float
     footprint_bytes: int
@@ -40,21 +40,22 @@ class FootprintSample:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """The evidence of one trial.
+    """Everything that was observed of one worker.
 
     Attributes:
-        events: Those that were kept, in order; the last one always.
-        returncode: As in `subprocess`: negative for a signal.
-        wall_seconds: From the spawn until the worker was reaped.
-        start_seconds: From the spawn until its first event, about when its own clock began.
-        killed: Why the supervisor ended it, if it did.
-        corrupt: The first line on the event pipe that was no event.
-        oom_kills: The kernel's OOM kills in the worker's cgroup, ``None`` if it does not count.
-        machine_oom_kills: The same on the whole machine.
+        events: The events that were kept, in order; always with the last one.
+        returncode: As in `subprocess`; negative for a signal.
+        wall_seconds: Time from the start of the process until it was reaped.
+        start_seconds: Time from the start of the process to its first event. The times in events
+            count from about then.
+        killed: Why the supervisor ended the worker, if it did.
+        corrupt: The first line on the event pipe that was not an event.
+        oom_kills: The kernel's OOM kills in the worker's cgroup; ``None`` if they are not counted.
+        machine_oom_kills: The kernel's OOM kills on the whole machine, likewise.
         memory_limited: Whether the worker's address space was limited (RLIMIT_AS).
         pressure: The most severe memory pressure that macOS reported.
-        alarm: Why the machine was in danger.
-        machine_lost_bytes: How much less memory the machine had then than at the worker's start.
+        alarm: Why the machine was in danger, if it was.
+        machine_lost_bytes: How much less memory the machine had at the end than at the start.
     """
 
     events: tuple[Event, ...]
@@ -76,13 +77,13 @@ class Observation:
 
     @property
     def final(self) -> FinalEvent | None:
-        """The worker's last word, if it had one."""
+        """The worker's final event, if it sent one."""
         last = self.events[-1] if self.events else None
         return last if isinstance(last, FinalEvent) else None
 
     @property
     def phase(self) -> Phase:
-        """The phase that began last."""
+        """The phase that was started last."""
         return self.phases[-1].phase if self.phases else Phase.IMPORT
 
     @property
@@ -92,36 +93,36 @@ class Observation:
 
     @property
     def steps(self) -> list[Step]:
-        """Every finished step, in order, of both phases and all attempts."""
+        """All finished steps in order, of both phases and all attempts."""
         return self.all_of(Step)
 
     @property
     def counted_steps(self) -> list[Step]:
-        """The steps of the last relaxed attempt: the trial's peak memory and speed are theirs."""
+        """The steps of the last relaxed attempt, which give the trial's peak memory and speed."""
         began = max((p.at for p in self.phases if p.phase is Phase.RELAXED), default=math.inf)
         return [step for step in self.steps if step.at >= began]
 
     @property
     def needed_bytes(self) -> int | None:
-        """The tight phase's peak, once that phase was done: known however the trial ended then."""
+        """The peak of the tight phase; ``None`` if that phase did not finish."""
         is_done = any(began.phase is Phase.RELAXED for began in self.phases)
         peaks = (step.peak_bytes for step in self.steps if step.phase is Phase.TIGHT)
         return max(peaks, default=None) if is_done else None
 
     @property
     def tight_steps(self) -> list[Step]:
-        """The steps at needed memory, less the first, which also compiles."""
+        """The steps of the tight phase without the first, which includes compilation."""
         return [step for step in self.steps if step.phase is Phase.TIGHT and step.index > 1]
 
     @property
     def phases(self) -> list[PhaseBegan]:
-        """The phases that began, in order."""
+        """All phases that were started, in order."""
         return self.all_of(PhaseBegan)
 
     def first_of(self, kind: type[T]) -> T | None:
-        """The first event of that kind."""
+        """Return the first event of a kind, or ``None``."""
         return next(iter(self.all_of(kind)), None)
 
     def all_of(self, kind: type[T]) -> list[T]:
-        """Every event of that kind, in order."""
+        """Return all events of a kind, in order."""
         return [event for event in self.events if isinstance(event, kind)]

@@ -1,4 +1,4 @@
-"""Asks a worker what MLX trains on here, so that the parent need not import MLX."""
+"""Ask a worker about the device and models, so that the parent need not import MLX."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from your_ai.supervision.trial_log import TrialLog
 
 
 def probe_device() -> Device:
-    """The device that MLX trains on; raises MachineError when MLX does not work here."""
+    """Return the device that MLX trains on; raise MachineError if MLX does not work."""
     answer = _probe({})
     if isinstance(answer, str):
-        raise MachineError(f"MLX does not work here ({answer}). Install it with: {install_line()}")
+        raise MachineError(f"MLX does not work ({answer}). Install it with: {install_line()}")
     return answer.device
 
 
 def probe_models(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, ModelFacts | str]:
-    """The facts of each model or, as a text, why mlx-lm cannot build it, by name.
+    """Return the facts about each model by name or, as a string, why mlx-lm cannot build it.
 
-    Raises UsageError when a config crashes the worker.
+    Raises UsageError if a config crashes the worker.
     """
     if not configs:
         return {}
@@ -39,7 +39,7 @@ def probe_models(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, ModelFac
 
 
 def install_line() -> str:
-    """The command that installs the MLX backend that fits this machine."""
+    """Return the command that installs the MLX backend for this machine."""
     if platform.system() == "Darwin":
         return "pip install --force-reinstall mlx"
     if shutil.which("nvidia-smi"):
@@ -48,19 +48,19 @@ def install_line() -> str:
 
 
 def _probe(configs: Mapping[str, Mapping[str, Any]]) -> ProbeAnswer | str:
-    """The answer, or why there is none; raises KeyboardInterrupt when the user stopped it."""
+    """Return the answer, or why there is none; raise KeyboardInterrupt if the user stopped it."""
     request = ProbeRequest({name: dict(config) for name, config in configs.items()})
     with tempfile.TemporaryDirectory(prefix="your_ai-") as folder:
-        seen = supervise(
+        observation = supervise(
             encode(request),
             log=TrialLog(Path(folder) / "probe.log"),
             limits=Limits(deadline=300),
         )
-    if seen.killed is Kill.INTERRUPT:
+    if observation.killed is Kill.INTERRUPT:
         raise KeyboardInterrupt
-    if seen.events and isinstance(answer := seen.events[-1], ProbeAnswer):
+    if observation.events and isinstance(answer := observation.events[-1], ProbeAnswer):
         return answer
-    if seen.killed is not None:
+    if observation.killed is not None:
         return "the worker did not answer"
-    lines = seen.log_tail.strip().splitlines()
-    return lines[-1] if lines else f"the worker ended with exit status {seen.returncode}"
+    lines = observation.log_tail.strip().splitlines()
+    return lines[-1] if lines else f"the worker ended with exit status {observation.returncode}"

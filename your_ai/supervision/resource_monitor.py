@@ -1,4 +1,4 @@
-"""What the operating system says about a running worker and the machine."""
+"""Sample the memory of a running worker and of the machine."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ import time
 from collections import deque
 from dataclasses import replace
 
-from your_ai.supervision.memory_guard import HELD_READINGS, Alarm
+from your_ai.supervision.memory_guard import CRITICAL_READINGS, Alarm
 from your_ai.supervision.observation import FootprintSample, Observation
 from your_ai.system import cgroups, macos, memory
 from your_ai.system.footprint import footprint
 from your_ai.system.memory import MachineMemory
 
 SAMPLE_SECONDS = 0.25
-MOST_SAMPLES = 4096
+MAX_SAMPLES = 4096
 """Maximum footprint samples; when reached, drop every other one and halve the sampling rate."""
 MEMORY_SECONDS = 0.1
-"""Between two readings of the machine's memory, of some 0.1 ms: more than 1 GB/s of it can be
-filled, and the alarm may be raised with 256 MB left."""
+"""Time between two readings of the machine's memory, which take about 0.1 ms each.
+
+A worker can fill more than 1 GB/s, and the alarm may be raised with only 256 MB left.
+"""
 _SEVERITY = [None, *macos.PressureLevel]
 
 
 class ResourceMonitor:
-    """Samples a worker's memory and the machine's; ``alarm`` is set once that is in danger."""
+    """Samples a worker's memory and the machine's; ``alarm`` says why the machine is in danger."""
 
     alarm: str | None = None
 
@@ -35,7 +37,7 @@ class ResourceMonitor:
         self._next = self._next_memory = began
         self._every = SAMPLE_SECONDS
         self._raise_alarm = raise_alarm
-        # Looked up while it lives: a dead process's cgroup is no longer shown.
+        # Looked up now, because /proc does not show the cgroup of a dead process.
         self._cgroup = cgroups.of_process(pid)
         self._oom_kills = self._count()
         self._memory_limited = _address_space_limited(pid)
@@ -43,23 +45,23 @@ class ResourceMonitor:
         self._peak: int | None = None
         self._footprints: list[FootprintSample] = []
         self._memory_before = memory.read()
-        self._memory = deque([self._memory_before], maxlen=HELD_READINGS)
+        self._memory = deque([self._memory_before], maxlen=CRITICAL_READINGS)
 
     def sample(self) -> None:
-        """Read the machine's memory and the worker's, each unless that was just done."""
+        """Read the memory of the machine and of the worker, each if its interval has passed."""
         now = time.monotonic()
         if now >= self._next_memory:
             self._next_memory = now + MEMORY_SECONDS
             self._sample_machine()
-        if now >= self._next or self.alarm:  # the footprint then is evidence
+        if now >= self._next or self.alarm:  # the footprint at an alarm is evidence
             self._next = now + self._every
             self._sample_worker(now)
 
-    def complete(self, seen: Observation) -> Observation:
-        """The observation with what was read, and the rise of the kernel's counters since."""
+    def complete(self, observation: Observation) -> Observation:
+        """Return the observation with the samples and the increase of the kernel's counters."""
         own_kills, machine_kills = map(_rise, self._oom_kills, self._count())
         return replace(
-            seen,
+            observation,
             oom_kills=own_kills,
             machine_oom_kills=machine_kills,
             memory_limited=self._memory_limited,
@@ -78,30 +80,30 @@ class ResourceMonitor:
 
     def _sample_worker(self, now: float) -> None:
         self._memory_limited = self._memory_limited or _address_space_limited(self._pid)
-        seen = footprint(self._pid)
-        if seen is not None:
-            self._peak = max(self._peak or 0, seen.lifetime_max_bytes)
-            self._footprints.append(FootprintSample(now - self._began, seen.current_bytes))
-            if len(self._footprints) == MOST_SAMPLES:
+        found = footprint(self._pid)
+        if found is not None:
+            self._peak = max(self._peak or 0, found.lifetime_max_bytes)
+            self._footprints.append(FootprintSample(now - self._began, found.current_bytes))
+            if len(self._footprints) == MAX_SAMPLES:
                 self._footprints, self._every = self._footprints[::2], 2 * self._every
 
     def _count(self) -> tuple[int | None, int | None]:
-        """The kernel's OOM kills in the worker's cgroup, and on the machine."""
+        """Return the kernel's OOM kills in the worker's cgroup, and on the machine."""
         own = self._cgroup.oom_kills() if self._cgroup else None
         return own, cgroups.machine_oom_kills()
 
 
 def _address_space_limited(pid: int) -> bool:
-    """Whether a worker has an RLIMIT_AS; where only our own can be read, that: it is inherited."""
+    """Return whether the worker has an RLIMIT_AS; outside Linux, ours, which it inherits."""
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # gone, or not ours to ask
+        with contextlib.suppress(OSError):  # the process is gone, or access is denied
             limit, _ = resource.prlimit(pid, resource.RLIMIT_AS)
     return limit != resource.RLIM_INFINITY
 
 
 def _lost(before: MachineMemory, now: MachineMemory) -> int:
-    """How much less memory the machine has left, including what it moved to swap to have that."""
+    """Return how much less memory the machine has, including what it moved to swap."""
     swapped = now.swap_used_bytes - before.swap_used_bytes
     return max(0, before.available_bytes - now.available_bytes + swapped)
 

@@ -1,4 +1,4 @@
-"""One worker, from its spawn until it and all that it started are gone."""
+"""Run one worker, from its start until it and all processes that it started are gone."""
 
 from __future__ import annotations
 
@@ -25,22 +25,25 @@ from your_ai.supervision.resource_monitor import ResourceMonitor
 from your_ai.supervision.trial_log import TrialLog
 
 WORKER = (sys.executable, "-P", "-u", "-m", "worker")
-"""``-P``, or a folder or file named worker in the current directory would be run instead; ``-u``,
-or what libraries print would be lost when the worker leaves by `os._exit`."""
+"""The command of a worker.
+
+Without ``-P``, a file or folder called worker in the current directory would be run instead.
+Without ``-u``, output of libraries would be lost when the worker exits by `os._exit`.
+"""
 
 TICK_SECONDS = 0.1
 REAP_SECONDS = 90.0
-"""A worker that has ended may still have tens of GB to free."""
+"""Maximum wait for the end of a killed worker: freeing tens of GB takes time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long a worker may take, in seconds.
+    """The time limits for a worker, in seconds.
 
-    ``deadline`` for all of it, ``silence`` between two events - generous, because an import from a
-    cold disk holds back the heartbeat - ``grace`` between being asked to end and being killed, and
-    ``closing`` from the end of the event pipe to the process's own: freeing tens of GB takes time.
-    ``delivery`` is how long events that are still being shown are waited for after its death.
+    ``deadline`` is for the whole process. ``silence`` is for the time between two events; it is
+    long because imports from a cold disk delay the heartbeat. ``grace`` is the time to exit after
+    SIGTERM. ``closing`` is the time to exit after the event pipe was closed, since freeing tens of
+    GB takes time. ``delivery`` is the time to show the remaining events after the process is gone.
     """
 
     deadline: float = 3600.0
@@ -51,7 +54,7 @@ class Limits:
 
 
 def ignore(event: Event) -> None:
-    """Do nothing with an event."""
+    """Ignore an event."""
 
 
 def supervise(
@@ -65,13 +68,13 @@ def supervise(
     on_event: OnEvent = ignore,
     keeps: Callable[[Event], bool] = lambda _: True,
 ) -> Observation:
-    """Start a worker, give it ``request``, and watch it until it and all it started are gone.
+    """Run a worker on ``request`` until it and all processes that it started are gone.
 
-    ``must_stop`` and KeyboardInterrupt end it (`Kill.INTERRUPT`), a second KeyboardInterrupt at
-    once. When ``alarm`` says that the machine is in danger, it is killed without being asked.
-    ``on_event`` is called from another thread and may block; what it raises ends the worker and is
-    raised here. The events kept are those for which ``keeps`` is true, and the last one. Raises
-    NotStartedError when no process can be started, MachineError when one cannot be killed.
+    The worker is asked to end if ``must_stop`` returns true or on KeyboardInterrupt; a second one
+    kills it at once, and so does an ``alarm``. ``on_event`` is called in another thread and may
+    block; its exceptions end the worker and are raised here. Events are kept if ``keeps`` is true
+    for them, and the last one always. Raises NotStartedError if the process cannot be started,
+    MachineError if it cannot be killed.
     """
     with EventReader(on_event, keeps, limits.delivery) as reader:
         began = time.monotonic()
@@ -83,7 +86,7 @@ def supervise(
             finally:
                 _end(process)
         reader.drain()
-        seen = Observation(
+        observation = Observation(
             events=tuple(reader.events),
             returncode=process.returncode,
             wall_seconds=time.monotonic() - began,
@@ -93,12 +96,12 @@ def supervise(
             log_tail=log.tail(),
             log_discarded_bytes=log.discarded_bytes,
         )
-        return monitor.complete(seen)
+        return monitor.complete(observation)
 
 
 @dataclass(frozen=True, slots=True)
 class Supervisor:
-    """Watches a worker that has been started, and asks it to end when it must."""
+    """Watches a running worker, and asks it to end if necessary."""
 
     process: subprocess.Popen[bytes]
     reader: EventReader
@@ -107,14 +110,14 @@ class Supervisor:
     must_stop: Callable[[], bool]
 
     def run(self, request: bytes) -> Kill | None:
-        """Give the worker its request and watch it; why it must be killed, if it must."""
+        """Give the worker its request and watch it; return why it must be killed, or ``None``."""
         try:
             _hand_over(self.process, request)
             killed = self._watch(time.monotonic() + self.limits.deadline)
         except KeyboardInterrupt:
             killed = Kill.INTERRUPT
         if killed not in (None, Kill.MEMORY):
-            with contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C: no more waiting
+            with contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C ends the wait
                 self._ask_to_end()
         return killed
 
@@ -137,23 +140,23 @@ class Supervisor:
             return Kill.MEMORY
         if self.reader.corrupt is not None:
             return Kill.CORRUPT
-        if self.reader.ended:  # the worker is ending: only that may take too long now
+        if self.reader.ended:  # the worker is exiting, and only that can take too long
             return Kill.CLOSED if quiet > self.limits.closing else None
         if now > deadline:
             return Kill.DEADLINE
         return Kill.SILENCE if quiet > self.limits.silence else None
 
     def _ask_to_end(self) -> None:
-        """Give the worker time to end, and watch it meanwhile: it may go on for a while."""
+        """Ask the worker to end, and continue to watch it until it has or time is up."""
         _signal_group(self.process.pid, signal.SIGTERM)
         until = time.monotonic() + self.limits.grace
         while not (self._is_dead() or self.monitor.alarm or time.monotonic() > until):
             self._tick()
 
     def _is_dead(self) -> bool:
-        """Whether the worker has ended; it is not reaped, unlike by `Popen.poll`: see `_end`.
+        """Return whether the worker has ended, without reaping it like `Popen.poll` (see `_end`).
 
-        os.waitid with WNOWAIT would do too, but macOS has it only from Python 3.13 on.
+        os.waitid with WNOWAIT would do the same, but needs Python 3.13 on macOS.
         """
         try:
             return psutil.Process(self.process.pid).status() == psutil.STATUS_ZOMBIE
@@ -169,8 +172,8 @@ def _start(command: Sequence[str], reader: EventReader, log: TrialLog) -> subpro
         os.close(reader.write_end)
 
 
-# Starting a process can fail for a moment, on a machine that just gave memory back. A measured
-# outcome is never retried.
+# Starting a process may fail briefly on a machine that is just freeing memory. Only this is
+# retried, never a measured outcome.
 @tenacity.retry(
     retry=tenacity.retry_if_exception_type(NotStartedError),
     stop=tenacity.stop_after_attempt(3),
@@ -194,21 +197,21 @@ def _spawn(command: list[str], events: int, log: TrialLog) -> subprocess.Popen[b
 
 
 def _environment() -> dict[str, str]:
-    """The worker's: it gets no token and asks no hub, since downloads are the parent's work."""
+    """Return the worker's environment: no tokens and no Hub, because only the parent downloads."""
     secrets = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"}
     inherited = {key: value for key, value in os.environ.items() if key not in secrets}
     return {**inherited, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def _hand_over(process: subprocess.Popen[bytes], request: bytes) -> None:
-    """Write the request to the worker's stdin, which stays open: it is the lifeline.
+    """Write the request to the worker's stdin, which stays open as the lifeline.
 
-    From a thread, because a worker that does not read would block a long request's writer.
+    This is done in a thread, because a long request blocks if the worker does not read it.
     """
 
     def write() -> None:
         assert process.stdin is not None
-        with contextlib.suppress(OSError):  # died already; its exit says how
+        with contextlib.suppress(OSError):  # the worker has died, which is noticed elsewhere
             process.stdin.write(request)
             process.stdin.flush()
 
@@ -216,13 +219,14 @@ def _hand_over(process: subprocess.Popen[bytes], request: bytes) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill the process group, then reap the worker: until then no other group can have its id."""
+    """Kill the process group, then reap the worker: before that the group's id is not reused."""
     _signal_group(process.pid, signal.SIGKILL)
     try:
         process.wait(REAP_SECONDS)
     except subprocess.TimeoutExpired:
         raise MachineError(
-            f"Worker {process.pid} cannot be killed: it hangs inside a driver. Restart the machine."
+            f"Worker process {process.pid} cannot be killed; it probably hangs in a driver. "
+            "Restart the machine."
         ) from None
     if process.stdin is not None:
         with contextlib.suppress(OSError):
@@ -230,6 +234,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _signal_group(leader: int, number: signal.Signals) -> None:
-    # macOS answers EPERM, not ESRCH, for a group with only zombies left.
+    # macOS raises EPERM, not ESRCH, if the group has only zombies left.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, number)

@@ -1,4 +1,4 @@
-"""A worker's log: everything that it and its libraries print, bounded."""
+"""A worker's log: everything that the worker and its libraries print, limited in size."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ TAIL_BYTES = 16 * 2**10
 EXCERPT_LINES = 3
 EXCERPT_COLUMNS = 200
 TRIM_SECONDS = 0.1
-_MOST_READINGS = 20
-"""How often the tail of a log that is being written to is read again before the log is cut."""
+_MAX_READS = 20
+"""Maximum reads of the tail while the worker keeps writing."""
 
 
 class TrialLog:
-    """A log file, private to the user, that a worker appends to and the parent keeps short."""
+    """A log file, private to the user. The worker appends to it, and the parent keeps it short."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.discarded_bytes = 0
 
     def open(self) -> BinaryIO:
-        """The file, to append to; created when missing."""
+        """Open the file for appending; create it if missing."""
         return os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb")
 
     def discard(self) -> None:
-        """Remove the file, if there is one."""
+        """Delete the file if it exists."""
         self.path.unlink(missing_ok=True)
 
     def tail(self) -> str:
-        """The last 16 KiB, which have the cause of a death."""
+        """Return the last 16 KiB, which show why a worker died."""
         try:
             return self._tail().decode(errors="replace")
         except FileNotFoundError:
@@ -43,7 +43,7 @@ class TrialLog:
 
     @contextlib.contextmanager
     def kept_short(self) -> Iterator[None]:
-        """Trim the log from a thread: the disk may be slow."""
+        """Trim the log regularly, in a thread because the disk may be slow."""
         ended = threading.Event()
 
         def trim_until_ended() -> None:
@@ -60,11 +60,11 @@ class TrialLog:
             self.trim()
 
     def trim(self) -> None:
-        """Drop all but the tail of a log past its limit, so that no worker fills the disk.
+        """Drop all but the tail of a log above its limit, so that no worker fills the disk.
 
-        The worker appends (O_APPEND), so what it prints next lands behind what is kept.
+        The worker opened the log with O_APPEND, so its next output follows what is kept.
         """
-        with contextlib.suppress(OSError):  # the trial is worth more than its log
+        with contextlib.suppress(OSError):  # a problem with its log must not end a trial
             size = self.path.stat().st_size
             if size > LIMIT_BYTES:
                 self._cut(size)
@@ -73,16 +73,16 @@ class TrialLog:
         kept, dropped = b"", 0
         descriptor = os.open(self.path, os.O_RDWR)
         try:
-            for _ in range(_MOST_READINGS):
+            for _ in range(_MAX_READS):
                 tail = os.pread(descriptor, TAIL_BYTES, size - TAIL_BYTES)
                 dropped = self.discarded_bytes + size - len(tail)
                 kept = f"[{dropped} bytes dropped]\n".encode() + tail
-                # Over what is dropped, so that what is printed next comes after it.
+                # Write it over the start of the file, so that new output comes after it.
                 os.pwrite(descriptor, kept, 0)
                 before, size = size, os.fstat(descriptor).st_size
                 if size == before:
                     break
-            # What is printed between the last look and this is lost.
+            # Output between the last check and this call is lost.
             os.ftruncate(descriptor, len(kept))
             self.discarded_bytes = dropped
         finally:
@@ -95,11 +95,11 @@ class TrialLog:
 
 
 def excerpt(tail: str) -> list[str]:
-    """The last lines that matter of a log: neither a traceback's frames nor a progress bar's."""
+    """Return the last informative lines of a log: no traceback frames and no progress bars."""
     lines = (line.rpartition("\r")[2].rstrip() for line in tail.rstrip().splitlines())
-    telling = [line[:EXCERPT_COLUMNS] for line in lines if line and not _NOISE.search(line)]
-    return telling[-EXCERPT_LINES:]
+    informative = [line[:EXCERPT_COLUMNS] for line in lines if line and not _NOISE.search(line)]
+    return informative[-EXCERPT_LINES:]
 
 
-# A frame of a traceback is indented, as are its marks; tqdm writes " 40%|####".
+# The frames of a traceback and their markers are indented; tqdm writes " 40%|####".
 _NOISE = re.compile(r"^\s|^Traceback \(most recent call last\)|^(During|The above) .*:$|\d%\|")

@@ -1,7 +1,7 @@
 """Linux memory cgroups: the kernel's OOM kills, and the memory that a container may use.
 
-A worker that died of SIGKILL was certainly killed for lack of memory only if its cgroup's count of
-OOM kills rose. Find the cgroup while the worker lives: /proc no longer shows a dead process's.
+If a worker died of SIGKILL, the only proof that it ran out of memory is a higher count of OOM kills
+in its cgroup. Look the cgroup up while the worker lives: /proc does not show it afterwards.
 
 Sources: cgroups(7), proc_pid_mountinfo(5), proc_vmstat(5), and the kernel's
 Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst.
@@ -26,7 +26,7 @@ Version = Literal[1, 2]
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """What a version calls its files; ``recursive`` precedes the keys of whole subtrees."""
+    """The names of a version's files, and the prefix of keys in memory.stat for whole subtrees."""
 
     events: str
     limit: str
@@ -42,34 +42,34 @@ _FILES = {
 
 @dataclass(frozen=True, slots=True)
 class MemoryCgroup:
-    """A cgroup that accounts memory, by its folder in a v1 or v2 hierarchy."""
+    """A cgroup that accounts memory: a folder in a v1 or v2 hierarchy."""
 
     version: Version
     folder: Path
 
     @property
     def events(self) -> Path:
-        """The file with the count of OOM kills; every cgroup that accounts memory has one."""
+        """The file with the number of OOM kills; every cgroup that accounts memory has one."""
         return self.folder / _FILES[self.version].events
 
     def oom_kills(self) -> int | None:
-        """How many processes the kernel has OOM-killed here; on v2 also in the cgroups below.
+        """Return the number of OOM kills in this cgroup; on v2 including the cgroups below it.
 
-        ``None`` when the cgroup is gone or the kernel does not count (Linux before 4.13).
+        ``None`` if the cgroup is gone or the kernel does not count them (Linux before 4.13).
         """
         return _number(self.events, "oom_kill ")
 
     def limit(self) -> int | None:
-        """The most bytes that processes in it may use, ``None`` when there is no visible limit."""
-        if self.version == 1:  # the least of all the cgroups above, also of those that are hidden
+        """Return the memory limit in bytes; ``None`` if no limit is visible."""
+        if self.version == 1:  # the lowest limit of all cgroups above, even of hidden ones
             return _number(self.folder / "memory.stat", "hierarchical_memory_limit ")
         return _least(_number(folder / _FILES[2].limit) for folder in self._and_above())
 
     def left(self) -> int | None:
-        """How many more bytes processes in it may use, counting page cache as free.
+        """Return how many more bytes processes may use, counting the page cache as free.
 
-        ``None`` when there is no visible limit. Any cgroup above may be the tightest: it can have a
-        limit that its other children use up.
+        ``None`` if no limit is visible. All cgroups above are checked, because other children can
+        use up their limits.
         """
         return _least(self._left_in(folder) for folder in self._and_above())
 
@@ -87,25 +87,26 @@ class MemoryCgroup:
 
 
 def of_process(pid: int, *, proc: Path = _PROC) -> MemoryCgroup | None:
-    """The cgroup that a living process's memory is charged to, as far as it is visible.
+    """Return the cgroup that a living process's memory is charged to.
 
-    ``None`` when the process is gone, or its memory is not accounted where we can see it.
+    ``None`` if the process is gone, or the cgroup is not visible to us.
     """
     mounts = _text(proc / "self" / "mountinfo")
     found = candidates(_text(proc / str(pid) / "cgroup"), mounts)
-    # os.path, because Path.is_file raises where a directory may not be searched.
+    # os.path, because Path.is_file raises if a directory may not be searched.
     return next((each for each in found if os.path.isfile(each.events)), None)  # noqa: PTH113
 
 
 def machine_oom_kills(*, proc: Path = _PROC) -> int | None:
-    """The OOM kills since the boot, in any container; ``None`` if the kernel does not count."""
+    """Return the OOM kills since the boot, in all containers; ``None`` if they are not counted."""
     return _number(proc / "vmstat", "oom_kill ")
 
 
 def candidates(cgroup: str, mountinfo: str) -> tuple[MemoryCgroup, ...]:
-    """The cgroups that a process's memory may be charged to; the first that accounts memory is it.
+    """Return the cgroups that a process's memory may be charged to.
 
-    ``cgroup`` is the process's /proc/<pid>/cgroup, ``mountinfo`` our own.
+    The right one is the first that accounts memory. ``cgroup`` is the text of the process's
+    /proc/<pid>/cgroup, ``mountinfo`` that of our own /proc/self/mountinfo.
     """
     membership = _membership(cgroup)
     mounts = membership and _mounts(mountinfo, membership[0])
@@ -113,11 +114,11 @@ def candidates(cgroup: str, mountinfo: str) -> tuple[MemoryCgroup, ...]:
         return ()
     version, path = membership
     containing = [mount for mount in mounts if path.is_relative_to(mount[0])]
-    if not containing:  # a cgroup namespace hides the process's place
+    if not containing:  # a cgroup namespace hides the process's path
         return (MemoryCgroup(version, mounts[0][1]),)
     root, point = max(containing, key=lambda mount: len(mount[0].parts))
     below = path.relative_to(root)
-    if ".." in below.parts:  # outside of everything that this process can see
+    if ".." in below.parts:  # outside the part of the hierarchy that we can see
         return ()
     # A v2 cgroup without the memory controller accounts nothing: its memory is charged to the
     # nearest ancestor that has it. On v1 every cgroup has it.
@@ -126,12 +127,12 @@ def candidates(cgroup: str, mountinfo: str) -> tuple[MemoryCgroup, ...]:
 
 
 def _membership(text: str) -> tuple[Version, PurePosixPath] | None:
-    """The version that accounts the memory, and the path in our cgroup namespace."""
+    """Return the version that accounts memory, and the path in our cgroup namespace."""
     unified: tuple[Version, PurePosixPath] | None = None
     for line in text.splitlines():
         match line.split(":", 2):
             case [_, controllers, path] if "memory" in controllers.split(","):
-                # On a hybrid system, what v1 controls is not available to v2.
+                # On a hybrid system, a controller used by v1 is not available to v2.
                 return 1, PurePosixPath(path)
             case ["0", _, path]:
                 unified = 2, PurePosixPath(path)
@@ -139,7 +140,7 @@ def _membership(text: str) -> tuple[Version, PurePosixPath] | None:
 
 
 def _mounts(text: str, version: Version) -> list[tuple[PurePosixPath, Path]]:
-    """Where the version's memory accounting is mounted: the cgroup seen there, and the folder."""
+    """Return where a version's memory hierarchy is mounted, as (cgroup, mount point)."""
     return [
         (PurePosixPath(_unescape(root)), Path(_unescape(point)))
         for root, point, kind, options in _MOUNT.findall(text)
@@ -149,7 +150,7 @@ def _mounts(text: str, version: Version) -> list[tuple[PurePosixPath, Path]]:
 
 
 def _unescape(field: str) -> str:
-    r"""Undo mountinfo's escapes: a space in a path is written \040."""
+    r"""Undo the escapes in mountinfo, where a space in a path is \040."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 
@@ -158,7 +159,7 @@ def _least(values: Iterable[int | None]) -> int | None:
 
 
 def _number(path: Path, key: str = "") -> int | None:
-    """The number on a line of its own, or behind ``key``; ``None`` where there is none."""
+    """Return the number on a line by itself or after ``key``; ``None`` without such a line."""
     found = re.search(rf"^{key}(\d+)$", _text(path), re.MULTILINE)
     return None if found is None else int(found[1])
 

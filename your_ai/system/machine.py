@@ -1,4 +1,4 @@
-"""Facts about this machine and its boot, gathered once a run."""
+"""Facts about this machine and its current boot."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """The host."""
+    """The machine that your_ai runs on."""
 
     system: str
-    """The operating system: macOS or Linux."""
+    """Operating system: macOS or Linux."""
     release: str
-    """The operating system's version."""
+    """Version of the operating system; on Linux that of the kernel."""
     architecture: str
-    """The processor's architecture, such as arm64."""
+    """Processor architecture, such as arm64."""
     cpus: int
-    """The number of CPUs."""
+    """Number of CPUs."""
     memory_bytes: int
-    """RAM in bytes, or what a container may use of it."""
+    """RAM in bytes or, in a container, its memory limit."""
     python: str
-    """The version of Python that your_ai runs on."""
+    """Version of Python that your_ai runs on."""
 
 
 def describe() -> Machine:
-    """This machine, without anything that identifies its owner."""
+    """Return the facts about this machine, without anything that identifies its owner."""
     return Machine(
         system="macOS" if platform.system() == "Darwin" else platform.system(),
         release=platform.mac_ver()[0] or platform.release(),
@@ -45,10 +45,10 @@ def describe() -> Machine:
 
 
 def boot_id() -> str:
-    """An id that stays the same until the machine restarts.
+    """Return an id that stays the same until the machine restarts.
 
-    Linux and macOS have one (random(4); ``kern.bootsessionuuid`` of XNU's kern_sysctl.c). Otherwise
-    it is the time of the boot to the minute, because clocks are adjusted.
+    Linux and macOS have one (random(4); ``kern.bootsessionuuid`` in XNU's kern_sysctl.c). Without
+    it, use the time of the boot. It is rounded to minutes, because clocks are adjusted.
     """
     try:
         return _BOOT_ID.read_text(encoding="ascii").strip()

@@ -1,7 +1,7 @@
-"""macOS: a process's physical footprint and the machine's memory pressure, through libSystem.
+"""Read a process's physical footprint and the memory pressure on macOS, through libSystem.
 
-Needs no privileges for one's own processes. On another system every call returns ``None``, so that
-callers need no platform test of their own.
+This needs no privileges for the user's own processes. On other systems the functions return
+``None`` or an empty string, so callers need not check the platform.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LIBSYSTEM = "/usr/lib/libSystem.B.dylib"
 # struct rusage_info_v4 in Apple's <sys/resource.h>, bsd/sys/resource.h in
 # github.com/apple-oss-distributions/xnu at 1031c584a5e37aff177559b9f69dbd3c8c3fd30a: uint8_t
 # ri_uuid[16], then 35 uint64_t. Counted from 0, ri_phys_footprint is the 7th of those and
-# ri_lifetime_max_phys_footprint the 28th, both in bytes. Every Mac that has it is little-endian.
+# ri_lifetime_max_phys_footprint the 28th, both in bytes. All Macs that have it are little-endian.
 _RUSAGE_INFO_V4 = 4
 RUSAGE_V4 = struct.Struct("<16x 56x Q 160x Q 48x")
 
@@ -25,16 +25,16 @@ _MAX_SYSCTL_BYTES = 256
 
 
 class PressureLevel(StrEnum):
-    """How short of memory the macOS kernel says the machine is."""
+    """How short of memory the machine is, according to the macOS kernel."""
 
     NORMAL = "normal"
     WARNING = "warning"
     CRITICAL = "critical"
 
 
-# An int with NOTE_MEMORYSTATUS_PRESSURE_NORMAL, _WARN or _CRITICAL: the sysctl converts to these
-# from the kernel's own 0 to 3 (sysctl_memorystatus_vm_pressure_level in XNU's
-# bsd/kern/kern_memorystatus_notify.c), where "urgent" is a warning too.
+# The sysctl returns an int: NOTE_MEMORYSTATUS_PRESSURE_NORMAL, _WARN or _CRITICAL. It converts the
+# kernel's levels 0 to 3 to these, and "urgent" to a warning (sysctl_memorystatus_vm_pressure_level
+# in XNU's bsd/kern/kern_memorystatus_notify.c).
 _PRESSURE_LEVELS = {
     struct.pack("<i", 1): PressureLevel.NORMAL,
     struct.pack("<i", 2): PressureLevel.WARNING,
@@ -43,10 +43,10 @@ _PRESSURE_LEVELS = {
 
 
 def phys_footprint(pid: int) -> tuple[int, int] | None:
-    """A process's physical footprint, Activity Monitor's "Memory", and its maximum, in bytes.
+    """Return a process's physical footprint and its maximum, in bytes.
 
-    Unlike the resident size it includes Metal buffers and compressed pages. ``None`` when the
-    process is gone or another user's.
+    Activity Monitor shows it as "Memory". Unlike the resident size, it includes Metal buffers and
+    compressed pages. ``None`` if the process is gone or belongs to another user.
     """
     library = _library(_LIBPROC)
     buffer = ctypes.create_string_buffer(RUSAGE_V4.size)
@@ -57,17 +57,17 @@ def phys_footprint(pid: int) -> tuple[int, int] | None:
 
 
 def memory_pressure() -> PressureLevel | None:
-    """How short of memory the machine is; ``None`` when the kernel does not say."""
+    """Return how short of memory the machine is; ``None`` if the kernel does not report it."""
     return _PRESSURE_LEVELS.get(_sysctl(b"kern.memorystatus_vm_pressure_level"))
 
 
 def boot_session() -> str:
-    """The UUID of this boot; empty when the kernel does not say."""
+    """Return the UUID of this boot; empty if the kernel does not report it."""
     return _sysctl(b"kern.bootsessionuuid").partition(b"\0")[0].decode(errors="replace")
 
 
 def _sysctl(name: bytes) -> bytes:
-    """The value of a sysctl (sysctlbyname(3)); empty if there is none."""
+    """Return the value of a sysctl (sysctlbyname(3)); empty if it does not exist."""
     library = _library(_LIBSYSTEM)
     buffer = ctypes.create_string_buffer(_MAX_SYSCTL_BYTES)
     size = ctypes.c_size_t(len(buffer))

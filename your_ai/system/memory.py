@@ -1,4 +1,4 @@
-"""How much memory is left, of the machine and for trials."""
+"""Read the machine's memory, and how much of it trials can use."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from your_ai.system.nvidia import GpuMemory
 
 @dataclass(frozen=True, slots=True)
 class MachineMemory:
-    """One reading, in bytes.
+    """A reading of the machine's memory.
 
     Attributes:
-        total_bytes: All of the memory.
-        available_bytes: What can be had without swapping, as psutil counts it.
-        swap_used_bytes: What was moved to swap.
-        pressure: How short macOS says memory is, ``None`` elsewhere.
-        gpu: A GPU's own memory, where it was asked for.
+        total_bytes: The total memory.
+        available_bytes: The memory available without swapping, as defined by psutil.
+        swap_used_bytes: The used swap.
+        pressure: The memory pressure on macOS; ``None`` elsewhere.
+        gpu: The GPU's own memory, if it was queried.
     """
 
     total_bytes: int
@@ -32,13 +32,13 @@ class MachineMemory:
 
 
 def read() -> MachineMemory:
-    """The machine's memory now; takes some tenths of a millisecond."""
+    """Read the machine's memory; this takes tenths of a millisecond."""
     memory, swap = psutil.virtual_memory(), psutil.swap_memory()
     return MachineMemory(memory.total, memory.available, swap.used, macos.memory_pressure())
 
 
 def usable() -> MachineMemory:
-    """What this process can use of the machine's memory: in a container, at most its limit."""
+    """Read the memory that this process can use; in a container, at most the container's limit."""
     now, cgroup = read(), cgroups.of_process(os.getpid())
     limit, left = (cgroup.limit(), cgroup.left()) if cgroup else (None, None)
     return replace(
@@ -49,5 +49,5 @@ def usable() -> MachineMemory:
 
 
 def for_trials(backend: str) -> MachineMemory:
-    """What a trial on that MLX backend could use now; asking a GPU takes up to some seconds."""
+    """Read the memory that a trial on an MLX backend can use; a GPU may take seconds to answer."""
     return replace(usable(), gpu=nvidia.memory() if backend == "cuda" else None)

@@ -1,4 +1,4 @@
-"""NVIDIA GPUs as nvidia-smi reports them; without it every call returns ``None``."""
+"""Query NVIDIA GPUs with nvidia-smi. If it is missing or fails, all functions return ``None``."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from dataclasses import dataclass
 
 from your_ai.units import MB
 
-# Loading the driver takes a second or two, unless another program keeps it loaded.
+# Loading the driver takes a second or two if no other program keeps it loaded.
 TIMEOUT_SECONDS = 4.0
 
 
 @dataclass(frozen=True, slots=True)
 class GpuMemory:
-    """A GPU's own memory, in bytes; ``free_bytes`` is what no program holds."""
+    """A GPU's own memory, in bytes; ``free_bytes`` is used by no program."""
 
     total_bytes: int
     free_bytes: int
 
 
 def query(fields: str, *options: str) -> list[str] | None:
-    """One line per GPU with its ``fields``, separated by ", "; sizes are in MiB.
+    """Return one line per GPU with the values of ``fields``, separated by ", ".
 
-    ``fields`` are names from `nvidia-smi --help-query-gpu`, separated by commas.
+    ``fields`` are names from `nvidia-smi --help-query-gpu`, separated by commas. Sizes are in MiB.
     """
     try:
         done = subprocess.run(
@@ -41,9 +41,9 @@ def query(fields: str, *options: str) -> list[str] | None:
 
 
 def memory() -> GpuMemory | None:
-    """The memory of the first visible GPU, which MLX uses.
+    """Return the memory of the first visible GPU, which MLX uses.
 
-    ``None`` also when the GPU shares the machine's memory: nvidia-smi then says "[N/A]".
+    ``None`` also if the GPU shares the machine's memory; nvidia-smi then prints "[N/A]".
     """
     # An index or a UUID; nvidia-smi accepts both.
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0].strip()

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the first asks the run to stop, the second stops it at once."""
+"""Handle Ctrl-C, SIGTERM and SIGHUP: the first asks the run to stop, the second stops it."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupts:
-    """Turns signals into a request while they are deferred, else into KeyboardInterrupt."""
+    """Turns signals into a request to stop while they are deferred, else into KeyboardInterrupt."""
 
     def __init__(self) -> None:
         self.requested = False
         self._is_deferring = False
 
     def install(self) -> None:
-        """Handle the signals, except those ignored already, as by nohup or in a background job."""
+        """Handle the signals, except those already ignored, as under nohup or in the background."""
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._handle)
 
     @contextlib.contextmanager
     def deferred(self, *, is_on: bool = True) -> Iterator[None]:
-        """While this lasts, the first signal only sets ``requested``."""
-        before, self._is_deferring = self._is_deferring, is_on
+        """Within this context, the first signal only sets ``requested``."""
+        previous, self._is_deferring = self._is_deferring, is_on
         try:
             yield
         finally:
-            self._is_deferring = before
+            self._is_deferring = previous
 
     @contextlib.contextmanager
     def immediate(self) -> Iterator[None]:
-        """Within `deferred`, for work that can be stopped anywhere, such as a download."""
+        """Within `deferred`, let signals interrupt work that can stop anywhere, like a download."""
         if self.requested:
             raise KeyboardInterrupt
         with self.deferred(is_on=False):
@@ -47,4 +47,4 @@ class Interrupts:
 
 
 interrupts = Interrupts()
-"""The only instance: signal handlers belong to the process."""
+"""The only instance, because signal handlers belong to the process."""

@@ -1,4 +1,4 @@
-"""Keep the machine from falling asleep during a run."""
+"""Keep the machine awake during a run."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def kept_awake() -> Iterator[None]:
-    """Keep the machine, not its display, from going to sleep by itself, where that can be asked.
+    """Keep the machine, but not its display, from going to sleep, if the system supports it.
 
-    The helpers end with this process even when it is killed: macOS's caffeinate watches it, and
-    systemd's inhibitor lasts as long as ``cat`` has an open stdin.
+    The helper processes end with this process, even if it is killed: caffeinate on macOS watches
+    it, and systemd-inhibit runs ``cat``, which ends when its stdin is closed.
     """
     with contextlib.ExitStack() as helpers:
         for command in _commands():
-            with contextlib.suppress(OSError):  # not installed, so nothing here blocks sleep
+            with contextlib.suppress(OSError):  # the helper is not installed
                 helpers.enter_context(_running(command))
         yield
 
@@ -26,8 +26,8 @@ def kept_awake() -> Iterator[None]:
 def _commands() -> list[list[str]]:
     if sys.platform == "darwin":
         return [["caffeinate", "-i", "-w", str(os.getpid())]]
-    # One for each kind: over ssh and in cron jobs logind lets everyone block idle and nobody block
-    # sleep (inhibit-block-* in org.freedesktop.login1.policy), and refuses both when asked at once.
+    # One command for each kind: in ssh sessions and cron jobs, logind lets users block "idle" but
+    # not "sleep" (inhibit-block-* in org.freedesktop.login1.policy), and rejects both together.
     inhibit = ["--who=your_ai", "--why=measuring", "--mode=block", "cat"]
     return [["systemd-inhibit", f"--what={what}", *inhibit] for what in ("idle", "sleep")]
 
@@ -39,7 +39,7 @@ def _running(command: list[str]) -> Iterator[None]:
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,  # or the terminal's Ctrl-C would end it before the run
+        start_new_session=True,  # or Ctrl-C at the terminal would end it before the run
     ) as helper:
         try:
             yield

@@ -1,1 +1,1 @@
-"""A real training: from measured results to adapters, through failures."""
+"""Training with measured settings: from results to adapters, with restarts after failures."""

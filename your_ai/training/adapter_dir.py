@@ -1,4 +1,4 @@
-"""The folder of a training's adapters, which no other training may write to."""
+"""The folder for a training's adapters, to which no other training may write."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from your_ai.errors import UsageError
 
 ADAPTERS = "adapters.safetensors"
 OWNER = "your_ai_training"
-"""Key in ``adapter_config.json`` for the id of the training, which mlx-lm ignores."""
+"""Key in ``adapter_config.json`` for the id of the training; mlx-lm ignores it."""
 _CONFIG = "adapter_config.json"
 _CHOOSE = "choose a different --adapter-path"
 
 
 @contextlib.contextmanager
 def claimed(folder: Path, owner: str) -> Iterator[bool]:
-    """Lock the folder, created if missing; yields whether it is this owner's already.
+    """Create the folder if missing, and lock it; yield whether it already belongs to ``owner``.
 
     Raises:
-        UsageError: if another training is writing to it or has left adapters or checkpoints there,
-            or it cannot be created or written.
+        UsageError: if another training is writing to the folder or has left adapters or checkpoints
+            in it, or if it cannot be created or written.
     """
     descriptor = _lock(folder)
     try:
-        is_ours = _owner(folder) == owner
-        if not is_ours:
+        is_owned = _owner(folder) == owner
+        if not is_owned:
             check_free(folder)
         if not os.access(folder, os.W_OK):
-            raise UsageError(f"Cannot write adapters to {folder}: permission denied.")
-        yield is_ours
+            raise UsageError(f"Cannot write adapters to {folder}: permission denied; {_CHOOSE}.")
+        yield is_owned
     finally:
         with contextlib.suppress(OSError):
             folder.rmdir()  # only if it is empty
@@ -43,19 +43,19 @@ def claimed(folder: Path, owner: str) -> Iterator[bool]:
 
 
 def check_free(folder: Path) -> None:
-    """Raise UsageError if the folder has adapters or checkpoints."""
+    """Raise UsageError if the folder contains adapters or checkpoints."""
     if any(folder.glob("*.safetensors")) or any(_checkpoints(folder)):
         raise UsageError(f"{folder} already contains adapters from another training; {_CHOOSE}.")
 
 
 def discard_checkpoints(folder: Path) -> None:
-    """Delete all checkpoints; the final adapters have been written."""
+    """Delete all checkpoints. Called when the final adapters have been written."""
     for checkpoint in _checkpoints(folder):
         shutil.rmtree(checkpoint, ignore_errors=True)
 
 
 def _lock(folder: Path) -> int:
-    """A descriptor that holds a lock on the folder until it is closed."""
+    """Return a descriptor that holds a lock on the folder until it is closed."""
     while True:
         with contextlib.ExitStack() as undo:
             try:
@@ -68,7 +68,7 @@ def _lock(folder: Path) -> int:
             except OSError as error:
                 problem = f"Cannot write adapters to {folder}: {error.strerror}"
                 raise UsageError(f"{problem}; {_CHOOSE}.") from error
-            # The training that held it before may just have removed it.
+            # The training that held the lock before may just have removed the folder.
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), folder.stat()):
                     undo.pop_all()

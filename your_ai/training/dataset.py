@@ -1,4 +1,4 @@
-"""Checks the data of a training before anything is loaded for it."""
+"""Check the data of a training before the model is loaded."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from your_ai.errors import UsageError
 
 _SEE = "see mlx-lm's LORA.md for the data formats"
 
-# In the order in which mlx-lm tries them (create_dataset in mlx_lm/tuner/datasets.py). The first
-# line of a file determines the form of all its lines.
-_FORMS: tuple[Mapping[str, str], ...] = (
+# The formats in the order in which mlx-lm tries them (create_dataset in mlx_lm/tuner/datasets.py).
+# The first line of a file determines the format of all its lines.
+_FORMATS: tuple[Mapping[str, str], ...] = (
     {"prompt": "string", "completion": "string"},
     {"messages": "non-empty list"},
     {"text": "non-empty string"},
@@ -24,7 +24,7 @@ _FORMS: tuple[Mapping[str, str], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """Numbers of sequences to train on and to validate with, and the SHA-256 of the files."""
+    """The numbers of training and validation sequences, and the SHA-256 of the files."""
 
     sequences: int
     validation: int
@@ -32,13 +32,16 @@ class Dataset:
 
 
 def check_dataset(folder: Path, batch_size: int, *, mask_prompt: bool) -> Dataset:
-    """Read ``train.jsonl`` and any ``valid.jsonl`` and ``test.jsonl``: mlx-lm reads all three.
+    """Check ``train.jsonl`` and, if they exist, ``valid.jsonl`` and ``test.jsonl``.
+
+    mlx-lm reads all three, even if it uses only the first.
 
     Raises:
-        UsageError: if a file cannot be read, is not in a form of mlx-lm, or has too few sequences.
+        UsageError: if a file cannot be read, has a format that mlx-lm does not support, or has too
+            few sequences.
     """
     if not (folder / "train.jsonl").is_file():
-        raise UsageError(f"{folder} is not a folder with a train.jsonl; {_SEE}.")
+        raise UsageError(f"{folder} has no train.jsonl; {_SEE}.")
     digest = hashlib.sha256()
     counts = {"valid": 0}
     for name, least in (("train", batch_size), ("valid", batch_size), ("test", 1)):
@@ -49,15 +52,15 @@ def check_dataset(folder: Path, batch_size: int, *, mask_prompt: bool) -> Datase
         if count < least:
             optional = "" if name == "train" else ", or remove the file"
             raise UsageError(
-                f"{path} has {count} sequence{'' if count == 1 else 's'}, but a batch needs "
-                f"{least}; add some{optional}."
+                f"{path} has {count} sequence{'' if count == 1 else 's'}, but at least {least} are "
+                f"needed for a batch. Add some{optional}."
             )
     return Dataset(counts["train"], counts["valid"], digest.hexdigest())
 
 
 def _count(path: Path, digest: Callable[[bytes], None], *, mask_prompt: bool) -> int:
-    """The number of sequences in a file, all of whose bytes are passed to ``digest``."""
-    form: Mapping[str, str] | None = None
+    """Check a file and return its number of sequences; pass all its bytes to ``digest``."""
+    fields: Mapping[str, str] | None = None
     number = 0
     try:
         with path.open("rb") as file:
@@ -65,13 +68,13 @@ def _count(path: Path, digest: Callable[[bytes], None], *, mask_prompt: bool) ->
                 digest(line)
                 where = f"{path}, line {number}"
                 sequence = _object(line, where)
-                form = form or _form(sequence, where)
-                if mask_prompt and "text" in form:
+                fields = fields or _fields(sequence, where)
+                if mask_prompt and "text" in fields:
                     raise UsageError(
-                        f"--mask-prompt needs prompts, but {path} contains plain text; remove the "
+                        f"--mask-prompt needs prompts, but {path} contains plain text. Remove the "
                         "option."
                     )
-                _check_fields(sequence, form, where)
+                _check_fields(sequence, fields, where)
     except OSError as error:
         raise UsageError(f"Cannot read {path}: {error.strerror}.") from error
     return number
@@ -87,16 +90,16 @@ def _object(line: bytes, where: str) -> dict[str, Any]:
     return found
 
 
-def _form(sequence: Mapping[str, Any], where: str) -> Mapping[str, str]:
-    for form in _FORMS:
-        if form.keys() <= sequence.keys():
-            return form
+def _fields(sequence: Mapping[str, Any], where: str) -> Mapping[str, str]:
+    for fields in _FORMATS:
+        if fields.keys() <= sequence.keys():
+            return fields
     raise UsageError(f'{where}: needs "text", "messages", or "prompt" and "completion"; {_SEE}.')
 
 
-def _check_fields(sequence: Mapping[str, Any], form: Mapping[str, str], where: str) -> None:
-    for key, wanted in form.items():
+def _check_fields(sequence: Mapping[str, Any], fields: Mapping[str, str], where: str) -> None:
+    for key, required in fields.items():
         value = sequence.get(key)
         kind = list if key == "messages" else str
-        if not isinstance(value, kind) or not (value or wanted == "string"):
-            raise UsageError(f'{where}: "{key}" must be a {wanted}.')
+        if not isinstance(value, kind) or not (value or required == "string"):
+            raise UsageError(f'{where}: "{key}" must be a {required}.')

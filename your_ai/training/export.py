@@ -1,4 +1,4 @@
-"""The same training as a configuration of ``mlx_lm.lora``: pure."""
+"""Export a training as a configuration for ``mlx_lm.lora``: pure."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ SAME_NAMES = (
     *("mask_prompt", "seed", "iters", "val_batches", "learning_rate", "steps_per_eval"),
     *("grad_accumulation_steps", "save_every"),
 )
-"""Options with the same name in `your_ai train`, a request and mlx_lm.lora."""
+"""Options with the same name in `your_ai train`, `TrainingRequest` and mlx_lm.lora."""
 
 
 def lora_config(
     request: TrainingRequest, model: str, steps_per_report: int, keys: Sequence[str]
 ) -> dict[str, Any]:
-    """The content of a file for ``mlx_lm.lora --config``, and of ``adapter_config.json``.
+    """Return the content of a file for ``mlx_lm.lora --config``, and of ``adapter_config.json``.
 
-    ``model`` is a folder or Hub id; ``keys`` are the trained projections within a layer.
+    ``model`` is a folder or Hub id; ``keys`` are the names of the trained projections in a layer.
     """
     configuration = request.configuration
     return {
@@ -45,9 +45,12 @@ def lora_config(
 
 
 def notes(request: TrainingRequest, model: str, revision: str | None) -> list[str]:
-    """What the configuration cannot express; ``revision`` is the model's commit on the Hub."""
+    """Return notes on what the configuration cannot express.
+
+    ``revision`` is the model's commit on the Hub.
+    """
     found = [
-        "The training that your_ai train would start, for mlx_lm.lora --config.",
+        "Configuration for mlx_lm.lora --config, as your_ai train would run it.",
         f"Measured with mx.set_memory_limit({request.limit_bytes}); mlx_lm.lora sets no limit.",
     ]
     if revision is not None:
@@ -55,14 +58,14 @@ def notes(request: TrainingRequest, model: str, revision: str | None) -> list[st
     bits = request.configuration.quantization_bits
     if bits is not None and request.model.config.get("quantization") is None:
         found += [
-            f"Measured with {bits}-bit weights, which this model does not have; to make them:",
+            f"Measured with {bits}-bit weights. This model has none; convert it with:",
             f"mlx_lm.convert --hf-path {model} -q --q-bits {bits} --mlx-path DIR",
         ]
     return found
 
 
 def as_yaml(config: Mapping[str, Any], comments: Sequence[str]) -> str:
-    """The configuration as YAML below ``comments``."""
+    """Return the configuration as YAML, preceded by ``comments``."""
     import yaml
 
     head = "".join(f"# {comment}\n" for comment in comments)

@@ -1,4 +1,4 @@
-"""A training, and the settings it is restarted with after a failure: pure."""
+"""A training, and the settings with which it is restarted after a failure: pure."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from your_ai.supervision.outcome import OutcomeKind
 from your_ai.training.dataset import Dataset
 
 LESS_MEMORY_MAY_HELP = frozenset({OutcomeKind.OOM, OutcomeKind.CRASH, OutcomeKind.TIMEOUT})
-"""Any other failure would happen again."""
+"""The outcomes after which a training is restarted; after others it would fail again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training(Header):
     """One invocation of ``your_ai train``.
 
-    ``id`` marks the adapter folder as this training's. ``request`` has the first setting,
-    ``needed_limit_bytes`` is the lowest MLX memory limit that was measured. ``restarts`` is the
-    most that one process makes, ``steps_per_report`` the iterations whose losses are averaged.
+    ``id`` marks the adapter folder as this training's. ``request`` has the first setting.
+    ``needed_limit_bytes`` is the MLX memory limit with which needed memory was measured, the lowest
+    that is tried. ``restarts`` is the maximum number of restarts by one process.
+    ``steps_per_report`` is the number of iterations over which losses are averaged.
     """
 
     id: str
@@ -35,22 +36,23 @@ class Training(Header):
 
     @property
     def first_setting(self) -> Setting:
-        """The setting it starts with."""
+        """The setting of the first attempt."""
         return Setting(self.request.micro_batches, self.request.limit_bytes)
 
     def request_with(self, setting: Setting, *, resume: bool) -> TrainingRequest:
-        """The request to the worker; ``resume`` continues from the last checkpoint."""
+        """Return the request to a worker; ``resume`` continues from the last checkpoint."""
         return replace(self.request, **asdict(setting), resume=resume)
 
 
 def setting_after_failure(
     training: Training, setting: Setting, *, progressed: bool
 ) -> Setting | None:
-    """The setting to restart with; ``None`` if there is nothing left to try.
+    """Return the setting for a restart; ``None`` if there is nothing left to try.
 
-    First more micro-batches per batch, of equal size: each optimizer step still sees the whole
-    batch. Then the memory limit under which the needed memory was measured. Then the same setting
-    again, if the failed attempt ``progressed``: the training need not have caused that failure.
+    First, split the batch into more micro-batches of equal size; an optimizer step still sees the
+    whole batch. Then lower the memory limit to that with which needed memory was measured. Then
+    repeat the same setting if the failed attempt ``progressed``, because the failure may have had
+    another cause.
     """
     size = training.request.configuration.batch_size
     for count in range(2 * setting.micro_batches, size + 1):

@@ -1,4 +1,4 @@
-"""How far a training is, from the records in its journal: pure."""
+"""Compute the progress of a training from the records in its journal: pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from your_ai.training.job import Training
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The ``iterations`` up to ``iteration``: mean loss, tokens, seconds and peak memory."""
+    """Mean loss, tokens, seconds and peak memory of the last ``iterations`` up to ``iteration``."""
 
     iteration: int
     iterations: int
@@ -36,14 +36,14 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An attempt failed; ``following`` is what to restart with, ``None`` if nothing is left."""
+    """A failed attempt; ``following`` is the setting for a restart, ``None`` without one."""
 
     attempt: FailedAttempt
     following: Setting | None
 
 
 TrainingRecord = Setting | Report | Failure | Loaded | Validated | Saved | Trained
-"""What the journal records: a `Setting` when an attempt starts, and what workers report."""
+"""The records in the journal: a `Setting` when an attempt starts, and what workers report."""
 
 TYPES: dict[str, type[TrainingRecord]] = {
     STARTED: Setting,
@@ -54,12 +54,12 @@ TYPES: dict[str, type[TrainingRecord]] = {
     "saved": Saved,
     "trained": Trained,
 }
-"""Every type of record by its kind in the journal."""
+"""The types of records by their kind in the journal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What has happened; ``setting`` is what to continue with, ``saved`` the last checkpoint."""
+    """The progress so far; ``setting`` is the current one, ``saved`` the last checkpoint."""
 
     setting: Setting
     saved: int = 0
@@ -72,12 +72,12 @@ class Progress:
 
     @property
     def iterations(self) -> int:
-        """The last iteration that was reported."""
+        """The last reported iteration."""
         return self.reports[-1].iteration if self.reports else 0
 
     @property
     def measured(self) -> Measured:
-        """What the training took so far."""
+        """The time and memory that the training has taken so far."""
         iterations = sum(report.iterations for report in self.reports)
         seconds = sum(report.seconds for report in self.reports)
         tokens = sum(report.tokens for report in self.reports)
@@ -89,7 +89,7 @@ class Progress:
         )
 
     def after(self, record: TrainingRecord) -> Progress:
-        """This progress, updated by one record; iterations trained again count once."""
+        """Return the progress updated by a record; repeated iterations are counted once."""
         match record:
             case Setting():
                 return replace(self, setting=record, attempts=self.attempts + 1)
@@ -112,7 +112,7 @@ class Progress:
 
 
 def progress_of(training: Training, records: Iterable[Record]) -> Progress:
-    """The progress that a journal's records add up to."""
+    """Return the progress after all records of a journal."""
     progress = Progress(training.first_setting)
     for record in records:
         if record.kind in TYPES:
@@ -121,7 +121,7 @@ def progress_of(training: Training, records: Iterable[Record]) -> Progress:
 
 
 def report_on(steps: Sequence[Step]) -> Report:
-    """The report on consecutive iterations."""
+    """Return the report on consecutive iterations."""
     return Report(
         iteration=steps[-1].index,
         iterations=len(steps),
@@ -133,7 +133,7 @@ def report_on(steps: Sequence[Step]) -> Report:
 
 
 def results_of(training: Training, progress: Progress, outcome: Outcome) -> TrainingResults:
-    """The content of `training.json`."""
+    """Return the content of `training.json`."""
     request, loaded, trained = training.request, progress.loaded, progress.trained
     batch_size = request.configuration.batch_size
     return TrainingResults(
@@ -163,7 +163,7 @@ def results_of(training: Training, progress: Progress, outcome: Outcome) -> Trai
 
 
 def _options(request: TrainingRequest) -> dict[str, Any]:
-    """The request in one level, without what is large or found elsewhere."""
+    """Return the request as a flat dict, without fields that are large or stored elsewhere."""
     fields = {**asdict(request), **asdict(request.configuration), "model": request.model.path}
     fields["max_seq_length"] = fields.pop("seq_length")
     return {k: v for k, v in fields.items() if k not in ("configuration", "adapter_config")}

@@ -1,4 +1,4 @@
-"""From measured results and the user's options to the request for a training."""
+"""Build the request for a training from measured results and the user's options."""
 
 from __future__ import annotations
 
@@ -25,7 +25,11 @@ T = TypeVar("T")
 
 
 def choose(results: Results, name: str | None) -> TrialResult:
-    """The best trial of a model, by default the recommended one; raises UsageError without any."""
+    """Return the best trial of a model, by default the recommended one.
+
+    Raises:
+        UsageError: if there is no such model, or it did not pass.
+    """
     wanted = name if name is not None else results.recommended
     if wanted is None:
         raise UsageError("No model passed in these results, so there is nothing to train.")
@@ -33,30 +37,33 @@ def choose(results: Results, name: str | None) -> TrialResult:
     if not found:
         available = ", ".join(f"{entry.preset} ({entry.model_name})" for entry in results.results)
         raise UsageError(f"The results do not contain {wanted}. Available: {available or 'none'}.")
-    # Two folders may have the same name; the recommended one is the larger of those that passed.
+    # Two folders may have the same name: take the larger of those that passed.
     entry = max(found, key=lambda each: (each.success, parameters_of(each.params)))
     best = (entry.optimal_config and entry.optimal_config.best) or entry
     if not best.success:
-        raise UsageError(f"{best.preset} did not pass in these results: {best.error}.")
+        raise UsageError(f"{best.preset} did not pass in these results ({best.error}).")
     return best
 
 
-def known(figure: T | None) -> T:
-    """A figure that every trial that passed has; raises UsageError if it is missing."""
-    if figure is None:
-        raise UsageError("The results lack a figure of a trial that passed; run it again.")
-    return figure
+def known(value: T | None) -> T:
+    """Return a measurement that every passing trial has; raise UsageError if it is missing."""
+    if value is None:
+        raise UsageError(
+            "The results are incomplete: a trial that passed lacks a measurement. "
+            "Run `your_ai benchmark` again."
+        )
+    return value
 
 
-def check_device(measured: TrialResult, there: Device, here: Device) -> None:
-    """Raise UsageError unless what was measured ``there`` holds ``here``."""
+def check_device(measured: TrialResult, measured_on: Device, current: Device) -> None:
+    """Raise UsageError if a result of the device ``measured_on`` is not valid for ``current``."""
     budget = measured.config.budget_bytes
-    this = f"{here.name} ({here.backend})"
-    if (there.name, there.backend) != (here.name, here.backend):
-        how = f"on {there.name} ({there.backend}), and this is {this}"
-    elif budget > here.memory_bytes:
-        has = show_size(here.memory_bytes)
-        how = f"with a budget of {show_size(budget)}, and {this} has {has} here"
+    name = f"{current.name} ({current.backend})"
+    if (measured_on.name, measured_on.backend) != (current.name, current.backend):
+        how = f"on {measured_on.name} ({measured_on.backend}), but this machine has {name}"
+    elif budget > current.memory_bytes:
+        memory = show_size(current.memory_bytes)
+        how = f"with a budget of {show_size(budget)}, but this {name} has only {memory}"
     else:
         return
     raise UsageError(
@@ -66,87 +73,95 @@ def check_device(measured: TrialResult, there: Device, here: Device) -> None:
 
 
 def describe_model(measured: TrialResult) -> Model:
-    """The model with its size and layers, from its config; no weights are read or downloaded.
+    """Return the model with its size and layers, without reading or downloading weights.
 
     Raises:
-        UsageError: if there is no such model, or mlx-lm or LoRA cannot train it.
+        UsageError: if the model does not exist, or mlx-lm or LoRA cannot train it.
         MachineError: if the Hub cannot be reached.
     """
     if presets.is_synthetic(measured.model_name):
         raise UsageError(
-            f"{measured.preset} has synthetic weights only, so there is nothing to train; "
-            "benchmark a real model first (`your_ai benchmark --model ORG/NAME`, or a folder)."
+            f"{measured.preset} has only synthetic weights, so there is nothing to train. "
+            "Benchmark a real model first: `your_ai benchmark --model ORG/NAME` (or a folder)."
         )
     preset = presets.all_presets().get(measured.preset)
     is_preset = preset is not None and preset.model_name == measured.model_name
     model = resolve.find(measured.preset if is_preset else measured.model_name)
     try:
         return resolve.with_declared_facts(model)
-    except UsageError:  # then a probe counts them, which takes seconds
+    except UsageError:  # the probe below can count them, but takes seconds
         return resolve.with_facts(model, probe_models({model.model_name: model.config}))
 
 
 def with_weights(model: Model, revision: str | None) -> Model:
-    """The model with a folder that has its weights and tokenizer, downloaded if necessary.
+    """Return the model with a folder that has its weights and tokenizer; download if necessary.
 
     Raises:
-        UsageError: if they are missing or damaged.
+        UsageError: if weights or tokenizer are missing or damaged.
         MachineError: if the Hub cannot be reached, or the disk is too small.
     """
     if model.path is None:
         sha = revision or model.revision or hub.revision(model.model_name).sha
-        folder = hub.download(model.model_name, sha, is_whole=weight_files.has_tokenizer)
+        folder = hub.download(model.model_name, sha, is_complete=weight_files.has_tokenizer)
         found = resolve.find(str(folder))
         model = replace(model, config=found.config, path=found.path, revision=sha)
     folder = Path(str(model.path))
     weight_files.check_folder(folder)
     if not weight_files.has_tokenizer(folder):
         raise UsageError(
-            f"{folder} has no tokenizer ({', '.join(weight_files.TOKENIZER_FILES)}), which a "
-            "training needs; copy it there from where the model comes from."
+            f"{folder} has no tokenizer ({', '.join(weight_files.TOKENIZER_FILES)}). Copy it there "
+            "from the original model."
         )
     return model
 
 
 def lora_keys(model: Model) -> tuple[str, ...]:
-    """The projections of a layer that LoRA trains, by a probe; raises as `describe_model` does."""
+    """Return the projections of a layer that LoRA trains, found by a probe.
+
+    Raises the same errors as `describe_model`.
+    """
     facts = probe_models({model.model_name: model.config})
     resolve.with_facts(model, facts)
     found = facts[model.model_name]
     return () if isinstance(found, str) else found.lora_keys
 
 
-def fit(measured: TrialResult, model: Model, asked: Mapping[str, Any]) -> TrialRequest:
-    """The measured trial with real weights and the options given; UsageError if they do not fit."""
+def fit(measured: TrialResult, model: Model, options: Mapping[str, Any]) -> TrialRequest:
+    """Return the measured trial with real weights and the user's options.
+
+    Raises:
+        UsageError: if the options are not possible for the model.
+    """
     fields = asdict(_measured_configuration(measured))
-    fields |= {name: asked[name] for name in fields if asked.get(name) is not None}
-    options = TrainingOptions(quantize=fields.pop("quantization_bits") or 0, **fields)
-    return plan([model], options, measured.config.budget_bytes)[0].request
+    fields |= {name: options[name] for name in fields if options.get(name) is not None}
+    chosen = TrainingOptions(quantize=fields.pop("quantization_bits") or 0, **fields)
+    return plan([model], chosen, measured.config.budget_bytes)[0].request
 
 
 def training_request(
-    measured: TrialResult, fitted: TrialRequest, asked: Mapping[str, Any]
+    measured: TrialResult, fitted: TrialRequest, options: Mapping[str, Any]
 ) -> TrainingRequest:
-    """The whole training, in whole batches under the measured memory limit."""
+    """Return the request for the first attempt: unsplit batches, and the measured memory limit."""
     return TrainingRequest(
         model=fitted.model,
         configuration=fitted.configuration,
-        data=str(asked["data"].absolute()),
-        adapter_path=str(asked["adapter_path"].absolute()),
+        data=str(options["data"].absolute()),
+        adapter_path=str(options["adapter_path"].absolute()),
         micro_batches=1,
         limit_bytes=known(measured.memory_limit_bytes),
         budget_bytes=fitted.budget_bytes,
         adapter_config={},
         resume=False,
-        **{name: asked[name] for name in SAME_NAMES},
+        **{name: options[name] for name in SAME_NAMES},
     )
 
 
 def expect(measured: TrialResult, fitted: TrialRequest, backend: str, iters: int) -> Expected:
-    """What the training will take at most.
+    """Return what the training should take at most.
 
-    The measured peak if the configuration is the same, else scaled as the estimate scales, but no
-    less than a run-ahead within the budget. Time scales with the tokens.
+    If the configuration was measured, the peak is the measured one. Otherwise it is the measured
+    needed memory, scaled like the estimate, or the measured peak (at most the budget) if that is
+    larger. The time is proportional to the tokens.
     """
     configuration = fitted.configuration
     before = _measured_configuration(measured)
@@ -154,9 +169,9 @@ def expect(measured: TrialResult, fitted: TrialRequest, backend: str, iters: int
     if configuration != before:
         needed = known(measured.needed_memory_bytes)
         try:
-            now = estimate(fitted, backend).needed_bytes
-            then = estimate(replace(fitted, configuration=before), backend).needed_bytes
-            needed = needed * now // then
+            changed = estimate(fitted, backend).needed_bytes
+            original = estimate(replace(fitted, configuration=before), backend).needed_bytes
+            needed = needed * changed // original
         except UsageError:
             pass
         peak = max(needed, min(peak, fitted.budget_bytes))

@@ -1,4 +1,4 @@
-"""The loop over a training's attempts: run a worker, record it, restart with less memory."""
+"""Run a training: start a worker, record its events, restart with less memory on failure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from your_ai.training.job import LESS_MEMORY_MAY_HELP, Training, setting_after_f
 from your_ai.training.progress import TYPES, Failure, Progress, Report, TrainingRecord, report_on
 
 GRACE_SECONDS = 60.0
-"""Time for the current iteration and its checkpoint when a worker is asked to end."""
+"""Time that a worker gets to finish its iteration and save a checkpoint when asked to end."""
 
 
 class Listener(Protocol):
@@ -30,10 +30,10 @@ class Listener(Protocol):
         """Called when a worker is about to start."""
 
     def on_event(self, event: Event, progress: Progress) -> None:
-        """Called with each event of the worker, and the progress before it."""
+        """Called with each event of the worker and the progress before that event."""
 
     def reported(self, report: Report) -> None:
-        """Called when iterations were finished."""
+        """Called when a report on finished iterations was recorded."""
 
     def restarting(self, failure: Failure, progress: Progress) -> None:
         """Called when an attempt failed and another is about to start."""
@@ -44,7 +44,7 @@ _KINDS = {record_type: kind for kind, record_type in TYPES.items()}
 
 @dataclass(slots=True)
 class TrainingRunner:
-    """Runs workers until the training is done, or another attempt is pointless."""
+    """Runs workers until the training has finished or no restart can help."""
 
     training: Training
     journal: Journal
@@ -54,10 +54,11 @@ class TrainingRunner:
     _steps: list[Step] = field(default_factory=list, init=False)
 
     def run(self) -> Outcome:
-        """The outcome of the last attempt.
+        """Run the training, and return the outcome of the last attempt.
 
         Raises:
-            MachineError: if the journal cannot be written, or no worker started or killed.
+            MachineError: if the journal cannot be written, the machine is short of memory, or a
+                worker cannot be started or killed.
         """
         restarts = 0
         while True:
@@ -87,15 +88,20 @@ class TrainingRunner:
             limits=Limits(deadline=math.inf, grace=GRACE_SECONDS, delivery=math.inf),
             steps=request.iters,
             on_event=self._on_event,
-            # The outcome never depends on days of steps and memory samples.
+            # The outcome does not depend on these, and in days of training they become many.
             keeps=lambda event: not isinstance(event, Step | Memory),
         )
         return outcome
 
     def _record_failure(self, outcome: Outcome, *, progressed: bool) -> Failure:
         setting = self.progress.setting
-        how = outcome.kind, outcome.reason, outcome.evidence
-        attempt = FailedAttempt(setting.micro_batches, setting.limit_bytes, *how)
+        attempt = FailedAttempt(
+            setting.micro_batches,
+            setting.limit_bytes,
+            outcome.kind,
+            outcome.reason,
+            outcome.evidence,
+        )
         following = setting_after_failure(self.training, setting, progressed=progressed)
         failure = Failure(attempt, following)
         self._record(failure)
@@ -112,11 +118,11 @@ class TrainingRunner:
             case Resumed() if event.iteration != self.progress.saved:
                 self._record(Saved(event.at, event.iteration))
             case Saved():
-                self._report()  # a resumed training does not repeat these steps
+                self._report()  # a resumed training continues after these steps
                 self._record(event)
             case Loaded() | Validated() | Trained():
                 self._record(event)
-        self.listener.on_event(event, before)  # a blocked terminal holds back no record
+        self.listener.on_event(event, before)  # last, because a terminal may block
 
     def _report(self) -> None:
         if self._steps:

@@ -1,4 +1,4 @@
-"""Which of huggingface_hub's faults are worth another attempt, and how long one may take."""
+"""Which errors of huggingface_hub are retried, and how long requests may wait."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from your_ai.models.hub_http import ask, is_transient
 
 
 class TransportError(Exception):
-    """As those of huggingface_hub's HTTP library, which is not ours to import."""
+    """Like the errors of huggingface_hub's HTTP library, which we do not import."""
 
 
 def answered(
@@ -28,7 +28,7 @@ def answered(
 
 
 def wrapped(cause: Exception) -> Exception:
-    """As `hf_hub_download` passes a fault on when the cache does not have the file either."""
+    """Wrap an error like `hf_hub_download` if the file is not cached."""
     error = errors.LocalEntryNotFoundError("and we cannot find the requested files")
     error.__cause__ = cause
     return error
@@ -63,25 +63,25 @@ FULL = "I/O error: No space left on device (os error 28)"
         (wrapped(errors.OfflineModeIsEnabled("offline")), False),
         (OSError(errno.ENOSPC, "No space left on device"), False),
         (PermissionError(errno.EACCES, "Permission denied"), False),
-        (RuntimeError(FULL), False),  # as Xet passes it on
+        (RuntimeError(FULL), False),  # as raised by Xet
         (ValueError("no JSON"), False),
         (KeyboardInterrupt(), False),
     ],
     ids=lambda value: repr(value)[:60],
 )
-def test_only_what_may_pass_is_tried_again(error: BaseException, expected: bool) -> None:
+def test_only_transient_errors_are_retried(error: BaseException, expected: bool) -> None:
     assert is_transient(error) is expected
 
 
 def test_no_request_waits_forever() -> None:
-    """Xet's token is asked for without a time-out."""
+    """huggingface_hub requests the token for Xet without a timeout."""
     limits = ask("org/tiny", lambda: get_session().timeout)
     for limit in (limits.connect, limits.read, limits.write, limits.pool):
         assert limit == constants.HF_HUB_ETAG_TIMEOUT
 
 
 @pytest.mark.parametrize(("patience", "expected"), [(math.inf, 3), (0, 1)])
-def test_a_transient_error_is_retried_while_there_is_patience(
+def test_a_transient_error_is_retried_within_the_patience(
     monkeypatch: pytest.MonkeyPatch, patience: float, expected: int
 ) -> None:
     monkeypatch.setattr(hub_http, "BACKOFF_SECONDS", 0.0)
@@ -91,12 +91,12 @@ def test_a_transient_error_is_retried_while_there_is_patience(
         attempts.append(1)
         raise TransportError("reset")
 
-    with pytest.raises(MachineError, match=r"Cannot get org/tiny from the hub \(reset\)"):
+    with pytest.raises(MachineError, match=r"Cannot get org/tiny from the Hub \(reset\)"):
         ask("org/tiny", request, patience)
     assert len(attempts) == expected
 
 
-def test_between_attempts_the_hub_is_given_the_time_that_it_asks_for(
+def test_retries_wait_as_long_as_the_hub_demands(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     waits: list[float] = []

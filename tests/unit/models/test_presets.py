@@ -1,4 +1,4 @@
-"""The presets: known facts of them, and that their labels are what their shapes amount to."""
+"""The presets: their known facts, and labels that match their shapes."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ DEFAULT = {
 SMOKE = ["smoke-tiny", "smoke-small", "smoke-medium", "smoke-large"]
 
 
-def test_the_default_suite_is_the_five_presets_in_order() -> None:
+def test_the_default_suite_has_the_five_presets_in_order() -> None:
     found = {p.name: (p.model_name, p.params) for p in suite("default").presets}
     assert found == {name: facts[:2] for name, facts in DEFAULT.items()}
     assert list(found) == list(DEFAULT)
 
 
-def test_the_smoke_suite_has_at_least_four_tiny_models_none_quantized() -> None:
+def test_the_smoke_suite_has_at_least_four_tiny_unquantized_models() -> None:
     smoke = suite("smoke")
     assert [p.name for p in smoke.presets] == SMOKE
     assert smoke.training["quantize"] == 0
@@ -39,7 +39,7 @@ def test_the_smoke_suite_has_at_least_four_tiny_models_none_quantized() -> None:
 
 
 @pytest.mark.parametrize("name", SUITES)
-def test_a_suite_goes_from_small_to_large(name: str) -> None:
+def test_a_suite_is_sorted_by_size(name: str) -> None:
     sizes = [parameters_of(p.params) for p in suite(name).presets]
     assert sizes == sorted(sizes)
 
@@ -50,26 +50,26 @@ def test_an_unknown_suite_is_refused(name: str) -> None:
         suite(name)
 
 
-def test_no_two_presets_have_one_name() -> None:
+def test_preset_names_are_unique() -> None:
     assert len(all_presets()) == sum(len(suite(name).presets) for name in SUITES)
 
 
 @pytest.mark.parametrize("name", [*DEFAULT, *SMOKE])
-def test_mlx_lm_builds_a_model_of_the_labels_size(name: str) -> None:
+def test_the_model_that_mlx_lm_builds_has_the_labels_size(name: str) -> None:
     preset = presets.all_presets()[name]
     facts = architecture.facts(preset.config)
     assert facts.layers == preset.config["num_hidden_layers"]
     assert len(facts.lora_keys) == 4
     if name in DEFAULT:
         assert facts.parameters == DEFAULT[name][2]
-        # As its publisher rounds it: 14.8 is called 14, 70.6 is called 70.
+        # Rounded down like the publishers do: 14.8 is called 14, 70.6 is called 70.
         billions = facts.parameters / 1e9
         assert preset.params in {f"{math.floor(billions)}B", f"{billions:.0f}B"}
     else:
         assert parameter_label(facts.parameters) == preset.params
 
 
-def test_presets_are_trained_as_their_suite_is() -> None:
+def test_presets_use_the_training_options_of_their_suite() -> None:
     assert presets.training_of(["smoke-tiny", "smoke-large"]) == suite("smoke").training
     assert presets.training_of(["smoke-tiny", "hermes-70b"]) == {}
     assert presets.training_of(["a-folder"]) == presets.training_of([]) == {}

@@ -1,4 +1,4 @@
-"""Whole and damaged weight files, real ones, told apart by their headers alone."""
+"""Complete and damaged weight files, distinguished by their headers."""
 
 from __future__ import annotations
 
@@ -32,36 +32,36 @@ SMALL = file_of(
 )
 
 
-def test_files_that_mlx_wrote_are_whole(tmp_path: Path) -> None:
+def test_files_written_by_mlx_are_complete(tmp_path: Path) -> None:
     tensors = {"q": mx.zeros((3, 5), dtype=mx.bfloat16), "k": mx.ones((7,), dtype=mx.uint32)}
     mx.save_safetensors(str(tmp_path / "model.safetensors"), tensors, {"format": "mlx"})
     check_folder(tmp_path)
 
 
-def test_a_file_cut_anywhere_is_damaged(tmp_path: Path) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     file.write_bytes(SMALL)
     check_folder(tmp_path)
     for size in range(len(SMALL)):
         file.write_bytes(SMALL[:size])
-        with pytest.raises(UsageError, match=r"model\.safetensors is truncated or damaged"):
+        with pytest.raises(UsageError, match=r"model\.safetensors is .*corrupt"):
             check_folder(tmp_path)
 
 
-def test_a_file_that_mlx_wrote_is_damaged_wherever_it_is_cut(tmp_path: Path) -> None:
+def test_a_truncated_file_written_by_mlx_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     mx.save_safetensors(str(file), {"q": mx.zeros((64, 64))})
     whole = file.read_bytes()
     (header,) = struct.unpack("<Q", whole[:8])
     for size in (0, 7, 8, 8 + header - 1, 8 + header, 8 + header + 1, len(whole) - 1):
         file.write_bytes(whole[:size])
-        with pytest.raises(UsageError, match=f"damaged: {size} bytes"):
+        with pytest.raises(UsageError, match="corrupt"):
             check_folder(tmp_path)
 
 
-def test_a_file_with_something_behind_its_tensors_is_damaged(tmp_path: Path) -> None:
+def test_a_file_with_extra_bytes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(SMALL + b"\0")
-    with pytest.raises(UsageError, match=f"its header says {len(SMALL)}"):
+    with pytest.raises(UsageError, match=f"instead of {len(SMALL)}"):
         check_folder(tmp_path)
 
 
@@ -90,21 +90,21 @@ HEADERS = [
 
 
 @pytest.mark.parametrize("header", HEADERS, ids=lambda header: repr(header)[:40])
-def test_a_header_of_nonsense_is_damaged(tmp_path: Path, header: object) -> None:
+def test_an_invalid_header_is_refused(tmp_path: Path, header: object) -> None:
     (tmp_path / "model.safetensors").write_bytes(file_of(header))
-    with pytest.raises(UsageError, match="truncated or damaged"):
+    with pytest.raises(UsageError, match="corrupt"):
         check_folder(tmp_path)
 
 
 @pytest.mark.parametrize("length", [2**64 - 1, 2**63, 100_000_001, 1000])
-def test_a_header_longer_than_the_file_is_never_read(tmp_path: Path, length: int) -> None:
+def test_a_header_longer_than_the_file_is_not_read(tmp_path: Path, length: int) -> None:
     (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", length) + b"{}")
-    with pytest.raises(UsageError, match="nothing readable"):
+    with pytest.raises(UsageError, match="its header is invalid"):
         check_folder(tmp_path)
 
 
 @given(st.binary(max_size=64))
-def test_arbitrary_bytes_are_damaged(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
+def test_arbitrary_bytes_are_refused(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     folder = tmp_path_factory.mktemp("folder")
     (folder / "model.safetensors").write_bytes(data)
     with pytest.raises(UsageError):
@@ -112,12 +112,12 @@ def test_arbitrary_bytes_are_damaged(tmp_path_factory: pytest.TempPathFactory, d
 
 
 @pytest.mark.parametrize("present", [None, "weights.safetensors", "model.bin", "model.safetensors"])
-def test_a_folder_without_weights(tmp_path: Path, present: str | None) -> None:
+def test_a_folder_without_weights_is_refused(tmp_path: Path, present: str | None) -> None:
     if present == "model.safetensors":
-        (tmp_path / present).mkdir()  # a folder of that name is none
+        (tmp_path / present).mkdir()  # a folder with that name does not count
     elif present is not None:
         (tmp_path / present).write_bytes(SMALL)
-    with pytest.raises(UsageError, match=r"holds no model\*\.safetensors; .* --weights real"):
+    with pytest.raises(UsageError, match=r"contains no model\*\.safetensors\. .* --weights real"):
         check_folder(tmp_path)
 
 
@@ -128,20 +128,20 @@ def shards(folder: Path, names: list[str], present: list[str]) -> None:
         (folder / name).write_bytes(SMALL)
 
 
-def test_all_shards_that_the_index_names_are_there(tmp_path: Path) -> None:
+def test_all_shards_in_the_index_are_required(tmp_path: Path) -> None:
     names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
     shards(tmp_path, names, names)
     check_folder(tmp_path)
 
 
-def test_a_missing_shard_is_named(tmp_path: Path) -> None:
+def test_the_error_names_missing_shards(tmp_path: Path) -> None:
     names = [f"model-0000{i}-of-00003.safetensors" for i in (1, 2, 3)]
     shards(tmp_path, names, names[:1])
-    with pytest.raises(UsageError, match=f"lacks {names[1]}, {names[2]}; download"):
+    with pytest.raises(UsageError, match=f"is missing {names[1]}, {names[2]}. Download"):
         check_folder(tmp_path)
 
 
-def test_a_truncated_shard_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_truncated_shard(tmp_path: Path) -> None:
     names = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
     shards(tmp_path, names, names)
     (tmp_path / names[1]).write_bytes(SMALL[:-1])
@@ -164,7 +164,7 @@ def test_a_truncated_shard_is_named(tmp_path: Path) -> None:
         '{"weight_map": {"a": null}}',
     ],
 )
-def test_an_index_of_nonsense_is_refused(tmp_path: Path, index: str) -> None:
+def test_an_invalid_index_is_refused(tmp_path: Path, index: str) -> None:
     (tmp_path / "model.safetensors").write_bytes(SMALL)
     (tmp_path / INDEX).write_text(index)
     with pytest.raises(UsageError):
@@ -172,20 +172,18 @@ def test_an_index_of_nonsense_is_refused(tmp_path: Path, index: str) -> None:
 
 
 @pytest.mark.parametrize("at", [1, 2, 3])
-def test_a_shard_that_others_are_numbered_with_is_missed_without_an_index(
-    tmp_path: Path, at: int
-) -> None:
+def test_a_missing_shard_is_found_without_an_index(tmp_path: Path, at: int) -> None:
     names = [f"model-0000{number}-of-00003.safetensors" for number in (1, 2, 3)]
     for name in names:
         (tmp_path / name).write_bytes(SMALL)
     check_folder(tmp_path)
     (tmp_path / names[at - 1]).unlink()
-    with pytest.raises(UsageError, match=f"lacks {names[at - 1]}; download the model again"):
+    with pytest.raises(UsageError, match=f"is missing {names[at - 1]}. Download"):
         check_folder(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["model-1-of-99999999999", "model-of-2", "model-a-of-b"])
-def test_a_name_that_only_looks_like_a_shards_is_one_file(tmp_path: Path, name: str) -> None:
+def test_a_name_that_only_resembles_a_shard_is_a_single_file(tmp_path: Path, name: str) -> None:
     (tmp_path / f"{name}.safetensors").write_bytes(SMALL)
     check_folder(tmp_path)
 
@@ -200,7 +198,7 @@ def test_a_name_that_only_looks_like_a_shards_is_one_file(tmp_path: Path, name: 
         ("model.safetensors", False),
     ],
 )
-def test_a_tokenizer_is_known_by_its_file(tmp_path: Path, file: str, expected: bool) -> None:
+def test_a_tokenizer_is_recognized_by_its_file(tmp_path: Path, file: str, expected: bool) -> None:
     assert not has_tokenizer(tmp_path)
     (tmp_path / file).touch()
     assert has_tokenizer(tmp_path) is expected

@@ -1,4 +1,4 @@
-"""The device as MLX describes it on each backend (recorded answers), and the default budget."""
+"""The device as described by each backend of MLX (recorded), and the default budget."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ CPU = DeviceEvent(0.1, "cpu", {"device_name": "AMD EPYC", "architecture": "x86_6
         ),
     ],
 )
-def test_each_backends_answer_is_read(
+def test_the_device_info_of_each_backend_is_read(
     answer: DeviceEvent, machine: Machine, device: Device
 ) -> None:
     assert from_probe(answer, machine) == device
@@ -115,13 +115,13 @@ def test_a_large_working_set_does_not_raise_the_default() -> None:
 
 
 @pytest.mark.parametrize("asked", [0.002, 12, 28.8, 36])
-def test_the_budget_asked_for_is_taken_up_to_all_that_there_is(asked: float) -> None:
+def test_the_budget_may_be_all_of_the_memory(asked: float) -> None:
     assert budget_bytes(from_probe(M3_PRO, MAC), asked) == int(asked * GB)
 
 
 @pytest.mark.parametrize("asked", [36.0001, 100_000, 1e308])
-def test_more_than_there_is_is_refused_with_what_there_is(asked: float) -> None:
-    with pytest.raises(UsageError, match=r"more than the 36\.00 GB that Apple M3 Pro trains in"):
+def test_a_budget_larger_than_the_memory_is_refused(asked: float) -> None:
+    with pytest.raises(UsageError, match=r"exceeds the memory of Apple M3 Pro \(36\.00 GB\)"):
         budget_bytes(from_probe(M3_PRO, MAC), asked)
 
 
@@ -132,7 +132,7 @@ def test_the_default_never_exceeds_memory_or_working_set(memory: int, working: i
     assert working is None or budget <= working
 
 
-def test_what_other_processes_hold_of_a_gpu_is_not_in_the_default_budget() -> None:
+def test_the_default_budget_excludes_gpu_memory_in_use() -> None:
     device = Device("cuda", "NVIDIA H200", 140 * GB, None, 80 * GB, VERSIONS)
     assert budget_bytes(device, None) == 80 * GB
     assert budget_bytes(device, 120) == 120 * GB

@@ -1,4 +1,4 @@
-"""Estimates against recorded measurements, and what must hold for any model."""
+"""Estimates compared with recorded measurements, and properties that hold for all models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TRIALS: list[dict[str, Any]] = RECORDED["trials"]
 MODELS = {name: preset.config for name, preset in all_presets().items()} | RECORDED["configs"]
 BACKENDS = ("cuda", "cpu")
 
-# Of the tiny model: embedding and head, then in each of two layers attention and MLP.
+# The weights of the tiny model: embedding and head, then attention and MLP in each of two layers.
 MATRICES = 2 * 512 * 64 + 2 * (64 * (64 + 32 + 32 + 64) + 3 * 64 * 128)
 
 MIXTURE = {
@@ -52,7 +52,7 @@ def recorded(trial: dict[str, Any]) -> TrialRequest:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_estimates_are_close_to_what_was_measured(backend: str) -> None:
+def test_estimates_are_close_to_measurements(backend: str) -> None:
     trials = [trial for trial in TRIALS if trial["backend"] == backend]
     guesses = [estimate(recorded(trial), backend) for trial in trials]
     pairs = list(zip(guesses, trials, strict=True))
@@ -83,7 +83,7 @@ def test_resident_bytes_of_a_tiny_model_by_hand() -> None:
     assert estimate(four_bits, "cpu").resident_bytes == quantized + 4 * adapters
 
 
-def test_a_matrix_that_groups_do_not_divide_stays_unquantized() -> None:
+def test_a_matrix_whose_width_groups_do_not_divide_is_not_quantized() -> None:
     narrow, even = ({**tiny.LLAMA, "intermediate_size": width} for width in (96, 128))
     down = 2 * 64 * (128 * 9 // 16 - 96 * 2)
     gate_and_up = 2 * 2 * 64 * (128 - 96) * 9 // 16
@@ -99,7 +99,7 @@ def test_an_adapter_weight_takes_12_bytes_with_its_optimizer_state() -> None:
         assert grown == pytest.approx(12 * weights, rel=0.05)
 
 
-def test_a_model_that_is_quantized_in_its_files_is_estimated_so() -> None:
+def test_the_estimate_uses_the_quantization_of_the_files() -> None:
     asked = estimate(request_of(tiny.LLAMA, quantization_bits=8), "cpu").resident_bytes
     coarse, fine = (
         request_of(
@@ -111,7 +111,7 @@ def test_a_model_that_is_quantized_in_its_files_is_estimated_so() -> None:
     assert estimate(fine, "cpu").resident_bytes == asked + MATRICES // 64 * 4
 
 
-def test_one_byte_scales_take_less_than_scales_and_biases() -> None:
+def test_microscaling_takes_less_memory_than_affine_quantization() -> None:
     stored = {"bits": 4, "group_size": 32}
     affine = request_of({**tiny.LLAMA, "quantization": stored})
     micro = request_of({**tiny.LLAMA, "quantization": {**stored, "mode": "mxfp4"}})
@@ -119,7 +119,7 @@ def test_one_byte_scales_take_less_than_scales_and_biases() -> None:
     assert spared == 3 * MATRICES // 32
 
 
-def test_a_mixture_keeps_all_its_experts_and_a_token_passes_some() -> None:
+def test_all_experts_are_resident_but_a_token_uses_only_some() -> None:
     experts = 2 * (8 * 3 * 64 * 96 + 64 * 8)
     dense = 2 * 3 * 64 * 128
     assert parameters(MIXTURE) == parameters(tiny.LLAMA) - dense + experts + 2 * 2 * 32
@@ -130,12 +130,12 @@ def test_a_mixture_keeps_all_its_experts_and_a_token_passes_some() -> None:
         assert two.needed_bytes > one.needed_bytes
 
 
-def test_a_multimodal_model_is_estimated_by_its_text_part() -> None:
+def test_the_estimate_uses_the_text_part_of_a_multimodal_model() -> None:
     nested = {"model_type": "gemma3", "text_config": tiny.LLAMA}
     assert estimate(request_of(nested), "cpu") == estimate(request_of(tiny.LLAMA), "cpu")
 
 
-def test_a_single_layer_waits_for_no_gradients_of_layers_below() -> None:
+def test_a_single_trained_layer_passes_no_gradients_on() -> None:
     one, two, three = (
         estimate(request_of({**tiny.LLAMA, "num_hidden_layers": 8}, lora_layers=n), "cpu")
         for n in (1, 2, 3)
@@ -144,12 +144,12 @@ def test_a_single_layer_waits_for_no_gradients_of_layers_below() -> None:
     assert grown > 2 * (three.needed_bytes - two.needed_bytes)
 
 
-def test_any_other_backend_is_taken_for_cuda() -> None:
+def test_other_backends_are_estimated_like_cuda() -> None:
     assert estimate(request(), "metal") == estimate(request(), "cuda") != estimate(request(), "cpu")
 
 
-def test_a_config_that_cannot_be_read_is_not_estimated() -> None:
-    with pytest.raises(UsageError, match="not usable"):
+def test_an_invalid_config_cannot_be_estimated() -> None:
+    with pytest.raises(UsageError, match="is invalid"):
         estimate(request_of({**tiny.LLAMA, "hidden_size": None}), "cuda")
 
 
@@ -180,7 +180,9 @@ def requests(draw: st.DrawFn) -> TrialRequest:
 
 
 @given(requests(), st.sampled_from(BACKENDS), st.integers(1, 64))
-def test_more_of_anything_never_needs_less(trial: TrialRequest, backend: str, more: int) -> None:
+def test_a_larger_configuration_never_needs_less(
+    trial: TrialRequest, backend: str, more: int
+) -> None:
     needed = estimate(trial, backend)
     assert needed.resident_bytes < needed.needed_bytes < needed.run_ahead_bytes
     small = trial.configuration
@@ -206,7 +208,7 @@ def test_more_of_anything_never_needs_less(trial: TrialRequest, backend: str, mo
         ("smoke-tiny", "metal", 0.3),
     ],
 )
-def test_an_estimate_is_more_doubtful_where_nobody_has_looked(
+def test_the_error_is_larger_outside_the_measured_range(
     preset: str, backend: str, share: float
 ) -> None:
     assert error_share(all_presets()[preset].config, backend) == share

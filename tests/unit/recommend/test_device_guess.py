@@ -1,4 +1,4 @@
-"""Where the device's facts come from when no worker is asked."""
+"""Where the facts about the device come from without a worker."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KNOWN = Device("metal", "Apple M3 Pro", 36 * GB, 27 * GB, None, {})
 
 @pytest.fixture(autouse=True)
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with all programs that there are, which are none yet."""
+    """An empty folder that replaces PATH."""
     monkeypatch.setenv("PATH", str(tmp_path))
     return tmp_path
 
@@ -32,33 +32,33 @@ def nvidia_smi(folder: Path, *lines: str) -> None:
     program.chmod(0o755)
 
 
-def test_the_newest_run_knows_best(programs: Path) -> None:
+def test_the_newest_run_is_preferred(programs: Path) -> None:
     nvidia_smi(programs, "echo 'NVIDIA A100, 40960'")
     past = History(KNOWN, "2026-01-02T03:04:05Z", ())
-    assert device_guess.device(past, LINUX) == (KNOWN, "as the run of 2026-01-02 found it")
+    assert device_guess.device(past, LINUX) == (KNOWN, "as found by the run of 2026-01-02")
 
 
-def test_a_mac_trains_in_all_of_its_memory() -> None:
+def test_a_mac_without_history_uses_all_its_memory() -> None:
     device, source = device_guess.device(None, MAC)
     assert device == Device("metal", "this Mac", 36 * GB, None, None, {})
     assert "Metal may recommend less" in source
     assert budget_bytes(device, None) == int(28.8 * GB)
 
 
-def test_an_nvidia_gpu_describes_itself(programs: Path) -> None:
+def test_an_nvidia_gpu_is_found_with_nvidia_smi(programs: Path) -> None:
     nvidia_smi(programs, 'echo "NVIDIA H200, 143771"; echo "NVIDIA T4, 15360"; echo "$@" >&2')
     device, source = device_guess.device(None, LINUX)
     assert device == Device("cuda", "NVIDIA H200", 143771 * MB, None, None, {})
     assert "nvidia-smi" in source
 
 
-def test_it_is_asked_for_name_and_memory_alone(programs: Path) -> None:
+def test_nvidia_smi_is_queried_for_name_and_memory(programs: Path) -> None:
     asked = "--query-gpu=name,memory.total --format=csv,noheader,nounits"
     nvidia_smi(programs, f'[ "$*" = "{asked}" ] && echo "NVIDIA, Inc. H200, 143771"')
     assert device_guess.device(None, LINUX)[0].name == "NVIDIA, Inc. H200"
 
 
-def test_a_gpu_without_memory_of_its_own_has_the_machines(programs: Path) -> None:
+def test_a_gpu_without_its_own_memory_uses_the_machines(programs: Path) -> None:
     nvidia_smi(programs, "echo 'NVIDIA GB10, [N/A]'")
     device = device_guess.device(None, LINUX)[0]
     assert (device.backend, device.name, device.memory_bytes) == ("cuda", "NVIDIA GB10", 128 * GB)
@@ -75,20 +75,20 @@ def test_a_gpu_without_memory_of_its_own_has_the_machines(programs: Path) -> Non
         r"printf '\377\376\n'",
     ],
 )
-def test_one_that_fails_is_no_gpu(line: str, programs: Path) -> None:
+def test_invalid_output_of_nvidia_smi_is_ignored(line: str, programs: Path) -> None:
     nvidia_smi(programs, line)
     device, source = device_guess.device(None, LINUX)
     assert device == Device("cpu", "this machine's CPU", 128 * GB, None, None, {})
     assert source == "no GPU was found"
 
 
-def test_no_program_is_no_gpu(programs: Path) -> None:
+def test_the_cpu_is_used_without_nvidia_smi(programs: Path) -> None:
     assert device_guess.device(None, LINUX)[0].backend == "cpu"
     (programs / "nvidia-smi").mkdir()
     assert device_guess.device(None, LINUX)[0].backend == "cpu"
 
 
-def test_one_that_hangs_is_not_waited_for(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nvidia_smi_has_a_time_limit(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nvidia_smi(programs, "exec /bin/sleep 60")
     monkeypatch.setattr(nvidia, "TIMEOUT_SECONDS", 0.2)
     began = time.monotonic()

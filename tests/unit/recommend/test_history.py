@@ -1,4 +1,4 @@
-"""What earlier runs tell, read from files as they are written."""
+"""Reading the measurements of earlier runs from their files."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def over_budget(**changed: Any) -> TrialResult:
 
 
 def trained(**changed: Any) -> TrainingResults:
-    """A training of whole batches of full length."""
+    """Return the results of a training with unsplit batches of full length."""
     fields: dict[str, Any] = {
         "outcome": OutcomeKind.PASS,
         "error": None,
@@ -115,7 +115,7 @@ def of_batch(size: int) -> TrialResult:
     return result(trial(batch_size=size))
 
 
-def test_a_pass_is_read_whole(tmp_path: Path) -> None:
+def test_a_pass_is_read(tmp_path: Path) -> None:
     write(tmp_path, "1", results(result(), started_at="2026-01-02T03:04:00Z"))
     assert history.read(tmp_path, MACHINE, VERSIONS) == history.History(
         replace(DEVICE, free_bytes=None), "2026-01-02T03:04:00Z", (PASSED,)
@@ -137,12 +137,12 @@ def test_a_measurement_has_its_trials_configuration(tmp_path: Path) -> None:
     assert [each.key for each in found(tmp_path)] == [("org/tiny", asked.configuration)]
 
 
-def test_over_budget_tells_that_it_needs_more(tmp_path: Path) -> None:
+def test_an_over_budget_trial_is_read(tmp_path: Path) -> None:
     write(tmp_path, "1", results(over_budget()))
     assert found(tmp_path) == (replace(PASSED, needed_bytes=None, peak_bytes=None),)
 
 
-def test_a_trial_that_failed_otherwise_says_nothing(tmp_path: Path) -> None:
+def test_other_failures_are_ignored(tmp_path: Path) -> None:
     crashed = observed(*passing_events()[:6], returncode=-11)
     unloaded = replace(over_budget(), load=None)
     write(tmp_path, "1", results(result(None, crashed), unloaded))
@@ -150,7 +150,7 @@ def test_a_trial_that_failed_otherwise_says_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("changed", [{"mlx": "0.33.0"}, {"mlx-lm": "0.1"}, {"mlx": None}])
-def test_with_other_versions_it_tells_the_device_alone(
+def test_of_a_run_with_other_versions_only_the_device_is_used(
     changed: dict[str, str | None], tmp_path: Path
 ) -> None:
     versions = {name: v for name, v in {**VERSIONS, **changed}.items() if v is not None}
@@ -160,7 +160,7 @@ def test_with_other_versions_it_tells_the_device_alone(
     assert (past.device.versions, past.measurements) == (versions, ())
 
 
-def test_the_installed_versions_are_those_that_a_worker_reports() -> None:
+def test_the_installed_versions_match_those_of_a_worker() -> None:
     assert history.installed_versions() == {
         name: metadata.version(name) for name in ("mlx", "mlx-lm")
     }
@@ -194,7 +194,7 @@ def test_the_newest_run_is_the_one_that_started_last(tmp_path: Path) -> None:
     assert batch_sizes(tmp_path) == [3, 2, 1]
 
 
-def test_what_other_backends_measured_says_nothing(tmp_path: Path) -> None:
+def test_measurements_on_other_backends_are_ignored(tmp_path: Path) -> None:
     write(tmp_path, "1", results(of_batch(1), started_at="2026-01-02"))
     on_cpu = replace(DEVICE, backend="cpu")
     write(tmp_path, "2", results(of_batch(2), started_at="2026-01-01", device=on_cpu))
@@ -211,7 +211,7 @@ def test_what_other_backends_measured_says_nothing(tmp_path: Path) -> None:
         {"memory_bytes": 131 * GB},
     ],
 )
-def test_another_machine_says_nothing(changed: dict[str, Any], tmp_path: Path) -> None:
+def test_runs_of_other_machines_are_ignored(changed: dict[str, Any], tmp_path: Path) -> None:
     write(tmp_path, "1", results(result(), machine=replace(MACHINE, **changed)))
     assert history.read(tmp_path, MACHINE, VERSIONS) is None
 
@@ -219,7 +219,7 @@ def test_another_machine_says_nothing(changed: dict[str, Any], tmp_path: Path) -
 @pytest.mark.parametrize(
     "changed", [{"release": "6.2"}, {"python": "3.13.0"}, {"memory_bytes": 127 * GB}]
 )
-def test_an_update_makes_no_other_machine(changed: dict[str, Any], tmp_path: Path) -> None:
+def test_an_updated_machine_is_the_same_machine(changed: dict[str, Any], tmp_path: Path) -> None:
     write(tmp_path, "1", results(result(), machine=replace(MACHINE, **changed)))
     assert found(tmp_path) == (PASSED,)
 
@@ -246,7 +246,7 @@ WHOLE = to_json(results(result()))
         WHOLE.replace(b'"memory_bytes": 137438953472', b'"memory_bytes": "128"'),
     ],
 )
-def test_a_bad_file_is_passed_over(content: bytes, tmp_path: Path) -> None:
+def test_an_invalid_file_is_ignored(content: bytes, tmp_path: Path) -> None:
     assert content != WHOLE
     write(tmp_path, "2", content)
     assert history.read(tmp_path, MACHINE, VERSIONS) is None
@@ -254,27 +254,27 @@ def test_a_bad_file_is_passed_over(content: bytes, tmp_path: Path) -> None:
     assert found(tmp_path) == (PASSED,)
 
 
-def test_what_is_no_run_is_passed_over(tmp_path: Path) -> None:
+def test_other_files_are_ignored(tmp_path: Path) -> None:
     assert history.read(tmp_path / "missing", MACHINE, VERSIONS) is None
     (tmp_path / "note.txt").touch()
     assert history.read(tmp_path / "note.txt", MACHINE, VERSIONS) is None
     (tmp_path / "empty").mkdir()
     (tmp_path / "folder" / "results.json").mkdir(parents=True)
     (tmp_path / "pipe").mkdir()
-    os.mkfifo(tmp_path / "pipe" / "results.json")  # opening it would wait for ever
+    os.mkfifo(tmp_path / "pipe" / "results.json")  # opening it would block forever
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     write(tmp_path, "1", results(result()))
     assert found(tmp_path) == (PASSED,)
 
 
-def test_only_the_newest_runs_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_of_runs_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "_MAX_RUNS", 2)
     for day in (1, 3, 2):
         write(tmp_path, str(day), results(of_batch(day), started_at=f"2026-01-0{day}"))
     assert batch_sizes(tmp_path) == [3, 2]
 
 
-def test_only_so_many_bytes_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_total_size_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(history, "_MAX_BYTES", 5 * len(WHOLE) // 2)
     for day in (1, 2, 3, 4):
         content = to_json(results(of_batch(day), started_at=f"2026-01-0{day}"))
@@ -283,7 +283,7 @@ def test_only_so_many_bytes_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert batch_sizes(tmp_path) == [4, 2]
 
 
-def test_a_training_is_a_measurement_of_synthesized_weights_too(tmp_path: Path) -> None:
+def test_a_training_counts_for_synthetic_weights(tmp_path: Path) -> None:
     write(tmp_path, "1", trained())
     assert found(tmp_path) == (replace(PASSED, needed_bytes=None, peak_bytes=5 * GB),)
 
@@ -297,7 +297,7 @@ def test_a_training_is_a_measurement_of_synthesized_weights_too(tmp_path: Path) 
         {"measured": Measured(None, None, 1.0, None)},
     ],
 )
-def test_one_that_was_smaller_is_none(changed: dict[str, Any], tmp_path: Path) -> None:
+def test_a_training_below_full_size_is_ignored(changed: dict[str, Any], tmp_path: Path) -> None:
     write(tmp_path, "1", trained(**changed))
     assert found(tmp_path) == ()
 

@@ -1,4 +1,4 @@
-"""What is said of each model, from hand-made estimates and measurements."""
+"""Forecasts from hand-made estimates and measurements."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from your_ai.units import GB, MB
 MACHINE = Machine("Linux", "6.1", "x86_64", 16, 128 * GB, "3.11.7")
 DEVICE = Device("cuda", "NVIDIA H200", 140 * GB, None, None, {"mlx": "0.32.4"})
 
-# Of the tiny model, whatever it is asked: 4 GB resident and 2 GB above, 12 GB if nothing holds it.
+# Every estimate is 4 GB resident, 2 GB for training, and 12 GB without a limit.
 GUESS = Estimate(4 * GB, 6 * GB, 12 * GB)
 PARAMETERS = parameters(CONFIG)
 CONFIGURATION = Configuration(quantization_bits=4, lora_layers=2)
@@ -50,7 +50,9 @@ def trial(name: str = "tiny", params: str = "100K", budget: int = 16 * GB, **cha
 
 
 def measured(name: str = "tiny", **changed: Any) -> Measurement:
-    """The tiny model, which had 4 GB resident and needed 1 above, half of what is estimated.
+    """Return a measurement of the tiny model: 4 GB resident, and 1 GB more for training.
+
+    That is half of the estimate for training.
 
     ``changed`` names fields of the measurement or of its configuration.
     """
@@ -74,20 +76,20 @@ def expected(*measurements: Measurement, budget: int = 16 * GB) -> Line:
     return line
 
 
-def test_without_history_it_is_estimated() -> None:
+def test_a_model_is_estimated_without_history() -> None:
     found = expected()
     assert found.source is Source.ESTIMATED
     assert (found.needed_bytes, found.run_ahead_bytes) == (6 * GB, 12 * GB)
     assert (found.least_bytes, found.most_bytes) == (int(5.1 * GB), int(6.9 * GB))
 
 
-def test_the_same_measured_before_is_taken_as_it_was() -> None:
+def test_an_earlier_measurement_is_used() -> None:
     assert expected(measured()) == Line(
         trial(), Source.MEASURED, 5 * GB, 5 * GB, 5 * GB, run_ahead_bytes=9 * GB
     )
 
 
-def test_the_first_of_several_is_the_newest() -> None:
+def test_the_newest_measurement_is_used() -> None:
     assert expected(measured(), measured(needed_bytes=7 * GB)).needed_bytes == 5 * GB
 
 
@@ -104,15 +106,15 @@ def test_the_first_of_several_is_the_newest() -> None:
         {"weights": Weights.REAL},
     ],
 )
-def test_another_configuration_corrects(changed: dict[str, Any]) -> None:
+def test_another_configuration_corrects_the_estimate(changed: dict[str, Any]) -> None:
     found = expected(measured(**changed))
     assert found.source is Source.CORRECTED
-    assert found.needed_bytes == 5 * GB  # 4 resident, and half of 2
-    assert found.run_ahead_bytes == 11 * GB  # the 6 that MLX queues are another matter
+    assert found.needed_bytes == 5 * GB  # 4 GB resident, and half of the 2 GB for training
+    assert found.run_ahead_bytes == 11 * GB  # the 6 GB that MLX queues are not corrected
     assert (found.least_bytes, found.most_bytes) == (int(4.25 * GB), int(5.75 * GB))
 
 
-def test_what_was_never_checked_is_more_doubtful_until_it_is_corrected(
+def test_a_correction_reduces_the_error_of_an_unchecked_estimate(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(recommend, "error_share", lambda _config, _backend: 0.3)
@@ -121,12 +123,12 @@ def test_what_was_never_checked_is_more_doubtful_until_it_is_corrected(
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.98, 1.02, 2])
-def test_a_folder_whose_model_was_replaced_is_not_matched(factor: float) -> None:
+def test_a_folder_with_a_new_model_is_not_matched(factor: float) -> None:
     found = expected(measured(parameters=int(PARAMETERS * factor)))
     assert found.source is Source.ESTIMATED
 
 
-def test_parameters_that_are_counted_a_little_differently_are_the_same_model() -> None:
+def test_a_small_difference_in_parameters_is_tolerated() -> None:
     assert expected(measured(parameters=PARAMETERS + 100)).source is Source.MEASURED
 
 
@@ -139,41 +141,41 @@ def test_the_correction_is_the_median_of_the_same_models_measurements() -> None:
 
 
 def lines_of_two(*measurements: Measurement) -> list[Line]:
-    """The tiny model, and another of the same contents that differs by its name alone."""
+    """Return the forecasts for the tiny model, and for the same model under another name."""
     return recommend.lines([trial(), trial("other")], measurements, "cuda")
 
 
-def test_another_model_of_comparable_size_corrects() -> None:
+def test_another_model_of_comparable_size_corrects_the_estimate() -> None:
     first, second = lines_of_two(measured("other"))
     assert first.source is Source.CORRECTED
     assert first.needed_bytes == 5 * GB
     assert second.source is Source.MEASURED
 
 
-def test_the_same_models_measurements_come_before_all_others() -> None:
+def test_measurements_of_the_same_model_take_precedence() -> None:
     own = measured(batch_size=1, needed_bytes=8 * GB)
     assert lines_of_two(measured("other"), own)[0].needed_bytes == 8 * GB
 
 
 @pytest.mark.parametrize("params", ["3K", "3M", "7B"])
-def test_a_model_of_quite_another_size_does_not_correct(params: str) -> None:
+def test_a_model_of_a_very_different_size_does_not_correct_the_estimate(params: str) -> None:
     found = recommend.lines([trial(params=params), trial("other")], [measured("other")], "cuda")
     assert found[0].source is Source.ESTIMATED
 
 
-def test_a_preset_measured_before_corrects_though_it_is_not_asked_for() -> None:
+def test_a_measured_preset_corrects_other_models() -> None:
     tiny = presets.all_presets()["smoke-tiny"]
     past = measured(model_name=tiny.model_name, parameters=parameters(from_preset(tiny).config))
     assert expected(past).source is Source.CORRECTED
 
 
-def test_the_same_trial_measured_again_corrects_by_its_newest() -> None:
+def test_only_the_newest_measurement_of_a_trial_corrects() -> None:
     past = [measured(batch_size=n, needed_bytes=(4 + n) * GB) for n in (1, 2, 3)]
     older = [measured(batch_size=1, needed_bytes=40 * GB)] * 5
     assert recommend.lines([trial(batch_size=8)], [*past, *older], "cuda")[0].needed_bytes == 6 * GB
 
 
-def test_an_unknown_model_measured_before_says_nothing() -> None:
+def test_measurements_of_unknown_models_are_ignored() -> None:
     assert expected(measured("gone")).source is Source.ESTIMATED
 
 
@@ -181,14 +183,14 @@ def refused(budget: int) -> Measurement:
     return measured(needed_bytes=None, peak_bytes=None, budget_bytes=budget)
 
 
-def test_a_budget_that_it_was_over_is_too_small_whatever_is_estimated() -> None:
+def test_a_budget_that_was_exceeded_is_too_small_for_any_estimate() -> None:
     line = expected(refused(5 * GB), refused(7 * GB), refused(6 * GB), budget=7 * GB)
     assert line.verdict is Verdict.DOES_NOT_FIT
     assert line.needed_bytes == 7 * GB + 1
     assert line.source is Source.CORRECTED
 
 
-def test_a_larger_budget_than_it_was_over_may_do() -> None:
+def test_a_larger_budget_than_the_exceeded_one_may_suffice() -> None:
     line = expected(refused(5 * GB + 512 * MB), budget=8 * GB)
     assert line.verdict is Verdict.FITS
     assert line.needed_bytes == 6 * GB
@@ -196,7 +198,7 @@ def test_a_larger_budget_than_it_was_over_may_do() -> None:
     assert line.least_bytes == 5 * GB + 512 * MB + 1
 
 
-def test_over_budget_with_another_configuration_says_nothing() -> None:
+def test_an_over_budget_trial_of_another_configuration_is_ignored() -> None:
     past = measured(needed_bytes=None, peak_bytes=None, budget_bytes=7 * GB, batch_size=8)
     assert expected(past) == expected()
 
@@ -235,12 +237,12 @@ def test_the_verdict(needed: float, source: Source, verdict: Verdict) -> None:
     assert line(needed, source=source).verdict is verdict
 
 
-def test_headroom_is_what_the_budget_leaves() -> None:
+def test_headroom_is_the_budget_minus_needed_memory() -> None:
     assert line(60).headroom_bytes == 40 * MB
     assert line(130).headroom_bytes == -30 * MB
 
 
-def test_the_peak_runs_ahead_up_to_the_budget() -> None:
+def test_the_peak_is_limited_by_the_budget() -> None:
     assert line(60).peak_bytes == 100 * MB
     assert line(60, budget=1000).peak_bytes == 500 * MB
     assert line(130).peak_bytes is None
@@ -251,12 +253,12 @@ def test_the_peak_runs_ahead_up_to_the_budget() -> None:
     [
         (measured(), 16 * GB, 9 * GB),
         (measured(), 8 * GB, 8 * GB),
-        (measured(), 24 * GB, 12 * GB),  # it may run further ahead than the 16 GB let it
+        (measured(), 24 * GB, 12 * GB),  # it may run further ahead than within 16 GB
         (measured(peak_bytes=13 * GB), 24 * GB, 13 * GB),
         (measured(peak_bytes=None), 16 * GB, 12 * GB),
     ],
 )
-def test_a_measured_peak_holds_for_its_budget_and_smaller_ones(
+def test_a_measured_peak_is_valid_up_to_its_budget(
     past: Measurement, budget: int, peak: int
 ) -> None:
     assert expected(past, budget=budget).peak_bytes == peak
@@ -283,7 +285,7 @@ def test_the_largest_that_fits_is_recommended(
     assert (chosen and chosen.trial.model.name) == best
 
 
-def test_the_document_has_exact_bytes_beside_gb() -> None:
+def test_the_document_has_gb_and_exact_bytes() -> None:
     found = recommend.lines([trial()], [measured()], "cuda")
     content = orjson.loads(to_json(document(found, DEVICE, "as told", MACHINE)))
     assert content["recommended"] == "tiny"
@@ -316,13 +318,13 @@ def test_the_document_has_exact_bytes_beside_gb() -> None:
     ]
 
 
-def test_the_document_carries_a_name_that_is_not_utf8() -> None:
+def test_the_document_may_have_a_name_that_is_not_utf8() -> None:
     found = recommend.lines([trial("caf\udce9")], [], "cuda")
     content = orjson.loads(to_json(document(found, DEVICE, "", MACHINE)))
     assert (content["recommended"], content["results"][0]["model_name"]) == ("caf?", "org/caf?")
 
 
-def test_a_config_that_says_too_little_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_incomplete_config_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recommend, "estimate", memory_estimate.estimate)
     scant = {key: value for key, value in CONFIG.items() if key != "hidden_size"}
     with pytest.raises(UsageError, match="hidden_size"):
@@ -333,7 +335,7 @@ def trained_in(nbytes: int) -> Measurement:
     return measured(needed_bytes=None, peak_bytes=nbytes)
 
 
-def test_a_real_training_shows_how_much_is_enough() -> None:
+def test_the_peak_of_a_training_limits_the_forecast() -> None:
     found = expected(trained_in(6 * GB), trained_in(5 * GB))
     assert found.source is Source.CORRECTED
     assert {found.least_bytes, found.needed_bytes, found.most_bytes} == {5 * GB}

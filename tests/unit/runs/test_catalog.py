@@ -1,4 +1,4 @@
-"""The list of runs: what each journal says of its run."""
+"""The list of runs, from their journals."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def summary(runs: Path, *records: tuple[str, dict[str, Any]]) -> SavedRun:
 @pytest.mark.parametrize(
     ("records", "state", "done", "passed"),
     [
-        ([], "never began", 0, 0),
+        ([], "never started", 0, 0),
         ([BEGUN], "ended unexpectedly, can be resumed", 0, 0),
         ([BEGUN, PASSED, (CLOSED, {"complete": True})], "complete", 1, 1),
         ([BEGUN, STOPPED, (CLOSED, {"complete": False})], "interrupted, can be resumed", 0, 0),
@@ -51,21 +51,21 @@ def summary(runs: Path, *records: tuple[str, dict[str, Any]]) -> SavedRun:
         ),
     ],
 )
-def test_the_state_is_what_the_last_record_leaves(
+def test_the_state_follows_from_the_last_record(
     records: list[tuple[str, dict[str, Any]]], state: str, done: int, passed: int, tmp_path: Path
 ) -> None:
     found = summary(tmp_path, *records)
     assert (found.state, found.done, found.passed) == (state, done, passed)
 
 
-def test_one_under_way_says_so(tmp_path: Path) -> None:
-    assert summary(tmp_path, BEGUN, PASSED).state != "under way"
+def test_a_running_run_is_listed_as_running(tmp_path: Path) -> None:
+    assert summary(tmp_path, BEGUN, PASSED).state != "running"
     with Journal.open(tmp_path / "20260102-1"):
         (only,) = saved_runs(tmp_path)
-    assert only.state == "under way"
+    assert only.state == "running"
 
 
-def test_a_damaged_one_is_listed_with_its_line(tmp_path: Path) -> None:
+def test_a_damaged_run_is_listed_with_its_line(tmp_path: Path) -> None:
     summary(tmp_path, BEGUN, PASSED)
     path = tmp_path / "20260102-1" / JOURNAL
     path.write_bytes(path.read_bytes().replace(b'"pass"', b'"past"'))
@@ -73,7 +73,7 @@ def test_a_damaged_one_is_listed_with_its_line(tmp_path: Path) -> None:
     assert only.state.startswith(f"{path} is corrupt at line 2")
 
 
-def test_the_newest_is_first_whatever_its_folder_is_called(tmp_path: Path) -> None:
+def test_the_newest_run_is_first_regardless_of_its_folder(tmp_path: Path) -> None:
     for name, day in (("b", "02"), ("a", "04"), ("c", "03")):
         begun(tmp_path, name, "benchmark", started_at=f"2026-01-{day}T00:00:00Z")
     (tmp_path / "z").mkdir()
@@ -82,16 +82,16 @@ def test_the_newest_is_first_whatever_its_folder_is_called(tmp_path: Path) -> No
     assert saved_runs(tmp_path / "missing") == []
 
 
-def test_a_run_of_another_version_is_one_line(tmp_path: Path) -> None:
+def test_a_run_of_another_version_is_described_in_one_line(tmp_path: Path) -> None:
     folder = of_version_1(begun(tmp_path, "1", "benchmark"))
     (only,) = saved_runs(tmp_path)
     assert run_text(only) == (
-        f"{folder}: The run was written by another version of your_ai; use that one, or start a "
-        "new run."
+        f"{folder}: This run was made by another version of your_ai. Use that version, or start "
+        "a new run."
     )
 
 
-def test_it_is_told_as_it_was_asked(tmp_path: Path) -> None:
+def test_a_run_is_listed_with_its_command(tmp_path: Path) -> None:
     assert run_text(summary(tmp_path, BEGUN, PASSED)).splitlines() == [
         "2026-01-02T03:04:00Z  optimize llama-8b --max-memory 24.0: "
         "ended unexpectedly, can be resumed (1 done, 1 passed)",
@@ -107,7 +107,7 @@ def begun(
     complete: bool | None = None,
     started_at: str | None = None,
 ) -> Path:
-    """A run's folder; ``complete`` is how it was closed, if it was; newer by name by default."""
+    """Create a run's folder; ``complete`` is how it was closed, if it was. Names sort by age."""
     folder = runs / name
     folder.mkdir(parents=True)
     started_at = started_at or f"2026-01-0{name}T00:00:00Z"
@@ -120,7 +120,7 @@ def begun(
 
 
 def of_version_1(run: Path) -> Path:
-    """The same run, as a version wrote it whose journal had another format."""
+    """Rewrite a run's journal in the format of version 1."""
     path = run / JOURNAL
     old = path.read_bytes().partition(b',"crc32"')[0].replace(b'{"v":2', b'{"v":1')
     path.write_bytes(old + b',"crc32":"%08x"}\n' % zlib.crc32(old))
@@ -135,14 +135,14 @@ def test_the_newest_unfinished_run_is_resumed(tmp_path: Path) -> None:
     assert newest_to_resume(tmp_path, "benchmark") == wanted
 
 
-def test_if_all_have_finished_the_newest_is_shown_again(tmp_path: Path) -> None:
+def test_if_all_runs_are_finished_the_newest_is_resumed(tmp_path: Path) -> None:
     begun(tmp_path, "1", "benchmark", complete=True)
     newest = begun(tmp_path, "2", "benchmark", complete=True)
     assert newest_to_resume(tmp_path, "benchmark") == newest
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 100 + b"\n"])
-def test_a_run_that_never_began_or_is_damaged_is_skipped(content: bytes, tmp_path: Path) -> None:
+def test_an_unstarted_or_damaged_run_is_skipped(content: bytes, tmp_path: Path) -> None:
     wanted = begun(tmp_path, "1", "benchmark", complete=False)
     (begun(tmp_path, "2", "benchmark") / JOURNAL).write_bytes(content)
     assert newest_to_resume(tmp_path, "benchmark") == wanted
@@ -154,7 +154,7 @@ def test_a_run_of_another_version_is_skipped(tmp_path: Path) -> None:
     assert newest_to_resume(tmp_path, "benchmark") == wanted
 
 
-def test_a_run_that_is_damaged_behind_its_header_is_skipped(tmp_path: Path) -> None:
+def test_a_run_damaged_after_its_header_is_skipped(tmp_path: Path) -> None:
     wanted = begun(tmp_path, "1", "benchmark", complete=False)
     path = begun(tmp_path, "2", "benchmark", complete=False) / JOURNAL
     path.write_bytes(path.read_bytes().replace(b'"complete":false', b'"complete":null_'))
@@ -162,9 +162,9 @@ def test_a_run_that_is_damaged_behind_its_header_is_skipped(tmp_path: Path) -> N
     assert newest_to_resume(tmp_path, "benchmark") == wanted
 
 
-def test_of_a_command_that_was_never_run_there_is_nothing_newest_to_resume(tmp_path: Path) -> None:
+def test_resuming_without_a_run_of_the_command_is_refused(tmp_path: Path) -> None:
     begun(tmp_path, "1", "benchmark")
-    with pytest.raises(UsageError, match="no run of `your_ai optimize`"):
+    with pytest.raises(UsageError, match="No run of `your_ai optimize`"):
         newest_to_resume(tmp_path, "optimize")
 
 
@@ -183,8 +183,8 @@ def test_models_are_shown_as_they_are_typed(tmp_path: Path) -> None:
     assert "benchmark --model a --model 'my model' --ranks 8,16: " in text
 
 
-def test_the_newest_results_are_those_of_the_last_run_that_has_any(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="There are no results yet: run `your_ai benchmark`"):
+def test_the_newest_run_with_results_is_found(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No results found"):
         newest_results(tmp_path)
     for name in ("1", "2", "3"):
         begun(tmp_path, name, "benchmark")

@@ -1,4 +1,4 @@
-"""The journal: durable lines, of which damage takes no more than what it hit."""
+"""The journal: its records are durable, and damage affects only the damaged lines."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def written(folder: Path, records: list[Record] = RECORDS) -> Path:
 
 
 def readable(path: Path) -> list[Record]:
-    """All records up to the damage, if there is any."""
+    """Return all records before any damage."""
     found: list[Record] = []
     with contextlib.suppress(DamagedError):
-        found.extend(journal.read(path))  # extends as it goes
+        found.extend(journal.read(path))  # keeps the records before an error
     return found
 
 
@@ -46,7 +46,7 @@ def iter_records(path: Path) -> list[Record]:
     return list(journal.read(path))
 
 
-def test_what_is_appended_is_read_again_also_later(tmp_path: Path) -> None:
+def test_records_are_read_back(tmp_path: Path) -> None:
     path = written(tmp_path, RECORDS[:2])
     written(tmp_path, RECORDS[2:])
     assert iter_records(path) == RECORDS
@@ -57,7 +57,7 @@ def test_each_line_is_json_with_its_version(tmp_path: Path) -> None:
     assert [(line["v"], line["kind"]) for line in lines] == [(2, r.kind) for r in RECORDS]
 
 
-def test_it_is_the_users_alone(tmp_path: Path) -> None:
+def test_a_journal_is_private(tmp_path: Path) -> None:
     assert written(tmp_path).stat().st_mode & 0o777 == 0o600
 
 
@@ -72,18 +72,18 @@ FIELDS = st.dictionaries(
 
 
 @given(st.text(), FIELDS)
-def test_a_record_survives_its_line(kind: str, fields: dict[str, Any]) -> None:
+def test_a_record_survives_a_round_trip(kind: str, fields: dict[str, Any]) -> None:
     line = journal.encode(Record(kind, fields))
     assert line.count(b"\n") == 1
     assert journal.decode(line) == journal.decode(line[:-1]) == Record(kind, fields)
 
 
-def test_what_orjson_cannot_carry_survives_too() -> None:
+def test_infinity_and_invalid_utf8_survive_a_round_trip() -> None:
     fields = {"path": b"bad\xff".decode(errors="surrogateescape"), "limit": math.inf}
     assert journal.decode(journal.encode(Record("began", fields))) == Record("began", fields)
 
 
-def test_cut_at_every_byte_it_is_read_up_to_there_and_goes_on(tmp_path: Path) -> None:
+def test_a_truncated_journal_is_repaired_and_continued(tmp_path: Path) -> None:
     whole = written(tmp_path).read_bytes()
     ends = [0, *(i + 1 for i, byte in enumerate(whole) if byte == ord("\n"))]
     for cut in range(len(whole) + 1):
@@ -91,14 +91,14 @@ def test_cut_at_every_byte_it_is_read_up_to_there_and_goes_on(tmp_path: Path) ->
         folder.mkdir()
         path = folder / JOURNAL
         path.write_bytes(whole[:cut])
-        # A record is there from its last brace on: it lacks its newline alone.
+        # A record is complete even without its newline.
         left = RECORDS[: sum(end - 1 <= cut for end in ends[1:])]
         assert iter_records(path) == left
         written(folder, [RECORDS[1]])
         assert iter_records(path) == [*left, RECORDS[1]]
 
 
-def test_with_any_byte_changed_it_is_read_up_to_there_or_refused_by_line(tmp_path: Path) -> None:
+def test_a_changed_byte_is_reported_with_its_line(tmp_path: Path) -> None:
     path = written(tmp_path)
     whole = path.read_bytes()
     for place, byte in enumerate(whole):
@@ -106,12 +106,12 @@ def test_with_any_byte_changed_it_is_read_up_to_there_or_refused_by_line(tmp_pat
         for change in {0x01, 0x80, byte ^ ord("\n")} - {0}:
             path.write_bytes(whole[:place] + bytes([byte ^ change]) + whole[place + 1 :])
             assert readable(path) == RECORDS[:number], (place, change)
-            if b"\n" in path.read_bytes()[place:]:  # a line that never ended was never told
+            if b"\n" in path.read_bytes()[place:]:  # nothing depends on an incomplete last line
                 with pytest.raises(DamagedError, match=f"corrupt at line {number + 1}[;:]"):
                     iter_records(path)
 
 
-def test_a_damaged_one_is_not_mended_by_opening_it(tmp_path: Path) -> None:
+def test_opening_a_damaged_journal_does_not_change_it(tmp_path: Path) -> None:
     path = written(tmp_path)
     spoilt = path.read_bytes().replace(b"started", b"startex")
     path.write_bytes(spoilt)
@@ -120,7 +120,7 @@ def test_a_damaged_one_is_not_mended_by_opening_it(tmp_path: Path) -> None:
     assert path.read_bytes() == spoilt
 
 
-def test_another_version_is_named_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_version_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path)
     monkeypatch.setattr(journal, "VERSION", 3)
     with pytest.raises(UsageError, match="another version of your_ai"):
@@ -138,7 +138,7 @@ with Journal.open(Path(sys.argv[1])) as opened:
 """
 
 
-def test_a_second_process_is_refused_with_the_firsts_id_until_that_is_dead(tmp_path: Path) -> None:
+def test_a_second_process_is_refused_while_the_first_lives(tmp_path: Path) -> None:
     path = written(tmp_path)
     assert not journal.is_open(path)
     with subprocess.Popen(
@@ -147,7 +147,7 @@ def test_a_second_process_is_refused_with_the_firsts_id_until_that_is_dead(tmp_p
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"open\n"
         assert journal.is_open(path)
-        refused = pytest.raises(UsageError, match=f"is under way in process {holder.pid};")
+        refused = pytest.raises(UsageError, match=rf"is still running \(process {holder.pid}\)")
         with refused, Journal.open(tmp_path):
             pass
         holder.send_signal(signal.SIGKILL)
@@ -156,7 +156,7 @@ def test_a_second_process_is_refused_with_the_firsts_id_until_that_is_dead(tmp_p
     written(tmp_path, [])
 
 
-def test_it_is_not_left_open(tmp_path: Path) -> None:
+def test_a_journal_is_closed(tmp_path: Path) -> None:
     before = {*Path("/dev/fd").iterdir()}
     written(tmp_path)
     path = tmp_path / JOURNAL
@@ -167,13 +167,13 @@ def test_it_is_not_left_open(tmp_path: Path) -> None:
     assert {*Path("/dev/fd").iterdir()} == before
 
 
-def test_where_it_cannot_be_made_that_is_said(tmp_path: Path) -> None:
+def test_a_journal_that_cannot_be_created_is_an_error(tmp_path: Path) -> None:
     refused = pytest.raises(MachineError, match=r"Cannot open .*: No such file")
     with refused, Journal.open(tmp_path / "missing"):
         pass
 
 
-def test_on_a_full_disk_what_was_written_stays_as_it_was(tmp_path: Path) -> None:
+def test_a_full_disk_leaves_the_journal_unchanged(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", "size=64k") as disk, Journal.open(disk) as opened:
         written = 0
         with contextlib.suppress(MachineError):

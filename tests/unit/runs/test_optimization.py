@@ -1,4 +1,4 @@
-"""What a search has found, and how the results and the console tell it."""
+"""The state of a search, and how the results and the console show it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def trial_at(batch: int, rank: int, layers: int) -> Trial:
 def record(
     batch: int, rank: int, layers: int, needed_gb: float | None, seconds: float = 1.0
 ) -> TrialResult:
-    """A pass that needs so much and whose counted steps take so long; over budget for ``None``."""
+    """Return a pass with that needed memory and time per step; over budget if it is ``None``."""
     trial = trial_at(batch, rank, layers)
     if needed_gb is None:
         over = OverBudget(3.0, Phase.TIGHT, 9 * GB, False)
@@ -61,16 +61,16 @@ NEARLY = found(
     record(4, 8, 2, 7.5, seconds=0.5),
     record(2, 16, 2, None),
 )
-"""4/8/2 is worth as much as 2/16/2, which is preferred for its rank and failed; and 4/16/1 as well
-is of that worth: it is not tried yet."""
+"""4/8/2 has the same capacity as 2/16/2, which is preferred for its rank but failed, and as 4/16/1,
+which has not been tried yet."""
 
 
-def test_the_best_is_the_pass_of_most_capacity() -> None:
+def test_the_best_is_the_pass_with_the_largest_capacity() -> None:
     assert NEARLY.best is NEARLY.results[2]
     assert NEARLY.certificate.optimum == at(4, 8, 2)
 
 
-def test_of_equal_capacities_the_one_with_more_rank_must_be_settled_too() -> None:
+def test_a_configuration_of_equal_capacity_and_more_rank_is_settled_too() -> None:
     assert NEARLY.certificate.unsettled == (at(4, 16, 1),)
     assert not NEARLY.is_finished
     done = found(*NEARLY.results, record(4, 16, 1, None))
@@ -83,7 +83,7 @@ def test_of_equal_capacities_the_one_with_more_rank_must_be_settled_too() -> Non
 
 
 def failed(batch: int, rank: int, layers: int, kind: OutcomeKind, *, ran: bool) -> TrialResult:
-    """A trial that failed for another reason than memory; the worker ``ran``, or never did."""
+    """Return a trial that failed for a reason other than memory; ``ran`` says if a worker ran."""
     trial, outcome = trial_at(batch, rank, layers), Outcome(kind, "why")
     if not ran:
         return result_without_worker(trial, outcome, AT)
@@ -93,13 +93,13 @@ def failed(batch: int, rank: int, layers: int, kind: OutcomeKind, *, ran: bool) 
 
 @pytest.mark.parametrize("objective", Objective)
 def test_a_trial_without_a_worker_proves_nothing(objective: Objective) -> None:
-    """Its weights could not be had: the smallest one would otherwise rule out all others."""
+    """Its weights were missing. If that counted, the smallest trial would rule out all others."""
     never = found(failed(1, 8, 1, OutcomeKind.ERROR, ran=False), objective=objective)
     assert (never.tried, never.is_finished, never.is_proven) == ([], False, False)
 
 
 def test_a_crash_ends_the_search_but_is_no_proof(capsys: pytest.CaptureFixture[str]) -> None:
-    """Larger ones are left alone, for the machine's sake; the answer says what it rests on."""
+    """Larger configurations are not tried, to protect the machine. The output says so."""
     crash = failed(2, 8, 1, OutcomeKind.CRASH, ran=True)
     done = found(record(1, 16, 2, 5.0), record(1, 8, 1, 4.0), crash)
     assert done.is_finished
@@ -116,7 +116,7 @@ def test_a_crash_ends_the_search_but_is_no_proof(capsys: pytest.CaptureFixture[s
     ]
 
 
-def test_a_crash_that_decides_nothing_spoils_no_proof() -> None:
+def test_a_crash_that_decides_nothing_leaves_the_proof_intact() -> None:
     done = found(
         record(1, 16, 2, 5.0),
         record(2, 8, 1, None),
@@ -125,8 +125,8 @@ def test_a_crash_that_decides_nothing_spoils_no_proof() -> None:
     assert done.is_proven
 
 
-def test_the_fastest_is_sought_within_the_grid_alone() -> None:
-    """A ladder's own trial may be of another rank: then it settles nothing."""
+def test_the_fastest_is_searched_only_within_the_grid() -> None:
+    """The first trial of a model may have a rank outside the grid, and then settles nothing."""
     ladder = found(record(2, 4, 1, 5.0), objective=Objective.TOKENS)
     assert ladder.search.propose(ladder.tried) == at(1, 8, 1)
     later = found(*ladder.results, record(1, 8, 1, 4.0), objective=Objective.TOKENS)
@@ -140,7 +140,7 @@ def test_an_interrupted_trial_proves_nothing() -> None:
     assert not stopped.is_finished
 
 
-def test_the_pareto_set_has_what_nothing_beats() -> None:
+def test_the_pareto_set_has_the_unbeaten_passes() -> None:
     least = record(1, 8, 1, 5.0, seconds=1.0)
     beaten = record(1, 8, 2, 5.5, seconds=2.0)
     better_all_round = record(1, 16, 2, 5.2, seconds=1.5)
@@ -153,7 +153,7 @@ def test_the_pareto_set_has_what_nothing_beats() -> None:
     ]
 
 
-def test_two_trials_alike_are_both_in_the_pareto_set() -> None:
+def test_two_equal_trials_are_both_in_the_pareto_set() -> None:
     assert len(found(record(1, 16, 1, 5.0), record(2, 8, 1, 5.0)).pareto) == 2
 
 
@@ -180,7 +180,7 @@ def test_the_optimal_config_has_the_seed_keys_first() -> None:
     assert written.certificate.unsettled == (Point(4, 16, 1),)
 
 
-def test_without_a_pass_the_figures_are_null_and_the_trials_are_kept() -> None:
+def test_figures_are_null_without_a_pass() -> None:
     written = found(record(1, 8, 1, None)).as_result()
     assert {field.name for field in fields(written) if getattr(written, field.name) is None} == {
         "optimal_batch_size",
@@ -197,7 +197,7 @@ def test_without_a_pass_the_figures_are_null_and_the_trials_are_kept() -> None:
     assert written.complete is True
 
 
-def test_a_search_is_cut_to_the_models_layers_and_starts_from_its_estimate() -> None:
+def test_a_search_uses_the_models_layers_and_estimate() -> None:
     options = SearchOptions(make_grid((1, 2), (8,), (1, 8, 16)), Objective.CAPACITY, False)
     search = search_for(builders.trial(), options, "cuda")
     assert search.grid.lora_layers == (1, 2)
@@ -207,7 +207,7 @@ def test_a_search_is_cut_to_the_models_layers_and_starts_from_its_estimate() -> 
     assert small.needed_bytes < large.needed_bytes
 
 
-def test_a_model_that_cannot_be_estimated_is_searched_all_the_same() -> None:
+def test_a_model_without_an_estimate_is_searched() -> None:
     trial = builders.trial()
     model = replace(trial.request.model, config={**builders.CONFIG, "mamba_d_state": 16})
     unknown = replace(trial, request=replace(trial.request, model=model))
@@ -217,7 +217,7 @@ def test_a_model_that_cannot_be_estimated_is_searched_all_the_same() -> None:
     assert search.propose([]) is not None
 
 
-def test_what_the_console_says_of_a_search(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_console_output_of_a_search(capsys: pytest.CaptureFixture[str]) -> None:
     done = found(*NEARLY.results, record(4, 16, 1, None))
     options = SearchOptions(GRID, Objective.CAPACITY, False)
     console = Console(PlainScreen(), builders.run(search=options))
@@ -249,7 +249,7 @@ def test_what_the_console_says_of_a_search(capsys: pytest.CaptureFixture[str]) -
     ]
 
 
-def test_a_search_within_a_ladder_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_search_in_a_benchmark_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     console = Console(PlainScreen(), builders.run())
     console.optimizing()
     assert capsys.readouterr().out == "    Optimizing configuration ... "
@@ -267,7 +267,7 @@ def test_a_search_within_a_ladder_is_one_line(capsys: pytest.CaptureFixture[str]
     ]
 
 
-def test_where_nothing_passed_the_console_speaks_of_no_better_one(
+def test_the_console_mentions_no_better_one_if_nothing_passed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     Console(PlainScreen(), builders.run()).end_search(

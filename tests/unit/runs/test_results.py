@@ -1,4 +1,4 @@
-"""The results document: the seed format with nothing removed, and what it recommends."""
+"""The results file: all keys of the seed format, and the recommendation."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def written(*found: TrialResult, planned: int = 1) -> dict[str, Any]:
     return content
 
 
-def test_the_seed_keys_are_all_there_first_and_as_they_were() -> None:
+def test_the_seed_keys_come_first_and_unchanged() -> None:
     content = written(record("a", "7B"), record("b", "8B", OutcomeKind.OOM))
     assert list(content)[:3] == ["max_memory_gb", "recommended", "results"]
     for entry in content["results"]:
@@ -81,7 +81,7 @@ def test_the_seed_keys_are_all_there_first_and_as_they_were() -> None:
     assert content["max_memory_gb"] == pytest.approx(28.8)
 
 
-def test_the_runs_own_facts() -> None:
+def test_the_facts_of_the_run() -> None:
     content = written(record("a", "7B"))
     assert content["your_ai_version"] == "1.0"
     assert content["budget_bytes"] == BUDGET
@@ -96,7 +96,7 @@ def test_a_run_is_complete_once_all_its_trials_have_ended() -> None:
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0)])
-def test_the_largest_that_passed_is_recommended(order: tuple[int, ...]) -> None:
+def test_the_largest_passing_model_is_recommended(order: tuple[int, ...]) -> None:
     records = [
         record("small", "350M"),
         record("mid", "8B"),
@@ -108,25 +108,25 @@ def test_the_largest_that_passed_is_recommended(order: tuple[int, ...]) -> None:
     assert best.preset == "large"
 
 
-def test_of_equally_large_ones_the_first_is_recommended() -> None:
+def test_the_first_of_equally_large_models_is_recommended() -> None:
     best = recommended([record("a", "8B"), record("b", "8B")])
     assert best is not None
     assert best.preset == "a"
 
 
 @pytest.mark.parametrize("kind", sorted(set(OutcomeKind) - {OutcomeKind.PASS}))
-def test_nothing_is_recommended_when_nothing_passed(kind: OutcomeKind) -> None:
+def test_nothing_is_recommended_if_nothing_passed(kind: OutcomeKind) -> None:
     assert recommended([]) is None
     assert recommended([record("a", "7B", kind)]) is None
     assert written(record("a", "7B", kind))["recommended"] is None
 
 
-def test_what_was_written_is_read_again() -> None:
+def test_results_survive_a_round_trip() -> None:
     results = assembled(record("a", "7B"), record("b", "8B", OutcomeKind.OOM))
     assert read(write(results), "results.json") == results
 
 
-def test_a_loss_that_is_no_number_is_null_in_json() -> None:
+def test_a_nan_loss_is_null_in_json() -> None:
     passed = record("a", "7B")
     diverged = replace(passed, steps=tuple(replace(step, loss=math.nan) for step in passed.steps))
     assert {step["loss"] for step in written(diverged)["results"][0]["steps"]} == {None}
@@ -144,13 +144,13 @@ def test_a_loss_that_is_no_number_is_null_in_json() -> None:
         (b'{"results": [], "recommended": 5}', "recommended"),
     ],
 )
-def test_what_is_no_results_file_is_refused_with_the_reason(content: bytes, what: str) -> None:
+def test_other_files_are_refused_with_the_reason(content: bytes, what: str) -> None:
     with pytest.raises(UsageError, match=r"x\.json is not a results file of") as refused:
         read(content, "x.json")
     assert what in str(refused.value)
 
 
-def test_a_path_that_is_not_utf8_does_not_cost_the_results() -> None:
+def test_a_path_that_is_not_utf8_can_be_written() -> None:
     name = b"bad\xff".decode(errors="surrogateescape")
     assert written(record(name, "7B"))["results"][0]["preset"] == "bad?"
 

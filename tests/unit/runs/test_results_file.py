@@ -1,4 +1,4 @@
-"""Reading results: from a file, from a folder, and from the journal of a run that died."""
+"""Loading results from a file, from a folder, and from the journal of a killed run."""
 
 from __future__ import annotations
 
@@ -42,37 +42,37 @@ def set_times(folder: Path, *, journal: int, results: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["", RESULTS])
-def test_a_newer_journal_has_the_results(name: str, tmp_path: Path) -> None:
+def test_results_are_rebuilt_from_a_newer_journal(name: str, tmp_path: Path) -> None:
     journaled(tmp_path, FIRST, SECOND)
     written(tmp_path, FIRST)
     set_times(tmp_path, journal=2000, results=1000)
-    # Wherever the folder is now.
+    # The current path, even if the folder was moved.
     here = replace(RUN, run_dir=str(tmp_path))
     assert load(tmp_path / name) == assemble(here, [FIRST, SECOND])
 
 
-def test_results_written_after_the_journal_are_read(tmp_path: Path) -> None:
+def test_an_up_to_date_results_file_is_read(tmp_path: Path) -> None:
     journaled(tmp_path, FIRST, SECOND)
     written(tmp_path, FIRST)
     set_times(tmp_path, journal=1000, results=2000)
     assert len(load(tmp_path).results) == 1
 
 
-def test_a_run_that_died_before_it_wrote_results_has_them(tmp_path: Path) -> None:
+def test_results_of_a_killed_run_are_rebuilt(tmp_path: Path) -> None:
     journaled(tmp_path, FIRST)
     found = load(tmp_path)
     assert found == assemble(replace(RUN, run_dir=str(tmp_path)), [FIRST])
     assert not found.complete
 
 
-def test_a_journal_that_cannot_be_read_leaves_the_results_file(tmp_path: Path) -> None:
+def test_the_results_file_is_used_if_the_journal_is_unreadable(tmp_path: Path) -> None:
     written(tmp_path, FIRST)
     (tmp_path / JOURNAL).write_bytes(b"nonsense\n")
     set_times(tmp_path, journal=2000, results=1000)
     assert load(tmp_path) == assemble(RUN, [FIRST])
 
 
-def test_a_damaged_journal_without_results_is_said(tmp_path: Path) -> None:
+def test_a_damaged_journal_without_results_is_an_error(tmp_path: Path) -> None:
     journaled(tmp_path, FIRST)
     path = tmp_path / JOURNAL
     path.write_bytes(path.read_bytes().replace(b'"began"', b'"begun"'))
@@ -86,16 +86,16 @@ def test_a_run_without_an_ended_trial_has_no_results(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def test_a_training_under_way_is_not_taken_for_a_run_of_another_version(tmp_path: Path) -> None:
+def test_a_running_training_is_not_mistaken_for_another_version(tmp_path: Path) -> None:
     with Journal.open(tmp_path) as journal:
         journal.append(BEGAN, {"run": asdict(replace(RUN, command="train"))})
     with pytest.raises(UsageError, match=r"results\.json: No such file"):
         load(tmp_path)
 
 
-def test_a_training_is_not_taken_for_a_run(tmp_path: Path) -> None:
+def test_a_training_is_not_mistaken_for_a_run(tmp_path: Path) -> None:
     (tmp_path / "training.json").touch()
-    with pytest.raises(UsageError, match="is a training, whose record is"):
+    with pytest.raises(UsageError, match="is a training, which has no benchmark results"):
         load(tmp_path)
 
 
@@ -113,27 +113,27 @@ def test_results_are_written_at_most_every_ten_seconds(
     assert writer.is_due()
 
 
-def test_what_cannot_be_written_is_said_and_costs_no_other_target(tmp_path: Path) -> None:
+def test_an_unwritable_target_is_reported_and_others_are_written(tmp_path: Path) -> None:
     writer = ResultsWriter([tmp_path / "a.json", tmp_path / "gone" / "b.json"])
     writer.write(assemble(RUN, [FIRST]), final=True)
     assert load(tmp_path / "a.json") == assemble(RUN, [FIRST])
     assert writer.problem is not None
     assert writer.problem.startswith(f"Cannot write {tmp_path / 'gone' / 'b.json'}: No such file")
-    assert f"the results are in {tmp_path / 'a.json'}" in writer.problem
+    assert f"The results are in {tmp_path / 'a.json'}" in writer.problem
 
 
-def test_a_pipe_gets_the_last_results_alone(tmp_path: Path) -> None:
+def test_a_pipe_gets_only_the_final_results(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     writer = ResultsWriter([pipe])
-    writer.write(assemble(RUN, [FIRST]))  # would block, with nobody reading
+    writer.write(assemble(RUN, [FIRST]))  # would block without a reader
     reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     writer.write(assemble(RUN, [FIRST]), final=True)
     assert os.read(reading, 2**20).startswith(b"{")
     os.close(reading)
 
 
-def test_a_trial_of_an_hour_keeps_its_results_small() -> None:
+def test_the_results_of_a_long_trial_are_small() -> None:
     started, *later = builders.passing_events()
     memory = [Memory(10.0 + n / 10, GB + n % 977, GB) for n in range(36_000)]
     footprints = [FootprintSample(n / 10, GB + n % 977) for n in range(36_000)]

@@ -1,4 +1,4 @@
-"""What a resumed run takes over, runs again, and leaves alone."""
+"""Which trials a resumed run keeps, repeats and quarantines."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def ended(kind: OutcomeKind = OutcomeKind.PASS, *, ran: bool = True) -> Record:
 
 
 def past(*records: Record) -> Any:
-    lines = [decode(encode(record)) for record in records]  # as a journal keeps them
+    lines = [decode(encode(record)) for record in records]  # in the form of a journal
     return history_of(line for line in lines if line)
 
 
-def test_the_key_has_what_a_search_varies() -> None:
+def test_the_key_has_the_axes_of_a_search() -> None:
     assert KEY == "01-2x64x2"
 
 
-def test_nothing_written_nothing_past() -> None:
+def test_an_empty_journal_has_no_history() -> None:
     assert past() == RunHistory()
 
 
@@ -53,7 +53,7 @@ def test_an_ended_trial_keeps_its_result() -> None:
 @pytest.mark.parametrize(
     "kind", sorted(set(OutcomeKind) - {OutcomeKind.INTERRUPTED, OutcomeKind.SKIPPED})
 )
-def test_whatever_was_run_to_its_end_is_done(kind: OutcomeKind) -> None:
+def test_trials_that_ended_are_final(kind: OutcomeKind) -> None:
     assert KEY in past(started(), ended(kind)).final
 
 
@@ -61,47 +61,47 @@ def test_whatever_was_run_to_its_end_is_done(kind: OutcomeKind) -> None:
     ("kind", "ran"),
     [(OutcomeKind.INTERRUPTED, True), (OutcomeKind.SKIPPED, False), (OutcomeKind.ERROR, False)],
 )
-def test_what_was_stopped_or_never_run_is_not(kind: OutcomeKind, ran: bool) -> None:
+def test_stopped_and_unstarted_trials_are_not_final(kind: OutcomeKind, ran: bool) -> None:
     found = past(started(), ended(kind, ran=ran))
     assert found.final == {}
-    assert found.quarantine(KEY, "b") is None  # nor is it one that never ended
+    assert found.quarantine(KEY, "b") is None  # and it does not count as unfinished
 
 
-def test_the_last_end_counts() -> None:
+def test_the_last_result_counts() -> None:
     found = past(started(), ended(OutcomeKind.INTERRUPTED), started(), ended())
     assert found.final[KEY].outcome is OutcomeKind.PASS
     assert list(found.ended) == [KEY]
 
 
-def test_a_quarantined_one_is_done() -> None:
+def test_a_quarantined_trial_is_final() -> None:
     assert KEY in past(started(), ended(OutcomeKind.CRASH, ran=False)).final
 
 
-def test_one_that_never_ended_is_run_once_more() -> None:
+def test_an_unfinished_trial_is_run_once_more() -> None:
     assert past(started()).quarantine(KEY, "a") is None
 
 
-def test_one_that_never_ended_twice_is_not() -> None:
+def test_a_trial_that_did_not_finish_twice_is_quarantined() -> None:
     outcome = past(started(), started()).quarantine(KEY, "a")
     assert outcome.kind is OutcomeKind.CRASH
     assert outcome.certainty == "low"
     assert "2 times" in outcome.reason
 
 
-def test_one_during_which_the_machine_restarted_is_not() -> None:
+def test_a_trial_during_which_the_machine_restarted_is_quarantined() -> None:
     outcome = past(started("a")).quarantine(KEY, "b")
     assert outcome.kind is OutcomeKind.CRASH
     assert outcome.certainty == "low"
-    assert outcome.reason.startswith("the machine restarted while it ran")
+    assert outcome.reason.startswith("the machine restarted during this trial")
     assert "boot a" in outcome.evidence
 
 
-def test_others_are_not_suspected() -> None:
+def test_other_trials_are_not_quarantined() -> None:
     found = past(started("a", key="02-2x64x2"), started("a", key="02-2x64x2"))
     assert found.quarantine(KEY, "b") is None
     assert found.quarantine("02-2x64x2", "a") is not None
 
 
-def test_an_end_clears_the_starts_before_it() -> None:
+def test_a_result_clears_earlier_starts() -> None:
     found = past(started(), ended(OutcomeKind.INTERRUPTED), started())
     assert found.quarantine(KEY, "a") is None

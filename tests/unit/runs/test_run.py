@@ -1,4 +1,4 @@
-"""A run as its journal keeps it, and what may not change when it is resumed."""
+"""The header of a run in its journal, and what must not change on resume."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_run_survives_the_journal(run: Run) -> None:
 
 
 @pytest.mark.parametrize("change", [{"trials": 5}, {"machine": {}}, {"deadline": "soon"}])
-def test_what_another_version_wrote_is_refused(change: dict[str, Any]) -> None:
+def test_a_run_of_another_version_is_refused(change: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="another version of your_ai"):
         read_header({"run": {**asdict(builders.run()), **change}}, Run)
 
@@ -48,20 +48,18 @@ RUN = builders.run(arguments={"--max-memory": "24.0", "--model": "llama-8b"})
 
 
 @pytest.mark.parametrize("given", [{}, {"--max-memory": "24.0"}, RUN.arguments])
-def test_the_same_options_or_none_are_the_same_run(given: dict[str, str]) -> None:
+def test_a_run_can_be_resumed_with_the_same_options_or_none(given: dict[str, str]) -> None:
     check_same(RUN, given, RUN.device, RUN.version)
 
 
 @pytest.mark.parametrize(
     ("given", "difference"),
     [
-        ({"--max-memory": "16.0"}, "--max-memory 16.0 (it was 24.0)"),
-        ({"--model": "llama-8b", "--steps": "9"}, "--steps 9 (it was not given)"),
+        ({"--max-memory": "16.0"}, "--max-memory 16.0 (was 24.0)"),
+        ({"--model": "llama-8b", "--steps": "9"}, "--steps 9 (was not given)"),
     ],
 )
-def test_a_changed_option_is_refused_with_the_difference(
-    given: dict[str, str], difference: str
-) -> None:
+def test_a_changed_option_is_refused(given: dict[str, str], difference: str) -> None:
     with pytest.raises(UsageError) as refused:
         check_same(RUN, given, RUN.device, RUN.version)
     assert f"Cannot resume /runs/1 with different settings: {difference}." in str(refused.value)
@@ -70,10 +68,10 @@ def test_a_changed_option_is_refused_with_the_difference(
 @pytest.mark.parametrize(
     ("changed", "version", "difference"),
     [
-        ({"name": "Apple M4"}, "1.0", "device Apple M4 (it was Apple M3 Pro)"),
-        ({"backend": "cpu"}, "1.0", "backend cpu (it was metal)"),
-        ({"versions": {"mlx": "0.33.0"}}, "1.0", "mlx 0.33.0 (it was 0.32.4)"),
-        ({}, "2.0", "your_ai 2.0 (it was 1.0)"),
+        ({"name": "Apple M4"}, "1.0", "device Apple M4 (was Apple M3 Pro)"),
+        ({"backend": "cpu"}, "1.0", "backend cpu (was metal)"),
+        ({"versions": {"mlx": "0.33.0"}}, "1.0", "mlx 0.33.0 (was 0.32.4)"),
+        ({}, "2.0", "your_ai 2.0 (was 1.0)"),
     ],
 )
 def test_another_device_or_version_is_refused(
@@ -84,5 +82,5 @@ def test_another_device_or_version_is_refused(
     assert difference in str(refused.value)
 
 
-def test_what_is_free_of_a_gpu_may_change() -> None:
+def test_the_free_memory_of_a_gpu_may_change() -> None:
     check_same(RUN, {}, replace(RUN.device, free_bytes=1), RUN.version)

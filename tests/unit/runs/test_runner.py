@@ -1,4 +1,4 @@
-"""The loops over a run's trials, with a function in place of the worker; the journal is real."""
+"""Running trials, with a function instead of a worker and a real journal."""
 
 from __future__ import annotations
 
@@ -93,9 +93,7 @@ def test_each_trial_is_announced_journaled_and_recorded(tmp_path: Path, journal:
     ]
 
 
-def test_its_start_is_durable_before_the_worker_is_spawned(
-    tmp_path: Path, journal: Journal
-) -> None:
+def test_a_start_is_in_the_journal_before_the_worker_runs(tmp_path: Path, journal: Journal) -> None:
     def worker(_: TrialRequest) -> Observation:
         assert kinds(journal) == [(STARTED, "01-2x64x2")]
         return PASS
@@ -107,26 +105,26 @@ def test_after_an_oom_larger_models_are_skipped(tmp_path: Path, journal: Journal
     run = ladder(tmp_path, "1B", "2B", "2B", "3B")
     found = outcomes(runner(run, journal, scripted(PASS, OOM, PASS)).trials())
     assert found == ["pass", "oom", "pass", "skipped"]
-    # The skipped one was never started.
+    # The skipped trial was never started.
     assert (STARTED, "04-2x64x2") not in kinds(journal)
 
 
-def test_an_over_budget_model_skips_nothing(tmp_path: Path, journal: Journal) -> None:
+def test_no_model_is_skipped_after_an_over_budget_model(tmp_path: Path, journal: Journal) -> None:
     run = ladder(tmp_path, "1B", "2B")
     assert outcomes(runner(run, journal, scripted(OVER, PASS)).trials()) == ["over-budget", "pass"]
 
 
-def test_keep_going_skips_nothing(tmp_path: Path, journal: Journal) -> None:
+def test_no_model_is_skipped_with_keep_going(tmp_path: Path, journal: Journal) -> None:
     run = ladder(tmp_path, "1B", "2B", keep_going=True)
     assert outcomes(runner(run, journal, scripted(OOM, PASS)).trials()) == ["oom", "pass"]
 
 
-def test_nothing_follows_an_interrupted_trial(tmp_path: Path, journal: Journal) -> None:
+def test_an_interrupted_trial_is_the_last(tmp_path: Path, journal: Journal) -> None:
     run = ladder(tmp_path, "1B", "2B")
     assert outcomes(runner(run, journal, scripted(INTERRUPTED)).trials()) == ["interrupted"]
 
 
-def test_nothing_follows_a_trial_during_which_the_user_stopped_the_run(
+def test_a_stop_request_ends_the_run_after_the_trial(
     tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def worker(_: TrialRequest) -> Observation:
@@ -147,7 +145,7 @@ def test_final_results_are_kept_when_a_run_is_resumed(tmp_path: Path, journal: J
     assert [key for kind, key in kinds(journal) if kind == STARTED].count("01-2x64x2") == 1
 
 
-def test_an_oom_from_before_skips_larger_models_too(tmp_path: Path, journal: Journal) -> None:
+def test_an_earlier_oom_skips_larger_models(tmp_path: Path, journal: Journal) -> None:
     run = ladder(tmp_path, "1B", "2B")
     steps = runner(run, journal, scripted(OOM)).trials()
     next(steps)
@@ -156,7 +154,7 @@ def test_an_oom_from_before_skips_larger_models_too(tmp_path: Path, journal: Jou
     assert outcomes(runner(run, journal, scripted(), history).trials()) == ["oom", "skipped"]
 
 
-def test_a_trial_that_took_its_parent_down_twice_is_quarantined(
+def test_a_trial_that_killed_its_parent_twice_is_quarantined(
     tmp_path: Path, journal: Journal
 ) -> None:
     def dies(_: TrialRequest) -> Observation:
@@ -173,9 +171,7 @@ def test_a_trial_that_took_its_parent_down_twice_is_quarantined(
     assert "2 times" in (found.ended[0].error or "")
 
 
-def test_a_worker_that_cannot_be_started_ends_the_run_and_counts_as_no_start(
-    tmp_path: Path, journal: Journal
-) -> None:
+def test_a_worker_that_cannot_be_started_ends_the_run(tmp_path: Path, journal: Journal) -> None:
     def worker(_: TrialRequest) -> Observation:
         raise NotStartedError("Cannot start a worker process.")
 
@@ -187,7 +183,7 @@ def test_a_worker_that_cannot_be_started_ends_the_run_and_counts_as_no_start(
     assert history.unfinished == {}
 
 
-def test_missing_weights_are_an_error_of_that_trial_alone(
+def test_missing_weights_fail_only_that_trial(
     tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -199,7 +195,7 @@ def test_missing_weights_are_an_error_of_that_trial_alone(
 
 
 def capacity_up_to(most: int) -> Worker:
-    """A worker for which every configuration up to that capacity score fits."""
+    """Return a worker in which every configuration up to a capacity score fits."""
 
     def worker(request: TrialRequest) -> Observation:
         c = request.configuration
@@ -211,14 +207,14 @@ def capacity_up_to(most: int) -> Worker:
     return worker
 
 
-def test_a_search_ends_with_the_best_proven(tmp_path: Path, journal: Journal) -> None:
+def test_a_search_ends_when_the_best_is_proven(tmp_path: Path, journal: Journal) -> None:
     run = ladder(tmp_path, "1B", search=SEARCH)
     found = runner(run, journal, capacity_up_to(64))
     (trial,) = run.trials
     list(found.search(trial))
     passed = [r.config.capacity for r in found.results_of(trial) if r.success]
     assert max(passed) == 64
-    assert len(found.ended) < 12  # not the whole grid
+    assert len(found.ended) < 12  # fewer than the whole grid
 
 
 def test_a_resumed_search_repeats_nothing(tmp_path: Path, journal: Journal) -> None:
@@ -231,14 +227,14 @@ def test_a_resumed_search_repeats_nothing(tmp_path: Path, journal: Journal) -> N
         return capacity_up_to(32)(request)
 
     steps = runner(run, journal, worker).search(trial)
-    for _ in range(4):  # two trials: each is announced, then ends
+    for _ in range(4):  # two trials, each yielded twice
         next(steps)
     history = history_of(journal.records())
     list(runner(run, journal, worker, history).search(trial))
     assert len(tried) == len(set(tried))
 
 
-def test_a_search_stops_where_the_weights_are_missing(
+def test_a_search_stops_if_weights_are_missing(
     tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -247,7 +243,7 @@ def test_a_search_stops_where_the_weights_are_missing(
     assert outcomes(runner(run, journal, scripted()).search(trial)) == ["error"]
 
 
-def test_a_log_is_named_for_its_model_and_stays_in_its_folder(
+def test_a_log_is_named_after_its_model_and_stays_in_its_folder(
     tmp_path: Path, journal: Journal
 ) -> None:
     trial = builders.trial(1, "../../evil/naïve", "1B")

@@ -1,4 +1,4 @@
-"""The published schema of the results is made from their types; neither says more."""
+"""The published schema is generated from the types of the results, and matches them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OLD = json.loads((ROOT / "tests/support/results-0.1.json").read_text(encoding="u
 
 @pytest.fixture
 def document() -> dict[str, Any]:
-    """A pass with a search, a trial without a worker, and one whose loss diverged."""
+    """A pass with a search, a trial without a worker, and one with a diverged loss."""
     passed = builders.result()
     skipped = builders.result(outcome=Outcome(OutcomeKind.SKIPPED, "too large"))
     diverged = replace(passed, steps=tuple(replace(s, loss=math.nan) for s in passed.steps))
@@ -33,7 +33,7 @@ def document() -> dict[str, Any]:
     return content
 
 
-def test_the_schema_is_that_of_the_types() -> None:
+def test_the_published_schema_is_up_to_date() -> None:
     made = subprocess.run(
         [sys.executable, ROOT / "scripts/make-schema.py"],
         cwd=ROOT,
@@ -47,16 +47,16 @@ def test_the_schema_is_that_of_the_types() -> None:
     )
 
 
-def test_the_schema_is_one() -> None:
+def test_the_schema_is_valid() -> None:
     Draft202012Validator.check_schema(SCHEMA)
 
 
-def test_what_is_written_is_what_is_published(document: dict[str, Any]) -> None:
+def test_written_results_match_the_schema(document: dict[str, Any]) -> None:
     CLOSED.validate(document)
     PUBLISHED.validate(document)
 
 
-def test_no_key_of_version_0_1_is_gone() -> None:
+def test_no_key_of_version_0_1_was_removed() -> None:
     def optional(schema: Any) -> Any:
         if isinstance(schema, list):
             return [optional(item) for item in schema]
@@ -67,7 +67,7 @@ def test_no_key_of_version_0_1_is_gone() -> None:
     Draft202012Validator(closed(optional(SCHEMA))).validate(OLD)
 
 
-def test_every_key_is_explained() -> None:
+def test_every_key_has_a_description() -> None:
     def unexplained(schema: Any, path: str) -> list[str]:
         if isinstance(schema, list):
             return [each for item in schema for each in unexplained(item, path)]
@@ -102,7 +102,7 @@ def tear(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("change", [rename, retype, misname, tear])
-def test_what_breaks_the_promise_is_seen(
+def test_incompatible_changes_are_detected(
     change: Callable[[dict[str, Any]], None], document: dict[str, Any]
 ) -> None:
     change(document)
@@ -110,7 +110,7 @@ def test_what_breaks_the_promise_is_seen(
         PUBLISHED.validate(document)
 
 
-def test_a_key_that_is_added_breaks_nothing_and_is_noticed(document: dict[str, Any]) -> None:
+def test_an_added_key_is_compatible_but_detected(document: dict[str, Any]) -> None:
     document["results"][0]["colour"] = "blue"
     PUBLISHED.validate(document)
     with pytest.raises(ValidationError, match="colour"):

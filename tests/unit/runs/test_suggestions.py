@@ -1,4 +1,4 @@
-"""What is proposed after a failure: the mildest change that should make it fit."""
+"""Suggestions after a failure: the mildest change that should make the trial fit."""
 
 from __future__ import annotations
 
@@ -38,23 +38,29 @@ def proposed(tried: Trial) -> str | None:
 @pytest.mark.parametrize(
     ("budget_gb", "changed", "line"),
     [
-        (8, {"batch_size": 16}, "--batch-size 2 should fit"),
-        (7, {"batch_size": 1, "seq_length": 4096}, "--seq-length 1024 should fit"),
-        (10, {"grad_checkpoint": False}, "--grad-checkpoint should fit"),
-        (10, {"quantize": 0}, "--quantize 4 should fit"),
-        (9, {"quantize": 0, "grad_checkpoint": False}, "--grad-checkpoint --quantize 4 should fit"),
-        (4, {}, "a smaller model; `your_ai recommend` says at once which should fit"),
+        (8, {"batch_size": 16}, "--batch-size 2 (should fit)"),
+        (7, {"batch_size": 1, "seq_length": 4096}, "--seq-length 1024 (should fit)"),
+        (10, {"grad_checkpoint": False}, "--grad-checkpoint (should fit)"),
+        (10, {"quantize": 0}, "--quantize 4 (should fit)"),
+        (
+            9,
+            {"quantize": 0, "grad_checkpoint": False},
+            "--grad-checkpoint --quantize 4 (should fit)",
+        ),
+        (4, {}, "a smaller model; `your_ai recommend` lists models that should fit"),
     ],
 )
-def test_over_budget(budget_gb: float, changed: dict[str, Any], line: str) -> None:
+def test_the_mildest_change_that_fits_is_suggested(
+    budget_gb: float, changed: dict[str, Any], line: str
+) -> None:
     assert proposed(trial(budget_gb, **changed)) == line
 
 
 @pytest.mark.parametrize("budget_gb", [5.5, 6, 7, 8, 12, 20])
 @pytest.mark.parametrize("batch_size", [1, 2, 8, 32])
-def test_what_is_proposed_fits_by_the_estimate(budget_gb: float, batch_size: int) -> None:
+def test_a_suggestion_fits_according_to_the_estimate(budget_gb: float, batch_size: int) -> None:
     tried = trial(budget_gb, batch_size=batch_size)
-    words = (proposed(tried) or "").removesuffix(" should fit").split()
+    words = (proposed(tried) or "").removesuffix(" (should fit)").split()
     if not words[0].startswith("--"):
         return
     fields = {"--batch-size": "batch_size", "--seq-length": "seq_length"}
@@ -67,13 +73,13 @@ def test_what_is_proposed_fits_by_the_estimate(budget_gb: float, batch_size: int
     assert estimate(request, "metal").needed_bytes < estimate(tried.request, "metal").needed_bytes
 
 
-def test_an_architecture_that_cannot_be_estimated_is_searched() -> None:
+def test_a_search_is_suggested_without_an_estimate() -> None:
     tried = trial(8)
     config = {**tried.request.model.config, "kv_lora_rank": 512}
     request = replace(tried.request, model=replace(tried.request.model, config=config))
     assert (
         proposed(replace(tried, request=request))
-        == "`your_ai optimize llama-8b` looks for what fits"
+        == "`your_ai optimize llama-8b`, which searches for settings that fit"
     )
 
 
@@ -83,7 +89,7 @@ def test_real_weights_keep_their_quantization() -> None:
     assert "--quantize" not in (proposed(real) or "")
 
 
-def test_an_oom_that_fitted_at_its_least_is_told_so_by_its_reason() -> None:
+def test_an_oom_in_the_relaxed_phase_needs_no_suggestion() -> None:
     tried = trial(30)
     ahead = observed(
         METAL,
@@ -114,6 +120,6 @@ def test_other_failures(seen: Observation, words: str | None) -> None:
     assert said is None if words is None else words in (said or "")
 
 
-def test_of_a_pass_nothing() -> None:
+def test_a_pass_has_no_suggestion() -> None:
     seen = observed(Passed(1.0, 1, 1, 1, 1))
     assert suggestion(trial(8), Outcome(OutcomeKind.PASS, "fine"), seen) is None

@@ -1,4 +1,4 @@
-"""A trial's record as JSON: every figure, exact, and timelines that stay small."""
+"""The result of a trial: all measurements, and small timelines."""
 
 from __future__ import annotations
 
@@ -33,15 +33,13 @@ def test_a_thinned_timeline_keeps_the_maximum(samples: list[tuple[float, int]], 
 
 
 @given(SAMPLES, st.integers(1, 50))
-def test_a_thinned_timeline_invents_and_reorders_nothing(
-    samples: list[tuple[float, int]], most: int
-) -> None:
+def test_a_thinned_timeline_is_a_subsequence(samples: list[tuple[float, int]], most: int) -> None:
     remaining = iter(samples)
     assert all(any(kept is sample for sample in remaining) for kept in thin_out(samples, most))
 
 
 @given(SAMPLES)
-def test_a_short_timeline_is_left_as_it_is(samples: list[tuple[float, int]]) -> None:
+def test_a_short_timeline_is_unchanged(samples: list[tuple[float, int]]) -> None:
     assert thin_out(samples, max(1, len(samples))) == tuple(samples)
 
 
@@ -51,15 +49,15 @@ def passed() -> TrialResult:
     return result(seen=seen)
 
 
-def test_a_pass_has_all_its_figures() -> None:
+def test_a_pass_has_all_measurements() -> None:
     found = passed()
     assert found.success is True
     assert (found.outcome, found.certainty, found.error) == ("pass", "certain", None)
     assert (found.peak_memory_gb, found.peak_memory_bytes) == (7.0, 7 * 2**30)
     assert (found.needed_memory_gb, found.needed_memory_bytes) == (6.0, 6 * 2**30)
     assert found.memory_limit_bytes == 8 * 2**30
-    assert found.tokens_per_second == 2046.0  # 1 s a step in the relaxed phase
-    assert found.tokens_per_second_at_needed_memory == 1023.0  # 2 s, the first one left out
+    assert found.tokens_per_second == 2046.0  # 1 s per step in the relaxed phase
+    assert found.tokens_per_second_at_needed_memory == 1023.0  # 2 s per step, without the first
     assert (found.footprint_peak_bytes, found.log) == (400, "x.log")
     assert found.footprint_timeline == ((0.5, 100), (1.0, 300))
     assert found.memory_timeline == ((1.5, 4 * 2**30, 0),)
@@ -73,7 +71,7 @@ def test_a_pass_has_all_its_figures() -> None:
     assert (found.device, found.versions) == (device, {"mlx": "0.32.4"})
 
 
-def test_the_configuration_is_what_was_run() -> None:
+def test_the_configuration_is_recorded() -> None:
     assert asdict(passed().config) == {
         "weights": "synthetic",
         "quantization_bits": 4,
@@ -89,19 +87,19 @@ def test_the_configuration_is_what_was_run() -> None:
     assert passed().config.configuration == trial().configuration
 
 
-def test_a_failure_keeps_what_was_measured_until_then() -> None:
+def test_a_failure_keeps_earlier_measurements() -> None:
     loaded = Loaded(1.5, 0.5, 1000, 2000, 10, 1)
     seen = observed(*began(Phase.TIGHT, 2.0), loaded, returncode=-signal.SIGKILL, oom_kills=1)
     found = result(seen=seen)
     assert (found.success, found.outcome) == (False, "oom")
-    assert found.error == "the kernel killed the worker for memory"
+    assert found.error == "the kernel killed the worker because memory ran out"
     assert "OOM counter rose by 1" in found.evidence
     assert found.peak_memory_gb is found.needed_memory_bytes is None
     assert (found.load, found.exit_status) == (loaded, -9)
     assert found.tokens_per_second is None
 
 
-def test_a_skipped_trial_has_its_reason_and_no_figures() -> None:
+def test_a_skipped_trial_has_a_reason_and_no_measurements() -> None:
     skipped = Outcome(OutcomeKind.SKIPPED, "larger than mid, which ran out of memory")
     found = result(outcome=skipped)
     assert (found.success, found.outcome) == (False, "skipped")
@@ -109,7 +107,7 @@ def test_a_skipped_trial_has_its_reason_and_no_figures() -> None:
     assert (found.steps, found.log, found.exit_status) == ((), None, None)
 
 
-def test_hours_of_samples_stay_small() -> None:
+def test_timelines_of_long_trials_are_small() -> None:
     samples = [Memory(float(i), i % 977, 0) for i in range(20_000)]
     timeline = result(
         seen=observed(*passing_events()[:-1], *samples, passing_events()[-1])

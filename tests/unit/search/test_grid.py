@@ -1,4 +1,4 @@
-"""The grid: which configurations, in which order, and which is preferred."""
+"""The grid: its configurations, their order and their preference."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def sized(batch: int, rank: int, layers: int) -> Configuration:
     return Configuration(batch_size=batch, lora_rank=rank, lora_layers=layers)
 
 
-def test_the_grids_are_those_of_the_command() -> None:
+def test_the_grids_match_the_documentation() -> None:
     assert (len(FULL.configurations), len(QUICK.configurations)) == (96, 12)
     assert FULL.largest == sized(12, 128, 32)
     assert QUICK.largest == sized(8, 128, 24)
@@ -32,7 +32,7 @@ def test_the_capacity_score() -> None:
 
 
 @given(AXES, AXES, AXES)
-def test_every_combination_once_the_best_last(
+def test_a_grid_has_every_combination_once_and_the_best_last(
     batches: list[int], ranks: list[int], layers: list[int]
 ) -> None:
     grid = make_grid(batches, ranks, layers)
@@ -46,7 +46,7 @@ def test_every_combination_once_the_best_last(
     assert all(grid.largest.covers(c) and c.covers(grid.smallest) for c in expected)
 
 
-def test_the_order_and_repetitions_in_which_axes_are_given_do_not_matter() -> None:
+def test_axes_are_sorted_and_deduplicated() -> None:
     grid = make_grid((4, 2, 2, 8), (128, 64), (24, 16, 24))
     assert grid == QUICK
     assert hash(grid) == hash(QUICK)
@@ -57,12 +57,12 @@ def test_the_order_and_repetitions_in_which_axes_are_given_do_not_matter() -> No
 def test_of_two_configurations_exactly_one_is_preferred(
     one: Configuration, other: Configuration
 ) -> None:
-    """A strict total order: tuples give the rest."""
+    """Preference is a strict total order; transitivity follows from comparing tuples."""
     assert (one.preference == other.preference) == (one == other)
 
 
 @given(CONFIGURATIONS, CONFIGURATIONS)
-def test_a_larger_capacity_is_preferred_and_so_is_what_covers(
+def test_larger_capacity_and_covering_configurations_are_preferred(
     one: Configuration, other: Configuration
 ) -> None:
     if one.capacity > other.capacity or (one.covers(other) and one != other):
@@ -83,7 +83,7 @@ def test_of_equal_capacities_more_rank_then_more_layers_is_preferred() -> None:
 
 
 @given(CONFIGURATIONS, CONFIGURATIONS)
-def test_one_covers_another_when_no_axis_is_smaller(
+def test_a_configuration_covers_another_if_no_axis_is_smaller(
     one: Configuration, other: Configuration
 ) -> None:
     pairs = [

@@ -1,4 +1,4 @@
-"""The search: on every monotone surface its answer is the best and its certificate holds."""
+"""The search: on every monotone surface it finds the best, and its certificate holds."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ BUDGETS: list[Callable[[Surface, random.Random], int]] = [
     lambda drawn, draw: min(drawn.needed.values()) - 1,
     lambda drawn, draw: max(drawn.needed.values()),
 ]
-"""In how much memory: anything, exactly what one needs, too little for any, enough for all."""
+"""Budgets: random, exactly the need of a configuration, too little for all, enough for all."""
 
 
 def scaled(factor: float) -> Callable[[Surface, int], Estimate]:
-    """An estimate that has the surface's form, and is off by a factor."""
+    """Return an estimate that is the surface multiplied by ``factor``."""
 
     def about(drawn: Surface, budget: int) -> Estimate:
         resident = int(min(drawn.needed.values()) * factor * 0.8)
@@ -53,7 +53,7 @@ def scaled(factor: float) -> Callable[[Surface, int], Estimate]:
 
 
 def falling(drawn: Surface, budget: int) -> Estimate:
-    """An estimate by which the largest needs least."""
+    """Return an estimate by which the largest configuration needs least."""
     most = max(drawn.needed.values())
     return lambda c: Expected(0, most - drawn.needed[c])
 
@@ -77,7 +77,7 @@ def sized(batch: int, rank: int, layers: int) -> Configuration:
 
 
 def random_grid(draw: random.Random) -> Grid:
-    """One to four values on each axis; seldom many on all of them."""
+    """Return a grid with one to four values per axis, rarely many on all axes."""
     counts = [draw.choice((1, 2, 2, 3, 3, 4)) for _ in range(3)]
     ranges = range(1, 17), range(8, 257, 8), range(1, 49)
     return make_grid(*(draw.sample(r, count) for r, count in zip(ranges, counts, strict=True)))
@@ -86,7 +86,7 @@ def random_grid(draw: random.Random) -> Grid:
 def watched(
     search: Search, trial: Callable[[Configuration], Tried], told: Sequence[Tried] = ()
 ) -> list[Tried]:
-    """Search to the end, and see that each trial could still end either way."""
+    """Search to the end, and check that no earlier trial implies the outcome of a proposed one."""
     known = list(told)
 
     def watching(proposed: Configuration) -> Tried:
@@ -105,7 +105,7 @@ def watched(
 def assert_proven(
     search: Search, drawn: Surface, trial: Callable[[Configuration], Tried] | None = None
 ) -> list[Tried]:
-    """Search a monotone surface: the answer is brute force's, and the certificate holds."""
+    """Search a monotone surface; check the result against brute force, and the certificate."""
     budget = search.budget_bytes
     tried = watched(search, trial or (lambda c: drawn.trial(c, budget)))
     certificate = search.certificate(tried)
@@ -117,14 +117,14 @@ def assert_proven(
 
 
 def seeded(seed: int, grid: Grid | None = None) -> tuple[random.Random, Surface, int]:
-    """A surface, every family in turn, and a budget; ``None`` for a random grid."""
+    """Return a surface (each family in turn) and a budget; without ``grid``, on a random one."""
     draw = random.Random(seed)
     drawn = surface(list(FAMILIES)[seed % len(FAMILIES)], grid or random_grid(draw), draw)
     return draw, drawn, BUDGETS[seed % len(BUDGETS)](drawn, draw)
 
 
 @pytest.mark.parametrize("estimate", ESTIMATES)
-def test_on_a_monotone_surface_the_answer_is_the_best_and_proven(estimate: str) -> None:
+def test_the_best_configuration_is_found_and_proven(estimate: str) -> None:
     for seed in range(4 * len(FAMILIES) * len(BUDGETS)):
         _, drawn, budget = seeded(seed)
         assert_proven(
@@ -132,7 +132,7 @@ def test_on_a_monotone_surface_the_answer_is_the_best_and_proven(estimate: str) 
         )
 
 
-def test_with_an_estimate_that_is_a_little_off() -> None:
+def test_a_slightly_wrong_estimate_does_not_change_the_result() -> None:
     for seed in range(100):
         draw = random.Random(seed)
         error = draw.choice((0.0, 0.05, 0.15, 0.3))
@@ -142,8 +142,8 @@ def test_with_an_estimate_that_is_a_little_off() -> None:
 
 
 @pytest.mark.parametrize("estimate", ["none", "exact", "100 times too low"])
-def test_arbitrary_surfaces_of_two_heights(estimate: str) -> None:
-    """All that matters to the answer is where it fits: nothing else is in these."""
+def test_the_best_is_found_wherever_the_boundary_is(estimate: str) -> None:
+    """These surfaces say only what fits, and nothing else affects the result."""
     for seed in range(40):
         draw = random.Random(seed)
         grid = random_grid(draw)
@@ -159,8 +159,8 @@ def test_arbitrary_surfaces_of_two_heights(estimate: str) -> None:
         assert_proven(Search(grid, 100, expected=expected), drawn)
 
 
-def test_a_handful_of_trials_is_enough() -> None:
-    """What scripts/bench-search.py measures, with room for other draws."""
+def test_few_trials_are_enough() -> None:
+    """The limits are those measured by scripts/bench-search.py, with room for other seeds."""
     tried, informed = [], []
     for seed in range(60):
         draw = random.Random(seed)
@@ -177,7 +177,7 @@ def test_a_handful_of_trials_is_enough() -> None:
 
 
 @pytest.mark.parametrize("estimate", list(ESTIMATES))
-def test_a_wrong_estimate_costs_a_few_trials_and_not_dozens(estimate: str) -> None:
+def test_a_wrong_estimate_costs_only_a_few_trials(estimate: str) -> None:
     for seed in range(2 * len(FAMILIES)):
         draw = random.Random(seed)
         drawn = surface(list(FAMILIES)[seed % len(FAMILIES)], FULL, draw)
@@ -196,12 +196,12 @@ def test_one_pass_corrects_what_training_is_estimated_to_add(factor: float) -> N
     assert search.propose([LINEAR.trial(sized(2, 64, 16), 9000)]) == LINEAR.best(9000)
 
 
-def test_one_pass_corrects_all_where_what_is_resident_is_overestimated() -> None:
+def test_one_pass_corrects_an_overestimated_resident_memory() -> None:
     search = Search(FULL, 9000, expected=lambda c: Expected(4000, 4 * LINEAR.needed[c]))
     assert search.propose([LINEAR.trial(FULL.smallest, 9000)]) == LINEAR.best(9000)
 
 
-def test_until_something_passes_a_tenth_of_what_training_adds_is_left_free() -> None:
+def test_the_estimate_is_raised_until_a_trial_passes() -> None:
     search = Search(FULL, 9000, expected=lambda c: Expected(1000, LINEAR.needed[c]))
     cautious = LINEAR.best(1000 + round(8000 / 1.1))
     assert search.propose([]) == cautious
@@ -210,7 +210,7 @@ def test_until_something_passes_a_tenth_of_what_training_adds_is_left_free() -> 
     assert search.propose([LINEAR.trial(cautious, 9000)]) == LINEAR.best(9000)
 
 
-def test_a_crash_says_nothing_of_the_estimate() -> None:
+def test_a_crash_does_not_correct_the_estimate() -> None:
     search = Search(FULL, 9000, expected=lambda c: Expected(1000, LINEAR.needed[c]))
     passed = LINEAR.trial(sized(2, 64, 16), 9000)
     crashed = Tried(sized(6, 32, 8), fits=False, too_large=False)
@@ -219,7 +219,7 @@ def test_a_crash_says_nothing_of_the_estimate() -> None:
     assert search.propose([passed, crashed]) == inside.best(9000)
 
 
-def test_without_an_estimate_the_middle_is_tried() -> None:
+def test_the_middle_is_tried_without_an_estimate() -> None:
     search = Search(make_grid(range(1, 18), [8], [8]), 100)
 
     def tried(batch: int, needed: int | None) -> Tried:
@@ -233,8 +233,8 @@ def test_without_an_estimate_the_middle_is_tried() -> None:
 
 
 @pytest.mark.parametrize("estimate", ESTIMATES)
-def test_whatever_is_told_the_search_ends(estimate: str) -> None:
-    """Also by trials that contradict each other, and estimates that make no sense."""
+def test_the_search_ends_for_any_outcomes(estimate: str) -> None:
+    """That includes contradicting trials and absurd estimates."""
     for seed in range(60):
         draw, drawn, budget = seeded(seed)
         search = Search(drawn.grid, budget, expected=ESTIMATES[estimate](drawn, budget))
@@ -245,29 +245,29 @@ def test_whatever_is_told_the_search_ends(estimate: str) -> None:
 
 
 def anything(draw: random.Random, budget: int, configuration: Configuration) -> Tried:
-    """A trial that ended in any way."""
+    """Return a random outcome."""
     needed = draw.choice([0, 1, budget // 10, budget, 1000 * budget])
     fits, too_large = draw.random() < 0.6, draw.random() < 0.5
     known = fits or draw.random() < 0.3
     return Tried(configuration, fits, needed if known else None, too_large=too_large)
 
 
-def test_where_nothing_is_likely_to_fit_the_least_is_tried_first() -> None:
+def test_the_smallest_is_tried_first_if_nothing_should_fit() -> None:
     search = Search(FULL, 100, expected=lambda c: Expected(200, 200 + c.capacity))
     least = FULL.smallest
     assert search.propose([]) == least
     assert search.propose([Tried(least, fits=False)]) is None
 
 
-def test_where_all_fits_as_estimated_one_trial_is_enough() -> None:
+def test_one_trial_is_enough_if_everything_fits() -> None:
     search = Search(FULL, 2**40, expected=lambda c: Expected(2**20, 2**20 + c.capacity))
     assert search.propose([]) == FULL.largest
     assert search.propose([Tried(FULL.largest, True, 2**21)]) is None
 
 
 @pytest.mark.parametrize("estimate", ["none", "exact", "3 times too high"])
-def test_noise_may_cost_the_best_answer_and_never_the_certificate(estimate: str) -> None:
-    """Each trial's own noise makes fit itself not monotone."""
+def test_noise_never_invalidates_the_certificate(estimate: str) -> None:
+    """With noise in each trial, fit is not monotone."""
     for seed in range(60):
         draw, smooth, budget = seeded(seed)
         seen = {c: int(n * (1 + draw.uniform(-0.03, 0.03))) for c, n in smooth.needed.items()}
@@ -278,7 +278,7 @@ def test_noise_may_cost_the_best_answer_and_never_the_certificate(estimate: str)
 
 
 @pytest.mark.parametrize("estimate", ["none", "exact", "100 times too low"])
-def test_trials_outside_of_the_grid_are_used_and_never_the_answer(estimate: str) -> None:
+def test_trials_outside_the_grid_are_used_but_never_the_optimum(estimate: str) -> None:
     for seed in range(60):
         draw, drawn, budget = seeded(seed)
         whole = drawn.grid
@@ -294,7 +294,7 @@ def test_trials_outside_of_the_grid_are_used_and_never_the_answer(estimate: str)
         assert certificate.optimum == inside.best(budget)
 
 
-def test_one_smaller_than_the_grid_that_failed_proves_that_nothing_fits() -> None:
+def test_a_failure_below_the_grid_proves_that_nothing_fits() -> None:
     search, failed = Search(QUICK, 100), sized(1, 8, 8)
     tried = [Tried(failed, fits=False)]
     assert search.propose(tried) is None
@@ -302,7 +302,7 @@ def test_one_smaller_than_the_grid_that_failed_proves_that_nothing_fits() -> Non
     assert (certificate.optimum, certificate.failures) == (None, (failed,))
 
 
-def test_one_larger_than_the_grid_that_passed_leaves_the_largest_to_be_measured() -> None:
+def test_a_pass_above_the_grid_still_requires_measuring_the_largest() -> None:
     search, passed = Search(QUICK, 100), Tried(sized(16, 256, 48), True, 90)
     assert search.optimum([passed]) is None
     assert search.propose([passed]) == QUICK.largest
@@ -310,8 +310,8 @@ def test_one_larger_than_the_grid_that_passed_leaves_the_largest_to_be_measured(
 
 
 @pytest.mark.parametrize("estimate", ["none", "exact", "100 times too high"])
-def test_a_failure_that_needed_less_than_the_budget_is_a_failure(estimate: str) -> None:
-    """It may run out of memory after its needed memory is known."""
+def test_a_failure_within_the_budget_counts_as_a_failure(estimate: str) -> None:
+    """A trial may run out of memory after its needed memory was measured."""
     for seed in range(60):
         draw, drawn, budget = seeded(seed)
 
@@ -331,37 +331,37 @@ def test_a_failure_that_needed_less_than_the_budget_is_a_failure(estimate: str) 
 
 
 @pytest.mark.parametrize("share", [0.6, 0.8, 0.95])
-def test_where_there_is_less_memory_than_the_budget_a_few_failures_tell(share: float) -> None:
-    """Each of them needs less than the budget, and fails all the same."""
+def test_few_failures_are_enough_if_the_memory_is_below_the_budget(share: float) -> None:
+    """Each failed trial needs less than the budget, but more than the actual memory."""
     for seed in range(2 * len(FAMILIES)):
         draw = random.Random(seed)
         drawn = surface(list(FAMILIES)[seed % len(FAMILIES)], FULL, draw)
         budget = budget_by_value(drawn, draw)
-        there_is = int(budget * share)
+        available = int(budget * share)
 
         def trial(
             configuration: Configuration,
             drawn: Surface = drawn,
             budget: int = budget,
-            there_is: int = there_is,
+            available: int = available,
         ) -> Tried:
             needed = drawn.needed[configuration]
-            return Tried(configuration, needed <= there_is, needed if needed <= budget else None)
+            return Tried(configuration, needed <= available, needed if needed <= budget else None)
 
         search = Search(FULL, budget)
         tried = watched(search, trial)
         certificate = search.certificate(tried)
-        assert certificate_error(FULL, certificate, tried) is None
-        assert certificate.optimum == drawn.best(there_is)
+        assert objection(FULL, certificate, tried) is None
+        assert certificate.optimum == drawn.best(available)
         assert len(tried) <= 24
 
 
 def random_speeds(
     grid: Grid, draw: random.Random, digits: int | None
 ) -> dict[Configuration, float]:
-    """Tokens a second: any at each batch size, less with more rank or layers.
+    """Return random tokens per second for each batch size, decreasing with rank and layers.
 
-    Rounded, many are the same.
+    If they are rounded, many are equal.
     """
     speed = {batch: draw.uniform(50, 100) for batch in grid.batch_sizes}
     by_rank, by_layers = draw.uniform(0.001, 0.01), draw.uniform(0.001, 0.05)
@@ -406,7 +406,7 @@ def watched_for_speed(
 
 
 def assert_settled(grid: Grid, tried: Sequence[Tried]) -> None:
-    """Each one failed, covers one that did, or covers one that passed with its batch size."""
+    """Check that each failed, covers a failure, or covers a pass with the same batch size."""
     for c in grid.configurations:
         assert any(
             covers(c, t.configuration)
@@ -415,7 +415,7 @@ def assert_settled(grid: Grid, tried: Sequence[Tried]) -> None:
         )
 
 
-def test_of_equally_fast_ones_the_one_of_larger_capacity() -> None:
+def test_of_equally_fast_configurations_the_larger_capacity_wins() -> None:
     search = Search(QUICK, 100, Objective.TOKENS)
     small, large = sized(2, 64, 16), sized(8, 64, 16)
     tried = [Tried(c, True, 50, 10.0) for c in (small, large, sized(4, 64, 16))]
@@ -424,7 +424,7 @@ def test_of_equally_fast_ones_the_one_of_larger_capacity() -> None:
     assert best.configuration == large
 
 
-def test_an_exhaustive_search_tries_the_whole_grid_once_ascending() -> None:
+def test_an_exhaustive_search_tries_the_whole_grid_in_order() -> None:
     for seed in range(60):
         _, drawn, budget = seeded(seed)
         exhaustive = Search(drawn.grid, budget, exhaustive=True)
@@ -437,8 +437,8 @@ def test_an_exhaustive_search_tries_the_whole_grid_once_ascending() -> None:
         assert (found and found.configuration) == certificate.optimum
 
 
-def test_a_search_that_goes_on_proposes_what_it_would_have() -> None:
-    """It has no memory of its own: the trials say it all, in whichever order they are told."""
+def test_a_resumed_search_makes_the_same_proposals() -> None:
+    """A search has no state: the proposals depend only on the trials, in any order."""
     draw = random.Random(0)
     drawn = surface("rough", QUICK, draw)
     search = Search(QUICK, budget_by_rank(drawn, draw))
@@ -450,7 +450,7 @@ def test_a_search_that_goes_on_proposes_what_it_would_have() -> None:
     assert search.certificate(tried[::-1]) == search.certificate(tried)
 
 
-def test_before_it_is_proven_the_certificate_says_what_is_missing() -> None:
+def test_an_incomplete_certificate_lists_what_is_missing() -> None:
     search, small = Search(QUICK, 100), QUICK.smallest
     certificate = search.certificate([Tried(small, True, 50)])
     assert (certificate.optimum, certificate.failures) == (small, ())

@@ -1,4 +1,4 @@
-"""When the machine is in danger, and the wait until it is not."""
+"""When the machine is short of memory, and waiting until it is not."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ CUDA = replace(LINUX, gpu=GpuMemory(140 * GB, 139 * GB))
     [
         (LINUX, {}, None),
         (LINUX, {"available_bytes": 700 * MB}, None),
-        (LINUX, {"available_bytes": 600 * MB}, "600.0 MB of memory left"),
+        (LINUX, {"available_bytes": 600 * MB}, "only 600.0 MB of memory left"),
         (LINUX, {"swap_used_bytes": 3 * GB}, None),
-        (LINUX, {"swap_used_bytes": 4 * GB}, "4.0 GB more in swap"),
-        (MAC, {"available_bytes": 100 * MB}, None),  # free and inactive: that may well be so
+        (LINUX, {"swap_used_bytes": 4 * GB}, "swap use grew by 4.0 GB"),
+        (MAC, {"available_bytes": 100 * MB}, None),  # few free and inactive pages are normal
         (MAC, {"pressure": PressureLevel.WARNING}, None),
-        (MAC, {"swap_used_bytes": 4 * GB}, None),  # 3 GB more
-        (MAC, {"swap_used_bytes": 5 * GB}, "4.0 GB more in swap"),
+        (MAC, {"swap_used_bytes": 4 * GB}, None),  # grew by 3 GB
+        (MAC, {"swap_used_bytes": 5 * GB}, "swap use grew by 4.0 GB"),
     ],
 )
 def test_what_raises_the_alarm(
@@ -60,7 +60,7 @@ def test_critical_pressure_must_last(recent: tuple[MachineMemory, ...], raised: 
 @pytest.mark.parametrize(
     ("total_gb", "floor_mb"), [(4, 256), (8, 256), (24, 491), (64, 1310), (128, 2048), (512, 2048)]
 )
-def test_so_much_must_be_left(total_gb: int, floor_mb: int) -> None:
+def test_the_minimum_of_available_memory(total_gb: int, floor_mb: int) -> None:
     enough = MachineMemory(total_gb * GB, (floor_mb + 1) * MB, 0, None)
     assert memory_guard.alarm(enough, [enough]) is None
     short = replace(enough, available_bytes=(floor_mb - 1) * MB)
@@ -68,7 +68,7 @@ def test_so_much_must_be_left(total_gb: int, floor_mb: int) -> None:
 
 
 @pytest.mark.parametrize("total_gb", [2, 4, 8, 16, 24, 64, 512])
-def test_where_a_trial_may_begin_the_alarm_is_some_way_off(total_gb: int) -> None:
+def test_a_trial_starts_only_well_above_the_alarm(total_gb: int) -> None:
     for available in range(0, total_gb * 1024, 64):
         now = MachineMemory(total_gb * GB, available * MB, 0, None)
         if memory_guard.shortage(now) is None:
@@ -85,12 +85,12 @@ def test_where_a_trial_may_begin_the_alarm_is_some_way_off(total_gb: int) -> Non
         (CUDA, {"gpu": GpuMemory(140 * GB, 135 * GB)}, True),
         (CUDA, {"gpu": GpuMemory(140 * GB, 134 * GB)}, False),
         (CUDA, {"gpu": GpuMemory(140 * GB, 139 * GB), "available_bytes": 20 * GB}, False),
-        (CUDA, {"gpu": None}, True),  # it could not be asked this time
+        (CUDA, {"gpu": None}, True),  # nvidia-smi failed this time
         (LINUX, {"gpu": GpuMemory(140 * GB, 0)}, True),
     ],
 )
-def test_what_is_back(baseline: MachineMemory, now: dict[str, object], back: bool) -> None:
-    assert memory_guard.is_back(baseline, replace(baseline, **now)) is back  # type: ignore[arg-type]
+def test_recovered_memory(baseline: MachineMemory, now: dict[str, object], back: bool) -> None:
+    assert memory_guard.is_recovered(baseline, replace(baseline, **now)) is back  # type: ignore[arg-type]
 
 
 def reader(*available: int) -> Callable[[], MachineMemory]:
@@ -102,37 +102,39 @@ def never() -> bool:
     return False
 
 
-def test_it_waits_until_the_memory_is_back() -> None:
+def test_the_wait_ends_when_the_memory_has_recovered() -> None:
     read = reader(10 * GB, 15 * GB, int(23.5 * GB), 0)
     assert memory_guard.wait_for_memory(LINUX, never, read) == LINUX
-    assert read().available_bytes == 0  # it asked three times and no more
+    assert read().available_bytes == 0  # only three readings were taken
 
 
-def test_what_never_comes_back_is_waited_for_once() -> None:
-    gone = memory_guard.wait_for_memory(LINUX, never, reader(10 * GB), most_seconds=-1)
+def test_memory_that_does_not_recover_is_awaited_only_once() -> None:
+    gone = memory_guard.wait_for_memory(LINUX, never, reader(10 * GB), max_seconds=-1)
     assert gone.available_bytes == 10 * GB
     assert memory_guard.wait_for_memory(gone, never, reader(10 * GB)) == gone
 
 
-def test_a_machine_that_is_short_is_not_made_shorter() -> None:
+def test_no_trial_starts_if_memory_is_short() -> None:
     with pytest.raises(MachineError) as refused:
-        memory_guard.wait_for_memory(LINUX, never, reader(1 * GB), most_seconds=-1)
+        memory_guard.wait_for_memory(LINUX, never, reader(1 * GB), max_seconds=-1)
     assert str(refused.value) == (
-        "This machine is short of memory: only 1.0 GB of memory is available, and 1.6 GB should "
-        "be. Close other programs, then continue with --resume."
+        "This machine is short of memory: only 1.0 GB of memory is available, but 1.6 GB "
+        "is required. Close other programs, then continue with --resume."
     )
 
 
-def test_a_gpu_that_others_fill_is_not_trained_on() -> None:
+def test_no_trial_starts_on_a_full_gpu() -> None:
     full = replace(CUDA, gpu=GpuMemory(140 * GB, 3 * GB))
-    with pytest.raises(MachineError, match=r"only 3\.0 GB of the GPU's is free, and 4\.0 GB"):
-        memory_guard.wait_for_memory(CUDA, never, lambda: full, most_seconds=-1)
+    with pytest.raises(
+        MachineError, match=r"only 3\.0 GB of GPU memory is free, but 4\.0 GB is required"
+    ):
+        memory_guard.wait_for_memory(CUDA, never, lambda: full, max_seconds=-1)
 
 
-def test_a_mac_under_pressure_is_not_put_under_more() -> None:
+def test_no_trial_starts_on_a_mac_under_critical_pressure() -> None:
     with pytest.raises(MachineError, match="macOS reports critical memory pressure"):
-        memory_guard.wait_for_memory(MAC, never, lambda: CRITICAL, most_seconds=-1)
+        memory_guard.wait_for_memory(MAC, never, lambda: CRITICAL, max_seconds=-1)
 
 
-def test_a_stop_ends_the_wait() -> None:
+def test_a_stop_request_ends_the_wait() -> None:
     assert memory_guard.wait_for_memory(LINUX, lambda: True, reader(1 * GB)) == LINUX

@@ -1,4 +1,4 @@
-"""Evidence to outcome: every row of the table of known endings, and which evidence prevails."""
+"""Classifying observations: all known endings, and which evidence takes precedence."""
 
 from __future__ import annotations
 
@@ -78,27 +78,27 @@ def died(number: int, log: str = "", **changed: object) -> Observation:
     return replace(seen, **changed)  # type: ignore[arg-type]  # any field
 
 
-def test_a_worker_that_closed_its_pipe_and_was_slow_to_die_of_oom_is_an_oom() -> None:
+def test_an_oom_kill_after_closing_the_pipe_is_an_oom() -> None:
     outcome = classify(died(signal.SIGKILL, killed=Kill.CLOSED, oom_kills=1), STEPS)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.OOM, Certainty.CERTAIN)
 
 
-def test_an_oom_of_the_relaxed_phase_says_what_would_have_been_enough() -> None:
+def test_an_oom_in_the_relaxed_phase_reports_needed_memory() -> None:
     text = "cudaMallocAsync(&data, size, stream) failed: out of memory"
     events = [e for e in passing_events(STEPS) if not isinstance(e, Passed)]
     failure = Failed(29.0, Phase.RELAXED, "RuntimeError", text)
     outcome = classify(observed(*events, failure, returncode=1), STEPS)
     assert outcome.kind is OutcomeKind.OOM
-    assert outcome.reason.endswith("it needs only 6.0 GB, so give a smaller --max-memory")
+    assert outcome.reason.endswith("it needs only 6.0 GB, so try a smaller --max-memory")
 
 
-def test_over_budget_in_the_relaxed_phase_is_not_called_a_need() -> None:
+def test_over_budget_in_the_relaxed_phase_is_not_reported_as_needed() -> None:
     over = OverBudget(20.0, Phase.RELAXED, 9 * 2**30, planned=False)
     outcome = classify(observed(*began(Phase.RELAXED, 10.0), over, returncode=1), STEPS)
     assert outcome.reason == "could not keep the peak (9.0 GB) within the budget"
 
 
-def test_the_last_of_several_known_texts_is_the_cause() -> None:
+def test_the_last_known_message_is_the_cause() -> None:
     survived = "[metal::malloc] Resource limit (499000) exceeded"
     fatal = "[malloc] Unable to allocate 5 bytes"
     outcome = classify(died(signal.SIGABRT, f"{survived}\nand on\n{fatal}\nstack"), STEPS)
@@ -110,13 +110,15 @@ def passed(**changed: object) -> Observation:
 
 
 @pytest.mark.parametrize(("text", "kind", "certainty"), TEXTS)
-def test_a_known_text_in_an_exception(text: str, kind: OutcomeKind, certainty: Certainty) -> None:
+def test_a_known_message_in_an_exception(
+    text: str, kind: OutcomeKind, certainty: Certainty
+) -> None:
     outcome = classify(failed(text), STEPS)
     assert (outcome.kind, outcome.certainty, outcome.evidence) == (kind, certainty, text)
 
 
 @pytest.mark.parametrize(("text", "kind", "certainty"), TEXTS)
-def test_a_known_text_in_the_log_of_an_abort(
+def test_a_known_message_in_the_log_of_an_abort(
     text: str, kind: OutcomeKind, certainty: Certainty
 ) -> None:
     line = f"libc++abi: terminating due to uncaught exception of type std::runtime_error: {text}"
@@ -126,9 +128,7 @@ def test_a_known_text_in_the_log_of_an_abort(
 
 
 @pytest.mark.parametrize(("text", "kind", "_certainty"), TEXTS)
-def test_a_known_text_is_explained_to_people(
-    text: str, kind: OutcomeKind, _certainty: Certainty
-) -> None:
+def test_a_known_message_is_explained(text: str, kind: OutcomeKind, _certainty: Certainty) -> None:
     reason = classify(failed(text), STEPS).reason
     assert "\n" not in reason
     assert ("ran out of memory" in reason) == (kind is OutcomeKind.OOM)
@@ -155,7 +155,7 @@ INNOCENT = [
 
 
 @pytest.mark.parametrize("message", INNOCENT)
-def test_no_other_text_is_taken_for_a_cause(message: str) -> None:
+def test_unknown_messages_are_not_a_cause(message: str) -> None:
     outcome = classify(failed(message, "ValueError"), STEPS)
     assert outcome.kind is OutcomeKind.ERROR
     assert outcome.reason == (message.partition("\n")[0].strip() or "ValueError")
@@ -171,28 +171,28 @@ def test_pythons_own_memory_error_is_an_oom() -> None:
 def test_a_pass() -> None:
     outcome = classify(passed(), STEPS)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.PASS, Certainty.CERTAIN)
-    assert outcome.evidence == "5 steps done, synchronized, losses finite, adapters changed"
+    assert outcome.evidence == "5 steps finished, synchronized, losses finite, adapters changed"
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS])
-def test_a_signal_at_teardown_after_the_final_event_is_a_pass(number: int) -> None:
+def test_a_signal_after_the_final_event_is_a_pass(number: int) -> None:
     outcome = classify(passed(returncode=-number, log_tail=METAL_OOM), STEPS)
     assert outcome.kind is OutcomeKind.PASS
     assert outcome.evidence.endswith(f"then {signal.Signals(number).name} at exit")
 
 
 @pytest.mark.parametrize("counted", [0, 4, 6])
-def test_a_pass_with_other_than_the_steps_asked_for_is_none(counted: int) -> None:
+def test_a_pass_with_the_wrong_number_of_steps_is_a_crash(counted: int) -> None:
     outcome = classify(observed(*passing_events(counted)), STEPS)
     assert outcome.kind is OutcomeKind.CRASH
-    assert outcome.evidence == f"{counted} of 5 counted steps were reported"
+    assert outcome.evidence == f"{counted} of 5 steps were reported"
 
 
 @pytest.mark.parametrize(
     ("planned", "reason"),
     [(True, "the weights alone take 12.0 GB"), (False, "needs at least 12.0 GB")],
 )
-def test_over_budget_says_by_how_much(planned: bool, reason: str) -> None:
+def test_over_budget_reports_the_size(planned: bool, reason: str) -> None:
     final = OverBudget(3.0, Phase.LOAD, 12 * 2**30, planned)
     outcome = classify(observed(*began(Phase.LOAD, 1.0), final, returncode=1), STEPS)
     assert outcome == Outcome(
@@ -200,14 +200,14 @@ def test_over_budget_says_by_how_much(planned: bool, reason: str) -> None:
     )
 
 
-def test_sigkill_and_a_risen_counter_is_an_oom() -> None:
+def test_sigkill_with_an_increased_counter_is_an_oom() -> None:
     outcome = classify(died(signal.SIGKILL, oom_kills=1, machine_oom_kills=1), STEPS)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.OOM, Certainty.CERTAIN)
     assert "SIGKILL" in outcome.evidence
     assert "the kernel's OOM counter rose by 1" in outcome.evidence
 
 
-def test_sigkill_and_only_the_machines_counter_is_less_sure() -> None:
+def test_sigkill_with_only_the_machines_counter_is_less_certain() -> None:
     outcome = classify(died(signal.SIGKILL, oom_kills=None, machine_oom_kills=2), STEPS)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.OOM, Certainty.HIGH)
     assert "the machine's OOM counter rose by 2" in outcome.evidence
@@ -218,7 +218,7 @@ def test_sigkill_and_only_the_machines_counter_is_less_sure() -> None:
     [(None, None), (0, 0), (None, 0), (0, None), (0, 3)],
     ids=["no-counters", "none-rose", "machine-none-rose", "own-none-rose", "another-process"],
 )
-def test_sigkill_without_a_risen_counter_has_no_known_cause(
+def test_sigkill_without_an_increased_counter_has_no_known_cause(
     counts: tuple[int | None, int | None],
 ) -> None:
     own, machine = counts
@@ -227,31 +227,31 @@ def test_sigkill_without_a_risen_counter_has_no_known_cause(
     assert outcome.reason == "the worker was killed by SIGKILL, cause unknown"
 
 
-def test_sigkill_under_critical_pressure_is_told_but_not_concluded_from() -> None:
+def test_sigkill_under_critical_pressure_is_only_mentioned() -> None:
     outcome = classify(died(signal.SIGKILL, pressure="critical"), STEPS)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.CRASH, Certainty.LOW)
     assert "cause unknown (macOS reported critical memory pressure)" in outcome.reason
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGBUS])
-def test_a_fault_on_the_cpu_under_a_memory_limit_is_suspected_only(number: int) -> None:
+def test_a_fault_on_the_cpu_under_a_memory_limit_is_only_suspected_as_oom(number: int) -> None:
     outcome = classify(died(number, memory_limited=True), STEPS)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.CRASH, Certainty.LOW)
-    assert "suspected out of memory" in outcome.reason
+    assert "possibly out of memory" in outcome.reason
     assert "RLIMIT_AS" in outcome.evidence
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGBUS])
-def test_a_fault_without_a_limit_is_not_even_suspected(number: int) -> None:
+def test_a_fault_without_a_limit_is_not_suspected_as_oom(number: int) -> None:
     assert "memory" not in classify(died(number), STEPS).reason
 
 
-def test_a_fault_on_a_gpu_is_not_suspected_under_a_memory_limit() -> None:
+def test_a_fault_on_a_gpu_is_not_suspected_as_oom() -> None:
     seen = observed(*began(Phase.TIGHT, 2.0), METAL, returncode=-signal.SIGSEGV)
     assert "memory" not in classify(replace(seen, memory_limited=True), STEPS).reason
 
 
-def test_an_abort_without_text_has_no_known_cause() -> None:
+def test_an_abort_without_a_message_has_no_known_cause() -> None:
     outcome = classify(died(signal.SIGABRT), STEPS)
     assert outcome == Outcome(
         OutcomeKind.CRASH,
@@ -261,7 +261,7 @@ def test_an_abort_without_text_has_no_known_cause() -> None:
     )
 
 
-def test_a_signal_without_a_name_is_still_told() -> None:
+def test_a_signal_without_a_name_is_reported() -> None:
     assert classify(died(35), STEPS).reason == "the worker was killed by signal 35, cause unknown"
 
 
@@ -294,7 +294,7 @@ SHORT = "0.3 GB of memory left"
 
 
 def ended(own: int | None, lost: int, phase: Phase = Phase.TIGHT) -> Observation:
-    """A worker that the watchdog ended."""
+    """Return the observation of a worker that the memory guard killed."""
     seen = observed(*began(phase, 2.0), returncode=-signal.SIGKILL)
     return replace(
         seen,
@@ -306,15 +306,13 @@ def ended(own: int | None, lost: int, phase: Phase = Phase.TIGHT) -> Observation
 
 
 @pytest.mark.parametrize("own", [3 * GB, 6 * GB, 30 * GB])
-def test_a_worker_that_took_the_machines_memory_ran_out_of_it(own: int) -> None:
+def test_a_worker_that_used_up_the_memory_is_an_oom(own: int) -> None:
     outcome = classify(ended(own, 6 * GB), STEPS)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.OOM, Certainty.HIGH)
-    assert (
-        outcome.reason == f"the machine ran short of memory ({SHORT}); the worker was ended first"
-    )
+    assert outcome.reason == f"the machine ran short of memory ({SHORT}), so the worker was stopped"
     assert outcome.evidence == (
-        f"{SHORT}, in phase tight; the worker had {own / GB:.1f} GB, "
-        "the machine 6.0 GB less than when it was started"
+        f"{SHORT}, in phase tight; the worker's footprint: "
+        f"{own / GB:.1f} GB; available memory fell by 6.0 GB since its start"
     )
 
 
@@ -323,13 +321,13 @@ def test_a_worker_that_took_the_machines_memory_ran_out_of_it(own: int) -> None:
     [
         pytest.param(ended(3 * GB - 1, 6 * GB), Certainty.MEDIUM, "other programs", id="less"),
         pytest.param(ended(1, 6 * GB, Phase.IMPORT), Certainty.MEDIUM, "other", id="import-less"),
-        pytest.param(ended(None, 6 * GB), Certainty.LOW, "nothing shows", id="unknown"),
-        pytest.param(ended(6 * GB, 0), Certainty.LOW, "nothing shows", id="nothing-lost"),
-        pytest.param(ended(0, 0), Certainty.LOW, "nothing shows", id="nothing-at-all"),
-        pytest.param(ended(GB, GB, Phase.IMPORT), Certainty.LOW, "nothing shows", id="no-model"),
+        pytest.param(ended(None, 6 * GB), Certainty.LOW, "cause unknown", id="unknown"),
+        pytest.param(ended(6 * GB, 0), Certainty.LOW, "cause unknown", id="nothing-lost"),
+        pytest.param(ended(0, 0), Certainty.LOW, "cause unknown", id="nothing-at-all"),
+        pytest.param(ended(GB, GB, Phase.IMPORT), Certainty.LOW, "cause unknown", id="no-model"),
     ],
 )
-def test_a_worker_is_not_blamed_for_more_than_is_shown(
+def test_a_worker_is_not_blamed_without_evidence(
     seen: Observation, certainty: Certainty, words: str
 ) -> None:
     outcome = classify(seen, STEPS)
@@ -339,14 +337,14 @@ def test_a_worker_is_not_blamed_for_more_than_is_shown(
     assert not result(None, seen, outcome).proves_too_large
 
 
-def test_only_a_model_that_ran_out_at_its_least_need_is_too_large_for_the_machine() -> None:
+def test_only_an_oom_in_the_tight_phase_proves_a_model_too_large() -> None:
     seen = ended(6 * GB, 6 * GB)
     assert result(None, seen).proves_too_large
     relaxed = tuple(e for e in passing_events(STEPS) if not isinstance(e, Passed))
     ahead = replace(seen, events=relaxed)
     outcome = classify(ahead, STEPS)
     assert outcome.kind is OutcomeKind.OOM
-    assert outcome.reason.endswith("it needs only 6.0 GB, so give a smaller --max-memory")
+    assert outcome.reason.endswith("it needs only 6.0 GB, so try a smaller --max-memory")
     assert not result(None, ahead, outcome).proves_too_large
 
 
@@ -355,7 +353,7 @@ def test_an_interrupt() -> None:
     assert outcome.kind is OutcomeKind.INTERRUPTED
 
 
-def test_a_corrupt_pipe_is_a_crash_whatever_else_was_read_from_it() -> None:
+def test_a_corrupt_pipe_is_always_a_crash() -> None:
     seen = passed(corrupt="not a JSON line: \x00garbage", killed=Kill.CORRUPT, returncode=-9)
     outcome = classify(seen, STEPS)
     assert outcome.kind is OutcomeKind.CRASH
@@ -409,7 +407,7 @@ def test_the_stronger_evidence_prevails(seen: Observation, kind: OutcomeKind) ->
     assert classify(seen, STEPS).kind is kind
 
 
-def test_a_final_event_that_is_not_the_last_is_no_last_word() -> None:
+def test_only_the_last_event_can_be_final() -> None:
     events = passing_events(STEPS)
     seen = observed(*events, events[1], returncode=0)
     assert classify(seen, STEPS).kind is OutcomeKind.CRASH
@@ -462,7 +460,7 @@ OBSERVATIONS = st.builds(
 
 
 @given(OBSERVATIONS)
-def test_whatever_was_seen_has_one_outcome_with_its_evidence(seen: Observation) -> None:
+def test_every_observation_has_an_outcome_with_evidence(seen: Observation) -> None:
     outcome = classify(seen, STEPS)
     assert outcome.evidence
     assert outcome.reason
@@ -470,7 +468,7 @@ def test_whatever_was_seen_has_one_outcome_with_its_evidence(seen: Observation) 
 
 
 @given(OBSERVATIONS)
-def test_a_pass_or_an_oom_is_never_concluded_from_too_little(seen: Observation) -> None:
+def test_a_pass_or_an_oom_requires_evidence(seen: Observation) -> None:
     kind = classify(seen, STEPS).kind
     if kind is OutcomeKind.PASS:
         assert isinstance(seen.final, Passed)
@@ -482,7 +480,7 @@ def test_a_pass_or_an_oom_is_never_concluded_from_too_little(seen: Observation) 
         assert counted or took or METAL_OOM in seen.log_tail
 
 
-def test_outcomes_as_people_read_them() -> None:
+def test_the_labels_of_outcomes() -> None:
     assert [kind.label for kind in OutcomeKind] == [
         "Pass",
         "OOM",

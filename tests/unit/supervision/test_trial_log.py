@@ -1,4 +1,4 @@
-"""A worker's log, real files: bounded, and its end, in which the cause is, always kept."""
+"""A worker's log: it is limited, and its tail, which has the cause of an error, is kept."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_log_is_private_and_appended_to(tmp_path: Path) -> None:
     assert stat.S_IMODE(log.path.stat().st_mode) == 0o600
 
 
-def test_the_tail_of_a_short_log_is_all_of_it(tmp_path: Path) -> None:
+def test_the_tail_of_a_short_log_is_the_whole_log(tmp_path: Path) -> None:
     log = TrialLog(tmp_path / "trial.log")
     log.path.write_text("short ✓")
     assert log.tail() == "short ✓"
@@ -36,13 +36,13 @@ def test_the_tail_of_a_long_log_is_its_end(tmp_path: Path) -> None:
     assert len(log.tail()) == TAIL_BYTES
 
 
-def test_bytes_that_are_no_text_are_shown_all_the_same(tmp_path: Path) -> None:
+def test_invalid_utf8_in_a_log_is_replaced(tmp_path: Path) -> None:
     log = TrialLog(tmp_path / "trial.log")
     log.path.write_bytes(b"\xff\x00 cause")
     assert log.tail() == "\N{REPLACEMENT CHARACTER}\x00 cause"
 
 
-def test_a_log_within_its_limit_is_left_alone(tmp_path: Path) -> None:
+def test_a_log_within_its_limit_is_not_trimmed(tmp_path: Path) -> None:
     log = TrialLog(tmp_path / "trial.log")
     log.path.write_bytes(b"x" * LIMIT_BYTES)
     log.trim()
@@ -50,9 +50,9 @@ def test_a_log_within_its_limit_is_left_alone(tmp_path: Path) -> None:
     assert log.discarded_bytes == 0
 
 
-def test_past_its_limit_all_but_the_tail_is_dropped_and_said_so(tmp_path: Path) -> None:
+def test_a_log_above_its_limit_is_trimmed_to_its_tail(tmp_path: Path) -> None:
     log = TrialLog(tmp_path / "trial.log")
-    # Two bytes a character, and the tail begins inside of one.
+    # Each character has two bytes, and the tail begins in the middle of one.
     content = b"head\n" + "é".encode() * (LIMIT_BYTES // 2) + b"the cause\n"
     log.path.write_bytes(content)
     log.trim()
@@ -62,7 +62,7 @@ def test_past_its_limit_all_but_the_tail_is_dropped_and_said_so(tmp_path: Path) 
     assert marker == f"[{log.discarded_bytes} bytes dropped]".encode()
 
 
-def test_a_writer_goes_on_behind_what_was_kept(tmp_path: Path) -> None:
+def test_output_after_trimming_follows_the_kept_tail(tmp_path: Path) -> None:
     log = TrialLog(tmp_path / "trial.log")
     with log.open() as worker:
         worker.write(b"x" * (LIMIT_BYTES + 1))
@@ -71,11 +71,11 @@ def test_a_writer_goes_on_behind_what_was_kept(tmp_path: Path) -> None:
         worker.write(b"the cause\n")
     content = log.path.read_bytes()
     assert content.endswith(b"xxxthe cause\n")
-    assert b"\0" not in content  # no hole where the dropped bytes were
+    assert b"\0" not in content  # no hole in place of the dropped bytes
     assert len(content) < 2 * TAIL_BYTES
 
 
-def test_a_flood_never_takes_more_than_the_limit_and_a_write(tmp_path: Path) -> None:
+def test_a_flood_exceeds_the_limit_by_one_write_at_most(tmp_path: Path) -> None:
     log = TrialLog(tmp_path / "trial.log")
     written, chunk = 0, b"y" * 2**20
     with log.open() as worker:
@@ -107,16 +107,16 @@ ValueError: no weights for q_proj
 """
 
 
-def test_the_excerpt_is_what_a_person_would_quote() -> None:
+def test_the_excerpt_has_the_informative_lines() -> None:
     assert excerpt(CHAINED) == ["KeyError: 'q_proj'", "ValueError: no weights for q_proj"]
 
 
-def test_the_excerpt_is_bounded() -> None:
+def test_the_excerpt_is_limited() -> None:
     shown = excerpt("\n".join(f"{n} {'x' * 1000}" for n in range(50)))
     assert [line[:2] for line in shown] == ["47", "48", "49"]
     assert {len(line) for line in shown} == {EXCERPT_COLUMNS}
 
 
-def test_of_nothing_there_is_no_excerpt() -> None:
+def test_an_empty_log_has_no_excerpt() -> None:
     assert excerpt("") == []
     assert excerpt("\n \n\r\n") == []

@@ -1,4 +1,4 @@
-"""Finding and reading the kernel's OOM counts: recorded /proc texts, and this machine's own."""
+"""Finding and reading the kernel's OOM counts, from recorded files and on this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from your_ai.system.cgroups import MemoryCgroup
 
 on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a Linux /proc")
 
-# Ubuntu 18.04's set-up: v1 controllers, several to a mount, and a v2 hierarchy without controllers.
+# Ubuntu 18.04: v1 with several controllers per mount, and a v2 hierarchy without controllers.
 HYBRID_CGROUP = """\
 12:pids:/user.slice/user-1000.slice/session-3.scope
 11:cpu,cpuacct:/user.slice
@@ -32,7 +32,7 @@ HYBRID_MOUNTINFO = """\
 41 31 0:36 / /sys/fs/cgroup/memory rw,nosuid,nodev shared:20 - cgroup cgroup rw,memory
 """
 
-# A Firecracker guest: v1 with one controller a mount, no optional fields in mountinfo.
+# A Firecracker guest: v1 with one controller per mount, no optional fields in mountinfo.
 V1_CGROUP = "8:pids:/\n4:memory:/process_api/19196ccb61c2\n1:cpu:/\n0::/\n"
 V1_MOUNTINFO = """\
 31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
@@ -47,7 +47,7 @@ V2_MOUNTINFO = """\
 30 23 0:26 / /sys/fs/pstore rw,nosuid shared:5 - pstore pstore rw,seclabel
 """
 
-# A Docker container on v1 without a cgroup namespace: the mount's root is the host's whole path.
+# A Docker container on v1 without a cgroup namespace: the mount's root is the full host path.
 DOCKER_V1_CGROUP = "11:memory:/docker/7c4a2f\n1:name=systemd:/docker/7c4a2f\n"
 DOCKER_V1_MOUNTINFO = """\
 851 846 0:31 /docker/7c4a2f /sys/fs/cgroup/memory ro,nosuid master:15 - cgroup cgroup rw,memory
@@ -101,7 +101,7 @@ def test_on_a_hybrid_system_v1_accounts_memory() -> None:
     assert (own, root) == (MemoryCgroup(1, session), MemoryCgroup(1, MEMORY))
 
 
-def test_v2_accounts_in_the_nearest_cgroup_above_that_can() -> None:
+def test_v2_accounts_in_the_nearest_ancestor_with_the_controller() -> None:
     user = UNIFIED / "user.slice/user-1000.slice/user@1000.service"
     expected = [
         user / "app.slice/vte-spawn.scope",
@@ -121,25 +121,25 @@ def test_a_mount_point_with_a_space() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\n", "31 23 0:28", "a b c d e - cgroup2", " - cgroup2 x rw"])
-def test_text_that_is_not_mountinfo(text: str) -> None:
+def test_invalid_mountinfo_is_ignored(text: str) -> None:
     assert folders("0::/\n", text) == []
 
 
-def test_a_container_whose_mount_shows_a_part() -> None:
+def test_a_container_whose_mount_shows_a_subtree() -> None:
     assert folders(DOCKER_V1_CGROUP, DOCKER_V1_MOUNTINFO) == [MEMORY]
 
 
-def test_a_container_with_a_namespace() -> None:
+def test_a_container_with_a_cgroup_namespace() -> None:
     assert folders(DOCKER_V2_CGROUP, DOCKER_V2_MOUNTINFO) == [UNIFIED]
 
 
 def test_a_path_that_the_mount_does_not_contain_falls_back_to_its_root() -> None:
-    # The namespace was entered without mounting anew: the mount's root is above what is shown.
+    # The namespace was entered without a new mount, so the mount's root is above the visible path.
     mountinfo = "9 8 0:29 /.. /sys/fs/cgroup rw - cgroup2 cgroup rw\n"
     assert folders("0::/job\n", mountinfo) == [UNIFIED]
 
 
-def test_a_process_outside_of_the_namespace_cannot_be_seen() -> None:
+def test_a_process_outside_the_namespace_is_not_found() -> None:
     assert folders("0::/../sibling\n", DOCKER_V2_MOUNTINFO) == []
 
 
@@ -183,7 +183,7 @@ def test_the_machines_oom_kills(tmp_path: Path) -> None:
 
 
 def recorded_proc(tmp_path: Path, cgroup: str, mountinfo: str) -> Path:
-    """A /proc with one process, 41, whose cgroup mount points lie in `tmp_path`."""
+    """Create a /proc with the process 41, whose cgroup mount points are in `tmp_path`."""
     proc = tmp_path / "proc"
     write(proc / "41/cgroup", cgroup)
     write(proc / "self/mountinfo", mountinfo.replace("/sys/fs/cgroup", f"{tmp_path}/cgroup"))
@@ -205,7 +205,7 @@ def test_the_processs_own_cgroup_is_found(tmp_path: Path) -> None:
     assert own.oom_kills() == 3
 
 
-def test_a_path_hidden_by_a_namespace_leads_to_the_mounts_root(tmp_path: Path) -> None:
+def test_a_hidden_path_falls_back_to_the_root_of_the_mount(tmp_path: Path) -> None:
     proc = recorded_proc(tmp_path, V1_CGROUP, V1_MOUNTINFO)
     root = MemoryCgroup(1, tmp_path / "cgroup/memory")
     write(root.events, V1_OOM_CONTROL)
@@ -229,7 +229,7 @@ def test_a_root_cgroup_on_v2_accounts_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["41/cgroup", "self/mountinfo"])
-def test_missing_files_are_no_error(tmp_path: Path, missing: str) -> None:
+def test_missing_files_are_ignored(tmp_path: Path, missing: str) -> None:
     proc = recorded_proc(tmp_path, V1_CGROUP, V1_MOUNTINFO)
     write(tmp_path / "cgroup/memory/memory.oom_control", V1_OOM_CONTROL)
     assert cgroups.of_process(41, proc=proc) is not None
@@ -245,21 +245,21 @@ def test_a_real_process_that_is_gone_has_no_cgroup() -> None:
 
 
 @on_linux
-def test_this_machines_own_answers_are_counts_or_nothing() -> None:
+def test_the_counts_of_this_machine_are_plausible() -> None:
     cgroup = cgroups.of_process(os.getpid())
     counts = [cgroup.oom_kills() if cgroup else None, cgroups.machine_oom_kills()]
     for count in counts:
         assert count is None or count >= 0
 
 
-def test_a_v1_limit_is_the_least_of_all_above(tmp_path: Path) -> None:
+def test_a_v1_limit_includes_ancestors(tmp_path: Path) -> None:
     cgroup = MemoryCgroup(1, tmp_path)
     assert cgroup.limit() is None
     write(tmp_path / "memory.stat", "cache 5\nhierarchical_memory_limit 268435456\nrss 7\n")
     assert cgroup.limit() == 268435456
 
 
-def test_a_v2_limit_may_be_set_above(tmp_path: Path) -> None:
+def test_a_v2_limit_may_be_set_in_an_ancestor(tmp_path: Path) -> None:
     cgroup = MemoryCgroup(2, tmp_path / "user/own")
     write(cgroup.folder / "memory.max", "max\n")
     assert cgroup.limit() is None
@@ -297,12 +297,12 @@ def write_all(folder: Path, files: dict[str, object]) -> None:
         (v1(1000, 300), 700),
         (v1(1000, 900, active=200, inactive=300), 600),
         (v1(1000, 1000), 0),
-        (v1(1000, 1020), 0),  # it was lowered
-        (v1(1000, 300, active=400), 1000),  # counted at another moment
+        (v1(1000, 1020), 0),  # the limit was lowered
+        (v1(1000, 300, active=400), 1000),  # read at different times
         ({}, None),
     ],
 )
-def test_what_is_left_on_v1(tmp_path: Path, files: dict[str, object], left: int | None) -> None:
+def test_memory_left_on_v1(tmp_path: Path, files: dict[str, object], left: int | None) -> None:
     write_all(tmp_path, files)
     assert MemoryCgroup(1, tmp_path).left() == left
 
@@ -311,13 +311,13 @@ def test_what_is_left_on_v1(tmp_path: Path, files: dict[str, object], left: int 
     ("above", "own", "left"),
     [
         (v2("max", 5000), v2(1000, 900, active=200, inactive=300), 600),
-        (v2(2000, 1800), v2(1000, 300), 200),  # others use what is above
+        (v2(2000, 1800), v2(1000, 300), 200),  # other cgroups use up the parent
         (v2(2000, 1000), v2("max", 300), 1000),
         (v2("max", 1000), v2("max", 300), None),
-        ({}, v2(1000, 300), 700),  # the root has none of these files
+        ({}, v2(1000, 300), 700),  # the root cgroup has no such files
     ],
 )
-def test_what_is_left_on_v2(
+def test_memory_left_on_v2(
     tmp_path: Path, above: dict[str, object], own: dict[str, object], left: int | None
 ) -> None:
     write_all(tmp_path, above)

@@ -1,4 +1,4 @@
-"""The footprint of real processes, and the recorded text that its Linux maximum comes from."""
+"""The footprint of real processes, and recorded files of /proc."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def measure(pid: int) -> Footprint:
     return measured
 
 
-def test_the_source_is_this_platforms() -> None:
+def test_the_source_depends_on_the_platform() -> None:
     source = {"darwin": "phys_footprint", "linux": "rss"}[sys.platform]
     assert source == FOOTPRINT_SOURCE
 
@@ -55,7 +55,7 @@ def test_a_recorded_status(status: str, sizes: tuple[int, int] | None) -> None:
     assert parse_status(status) == sizes
 
 
-def test_this_process_grows_by_what_it_allocates_and_remembers_it() -> None:
+def test_the_footprint_grows_with_allocations_and_keeps_its_maximum() -> None:
     before = measure(os.getpid())
     block = b"\xa5" * (64 * MIB)
     grown = measure(os.getpid())
@@ -83,7 +83,7 @@ def test_another_process_is_measured() -> None:
 
 
 @on_linux
-def test_a_zombie_is_charged_nothing() -> None:
+def test_a_zombie_has_no_footprint() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     try:
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
@@ -93,7 +93,7 @@ def test_a_zombie_is_charged_nothing() -> None:
 
 
 @on_linux
-def test_the_figures_are_those_of_psutil_and_getrusage() -> None:
+def test_the_footprint_agrees_with_psutil_and_getrusage() -> None:
     measured = measure(os.getpid())
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     assert measured.current_bytes == pytest.approx(psutil.Process().memory_info().rss, abs=2 * MIB)

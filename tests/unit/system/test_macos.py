@@ -1,4 +1,4 @@
-"""The macOS calls: recorded layouts everywhere, the real kernel where the tests run on a Mac."""
+"""The macOS calls: recorded layouts on all systems, and the real kernel on a Mac."""
 
 from __future__ import annotations
 
@@ -61,18 +61,18 @@ LARGEST = "ri_lifetime_max_phys_footprint"
 
 
 def rusage_v4(**given: int) -> bytes:
-    """A buffer with another value in every field, above 2**32 so that no half of one passes."""
+    """Return a buffer with a different value in every field, all above 2**32."""
     values = {name: (index + 1) << 33 | index for index, name in enumerate(RUSAGE_V4_FIELDS)}
     values.update(given)
     return bytes(range(16)) + struct.pack(f"<{len(values)}Q", *values.values())
 
 
-def test_the_structure_is_as_long_as_apples() -> None:
+def test_the_structure_has_apples_size() -> None:
     assert len(rusage_v4()) == macos.RUSAGE_V4.size == 296
 
 
 class FakeKernel:
-    """libproc and libSystem as C functions of the same types, so that ctypes really calls them."""
+    """Stands in for libproc and libSystem: C functions of the same types, called by ctypes."""
 
     def __init__(self) -> None:
         self.processes: dict[int, bytes] = {}
@@ -116,7 +116,7 @@ def kernel(monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
     return fake
 
 
-def test_the_call_asks_for_version_4_and_reads_the_answer(kernel: FakeKernel) -> None:
+def test_rusage_version_4_is_read(kernel: FakeKernel) -> None:
     kernel.processes[77] = rusage_v4()
     footprint, largest = map(RUSAGE_V4_FIELDS.index, ("ri_phys_footprint", LARGEST))
     expected = (footprint + 1) << 33 | footprint, (largest + 1) << 33 | largest
@@ -124,7 +124,7 @@ def test_the_call_asks_for_version_4_and_reads_the_answer(kernel: FakeKernel) ->
     assert kernel.flavors == [4]
 
 
-def test_a_macs_maximum_is_never_below_the_current_footprint(
+def test_the_maximum_is_never_below_the_current_footprint(
     kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
@@ -145,7 +145,7 @@ def test_a_process_that_is_gone_or_forbidden_has_no_footprint(kernel: FakeKernel
         (1, PressureLevel.NORMAL),
         (2, PressureLevel.WARNING),
         (4, PressureLevel.CRITICAL),
-        (0, None),  # the kernel's internal numbers, which the sysctl never shows
+        (0, None),  # the kernel's internal levels, which the sysctl never returns
         (3, None),
         (8, None),
         (-1, None),
@@ -169,14 +169,14 @@ def test_the_boot_session_is_read_by_name(kernel: FakeKernel) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="for systems without these libraries")
-def test_other_systems_answer_nothing() -> None:
+def test_other_systems_report_nothing() -> None:
     assert macos.phys_footprint(os.getpid()) is None
     assert macos.memory_pressure() is None
     assert macos.boot_session() == ""
 
 
 @on_macos
-def test_the_real_footprint_grows_by_what_is_allocated() -> None:
+def test_the_real_footprint_grows_with_allocations() -> None:
     before = macos.phys_footprint(os.getpid())
     block = b"\xa5" * (64 * 2**20)
     after = macos.phys_footprint(os.getpid())
@@ -187,7 +187,7 @@ def test_the_real_footprint_grows_by_what_is_allocated() -> None:
 
 
 @on_macos
-def test_the_real_kernel_tells_the_pressure() -> None:
+def test_the_real_kernel_reports_the_pressure() -> None:
     assert macos.memory_pressure() in set(PressureLevel)
 
 

@@ -1,4 +1,4 @@
-"""A GPU's memory as nvidia-smi tells, and this machine's own."""
+"""A GPU's memory as reported by nvidia-smi, and the memory of this machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MB = 2**20
 
 @pytest.fixture(autouse=True)
 def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with all programs that there are, which are none yet."""
+    """An empty folder that replaces PATH."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return tmp_path
@@ -36,7 +36,7 @@ def nvidia_smi(folder: Path, line: str) -> None:
         ("GPU-1b0a3d2e-0000-0000-0000-000000000000", "GPU-1b0a3d2e-0000-0000-0000-000000000000"),
     ],
 )
-def test_the_gpu_that_is_trained_on_is_asked(
+def test_the_visible_gpu_is_queried(
     visible: str | None, asked: str, programs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if visible is not None:
@@ -50,12 +50,12 @@ def test_the_gpu_that_is_trained_on_is_asked(
     "line",
     ["exit 9", "true", "echo '[N/A], [N/A]'", "echo 'No devices were found'", "echo 143771"],
 )
-def test_a_gpu_that_does_not_tell_is_not_counted(line: str, programs: Path) -> None:
+def test_a_gpu_without_memory_figures_is_ignored(line: str, programs: Path) -> None:
     nvidia_smi(programs, line)
     assert nvidia.memory() is None
 
 
-def test_only_a_trial_on_cuda_asks_for_the_gpu(programs: Path) -> None:
+def test_the_gpu_is_queried_only_for_cuda(programs: Path) -> None:
     nvidia_smi(programs, f"echo called >> {programs}/called; echo '100, 90'")
     assert memory.for_trials("metal").gpu is None
     assert memory.for_trials("cpu").gpu is None

@@ -1,4 +1,4 @@
-"""What keeps the machine awake lasts as long as the run, and no longer."""
+"""The helpers that keep the machine awake end with the run."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 from tests.support.trials import is_gone, wait_for
 from your_ai.system.sleep import kept_awake
 
-# As the real ones do: it notes how it was called, then becomes what it is to run, or watches.
+# A fake helper that records its arguments, then runs its command or watches a process.
 HELPER = """#!/bin/sh
-echo "$$ $@" >> {told}
+echo "$$ $@" >> {calls_file}
 for last; do :; done
 case "$0" in
 *systemd-inhibit) exec "$last" ;;
@@ -33,34 +33,34 @@ with kept_awake():
 
 
 @pytest.fixture(params=["linux", "darwin"])
-def told(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """Where the helpers that are first on the path note how they were called."""
+def calls_file(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """The file in which fake helpers record their arguments; they are first in PATH."""
     for name in ("systemd-inhibit", "caffeinate"):
         helper = tmp_path / name
-        helper.write_text(HELPER.format(told=tmp_path / "told"))
+        helper.write_text(HELPER.format(calls_file=tmp_path / "calls_file"))
         helper.chmod(0o755)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
         patch.setattr(sys, "platform", request.param)
-        yield tmp_path / "told"
+        yield tmp_path / "calls_file"
 
 
-def called(told: Path) -> dict[str, int]:
-    """How each was called, by its arguments: macOS has one, Linux one for each kind of sleep."""
+def calls(calls_file: Path) -> dict[str, int]:
+    """Return the process ids of the helpers by their arguments. Linux has one per kind of sleep."""
     count = 1 if sys.platform == "darwin" else 2
-    lines = wait_for(lambda: whole_lines(told, count), "the helpers' start")
+    lines = wait_for(lambda: whole_lines(calls_file, count), "the helpers' start")
     words = (line.split(" ", 1) for line in lines)
     return {arguments: int(pid) for pid, arguments in words}
 
 
-def whole_lines(told: Path, count: int) -> list[str]:
-    lines = told.read_text().splitlines(keepends=True) if told.exists() else []
+def whole_lines(calls_file: Path, count: int) -> list[str]:
+    lines = calls_file.read_text().splitlines(keepends=True) if calls_file.exists() else []
     return [line.strip() for line in lines] if len(lines) == count else []
 
 
-def test_it_lasts_as_long_as_the_block(told: Path) -> None:
+def test_helpers_end_with_the_context(calls_file: Path) -> None:
     with kept_awake():
-        helpers = called(told)
+        helpers = calls(calls_file)
         assert not any(is_gone(pid) for pid in helpers.values())
     assert all(is_gone(pid) for pid in helpers.values())
     if sys.platform == "darwin":
@@ -70,20 +70,20 @@ def test_it_lasts_as_long_as_the_block(told: Path) -> None:
         assert set(helpers) == {f"--what=idle {rest}", f"--what=sleep {rest}"}
 
 
-def test_it_ends_with_a_parent_that_is_killed(told: Path) -> None:
+def test_helpers_end_when_the_parent_is_killed(calls_file: Path) -> None:
     start = f"import sys; sys.platform = {sys.platform!r}\n{PARENT}"
     with subprocess.Popen(
         [sys.executable, "-c", start], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == b"awake\n"
-        helpers = called(told)
+        helpers = calls(calls_file)
         assert not any(is_gone(pid) for pid in helpers.values())
         parent.send_signal(signal.SIGKILL)
     wait_for(lambda: all(is_gone(pid) for pid in helpers.values()), "their end", within=10)
 
 
-def test_where_there_is_none_a_run_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_helpers_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with kept_awake():
         pass
@@ -94,25 +94,25 @@ case "$*" in *what=sleep*) echo denied >&2; echo denied; exit 1 ;; esac
 {HELPER}"""
 
 
-def test_where_sleep_may_not_be_blocked_idle_still_is(told: Path) -> None:
-    """As logind has it over ssh."""
-    (told.parent / "systemd-inhibit").write_text(REFUSED.format(told=told))
+def test_idle_is_blocked_even_if_sleep_may_not_be(calls_file: Path) -> None:
+    """logind does this for ssh sessions."""
+    (calls_file.parent / "systemd-inhibit").write_text(REFUSED.format(calls_file=calls_file))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "platform", "linux")
         with kept_awake():
-            (line,) = wait_for(lambda: whole_lines(told, 1), "the helper's start")
+            (line,) = wait_for(lambda: whole_lines(calls_file, 1), "the helper's start")
             assert "--what=idle " in line
             assert not is_gone(int(line.split()[0]))
 
 
-def test_one_that_fails_harms_nobody_and_says_nothing(
-    told: Path, capfd: pytest.CaptureFixture[str]
+def test_a_failing_helper_is_ignored_silently(
+    calls_file: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    failing = f"#!/bin/sh\necho $$ >> {told}\necho no bus >&2\necho no bus\nexit 1\n"
+    failing = f"#!/bin/sh\necho $$ >> {calls_file}\necho no bus >&2\necho no bus\nexit 1\n"
     for name in ("systemd-inhibit", "caffeinate"):
-        (told.parent / name).write_text(failing)
+        (calls_file.parent / name).write_text(failing)
     with kept_awake():
         count = 1 if sys.platform == "darwin" else 2
-        lines = wait_for(lambda: whole_lines(told, count), "the helpers' start")
+        lines = wait_for(lambda: whole_lines(calls_file, count), "the helpers' start")
         wait_for(lambda: all(is_gone(int(pid)) for pid in lines), "their end")
     assert capfd.readouterr() == ("", "")

@@ -1,4 +1,4 @@
-"""Whose a folder of adapters is."""
+"""To which training a folder of adapters belongs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def claim(folder: Path, owner: str) -> bool:
         return is_ours
 
 
-def test_a_new_folder_is_made_and_goes_if_nothing_came_of_it(tmp_path: Path) -> None:
+def test_a_new_folder_is_created_and_removed_if_empty(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "adapters"
     with claimed(folder, "mine") as is_ours:
         assert folder.is_dir()
@@ -28,16 +28,16 @@ def test_a_new_folder_is_made_and_goes_if_nothing_came_of_it(tmp_path: Path) -> 
     assert not folder.exists()
 
 
-def test_who_wrote_the_configuration_owns_it(tmp_path: Path) -> None:
+def test_a_folder_belongs_to_the_training_in_its_configuration(tmp_path: Path) -> None:
     describe(tmp_path, "mine")
     (tmp_path / "adapters.safetensors").touch()
     assert claim(tmp_path, "mine")
 
 
 @pytest.mark.parametrize("name", ["adapters.safetensors", "checkpoint-0000005"])
-def test_anothers_adapters_are_left_alone(name: str, tmp_path: Path) -> None:
+def test_adapters_of_another_training_are_refused(name: str, tmp_path: Path) -> None:
     describe(tmp_path, "theirs")
-    assert not claim(tmp_path, "mine")  # nothing is lost: theirs never came to a checkpoint
+    assert not claim(tmp_path, "mine")  # the folder has only a configuration so far
     (tmp_path / name).touch()
     with pytest.raises(
         UsageError, match="already contains adapters from another training; choose a different"
@@ -45,17 +45,17 @@ def test_anothers_adapters_are_left_alone(name: str, tmp_path: Path) -> None:
         claim(tmp_path, "mine")
 
 
-def test_where_one_is_writing_no_other_does(tmp_path: Path) -> None:
+def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "adapters"
     with claimed(folder, "mine"):
-        for _ in range(2):  # who was refused has not taken away what the first one holds
+        for _ in range(2):  # a refusal does not release the lock
             with pytest.raises(UsageError, match="Another training is writing"):
                 claim(folder, "theirs")
         assert folder.is_dir()
     assert not claim(folder, "mine")
 
 
-def test_a_file_is_no_folder(tmp_path: Path) -> None:
+def test_a_file_instead_of_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(
         UsageError, match=r"Cannot write adapters to .*: File exists; choose a different"
@@ -63,7 +63,7 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
         claim(tmp_path / "file", "mine")
 
 
-def test_checkpoints_go_and_the_rest_stays(tmp_path: Path) -> None:
+def test_only_checkpoints_are_discarded(tmp_path: Path) -> None:
     for name in ("checkpoint-0000005", "checkpoint-0000010", "0000005_adapters.safetensors"):
         (tmp_path / name).mkdir()
     discard_checkpoints(tmp_path)

@@ -1,4 +1,4 @@
-"""Errors in the data are found before a training begins."""
+"""Errors in the data are found before a training starts."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def write(folder: Path, name: str, *lines: Any) -> None:
 
 
 @pytest.mark.parametrize("line", [TEXT, CHAT, PAIR, {**PAIR, **TEXT}, {**PAIR, "prompt": ""}])
-def test_each_form_of_mlx_lm_is_taken(line: dict[str, Any], tmp_path: Path) -> None:
+def test_each_format_of_mlx_lm_is_accepted(line: dict[str, Any], tmp_path: Path) -> None:
     write(tmp_path, "train", line, line, line)
     write(tmp_path, "valid", line, line)
     found = check_dataset(tmp_path, 2, mask_prompt=False)
     assert (found.sequences, found.validation) == (3, 2)
 
 
-def test_mlx_lm_takes_what_is_taken(tmp_path: Path) -> None:
+def test_mlx_lm_accepts_what_is_accepted(tmp_path: Path) -> None:
     from mlx_lm.tuner.datasets import create_dataset
 
     for line, kind in ((TEXT, "TextDataset"), (CHAT, "ChatDataset"), (PAIR, "CompletionsDataset")):
@@ -38,7 +38,7 @@ def test_mlx_lm_takes_what_is_taken(tmp_path: Path) -> None:
         create_dataset([{"other": 1}], None, None)
 
 
-def test_a_change_is_seen(tmp_path: Path) -> None:
+def test_the_digest_changes_with_the_data(tmp_path: Path) -> None:
     write(tmp_path, "train", TEXT)
     before = check_dataset(tmp_path, 1, mask_prompt=False)
     assert check_dataset(tmp_path, 1, mask_prompt=False) == before
@@ -49,8 +49,8 @@ def test_a_change_is_seen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "complaint"),
     [
-        ([], r"train\.jsonl has 0 sequences, but a batch needs 2; add some\."),
-        ([TEXT], r"train\.jsonl has 1 sequence, but a batch needs 2; add some\."),
+        ([], r"train\.jsonl has 0 sequences, but at least 2 are needed for a batch. Add some\."),
+        ([TEXT], r"train\.jsonl has 1 sequence, but at least 2 are needed for a batch. Add some\."),
         ([TEXT, "{", TEXT], r"train\.jsonl, line 2: not valid JSON \("),
         ([TEXT, "", TEXT], r"train\.jsonl, line 2: not valid JSON \("),
         ([TEXT, "[1]"], r"train\.jsonl, line 2: not a JSON object"),
@@ -63,17 +63,17 @@ def test_a_change_is_seen(tmp_path: Path) -> None:
         ([PAIR, {**PAIR, "completion": None}], r'line 2: "completion" must be a string\.'),
     ],
 )
-def test_what_is_wrong_is_named(lines: list[Any], complaint: str, tmp_path: Path) -> None:
+def test_invalid_data_is_refused(lines: list[Any], complaint: str, tmp_path: Path) -> None:
     write(tmp_path, "train", *lines)
     with pytest.raises(UsageError, match=complaint):
         check_dataset(tmp_path, 2, mask_prompt=False)
 
 
-def test_the_other_files_are_looked_at_too(tmp_path: Path) -> None:
+def test_validation_and_test_files_are_checked(tmp_path: Path) -> None:
     write(tmp_path, "train", TEXT, TEXT)
     write(tmp_path, "valid", TEXT)
     with pytest.raises(
-        UsageError, match=r"valid\.jsonl has 1 sequence, .*; add some, or remove the file"
+        UsageError, match=r"valid\.jsonl has 1 sequence, .*. Add some, or remove the file"
     ):
         check_dataset(tmp_path, 2, mask_prompt=False)
     write(tmp_path, "valid", TEXT, TEXT)
@@ -82,7 +82,7 @@ def test_the_other_files_are_looked_at_too(tmp_path: Path) -> None:
         check_dataset(tmp_path, 2, mask_prompt=False)
 
 
-def test_texts_have_no_prompt_to_mask(tmp_path: Path) -> None:
+def test_mask_prompt_is_refused_for_plain_text(tmp_path: Path) -> None:
     write(tmp_path, "train", TEXT, TEXT)
     with pytest.raises(
         UsageError, match=r"--mask-prompt needs prompts, but .*train\.jsonl contains plain text"
@@ -90,6 +90,6 @@ def test_texts_have_no_prompt_to_mask(tmp_path: Path) -> None:
         check_dataset(tmp_path, 2, mask_prompt=True)
 
 
-def test_there_must_be_some(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"is not a folder with a train\.jsonl"):
+def test_missing_data_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"has no train\.jsonl"):
         check_dataset(tmp_path, 2, mask_prompt=False)

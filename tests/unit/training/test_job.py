@@ -1,4 +1,4 @@
-"""A training's header, and the settings it is restarted with."""
+"""The header of a training, and the settings for restarts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from your_ai.units import GB
 
 
 def settings_after_failures(of: Training) -> list[Setting]:
-    """Each next setting, if no attempt progresses."""
+    """Return all settings that follow if no attempt progresses."""
     found = []
     setting = setting_after_failure(of, of.first_setting, progressed=False)
     while setting is not None:
@@ -26,7 +26,7 @@ def settings_after_failures(of: Training) -> list[Setting]:
     return found
 
 
-def test_first_more_micro_batches_then_the_lower_limit() -> None:
+def test_micro_batches_increase_before_the_limit_is_lowered() -> None:
     assert settings_after_failures(training()) == [
         Setting(2, 8 * GB),
         Setting(6, 8 * GB),
@@ -40,7 +40,7 @@ def test_micro_batches_are_of_equal_size(size: int, counts: list[int]) -> None:
     assert [setting.micro_batches for setting in settings_after_failures(of)] == counts
 
 
-def test_the_last_setting_is_tried_again_only_after_progress() -> None:
+def test_the_last_setting_is_repeated_only_after_progress() -> None:
     last = Setting(6, 4 * GB)
     assert setting_after_failure(training(), last, progressed=True) == last
     assert setting_after_failure(training(), last, progressed=False) is None

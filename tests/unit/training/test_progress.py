@@ -1,4 +1,4 @@
-"""What the records of a training add up to."""
+"""The progress computed from the records of a training."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def reports(*pairs: tuple[int, int], loss: float = 2.0) -> list[TrainingRecord]:
     return [report_on([step(index, loss) for index in pair]) for pair in pairs]
 
 
-def test_iterations_trained_again_count_once() -> None:
+def test_repeated_iterations_are_counted_once() -> None:
     progress = after(*reports((1, 2), (3, 4), (5, 6)), *reports((3, 4), loss=1.0))
     found = results_of(training(), progress, PASSED)
     assert found.losses == ((2, 2.0), (4, 1.0))
@@ -47,7 +47,7 @@ def test_iterations_trained_again_count_once() -> None:
     assert found.measured.seconds_per_iteration == 0.5
 
 
-def test_validations_made_again_count_once() -> None:
+def test_repeated_validations_are_counted_once() -> None:
     first, later, again = (Validated(1.0, at, loss, 0.1) for at, loss in ((1, 3), (9, 2), (9, 1)))
     assert after(first, later, again).validations == (first, again)
 
@@ -113,6 +113,6 @@ def test_training_json_is_read_back() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"setting": {}, "failures": []}'])
-def test_other_files_are_no_record_of_a_training(content: bytes) -> None:
+def test_other_files_are_not_training_results(content: bytes) -> None:
     with pytest.raises(UsageError, match=r"x\.json is not a record of `your_ai train`"):
         training_results.read(content, "x.json")

@@ -1,4 +1,4 @@
-"""From a measured trial to a training request, and what it is expected to take."""
+"""Building a training request from a measured trial, and its expected cost."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_measured_configuration_is_trained_with_real_weights() -> None:
     assert fitted().configuration == replace(measured, weights=Weights.REAL)
 
 
-def test_options_override_it() -> None:
+def test_options_override_the_measured_configuration() -> None:
     changed: dict[str, Any] = {"batch_size": 8, "lora_layers": 1, "grad_checkpoint": False}
     assert fitted(**changed).configuration == replace(fitted().configuration, **changed)
     with pytest.raises(UsageError, match="99"):
@@ -61,9 +61,9 @@ def test_the_request_has_the_measured_limit_and_the_options() -> None:
 def test_measured_limits_apply_only_to_the_same_device() -> None:
     device = builders.run().device
     check_device(MEASURED, device, device)
-    with pytest.raises(UsageError, match=r"were measured on .*, and this is Apple M9 "):
+    with pytest.raises(UsageError, match=r"were measured on .*, but this machine has Apple M9 "):
         check_device(MEASURED, device, replace(device, name="Apple M9"))
-    with pytest.raises(UsageError, match=r"a budget of 8\.0 GB, and .* has 4\.0 GB here"):
+    with pytest.raises(UsageError, match=r"a budget of 8\.0 GB, but .* has only 4\.0 GB"):
         check_device(MEASURED, device, replace(device, memory_bytes=4 * GB))
 
 
@@ -90,7 +90,7 @@ def test_the_yaml_has_the_whole_configuration() -> None:
     assert yaml.safe_load(text) == config
 
 
-def test_the_comments_tell_what_the_yaml_cannot() -> None:
+def test_the_comments_say_what_the_yaml_cannot_express() -> None:
     request = training_request(MEASURED, fitted(), ASKED)
     said = "\n".join(notes(request, "org/tiny", "abc"))
     assert "set_memory_limit(8589934592)" in said

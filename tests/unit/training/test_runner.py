@@ -1,4 +1,4 @@
-"""The loop over a training's attempts, with a function in place of the worker."""
+"""Running a training, with a scripted worker."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TRAINED = Trained(9.0, 100, 600, 77)
 
 @dataclass
 class Worker:
-    """Plays a script: for each attempt the events that are reported, and the outcome."""
+    """Follows a script that has the events and the outcome of each attempt."""
 
     journal: Journal
     script: Sequence[tuple[Sequence[Event], Outcome]]
@@ -68,7 +68,7 @@ class Worker:
 
 @dataclass
 class Recorder:
-    """A listener that keeps what it is told."""
+    """A listener that records its calls."""
 
     events: list[Event] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
@@ -90,7 +90,7 @@ class Recorder:
 
 @dataclass
 class Result:
-    """What came of a training."""
+    """The result of a training."""
 
     outcome: Outcome
     progress: Progress
@@ -116,7 +116,7 @@ def run(
     progress = progress or Progress(of.first_setting)
     runner = TrainingRunner(of, journal, progress, listener, worker.run)
     outcome = runner.run()
-    assert progress_of(of, journal.records()) == runner.progress  # a resumed one sees the same
+    assert progress_of(of, journal.records()) == runner.progress  # a resumed training sees the same
     return Result(outcome, runner.progress, worker, listener)
 
 
@@ -137,7 +137,7 @@ def test_one_attempt_is_enough(journal: Journal) -> None:
     assert len(found.progress.validations) == 1
 
 
-def test_the_last_iteration_and_every_checkpoint_end_a_report(journal: Journal) -> None:
+def test_reports_end_at_checkpoints_and_the_last_iteration(journal: Journal) -> None:
     of = training(steps_per_report=40)
     events = [*steps(1, 30), Saved(3.0, 30), *steps(31, 100), TRAINED]
     found = run(journal, (events, PASSED), of=of)
@@ -149,7 +149,7 @@ def test_the_last_iteration_and_every_checkpoint_end_a_report(journal: Journal) 
     ]
 
 
-def test_after_an_oom_it_resumes_with_less_memory(journal: Journal) -> None:
+def test_a_training_resumes_with_less_memory_after_an_oom(journal: Journal) -> None:
     failed = [LOADED, *steps(1, 5), Saved(2.0, 5), *steps(6, 7)]
     rest = [LOADED, Resumed(1.0, 5), *steps(6, 100), TRAINED]
     found = run(journal, (failed, OOM), (rest, PASSED))
@@ -168,20 +168,20 @@ def test_after_an_oom_it_resumes_with_less_memory(journal: Journal) -> None:
 @pytest.mark.parametrize(
     "kind", [OutcomeKind.ERROR, OutcomeKind.OVER_BUDGET, OutcomeKind.INTERRUPTED]
 )
-def test_other_failures_end_it_at_once(kind: OutcomeKind, journal: Journal) -> None:
+def test_other_failures_end_the_training(kind: OutcomeKind, journal: Journal) -> None:
     found = run(journal, ([LOADED], Outcome(kind, "why")))
     assert found.outcome.kind is kind
     assert found.progress.failures == ()
 
 
-def test_it_ends_when_nothing_smaller_is_left(journal: Journal) -> None:
+def test_the_training_ends_without_a_smaller_setting(journal: Journal) -> None:
     found = run(journal, *[([LOADED], OOM)] * 4)
     assert found.outcome == OOM
     assert [setting.micro_batches for setting in found.worker.settings] == [1, 2, 6, 6]
     assert len(found.listener.failures) == 3
 
 
-def test_the_smallest_setting_is_repeated_while_it_progresses(journal: Journal) -> None:
+def test_the_smallest_setting_is_repeated_while_the_training_progresses(journal: Journal) -> None:
     of = of_batch_size(1, needed_limit_bytes=8 * GB)
     progressing = [([Saved(1.0, saved)], CRASH) for saved in (5, 10)]
     found = run(journal, *progressing, ([LOADED], CRASH), of=of)
@@ -191,12 +191,12 @@ def test_the_smallest_setting_is_repeated_while_it_progresses(journal: Journal) 
 
 
 @pytest.mark.parametrize("restarts", [0, 1, 2])
-def test_it_restarts_no_more_often_than_it_may(restarts: int, journal: Journal) -> None:
+def test_the_number_of_restarts_is_limited(restarts: int, journal: Journal) -> None:
     found = run(journal, *[([LOADED], CRASH)] * 3, of=training(restarts=restarts))
     assert found.outcome == CRASH
     assert len(found.worker.requests) == restarts + 1
     assert len(found.listener.failures) == restarts
-    assert found.progress.setting not in found.worker.settings  # smaller, if it is resumed
+    assert found.progress.setting not in found.worker.settings  # smaller, for a resume
 
 
 def test_a_resumed_training_continues_where_its_journal_ends(journal: Journal) -> None:
@@ -211,14 +211,14 @@ def test_a_resumed_training_continues_where_its_journal_ends(journal: Journal) -
 
 
 @pytest.mark.parametrize("iteration", [0, 5, 20])
-def test_the_checkpoint_that_is_resumed_from_counts(iteration: int, journal: Journal) -> None:
-    """One may be lost, or have been written just before the parent was killed."""
+def test_the_reported_checkpoint_is_recorded(iteration: int, journal: Journal) -> None:
+    """A checkpoint may be lost, or written just before the parent was killed."""
     resumed: list[Event] = [Resumed(1.0, iteration), step(iteration + 1)]
     found = run(journal, ([Saved(1.0, 10)], OOM), (resumed, Outcome(OutcomeKind.ERROR, "why")))
     assert found.progress.saved == iteration
 
 
-def test_an_interrupted_failure_is_recorded_but_not_restarted(
+def test_a_failure_after_an_interrupt_is_recorded_but_not_restarted(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(interrupts, "requested", True)
@@ -228,7 +228,7 @@ def test_an_interrupted_failure_is_recorded_but_not_restarted(
     assert found.listener.failures == []
 
 
-def test_a_journal_that_cannot_be_written_ends_it(
+def test_a_journal_that_cannot_be_written_ends_the_training(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(fd: int, content: bytes) -> int:

@@ -1,4 +1,4 @@
-"""Which measured trial a training starts from."""
+"""Choosing the measured trial that a training starts from."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OVER_BUDGET = Outcome(OutcomeKind.OVER_BUDGET, "needs at least 9 GB")
 
 
 def searched(*outcomes: Outcome | None) -> Results:
-    """The results of a search that tried a batch size of 2 and then of 4."""
+    """Return the results of a search that tried batch sizes 2 and 4."""
     run = builders.run(search=SEARCH)
     trials = (trial(batch_size=size) for size in (2, 4))
     found = (
@@ -37,25 +37,25 @@ def test_a_model_is_found_by_each_of_its_names(name: str | None) -> None:
     assert choose(results, name) == results.results[0]
 
 
-def test_the_best_configuration_of_a_search_is_taken() -> None:
+def test_the_best_configuration_of_a_search_is_chosen() -> None:
     assert choose(searched(None, None), None).config.batch_size == 4
     assert choose(searched(None, OVER_BUDGET), None).config.batch_size == 2
 
 
 def test_a_model_that_did_not_pass_is_refused() -> None:
     results = searched(OVER_BUDGET, OVER_BUDGET)
-    with pytest.raises(UsageError, match=r"tiny did not pass in these results: needs at least"):
+    with pytest.raises(UsageError, match=r"tiny did not pass in these results \(needs at least"):
         choose(results, "tiny")
     with pytest.raises(UsageError, match="No model passed in these results"):
         choose(results, None)
 
 
-def test_an_unknown_model_is_refused_with_those_that_there_are() -> None:
+def test_the_error_for_an_unknown_model_lists_the_available_ones() -> None:
     with pytest.raises(UsageError, match=r"do not contain other. Available: tiny \(org/tiny\)\."):
         choose(builders.results(builders.result()), "other")
 
 
-def test_of_two_folders_of_one_name_the_recommended_one_is_taken() -> None:
+def test_of_two_folders_with_one_name_the_recommended_one_is_chosen() -> None:
     passed = builders.result()
     entries = (
         replace(passed, params="2B", model_name="/a/model", success=False, error="too large"),
@@ -67,7 +67,7 @@ def test_of_two_folders_of_one_name_the_recommended_one_is_taken() -> None:
     assert choose(results, "/c/model").model_name == "/c/model"
 
 
-def test_a_missing_figure_is_an_error() -> None:
+def test_a_missing_measurement_is_an_error() -> None:
     assert known(0) == 0
-    with pytest.raises(UsageError, match="lack a figure"):
+    with pytest.raises(UsageError, match="The results are incomplete"):
         known(None)
