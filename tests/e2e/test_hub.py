@@ -183,7 +183,7 @@ def test_synthetic_weights_download_only_the_config_and_only_once(hub: Hub, fold
 
 
 def test_what_was_never_cached_cannot_be_had_offline(folder: Path) -> None:
-    with refusing() as gone:
+    with refusing_endpoint() as gone:
         done = run(folder, gone, *TINY, HF_HUB_OFFLINE="1")
     check_refused(done, "Cannot get org/tiny from the Hub (", [], code=3)
 

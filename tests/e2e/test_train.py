@@ -86,12 +86,12 @@ def test_ctrl_c_and_resume_give_the_same_adapters(workspace: Workspace, trained:
     assert process.returncode == 130, output
     assert "– Interrupted" in output
     assert "Continue with: your_ai train --resume --run-dir /" in output
-    other = your_ai(course, "train", "--resume", "--run-dir", "stopped", "--iters", "7")
+    other = your_ai(workspace, "train", "--resume", "--run-dir", "stopped", "--iters", "7")
     assert (other.code, "with different settings: --iters 7 (was 40)" in other.stderr) == (
         2,
         True,
     )
-    done = your_ai(course, "train", "--resume", "--run-dir", "stopped")
+    done = your_ai(workspace, "train", "--resume", "--run-dir", "stopped")
     assert done.code == 0, done.stdout + done.stderr
     (iteration,) = re.findall(
         r"Resuming the training started \S+Z from iteration (\d+)\.", done.stdout
@@ -285,7 +285,7 @@ def test_results_of_another_device_can_only_be_exported(workspace: Workspace) ->
     done = your_ai(workspace, *arguments)
     assert (done.code, done.stdout) == (2, "")
     assert "The results were measured on Apple M3 Max (cpu), but this machine has " in done.stderr
-    assert your_ai(course, *there, "--export", "elsewhere.yaml").code == 0
+    assert your_ai(workspace, *arguments, "--export", "elsewhere.yaml").code == 0
 
 
 def test_a_training_that_cannot_start_leaves_no_journal(

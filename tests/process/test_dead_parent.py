@@ -56,14 +56,14 @@ def outlived(parent: subprocess.Popen[bytes], worker: int) -> float:
 
 def test_killed_during_real_training(tmp_path: Path) -> None:
     tap = tmp_path / "events"
-    with parent_of(tapped(tap), tmp_path / "trial.log") as parent:
+    with parent_of(recorded_worker(tap), tmp_path / "trial.log") as parent:
         wait_for(lambda: events_in(tap, Step), "the first step")
         assert outlived(parent, worker_of(parent)) < WITHIN_SECONDS
 
 
 def test_killed_while_the_worker_imports_mlx(tmp_path: Path) -> None:
     tap = tmp_path / "events"
-    with parent_of(tapped(tap), tmp_path / "trial.log") as parent:
+    with parent_of(recorded_worker(tap), tmp_path / "trial.log") as parent:
         wait_for(lambda: events_in(tap, Started), "the worker's start")
         assert outlived(parent, worker_of(parent)) < WITHIN_SECONDS
     assert not events_in(tap, Device)  # this event comes after the import

@@ -38,7 +38,7 @@ def test_the_reason_for_a_failed_exit_is_the_last_line_of_the_log(log: TrialLog)
 
 @pytest.mark.parametrize("request_bytes", [b"{}\n", MORE_THAN_A_PIPE_HOLDS], ids=["small", "large"])
 def test_a_worker_that_dies_before_reading_its_request(log: TrialLog, request_bytes: bytes) -> None:
-    command = fake(dying.die_before_reading)
+    command = fake(dying.exit_before_reading)
     seen = supervise(request_bytes, log=log, limits=PATIENT, command=command)
     assert (seen.returncode, seen.events) == (1, ())
     outcome = classify(seen, dying.STEPS)

@@ -41,7 +41,7 @@ def test_garbage_on_the_pipe_is_a_crash(
 
 
 def test_an_incomplete_last_line_is_not_a_result(log: TrialLog) -> None:
-    seen = observe(garbling.tear_and_exit, log)
+    seen = observe(garbling.exit_in_the_middle_of_a_line, log)
     assert (seen.returncode, seen.corrupt) == (0, None)
     assert len(seen.counted_steps) == garbling.STEPS
     outcome = classify(seen, garbling.STEPS)
@@ -50,7 +50,7 @@ def test_an_incomplete_last_line_is_not_a_result(log: TrialLog) -> None:
 
 
 def test_an_incomplete_last_line_does_not_hide_a_kill(log: TrialLog) -> None:
-    seen = observe(garbling.tear_and_be_killed, log)
+    seen = observe(garbling.die_in_the_middle_of_a_line, log)
     assert (seen.returncode, seen.corrupt) == (-signal.SIGKILL, None)
     outcome = classify(seen, garbling.STEPS)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.CRASH, Certainty.LOW)

@@ -153,7 +153,7 @@ def test_repeated_connection_resets_are_reported(hub: Hub, tmp_path: Path) -> No
 
 
 def test_a_refused_connection_is_reported(tmp_path: Path) -> None:
-    with refusing() as endpoint:
+    with refusing_endpoint() as endpoint:
         fetched = fetch(tmp_path, endpoint)
     assert "Cannot get org/tiny from the Hub (" in fetched.error
     assert "Connection refused); check the network" in fetched.error
@@ -161,7 +161,7 @@ def test_a_refused_connection_is_reported(tmp_path: Path) -> None:
 
 
 def test_a_timeout_is_reported(tmp_path: Path) -> None:
-    with silent() as endpoint:
+    with silent_endpoint() as endpoint:
         fetched = fetch(tmp_path, endpoint)
     assert "Cannot get org/tiny from the Hub (timed out); check the network" in fetched.error
     assert fetched.code == 3
@@ -177,7 +177,7 @@ def test_an_incomplete_cache_is_not_used_if_the_download_fails(hub: Hub, tmp_pat
 
 
 def test_retry_after_is_respected(hub: Hub, files: dict[str, bytes], tmp_path: Path) -> None:
-    hub.with_faults["Retry-After"] = "2"
+    hub.fault_headers["Retry-After"] = "2"
     hub.faults["GET", CDN] = [429]
     check_whole(fetch(tmp_path, hub.endpoint), files)
     first, second = [r.at for r in hub.requests if r.path.startswith(CDN)][:2]

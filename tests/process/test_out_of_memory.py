@@ -80,7 +80,7 @@ def test_a_worker_within_its_address_space_limit_passes(log: TrialLog) -> None:
 
 
 def test_a_segfault_without_a_limit_is_not_suspected_as_oom(log: TrialLog) -> None:
-    seen = observe(dying.fault, log)
+    seen = observe(dying.segfault, log)
     assert (seen.returncode, seen.memory_limited) == (-signal.SIGSEGV, False)
     outcome = classify(seen, dying.STEPS)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.CRASH, Certainty.LOW)

@@ -24,7 +24,7 @@ from your_ai.supervision.trial_log import TrialLog
 
 def test_sigkill_from_elsewhere_during_real_training(log: TrialLog, tmp_path: Path) -> None:
     spec, tap = tiny_request(FOREVER), tmp_path / "events"
-    with supervising(encode(spec), log, tapped(tap)) as supervised:
+    with supervising(encode(spec), log, recorded_worker(tap)) as supervised:
         wait_for(lambda: events_in(tap, Step), "the first step")
         (started,) = events_in(tap, Started)
         assert isinstance(started, Started)
@@ -39,7 +39,7 @@ def test_sigkill_from_elsewhere_during_real_training(log: TrialLog, tmp_path: Pa
 
 
 def test_an_abort_with_metals_message_is_an_oom(log: TrialLog) -> None:
-    seen = observe(dying.abort_with_metals_text, log)
+    seen = observe(dying.abort_with_metal_message, log)
     assert seen.returncode == -signal.SIGABRT
     outcome = classify(seen, dying.STEPS)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.OOM, Certainty.HIGH)
@@ -47,7 +47,7 @@ def test_an_abort_with_metals_message_is_an_oom(log: TrialLog) -> None:
 
 
 def test_an_abort_without_a_message_proves_nothing(log: TrialLog) -> None:
-    seen = observe(dying.abort_without_text, log)
+    seen = observe(dying.abort_without_message, log)
     assert seen.returncode == -signal.SIGABRT
     outcome = classify(seen, dying.STEPS)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.CRASH, Certainty.LOW)
@@ -55,7 +55,7 @@ def test_an_abort_without_a_message_proves_nothing(log: TrialLog) -> None:
 
 
 def test_a_fault_after_the_final_event_is_a_pass(log: TrialLog) -> None:
-    seen = observe(dying.pass_and_fault, log)
+    seen = observe(dying.pass_and_segfault, log)
     assert seen.returncode == -signal.SIGSEGV
     outcome = classify(seen, dying.STEPS)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.PASS, Certainty.CERTAIN)

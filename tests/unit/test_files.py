@@ -81,9 +81,9 @@ def test_a_file_has_the_usual_permissions(tmp_path: Path, umask: int, mode: int)
 
 
 def test_a_symbolic_link_is_kept_and_its_target_written(tmp_path: Path) -> None:
-    (tmp_path / "there").mkdir()
-    target, link = tmp_path / "there" / "real.json", tmp_path / "link.json"
-    for was in (b"old", None):
+    (tmp_path / "folder").mkdir()
+    target, link = tmp_path / "folder" / "real.json", tmp_path / "link.json"
+    for old_content in (b"old", None):
         target.unlink(missing_ok=True)
         if old_content is not None:
             target.write_bytes(old_content)
@@ -188,9 +188,9 @@ class Paint:
 
 
 def test_dataclasses_and_enums_are_serialized() -> None:
-    written = to_json({"paint": Paint(Colour.RED, "a", (Paint(Colour.RED, "b"), math.nan))})
-    inner = {"colour": "red", "name": "b", "parts": []}
-    expected = {"paint": {"colour": "red", "name": "a", "parts": [inner, None]}}
+    written = to_json({"paint": Paint(Color.RED, "a", (Paint(Color.RED, "b"), math.nan))})
+    inner = {"color": "red", "name": "b", "parts": []}
+    expected = {"paint": {"color": "red", "name": "a", "parts": [inner, None]}}
     assert json.loads(written) == expected
 
 

@@ -200,8 +200,8 @@ def test_similar_presets_are_suggested_for_an_unknown_name(name: str, near: str)
     assert sum(preset in str(refused.value) for preset in presets.all_presets()) <= 3
 
 
-@pytest.mark.parametrize("name", ["zzz", "", "x" * 300, "~nosuchuser", "a b", "\n", "ü"])
-def test_all_presets_are_suggested_for_a_dissimilar_name(name: str) -> None:
+@pytest.mark.parametrize("name", ["zzz", "", "x" * 300, "a b", "\n", "ü"])
+def test_no_preset_is_suggested_for_a_dissimilar_name(name: str) -> None:
     with pytest.raises(UsageError, match="Unknown model") as refused:
         resolve.find(name)
     assert not any(preset in str(refused.value) for preset in presets.all_presets())

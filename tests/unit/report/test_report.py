@@ -159,7 +159,7 @@ def test_without_results() -> None:
     text = page(nothing)
     assert "Recommended" not in text
     assert "data-chart=" not in text
-    assert "Recommended: none" in summary(nothing)
+    assert "none (no model has passed yet)" in summary(nothing)
 
 
 @pytest.mark.parametrize("complete", [True, False])

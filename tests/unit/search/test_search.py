@@ -351,7 +351,7 @@ def test_few_failures_are_enough_if_the_memory_is_below_the_budget(share: float)
         search = Search(FULL, budget)
         tried = watched(search, trial)
         certificate = search.certificate(tried)
-        assert objection(FULL, certificate, tried) is None
+        assert certificate_error(FULL, certificate, tried) is None
         assert certificate.optimum == drawn.best(available)
         assert len(tried) <= 24
 
