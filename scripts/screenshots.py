@@ -77,7 +77,7 @@ def draw(folder: Path) -> None:
         page.set_content(page_text)
         page.add_style_tag(content="body { margin: 0 } pre { padding: 16px; width: fit-content }")
         page.locator("pre").screenshot(path=DOCS / "terminal.png")
-        page.set_viewport_size({"width": 1000, "height": 640})
+        page.set_viewport_size({"width": 1000, "height": 690})
         page.goto((folder / "run" / "report.html").resolve().as_uri())
         page.wait_for_function("document.querySelector('[data-chart] svg')")
         page.screenshot(path=DOCS / "report.png")

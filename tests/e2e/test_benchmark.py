@@ -238,7 +238,7 @@ def test_results_are_kept_if_the_output_cannot_be_written(
     assert done.code == 3
     kept = tmp_path / "run/results.json"
     assert done.stderr.startswith("Error: Cannot write /dev/full: No space left on device")
-    assert done.stderr.endswith(f"; the results are in {kept}.\n")
+    assert done.stderr.endswith(f" The results are in {kept}.\n")
     assert "Traceback" not in done.stderr
     assert f"Report written to {tmp_path / 'run/report.html'}\n" in done.stdout
     check_figures(done.only)

@@ -242,8 +242,8 @@ def test_report_prints_a_table(ladder: Finished, tmp_path: Path) -> None:
     [
         (
             None,
-            "Error: Cannot read results.json: No such file or directory; "
-            "`your_ai runs` lists the runs with results.\n",
+            "Error: Cannot read results.json: No such file or directory. "
+            "`your_ai runs` lists saved runs.\n",
         ),
         (
             b"{}",

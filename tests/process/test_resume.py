@@ -151,7 +151,7 @@ def test_a_running_run_cannot_be_resumed(tmp_path: Path) -> None:
             assert (done.code, done.stdout) == (2, "")
             assert f"is still running (process {parent.pid}). Wait for it" in done.stderr
         listed = your_ai_command(tmp_path, "runs", home=tmp_path)
-        assert listed.stdout.startswith("There is no run in ")  # runs in a --run-dir are not listed
+        assert listed.stdout.startswith("No saved runs in ")  # runs in a --run-dir are not listed
 
 
 def test_the_last_run_is_resumed_and_listed(tmp_path: Path) -> None:

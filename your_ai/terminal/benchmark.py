@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from worker.protocol.messages import Event
+from worker.protocol.messages import Event, Step
 from your_ai.planning.plan import Trial
 from your_ai.runs.optimization import Optimization
 from your_ai.runs.results import Results
 from your_ai.runs.run import Run
 from your_ai.runs.trial_result import TrialResult
 from your_ai.terminal import wording
-from your_ai.terminal.eta import position, seconds_left, trials_ahead
+from your_ai.terminal.eta import Duration, expected_seconds, position, trials_ahead
 from your_ai.terminal.screen import Screen
 from your_ai.terminal.status import Task
 
@@ -23,9 +23,10 @@ class Console:
     def __init__(self, screen: Screen, run: Run) -> None:
         self._screen = screen
         self._run = run
-        self._finished: list[tuple[Trial, float]] = []
+        self._finished: list[Duration] = []
         self._running: tuple[Trial, float] | None = None
         self._has_worker = False
+        self._step_seconds = 0.0
 
     def begin(self, done_before: int, *, is_complete: bool = False) -> None:
         """Show the machine and, for a resumed run, how much is done."""
@@ -50,6 +51,8 @@ class Console:
     def on_event(self, event: Event) -> None:
         """Show an event of the running worker."""
         self._has_worker = True
+        if isinstance(event, Step):
+            self._step_seconds += event.seconds
         self._screen.on_event(event)
 
     def trial_ended(self, result: TrialResult) -> None:
@@ -107,14 +110,21 @@ class Console:
         """Track a trial; ``number`` counts the trials of a search, and is ``None`` outside one."""
         self._ended()
         self._running, self._has_worker = (trial, time.monotonic()), False
-        left = seconds_left(self._finished, trials_ahead(self._run, trial, number or 1))
-        where = position(self._run, trial, number)
-        request = trial.request
-        task = Task(request.budget_bytes, request.steps, title, where, seconds_left=left)
+        self._step_seconds = 0.0
+        current, *later = trials_ahead(self._run, trial, number or 1)
+        task = Task(
+            trial.request.budget_bytes,
+            trial.request.steps,
+            title,
+            position(self._run, trial, number),
+            seconds=expected_seconds(self._finished, [current]),
+            later_seconds=expected_seconds(self._finished, later),
+        )
         self._screen.track(task)
 
     def _ended(self) -> None:
         if self._running and self._has_worker:  # not a trial of the run that is resumed
             trial, started = self._running
-            self._finished.append((trial, time.monotonic() - started))
+            seconds = time.monotonic() - started
+            self._finished.append(Duration(trial, seconds, self._step_seconds))
         self._running = None

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from your_ai.planning.plan import Trial
 from your_ai.runs.run import Run
 from your_ai.units import parameters_of
 
-_START_SECONDS = 3.0
-"""Time that each worker takes to start: imports and the first kernels."""
-
 _SEARCH_TRIALS = 4
 """Median number of trials of a search that is guided by an estimate (docs/measurements.md)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """How long a trial took in total, and how much of this its steps took."""
+
+    trial: Trial
+    seconds: float
+    step_seconds: float
 
 
 def position(run: Run, trial: Trial, number: int | None) -> list[str]:
@@ -41,18 +48,20 @@ def trials_ahead(run: Run, trial: Trial, number: int) -> list[Trial]:
     return [trial, *_search_trials(run, current, number), *after]
 
 
-def seconds_left(done: Sequence[tuple[Trial, float]], ahead: Sequence[Trial]) -> float | None:
+def expected_seconds(done: Sequence[Duration], ahead: Sequence[Trial]) -> float | None:
     """Estimated seconds for the trials ``ahead``; ``None`` if no trial is ``done``.
 
-    ``done`` has the seconds of each finished trial. The time of a trial is the start of its worker,
-    plus a part proportional to parameters × tokens. The last two trials give the factor.
+    The time of the steps is proportional to parameters × tokens. The rest of a trial (imports,
+    loading, kernels) is assumed to be constant. Both are taken from the last two trials.
     """
+    if not ahead:
+        return 0.0
     if not done:
         return None
     latest = done[-2:]
-    seconds = sum(max(0.0, took - _START_SECONDS) for _, took in latest)
-    pace = seconds / sum(_work(trial) for trial, _ in latest)
-    return sum(_START_SECONDS + pace * _work(trial) for trial in ahead)
+    constant = sum(each.seconds - each.step_seconds for each in latest) / len(latest)
+    pace = sum(each.step_seconds for each in latest) / sum(_work(each.trial) for each in latest)
+    return sum(constant + pace * _work(trial) for trial in ahead)
 
 
 def show_duration(seconds: float) -> str:

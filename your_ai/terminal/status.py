@@ -66,8 +66,8 @@ class Task:
     """The work of a worker: ``steps`` in total, of which ``done`` were finished before it started.
 
     ``title`` is shown after the text of `Screen.begin`, ``position`` says which trial of the run
-    this is. The time left is either ``seconds_left`` for the whole run when the worker starts, or
-    follows from its steps, which are expected to take ``step_seconds`` each.
+    this is. ``seconds`` and ``step_seconds`` are the expected times of this worker and each of its
+    steps, ``later_seconds`` is that of the trials after it; ``None`` if unknown.
     """
 
     budget_bytes: int
@@ -75,8 +75,9 @@ class Task:
     title: str = ""
     position: Sequence[str] = ()
     done: int = 0
-    seconds_left: float | None = None
+    seconds: float | None = None
     step_seconds: float | None = None
+    later_seconds: float | None = 0.0
 
 
 def progress(task: Task, status: WorkerStatus) -> list[str]:
@@ -115,10 +116,16 @@ def outlook(task: Task, status: WorkerStatus, elapsed: float, now: datetime) -> 
 
 
 def _seconds_left(task: Task, status: WorkerStatus, elapsed: float) -> float | None:
-    if task.step_seconds is not None:
-        each = status.seconds / status.steps if status.steps else task.step_seconds
-        return each * (task.steps - max(status.step, task.done))
-    return None if task.seconds_left is None else task.seconds_left - elapsed
+    if task.later_seconds is None:
+        return None
+    each = task.step_seconds
+    if status.steps and status.phase in (Phase.RELAXED, Phase.TRAIN):
+        each = status.seconds / status.steps
+    if each is not None:
+        return task.later_seconds + each * (task.steps - max(status.step, task.done))
+    if task.seconds is not None:
+        return task.later_seconds + max(0.0, task.seconds - elapsed)
+    return None
 
 
 def _curve(losses: Sequence[float]) -> str:

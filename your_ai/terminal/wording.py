@@ -28,7 +28,7 @@ def memory(run: Run) -> str:
     device, total = run.device, run.machine.memory_bytes
     parts = f"budget {show_size(run.budget_bytes)}, training on {device.name} ({device.backend})"
     if device.memory_bytes != total:
-        parts += f", {device.memory_bytes / GB:.2f} GB of its own"
+        parts += f" with {device.memory_bytes / GB:.2f} GB"
     return f"System Memory: {total / GB:.2f} GB ({parts})"
 
 

@@ -53,8 +53,7 @@ def test_a_gpu_with_its_own_memory(
     device = Device("cuda", "NVIDIA H200", 150_754_820_096, None, None, {})
     Console(PlainScreen(), run(128, device)).begin(0)
     assert (
-        "System Memory: 128.00 GB (budget 28.8 GB, training on NVIDIA H200 (cuda), "
-        "140.40 GB of its own)\n"
+        "System Memory: 128.00 GB (budget 28.8 GB, training on NVIDIA H200 (cuda) with 140.40 GB)\n"
     ) in capsys.readouterr().out
 
 
@@ -174,7 +173,7 @@ def test_time_left_is_known_after_the_first_measured_trial() -> None:
         if trial.index > 1:  # the first one was finished in the run that is resumed
             console.on_event(Memory(0.5, GB, 0))
         console.trial_ended(result)
-    assert [task.seconds_left is None for task in screen.tasks] == [True, True, False]
+    assert [task.seconds is None for task in screen.tasks] == [True, True, False]
     assert [task.position for task in screen.tasks] == [[f"model {n} of 5"] for n in (1, 2, 3)]
 
 

@@ -11,7 +11,14 @@ from tests.support import builders
 from your_ai.planning.plan import Trial
 from your_ai.search.grid import Grid
 from your_ai.search.search import Objective, SearchOptions
-from your_ai.terminal.eta import position, seconds_left, show_duration, show_end, trials_ahead
+from your_ai.terminal.eta import (
+    Duration,
+    expected_seconds,
+    position,
+    show_duration,
+    show_end,
+    trials_ahead,
+)
 
 
 def trial(index: int, params: str) -> Trial:
@@ -26,26 +33,27 @@ def searching(*, exhaustive: bool = False) -> SearchOptions:
     return SearchOptions(GRID, Objective.CAPACITY, exhaustive)
 
 
-def test_time_left_is_unknown_before_the_first_result() -> None:
-    assert seconds_left([], [SMALL]) is None
+def took(trial: Trial, step_seconds: float) -> Duration:
+    return Duration(trial, 7 + step_seconds, step_seconds)
 
 
-def test_time_is_proportional_to_parameters() -> None:
-    assert seconds_left([(SMALL, 3 + 10)], [MIDDLE, LARGE]) == pytest.approx(3 + 20 + 3 + 100)
+def test_the_time_is_unknown_before_the_first_result() -> None:
+    assert expected_seconds([], [SMALL]) is None
+    assert expected_seconds([], []) == 0
 
 
-def test_time_is_proportional_to_tokens() -> None:
+def test_the_time_of_steps_is_proportional_to_parameters() -> None:
+    assert expected_seconds([took(SMALL, 10)], [MIDDLE, LARGE]) == pytest.approx(7 + 20 + 7 + 100)
+
+
+def test_the_time_of_steps_is_proportional_to_tokens() -> None:
     twice = SMALL.with_configuration(replace(SMALL.configuration, batch_size=4))
-    assert seconds_left([(SMALL, 3 + 10)], [twice]) == pytest.approx(3 + 20)
+    assert expected_seconds([took(SMALL, 10)], [twice]) == pytest.approx(7 + 20)
 
 
 def test_only_the_last_two_trials_count() -> None:
-    done = [(SMALL, 1003.0), (SMALL, 3 + 10), (MIDDLE, 3 + 20)]
-    assert seconds_left(done, [LARGE]) == pytest.approx(103)
-
-
-def test_a_trial_shorter_than_a_start_is_not_negative() -> None:
-    assert seconds_left([(SMALL, 0.5)], [LARGE]) == 3
+    done = [took(SMALL, 1000), took(SMALL, 10), took(MIDDLE, 20)]
+    assert expected_seconds(done, [LARGE]) == pytest.approx(7 + 100)
 
 
 def test_trials_ahead_without_a_search() -> None:

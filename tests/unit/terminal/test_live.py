@@ -57,15 +57,24 @@ def test_figures() -> None:
 def test_outlook_of_a_trial() -> None:
     task = replace(TRIAL, position=["model 2 of 5"])
     assert outlook(task, WorkerStatus(), 7.4, NOW) == ["model 2 of 5"]
-    timed = replace(task, seconds_left=727.4)
+    timed = replace(task, seconds=127.4, later_seconds=600.0)
     shown = ["model 2 of 5", "about 12 min left", "(done at 14:32)"]
     assert outlook(timed, WorkerStatus(), 7.4, NOW) == shown
-    assert outlook(timed, WorkerStatus(), 727.4, NOW) == ["model 2 of 5"]
-    overnight = replace(TRIAL, seconds_left=16 * 3600)
+    assert outlook(timed, WorkerStatus(), 400.0, NOW)[1] == "about 10 min left"  # the later ones
+    assert outlook(replace(task, later_seconds=None), WorkerStatus(), 7.4, NOW) == shown[:1]
+    overnight = replace(TRIAL, seconds=0.0, later_seconds=16 * 3600)
     assert outlook(overnight, WorkerStatus(), 0.0, NOW) == [
         "about 16 h 00 min left",
         "(done Fri 06:20)",
     ]
+
+
+def test_the_time_of_a_trial_follows_from_its_relaxed_steps() -> None:
+    task = replace(TRIAL, seconds=3600.0, later_seconds=60.0)
+    status = WorkerStatus(Phase.RELAXED, 2, 2, 40.0)
+    assert outlook(task, status, 7.4, NOW)[0] == "about 2 min left"
+    tight = WorkerStatus(Phase.TIGHT, 2, 2, 40.0)  # how many tight steps there will be is unknown
+    assert outlook(task, tight, 0.0, NOW)[0] == "about 1 h 01 min left"
 
 
 def test_a_running_training() -> None:
@@ -185,7 +194,7 @@ def frame(columns: int, task: Task) -> list[str]:
 def test_a_frame_fits_40_columns_without_breaking_parts() -> None:
     position = ["model 2 of 5", "trial 3 of at most 96"]
     title = "[3] batch=2  rank=64  layers=16"
-    task = Task(8 * GB, 5, title, position=position, seconds_left=12 * 3600.0)
+    task = Task(8 * GB, 5, title, position=position, later_seconds=12 * 3600.0)
     lines = frame(40, task)
     assert max(map(len, lines)) <= 40
     # The terminal echoes ^C behind the last line.
@@ -198,7 +207,7 @@ def test_a_frame_fits_40_columns_without_breaking_parts() -> None:
 
 
 def test_a_frame_without_an_estimate_does_not_mention_the_time_left() -> None:
-    text = "\n".join(frame(80, Task(8 * GB, 5, position=["model 1 of 5"])))
+    text = "\n".join(frame(80, Task(8 * GB, 5, position=["model 1 of 5"], later_seconds=None)))
     assert "model 1 of 5" in text
     assert "left" not in text
     assert "done" not in text
