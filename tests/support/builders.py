@@ -25,7 +25,7 @@ from worker.protocol.messages import (
 from your_ai.models.resolve import Model
 from your_ai.planning import device
 from your_ai.planning.plan import Trial
-from your_ai.recommend.recommend import Line, Source
+from your_ai.recommend.recommend import Forecast, Source
 from your_ai.runs.assembly import assemble
 from your_ai.runs.results import Results
 from your_ai.runs.run import Run
@@ -167,11 +167,11 @@ def run(*trials: Trial, **changed: Any) -> Run:
     return Run(**facts)
 
 
-def line(of: Trial, needed_mb: float, source: Source, error: float = 0.15) -> Line:
+def line(of: Trial, needed_mb: float, source: Source, error: float = 0.15) -> Forecast:
     """Return a line of a recommendation. ``error`` is the relative error of an estimate."""
     error = 0.0 if source is Source.MEASURED else error
     least, most = int(needed_mb * (1 - error) * MB), int(needed_mb * (1 + error) * MB)
-    return Line(of, source, int(needed_mb * MB), least, most, 500 * MB)
+    return Forecast(of, source, int(needed_mb * MB), least, most, 500 * MB)
 
 
 def results(*found: TrialResult, **changed: Any) -> Results:

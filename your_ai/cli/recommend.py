@@ -42,7 +42,7 @@ def command(**values: Any) -> ExitCode:
     if output is not None:
         check_writable(output)
     if values["quiet"]:
-        hub.show_no_progress()
+        hub.hide_progress_bars()
     chosen = _chosen(names, values["suite_name"])
     for model in chosen:
         if model.note is not None:
@@ -52,12 +52,12 @@ def command(**values: Any) -> ExitCode:
     past = history.read(runs_dir(), host, history.installed_versions())
     device, device_source = device_guess.device(past, host)
     trials = plan(chosen, training, budget_bytes(device, values["max_memory"]))
-    lines = recommend.lines(trials, past.measurements if past else (), device.backend)
+    found = recommend.forecasts(trials, past.measurements if past else (), device.backend)
     if output is not None:
-        write_or_fail(output, to_json(document(lines, device, device_source, host)))
+        write_or_fail(output, to_json(document(found, device, device_source, host)))
     if not values["quiet"]:
-        say(recommendation(lines, device, device_source, terminal_columns()))
-    return ExitCode.OK if recommend.recommended(lines) else ExitCode.NONE_PASSED
+        say(recommendation(found, device, device_source, terminal_columns()))
+    return ExitCode.OK if recommend.recommended(found) else ExitCode.NONE_PASSED
 
 
 def _chosen(names: Sequence[str], suite_name: str | None) -> list[Model]:

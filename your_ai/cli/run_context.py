@@ -144,7 +144,7 @@ def run_trials(
     """Run the trials of a new run or, with ``--resume``, of an earlier one."""
     params = context.params
     if params["quiet"]:
-        hub.show_no_progress()
+        hub.hide_progress_bars()
     with contextlib.closing(open_screen(quiet=params["quiet"])) as screen:
         if not params["resume"]:
             run = plan_run(screen)

@@ -156,7 +156,7 @@ def command(context: click.Context, /, **values: Any) -> ExitCode:
     checkpoint with less memory.
     """
     if values["quiet"]:
-        hub.show_no_progress()
+        hub.hide_progress_bars()
     if values["resume"]:
         return _resume(context)
     if values["data"] is None:

@@ -113,7 +113,7 @@ def cache_dir() -> Path:
     return Path(constants.HF_HUB_CACHE)
 
 
-def show_no_progress() -> None:
+def hide_progress_bars() -> None:
     """Turn off progress bars of downloads, even at a terminal."""
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from worker.protocol.messages import Configuration
 from your_ai import __version__
 from your_ai.planning.device import Device
-from your_ai.recommend.recommend import Line, Source, Verdict, recommended
+from your_ai.recommend.recommend import Forecast, Source, Verdict, recommended
 from your_ai.system.machine import Machine
 from your_ai.units import to_gb
 
@@ -46,9 +46,9 @@ class Recommendation:
 
 
 def document(
-    found: Sequence[Line], device: Device, device_source: str, machine: Machine
+    found: Sequence[Forecast], device: Device, device_source: str, machine: Machine
 ) -> Recommendation:
-    """Return the document with these lines."""
+    """Return the document with these forecasts."""
     best, budget = recommended(found), found[0].budget_bytes
     return Recommendation(
         max_memory_gb=to_gb(budget),
@@ -62,20 +62,20 @@ def document(
     )
 
 
-def _entry(line: Line) -> Entry:
-    model = line.trial.model
-    needed, peak, headroom = line.needed_bytes, line.peak_bytes, line.headroom_bytes
+def _entry(forecast: Forecast) -> Entry:
+    model = forecast.trial.model
+    needed, peak, headroom = forecast.needed_bytes, forecast.peak_bytes, forecast.headroom_bytes
     return Entry(
         preset=model.name,
         model_name=model.model_name,
         params=model.params,
-        verdict=line.verdict,
-        source=line.source,
+        verdict=forecast.verdict,
+        source=forecast.source,
         needed_memory_gb=to_gb(needed),
         needed_memory_bytes=needed,
         peak_memory_gb=peak and to_gb(peak),
         peak_memory_bytes=peak,
         headroom_gb=to_gb(headroom),
         headroom_bytes=headroom,
-        config=line.trial.configuration,
+        config=forecast.trial.configuration,
     )

@@ -69,7 +69,7 @@ class Source(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class Forecast:
     """The forecast for one model's trial, in bytes.
 
     ``needed_bytes`` is the likely needed memory, which lies between ``least_bytes`` and
@@ -114,7 +114,9 @@ class Line:
         return self.most_bytes / self.needed_bytes - 1
 
 
-def lines(trials: Sequence[Trial], measurements: Sequence[Measurement], backend: str) -> list[Line]:
+def forecasts(
+    trials: Sequence[Trial], measurements: Sequence[Measurement], backend: str
+) -> list[Forecast]:
     """Return the forecast for each trial.
 
     ``measurements`` are sorted from newest to oldest, and all were made on ``backend``.
@@ -130,12 +132,12 @@ def lines(trials: Sequence[Trial], measurements: Sequence[Measurement], backend:
     return [_line(trial, usable, ratios, backend) for trial in trials]
 
 
-def recommended(found: Sequence[Line]) -> Line | None:
+def recommended(found: Sequence[Forecast]) -> Forecast | None:
     """Return the largest model that fits, else the largest tight one; of equals the first."""
     for verdict in (Verdict.FITS, Verdict.TIGHT):
-        matching = [line for line in found if line.verdict is verdict]
+        matching = [forecast for forecast in found if forecast.verdict is verdict]
         if matching:
-            return max(matching, key=lambda line: parameters_of(line.trial.model.params))
+            return max(matching, key=lambda forecast: parameters_of(forecast.trial.model.params))
     return None
 
 
@@ -159,7 +161,7 @@ def _ratio(measurement: Measurement, model: Model, backend: str) -> float:
 
 def _line(
     trial: Trial, usable: Sequence[Measurement], ratios: Sequence[_Ratio], backend: str
-) -> Line:
+) -> Forecast:
     guess = estimate(trial.request, backend)
     same = [each for each in usable if each.key == (trial.model.model_name, trial.configuration)]
     for each in same:
@@ -177,17 +179,17 @@ def _line(
     )
 
 
-def _measured(trial: Trial, measurement: Measurement, needed: int, guess: Estimate) -> Line:
+def _measured(trial: Trial, measurement: Measurement, needed: int, guess: Estimate) -> Forecast:
     """Return the measured figures. With a larger budget than measured, the peak may be higher."""
     peak = measurement.peak_bytes or 0
     held_back = not peak or measurement.budget_bytes < trial.request.budget_bytes
     run_ahead = max(needed, peak, guess.run_ahead_bytes if held_back else 0)
-    return Line(trial, Source.MEASURED, needed, needed, needed, run_ahead)
+    return Forecast(trial, Source.MEASURED, needed, needed, needed, run_ahead)
 
 
 def _estimated(
     trial: Trial, guess: Estimate, error: float, correction: float | None, too_small: int
-) -> Line:
+) -> Forecast:
     """Return the estimate, corrected if possible.
 
     ``too_small`` is the largest budget in which the same configuration did not fit, or 0.
@@ -198,7 +200,7 @@ def _estimated(
     needed = max(likely, floor)
     if correction is not None:
         error = _CORRECTED_ERROR
-    return Line(
+    return Forecast(
         trial,
         Source.ESTIMATED if correction is None and needed == likely else Source.CORRECTED,
         needed_bytes=needed,

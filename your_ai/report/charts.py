@@ -70,7 +70,7 @@ def search(entry: TrialResult, figure: str) -> Chart:
     found = entry.optimal_config
     assert found is not None
     label, wording, value_of = FIGURES[figure]
-    points = [(t, y) for t in found.all_results if (y := value_of(t)) is not None]
+    points = [(t, y) for t in found.all_results if (y := value_of(t)) is not None and memory_of(t)]
     scale = SizeScale(memory_of(trial) for trial, _ in points)
     best = found.best
     values = [_point(trial, y, trial is best, scale, wording) for trial, y in points]

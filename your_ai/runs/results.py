@@ -76,8 +76,9 @@ def read(content: bytes, name: str) -> Results:
             _restore(trial)
         return msgspec.convert(document, Results)
     except (ValueError, msgspec.ValidationError, KeyError, TypeError, AttributeError) as error:
+        reason = invalid_because(error)
         raise UsageError(
-            f"{name} is not a results file of `your_ai benchmark` or `optimize`: {_reason(error)}."
+            f"{name} is not a results file of `your_ai benchmark` or `optimize`: {reason}."
         ) from error
 
 
@@ -97,7 +98,8 @@ def _restore(trial: dict[str, Any]) -> None:
         trial["load"].setdefault("at", 0.0)
 
 
-def _reason(error: Exception) -> str:
+def invalid_because(error: Exception) -> str:
+    """Return the reason why a file could not be read, from the error of its decoding."""
     if isinstance(error, KeyError):
         return f"missing {error.args[0]!r}"
     if isinstance(error, orjson.JSONDecodeError):

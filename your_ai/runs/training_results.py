@@ -10,6 +10,7 @@ import orjson
 
 from your_ai.errors import UsageError
 from your_ai.planning.device import Device
+from your_ai.runs.results import invalid_because
 from your_ai.runs.trial_result import TrialConfig
 from your_ai.supervision.outcome import OutcomeKind
 from your_ai.system.machine import Machine
@@ -97,4 +98,6 @@ def read(content: bytes, name: str) -> TrainingResults:
                 setting["micro_batches"] = setting.pop("parts")
         return msgspec.convert(document, TrainingResults)
     except (orjson.JSONDecodeError, msgspec.ValidationError, KeyError, TypeError) as error:
-        raise UsageError(f"{name} is not a record of `your_ai train`: {error}.") from error
+        raise UsageError(
+            f"{name} is not a record of `your_ai train`: {invalid_because(error)}."
+        ) from error

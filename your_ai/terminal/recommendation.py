@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from your_ai.models import presets
 from your_ai.planning.device import Device
 from your_ai.planning.plan import Trial
-from your_ai.recommend.recommend import Line, Source, Verdict, recommended
+from your_ai.recommend.recommend import Forecast, Source, Verdict, recommended
 from your_ai.terminal.output import wrap
 from your_ai.terminal.screen import WIDTH
 from your_ai.terminal.tables import Column, Row, table
@@ -25,12 +25,12 @@ _COLUMNS = (
 
 
 def recommendation(
-    found: Sequence[Line], device: Device, device_source: str, width: int | None
+    found: Sequence[Forecast], device: Device, device_source: str, width: int | None
 ) -> str:
     """All lines, for a terminal of this ``width``; ``None`` means a pipe or file."""
     rule = "━" * min(WIDTH, width or WIDTH)
     above = [rule, "Recommendation", rule, *_head(found[0].budget_bytes, device, device_source), ""]
-    models = table(_COLUMNS, [_row(line) for line in found], width)
+    models = table(_COLUMNS, [_row(forecast) for forecast in found], width)
     below = ["", *_foot(found, device), rule]
     head, foot = (wrap("\n".join(part), width) for part in (above, below))
     return f"{head}\n{models}\n{foot}"
@@ -44,31 +44,31 @@ def _head(budget_bytes: int, device: Device, device_source: str) -> Iterator[str
         yield "Note: this is about memory only. Training real models on a CPU takes hours."
 
 
-def _row(line: Line) -> Row:
-    sign = "-" if line.headroom_bytes < 0 else ""
+def _row(forecast: Forecast) -> Row:
+    sign = "-" if forecast.headroom_bytes < 0 else ""
     return (
-        line.trial.model.name,
-        line.trial.model.params,
-        show_size(line.needed_bytes),
-        None if line.peak_bytes is None else show_size(line.peak_bytes),
-        sign + show_size(abs(line.headroom_bytes)),
-        line.verdict,
-        line.source,
+        forecast.trial.model.name,
+        forecast.trial.model.params,
+        show_size(forecast.needed_bytes),
+        None if forecast.peak_bytes is None else show_size(forecast.peak_bytes),
+        sign + show_size(abs(forecast.headroom_bytes)),
+        forecast.verdict,
+        forecast.source,
     )
 
 
-def _foot(found: Sequence[Line], device: Device) -> Iterator[str]:
+def _foot(found: Sequence[Forecast], device: Device) -> Iterator[str]:
     yield f"Recommended: {_recommended(recommended(found))}"
-    yield f"For {_training([line.trial for line in found])}."
-    if any(line.verdict is Verdict.TIGHT for line in found):
+    yield f"For {_training([forecast.trial for forecast in found])}."
+    if any(forecast.verdict is Verdict.TIGHT for forecast in found):
         yield "tight: within the estimate's margin of error, or close to the budget."
-    error = max(line.error_share for line in found)
+    error = max(forecast.error_share for forecast in found)
     if error:
         yield f"Estimates may be off by {error:.0%}. {_how_to_measure(found, device)}"
 
 
-def _how_to_measure(found: Sequence[Line], device: Device) -> str:
-    is_real = any(not presets.is_synthetic(line.trial.model.model_name) for line in found)
+def _how_to_measure(found: Sequence[Forecast], device: Device) -> str:
+    is_real = any(not presets.is_synthetic(forecast.trial.model.model_name) for forecast in found)
     if device.backend == "cpu" and is_real:
         return (
             "Measuring these models on a CPU takes hours; `your_ai benchmark --suite smoke` only "
@@ -77,7 +77,7 @@ def _how_to_measure(found: Sequence[Line], device: Device) -> str:
     return "To measure, run `your_ai benchmark` with the same options."
 
 
-def _recommended(best: Line | None) -> str:
+def _recommended(best: Forecast | None) -> str:
     if best is None:
         return "none (no model fits)"
     how = "fits"

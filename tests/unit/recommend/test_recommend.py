@@ -23,7 +23,7 @@ from your_ai.planning.plan import Trial
 from your_ai.recommend import recommend
 from your_ai.recommend.document import document
 from your_ai.recommend.history import Measurement
-from your_ai.recommend.recommend import Line, Source, Verdict
+from your_ai.recommend.recommend import Forecast, Source, Verdict
 from your_ai.system.machine import Machine
 from your_ai.units import GB, MB
 
@@ -71,8 +71,8 @@ def measured(name: str = "tiny", **changed: Any) -> Measurement:
     return Measurement(**fields)
 
 
-def expected(*measurements: Measurement, budget: int = 16 * GB) -> Line:
-    (line,) = recommend.lines([trial(budget=budget)], measurements, "cuda")
+def expected(*measurements: Measurement, budget: int = 16 * GB) -> Forecast:
+    (line,) = recommend.forecasts([trial(budget=budget)], measurements, "cuda")
     return line
 
 
@@ -84,7 +84,7 @@ def test_a_model_is_estimated_without_history() -> None:
 
 
 def test_an_earlier_measurement_is_used() -> None:
-    assert expected(measured()) == Line(
+    assert expected(measured()) == Forecast(
         trial(), Source.MEASURED, 5 * GB, 5 * GB, 5 * GB, run_ahead_bytes=9 * GB
     )
 
@@ -140,9 +140,9 @@ def test_the_correction_is_the_median_of_the_same_models_measurements() -> None:
     assert expected(*past).needed_bytes == 7 * GB
 
 
-def lines_of_two(*measurements: Measurement) -> list[Line]:
+def lines_of_two(*measurements: Measurement) -> list[Forecast]:
     """Return the forecasts for the tiny model, and for the same model under another name."""
-    return recommend.lines([trial(), trial("other")], measurements, "cuda")
+    return recommend.forecasts([trial(), trial("other")], measurements, "cuda")
 
 
 def test_another_model_of_comparable_size_corrects_the_estimate() -> None:
@@ -159,7 +159,7 @@ def test_measurements_of_the_same_model_take_precedence() -> None:
 
 @pytest.mark.parametrize("params", ["3K", "3M", "7B"])
 def test_a_model_of_a_very_different_size_does_not_correct_the_estimate(params: str) -> None:
-    found = recommend.lines([trial(params=params), trial("other")], [measured("other")], "cuda")
+    found = recommend.forecasts([trial(params=params), trial("other")], [measured("other")], "cuda")
     assert found[0].source is Source.ESTIMATED
 
 
@@ -172,7 +172,10 @@ def test_a_measured_preset_corrects_other_models() -> None:
 def test_only_the_newest_measurement_of_a_trial_corrects() -> None:
     past = [measured(batch_size=n, needed_bytes=(4 + n) * GB) for n in (1, 2, 3)]
     older = [measured(batch_size=1, needed_bytes=40 * GB)] * 5
-    assert recommend.lines([trial(batch_size=8)], [*past, *older], "cuda")[0].needed_bytes == 6 * GB
+    assert (
+        recommend.forecasts([trial(batch_size=8)], [*past, *older], "cuda")[0].needed_bytes
+        == 6 * GB
+    )
 
 
 def test_measurements_of_unknown_models_are_ignored() -> None:
@@ -213,7 +216,7 @@ def test_weights_that_are_larger_than_the_budget_never_fit(
 
 def line(
     needed: float, budget: float = 100, source: Source = Source.MEASURED, of: Trial | None = None
-) -> Line:
+) -> Forecast:
     return builders.line(of or trial(budget=int(budget * MB)), needed, source)
 
 
@@ -264,7 +267,7 @@ def test_a_measured_peak_is_valid_up_to_its_budget(
     assert expected(past, budget=budget).peak_bytes == peak
 
 
-def sized(name: str, params: str, needed: float) -> Line:
+def sized(name: str, params: str, needed: float) -> Forecast:
     return line(needed, of=trial(name, params, budget=100 * MB))
 
 
@@ -286,7 +289,7 @@ def test_the_largest_that_fits_is_recommended(
 
 
 def test_the_document_has_gb_and_exact_bytes() -> None:
-    found = recommend.lines([trial()], [measured()], "cuda")
+    found = recommend.forecasts([trial()], [measured()], "cuda")
     content = orjson.loads(to_json(document(found, DEVICE, "as told", MACHINE)))
     assert content["recommended"] == "tiny"
     assert (content["max_memory_gb"], content["budget_bytes"]) == (16.0, 16 * GB)
@@ -319,7 +322,7 @@ def test_the_document_has_gb_and_exact_bytes() -> None:
 
 
 def test_the_document_may_have_a_name_that_is_not_utf8() -> None:
-    found = recommend.lines([trial("caf\udce9")], [], "cuda")
+    found = recommend.forecasts([trial("caf\udce9")], [], "cuda")
     content = orjson.loads(to_json(document(found, DEVICE, "", MACHINE)))
     assert (content["recommended"], content["results"][0]["model_name"]) == ("caf?", "org/caf?")
 
@@ -328,7 +331,7 @@ def test_an_incomplete_config_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(recommend, "estimate", memory_estimate.estimate)
     scant = {key: value for key, value in CONFIG.items() if key != "hidden_size"}
     with pytest.raises(UsageError, match="hidden_size"):
-        recommend.lines([trial(model=ModelSource(scant))], [], "cuda")
+        recommend.forecasts([trial(model=ModelSource(scant))], [], "cuda")
 
 
 def trained_in(nbytes: int) -> Measurement:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import builders
 from your_ai.planning.device import Device
-from your_ai.recommend.recommend import Line, Source
+from your_ai.recommend.recommend import Forecast, Source
 from your_ai.terminal.recommendation import recommendation
 from your_ai.units import GB, MB
 
@@ -23,7 +23,7 @@ def line(
     params: str = "100K",
     error: float = 0.15,
     **changed: Any,
-) -> Line:
+) -> Forecast:
     trial = builders.trial(1, name, params, budget_bytes=100 * MB, **changed)
     return builders.line(trial, needed, source, error)
 
@@ -105,7 +105,7 @@ def test_lines_fit_the_terminal(columns: int) -> None:
     assert max(map(len, shown.splitlines())) <= columns
 
 
-def foot(*found: Line) -> str:
+def foot(*found: Forecast) -> str:
     return recommendation(found, DEVICE, "as told", 200).rpartition("\n\n")[2]
 
 
@@ -118,7 +118,7 @@ def foot(*found: Line) -> str:
         (line(300), "none (no model fits)"),
     ],
 )
-def test_the_recommendation_in_words(only: Line, words: str) -> None:
+def test_the_recommendation_in_words(only: Forecast, words: str) -> None:
     assert foot(only).startswith(f"Recommended: {words}\n")
 
 

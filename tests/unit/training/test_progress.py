@@ -112,7 +112,15 @@ def test_training_json_is_read_back() -> None:
     }
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{}", b'{"setting": {}, "failures": []}'])
-def test_other_files_are_not_training_results(content: bytes) -> None:
-    with pytest.raises(UsageError, match=r"x\.json is not a record of `your_ai train`"):
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "not valid JSON"),
+        (b"[]", "not the expected structure"),
+        (b"{}", "missing 'setting'"),
+        (b'{"setting": {}, "failures": []}', "Object missing required field"),
+    ],
+)
+def test_other_files_are_not_training_results(content: bytes, reason: str) -> None:
+    with pytest.raises(UsageError, match=rf"x\.json is not a record of `your_ai train`: {reason}"):
         training_results.read(content, "x.json")
