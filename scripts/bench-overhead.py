@@ -1,9 +1,13 @@
 #!/usr/bin/env python3
 """Measure the overhead of your_ai as ratios of wall times.
 
-Compares a trial without loading and steps with importing mlx-lm's trainer, a whole trial with
-``mlx_lm.lora --iters 5`` on the same model, and ``your_ai --help`` with importing click. Both sides
-alternate and the medians are compared, so that a busy machine affects both equally.
+It compares:
+
+- a trial (minus loading and steps) and the import of mlx-lm's trainer;
+- a whole trial and ``mlx_lm.lora --iters 5`` on the same model;
+- ``your_ai --help`` and the import of click.
+
+Both sides alternate and the medians are compared, so that a busy machine affects both equally.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Benchmark the five presets at full size. Requires a GPU with enough memory for them.
 
-Prints needed memory, peak memory and speed of each preset, 4-bit and unquantized, a trial that runs
-out of memory, a run that is over budget, and trials with budgets just above and below needed
-memory.
+Prints the needed memory, peak memory and speed of each preset (4-bit and unquantized), and the
+outcomes of a trial that runs out of memory, of one that is over budget, and of trials with budgets
+just above and below the needed memory.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Count the trials that the search for the best configuration needs on random memory surfaces.
+"""Count the trials that the search for the best configuration needs.
 
-Every certificate is checked by brute force, and every optimum is compared with an exhaustive scan.
-The script exits with 1 if one is wrong.
+It searches on random surfaces: functions from configuration to needed memory (surfaces.py). Every
+certificate (the proof of an answer) is checked by brute force, and every optimum is compared with
+an exhaustive scan. The script exits with 1 if one is wrong.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
 usage: scripts/screenshots.py record FOLDER your_ai-ARGUMENTS…
        scripts/screenshots.py draw FOLDER
 
-`record` runs your_ai in a terminal of 96 columns and keeps what it prints, with the time of each
-part, and the run itself. Do that on a machine with a large GPU. `draw` needs Chromium and tmux. It
-writes docs/terminal.png, the terminal while the last trial runs, and docs/report.png.
+`record` runs your_ai in a terminal of 96 columns, and saves its output with timestamps and the
+run's folder. Use a machine with a large GPU. `draw` writes docs/terminal.png (the terminal during
+the last trial) and docs/report.png; it needs Chromium and tmux.
 """
 
 from __future__ import annotations

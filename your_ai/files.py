@@ -82,7 +82,9 @@ def write_or_fail(path: Path, content: bytes) -> None:
     try:
         write_atomically(path, content)
     except OSError as error:
-        raise MachineError(f"Cannot write {path}: {error.strerror}.") from error
+        raise MachineError(
+            f"Cannot write {path}: {error.strerror}. Check its permissions and the free disk space."
+        ) from error
 
 
 def to_json(content: Any) -> bytes:

@@ -82,7 +82,7 @@ def test_a_measured_configuration_is_not_estimated(home: Path) -> None:
     assert shown in line
     assert line.endswith("fits     measured")
     assert "Recommended: smoke-tiny (largest model that fits)" in done.stdout
-    assert "(as found by the run of " in done.stdout
+    assert "(from the run of " in done.stdout
     assert "may be off" not in done.stdout
 
 

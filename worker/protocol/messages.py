@@ -25,7 +25,7 @@ class Weights(StrEnum):
 
 
 class Phase(StrEnum):
-    """What a worker is doing. Trials use "tight" and "relaxed", trainings use "train"."""
+    """What a worker does. After "load", trials do "tight" and "relaxed", trainings "train"."""
 
     IMPORT = "import"
     LOAD = "load"
@@ -165,7 +165,7 @@ class Device(_Timed):
 
 @dataclass(frozen=True, slots=True)
 class Loaded(_Timed):
-    """Weights and adapters are in memory."""
+    """State after weights and adapters were loaded."""
 
     seconds: float
     """Duration of loading."""
@@ -181,7 +181,7 @@ class Loaded(_Timed):
 
 @dataclass(frozen=True, slots=True)
 class Step(_Timed):
-    """A training step is complete."""
+    """One finished training step."""
 
     phase: Phase
     """tight: under the lowest memory limit; relaxed: under the budget."""

@@ -18,7 +18,7 @@ _OPTIONS: list[click.Parameter] = [
     option(
         "--fail-above",
         Number("PERCENT", "percent", "5", above_zero=False),
-        "Accept regressions up to this percentage.",
+        "Percentage by which a figure may become worse.",
         5.0,
     ),
     flag(
@@ -42,8 +42,8 @@ def command(base: Path, new: Path, fail_above: float, *, memory_only: bool, form
 
     BASE and NEW are results files or run folders.
 
-    Exits with 1 if a trial no longer passes, or if a metric regressed by more than --fail-above and
-    more than the measurement noise.
+    Exits with 1 if a model no longer passes, or if a figure is worse by more than --fail-above and
+    by more than the measurement noise: how much the steps of a trial differ.
     """
     comparison = compare(load(base), load(new), memory_only=memory_only)
     say(FORMATS[form](comparison, fail_above / 100), wrapped=form == "text")

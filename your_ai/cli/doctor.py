@@ -37,8 +37,11 @@ MIN_FOR_RUNS = GB // 10
 MIN_FOR_WEIGHTS = 16 * GB
 """Disk space in bytes for the weights of a 7B model at 2 bytes per parameter."""
 
-_RUNS_ADVICE = "free some space, or choose another folder with --run-dir"
-_CACHE_ADVICE = "only --weights real needs it; free some space, or set HF_HOME to another folder"
+_RUNS_ADVICE = "free some space or make it writable, or start runs with --run-dir in another folder"
+_CACHE_ADVICE = (
+    "free some space or make it writable, or set HF_HOME to another folder; needed only to "
+    "download weights"
+)
 
 TRAINING = TrainingOptions(batch_size=1, lora_rank=4, seq_length=32, steps=2, quantize=0)
 
@@ -134,7 +137,11 @@ def _budget(device: Device) -> Finding:
     if device.working_set_bytes is not None:
         shown += f"; Metal recommends at most {show_size(device.working_set_bytes)}"
     if device.free_bytes is not None and budget == device.free_bytes:
-        return Finding(Mark.WARNING, shown, "other programs are using some of the GPU's memory")
+        return Finding(
+            Mark.WARNING,
+            shown,
+            "other programs use some of the GPU's memory; close them for a larger budget",
+        )
     available = memory.read().available_bytes
     if device.free_bytes is None and budget > available:
         advice = (
@@ -157,4 +164,8 @@ def _trial(device: Device) -> Finding:
     shown = f"Trial of {model.name}: {outcome.kind} in {seen.wall_seconds:.1f} s"
     if outcome.kind is OutcomeKind.PASS:
         return Finding(Mark.OK, shown)
-    return Finding(Mark.ERROR, f"{shown} ({outcome.reason})", f"evidence: {outcome.evidence}")
+    return Finding(
+        Mark.ERROR,
+        f"{shown} ({outcome.reason})",
+        f"{outcome.evidence}; run `your_ai benchmark --suite smoke` to get a log",
+    )

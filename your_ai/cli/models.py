@@ -28,8 +28,8 @@ _INDENT = "  "
 def command() -> ExitCode:
     """List the presets: short names of models for --model and `optimize`.
 
-    Nothing is downloaded unless you pass --weights real; by default, random weights of the same
-    shapes are used.
+    `benchmark` and `optimize` use random weights of the same shapes and download nothing, unless
+    you pass --weights real to them.
     """
     width = terminal_columns()
     for name in presets.SUITES:
@@ -45,7 +45,7 @@ def _row(preset: presets.Preset) -> Row:
     if is_synthetic:
         weights = "synthetic"
     else:
-        weights = "cached" if hub.is_cached(preset.model_name) else "not cached"
+        weights = "downloaded" if hub.is_cached(preset.model_name) else "not downloaded"
     return (
         preset.name,
         preset.params,

@@ -25,8 +25,9 @@ _GROUPS = [
 def command(context: click.Context, /, *, model: str | None, **values: Any) -> ExitCode:
     """Find the largest batch × rank × layers configuration of MODEL that fits in memory.
 
-    MODEL is a preset, a folder, or a Hub id (ORG/NAME). The result is proven: every better
-    configuration failed in a trial, or is at least as large on every axis as one that failed.
+    MODEL is a preset, a folder, or a Hub id (ORG/NAME). If possible, the result is proven:
+    every better configuration failed in a trial, or has at least the batch size, rank and number of
+    layers of one that failed.
     """
 
     def plan_run(screen: Screen) -> Run:

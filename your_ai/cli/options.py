@@ -91,7 +91,7 @@ CONFIGURATION = Group(
             "--lora-layers",
             LAYERS,
             "Number of layers with adapters, counted from the last.",
-            computed=f"{DEFAULT_LORA_LAYERS}, or all layers of a smaller model",
+            computed=f"{DEFAULT_LORA_LAYERS}, or all if the model has fewer",
         ),
     ),
 )
@@ -108,8 +108,8 @@ TENSORS = Group(
         option(
             "--weights",
             click.Choice([weights.value for weights in Weights]),
-            "Random weights of the same shapes, without a download (synthetic), or the model's "
-            "own (real).",
+            "synthetic: random weights with the model's shapes, no download; real: the model's own "
+            "weights.",
             fallback=_DEFAULTS.weights,
         ),
         option(
@@ -131,7 +131,7 @@ BUDGET = Group(
             "--max-memory",
             Number("GB", "GB", "24", finite=True),
             "The budget: the most memory that training may use.",
-            computed=f"{DEFAULT_BUDGET_SHARE:.0%} of the device's, or less if that is not free",
+            computed=f"{DEFAULT_BUDGET_SHARE:.0%} of the device's memory, less if that is not free",
         ),
     ),
 )
@@ -152,7 +152,7 @@ SEARCH = Group(
         option(
             "--layers",
             Sizes(_MAX_LAYERS),
-            "Layer counts to search, capped at the model's.",
+            "Numbers of layers to search, at most the model's number.",
             fallback=_joined(FULL.lora_layers),
         ),
         option(

@@ -79,5 +79,9 @@ class Sizes(_SizesType):
         # int() raises an error for numbers of thousands of digits.
         sizes = tuple(int(part) if len(part) < 10 else 0 for part in parts)
         if not all(1 <= size <= self._maximum for size in sizes):
-            self.fail(f"{value!r} has a number outside 1 to {self._maximum}.", param, ctx)
+            self.fail(
+                f"{value!r} contains a number that is not between 1 and {self._maximum}.",
+                param,
+                ctx,
+            )
         return sizes

@@ -124,7 +124,8 @@ def _report(results: Results, path: Path) -> str | None:
     try:
         return write_report(results, path)
     except Exception as error:  # noqa: BLE001 - even a bug must not end the run
-        return f"internal error; the traceback is in {internal_error.save(error) or 'no log'}"
+        log = internal_error.save(error)
+        return f"internal error; the traceback {f'is in {log}' if log else 'could not be saved'}"
 
 
 def open_screen(*, quiet: bool) -> Screen:
@@ -228,8 +229,8 @@ def _suite(name: str | None, device: Device, screen: Screen) -> list[Model]:
     if name is None and device.backend == "cpu":
         name = "smoke"
         screen.note(
-            "MLX has only a CPU here, so this run uses tiny models (--suite smoke) to check that "
-            "training works. Real models (--suite default) would take hours."
+            "MLX can use only the CPU here, so this run uses tiny models (--suite smoke) to "
+            "check that training works. Real models (--suite default) would take hours."
         )
     return [resolve.from_preset(preset) for preset in presets.suite(name or "default").presets]
 

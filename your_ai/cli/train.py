@@ -70,13 +70,14 @@ _GROUPS = [
             option(
                 "--data",
                 FILE,
-                "Folder with train.jsonl and, optionally, valid.jsonl. Required.",
+                "Folder with train.jsonl and, optionally, valid.jsonl. Required, except with "
+                "--resume.",
                 metavar="DIR",
             ),
             option(
                 "--model name",
                 click.STRING,
-                "Model in the results.",
+                "Which of the models in the results to train.",
                 computed="the recommended one",
                 metavar="NAME",
             ),
@@ -124,7 +125,10 @@ _GROUPS = [
         "Run",
         (
             option(
-                "--restarts", Count(0), "Maximum restarts with reduced memory after a failure.", 4
+                "--restarts",
+                Count(0),
+                "How often to restart after a failure, if necessary with less memory.",
+                4,
             ),
             RUN_DIR,
             flag("--resume", "Resume the training in --run-dir, or the last unfinished one."),
@@ -236,7 +240,8 @@ def _resume(context: click.Context) -> ExitCode:
                 _check_data(training)
             elif not (is_ours and (target / adapter_dir.ADAPTERS).is_file()):
                 raise UsageError(
-                    f"This training has finished, but its adapters are no longer in {target}."
+                    f"This training has finished, but its adapters are no longer in {target}. "
+                    "Move them back, or start a new training without --resume."
                 )
             record_resumed(journal)
             return _train(training, journal, progress, quiet=context.params["quiet"])
@@ -291,4 +296,4 @@ def _hints(training: Training, outcome: Outcome, progress: Progress) -> Iterator
             )
         if outcome.kind is OutcomeKind.INTERRUPTED or progress.saved:
             yield f"Training incomplete. Continue with: {resume_command(training)}"
-    yield f"Record written to {Path(training.run_dir) / TRAINING}"
+    yield f"Losses and measurements written to {Path(training.run_dir) / TRAINING}"

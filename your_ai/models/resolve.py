@@ -18,6 +18,7 @@ from your_ai.models.architecture import parameters
 from your_ai.units import parameter_label
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+_REPAIR = "Correct the file, or choose another model."
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +126,14 @@ def with_facts(model: Model, facts: Mapping[str, ModelFacts | str]) -> Model:
         code = (
             " The model's own code (auto_map) is never run." if "auto_map" in model.config else ""
         )
-        raise UsageError(f"mlx-lm cannot train {model.name}: {problem.rstrip('.')}.{code}")
+        raise UsageError(
+            f"mlx-lm cannot train {model.name}: {problem.rstrip('.')}.{code} Choose another model."
+        )
     if not known.lora_keys:
-        raise UsageError(f"LoRA cannot train {model.name}: it has no attention projections.")
+        raise UsageError(
+            f"LoRA cannot train {model.name}: it has no attention projections. Choose another "
+            "model."
+        )
     params = model.params or parameter_label(known.parameters)
     return replace(model, params=params, layers=known.layers)
 
@@ -142,7 +148,9 @@ def with_declared_facts(model: Model) -> Model:
         raise UsageError(f"{model.name}: {error}") from error
     layers = _declared(model.config, "num_hidden_layers")
     if layers is None:
-        raise UsageError(f"The config.json of {model.name} has no valid num_hidden_layers.")
+        raise UsageError(
+            f"The config.json of {model.name} has no valid num_hidden_layers. {_REPAIR}"
+        )
     return replace(model, params=model.params or parameter_label(count), layers=layers)
 
 
@@ -156,13 +164,15 @@ def _read_config(path: Path, name: str) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"{subject} cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{subject} is not valid JSON: {error}.") from error
+        raise UsageError(f"{subject} is not valid JSON: {error}. {_REPAIR}") from error
     if not isinstance(config, dict) or "model_type" not in config:
-        raise UsageError(f"{subject} has no model_type, so it does not describe a model.")
+        raise UsageError(f"{subject} has no model_type, so it does not describe a model. {_REPAIR}")
     if (_declared(config, "vocab_size") or 0) < 1:
-        raise UsageError(f"{subject} has no valid vocab_size, so the model cannot be trained.")
+        raise UsageError(f"{subject} has no valid vocab_size. {_REPAIR}")
     if not _is_usable(config.get("quantization")):
-        raise UsageError(f"{subject} has a quantization without valid bits and group_size.")
+        raise UsageError(
+            f"{subject} has a quantization without valid bits and group_size. {_REPAIR}"
+        )
     # auto_map is accepted: many models have it, and mlx-lm ignores it for models it implements.
     if config.get("model_file") is not None:
         raise UsageError(

@@ -24,14 +24,14 @@ def check_folder(folder: Path) -> None:
     files = sorted(file for file in folder.glob("model*.safetensors") if file.is_file())
     if not files:
         raise UsageError(
-            f"{folder} contains no model*.safetensors. Choose a folder with weights, "
-            "or remove --weights real."
+            f"{folder} contains no model*.safetensors. Choose a folder with weights. To measure, "
+            "none are needed (--weights synthetic)."
         )
     names = {file.name for file in files}
     missing = (_shards(folder) | _siblings(names)) - names
     if missing:
         names_missing = ", ".join(sorted(missing))
-        raise UsageError(f"{folder} is missing {names_missing}. Download the model again.")
+        raise UsageError(f"Missing in {folder}: {names_missing}. Download the model again.")
     for file in files:
         expected, size = _expected_size(file), file.stat().st_size
         if expected is None:

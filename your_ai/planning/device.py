@@ -25,7 +25,7 @@ class Device:
     working_set_bytes: int | None
     """Metal's recommended working set in bytes; beyond it macOS may swap. Null elsewhere."""
     free_bytes: int | None
-    """Free GPU memory at the start of the run, in bytes; null if the GPU has none of its own."""
+    """Free GPU memory at the start of the run; null if the GPU has no memory of its own."""
     versions: dict[str, str]
     """Versions of Python, mlx and mlx-lm."""
 

@@ -13,10 +13,10 @@ def device(history: History | None, machine: Machine) -> tuple[Device, str]:
     """Return the device, and a text for the user on where the facts about it come from."""
     if history is not None:
         day = history.started_at.partition("T")[0]
-        return history.device, f"as found by the run of {day}"
+        return history.device, f"from the run of {day}"
     if machine.system == "macOS":
         mac = _with_system_memory(machine, "metal", "this Mac")
-        return mac, "all of its memory; Metal may recommend less"
+        return mac, "all of its memory; Metal may allow less"
     gpu = _nvidia_gpu(machine)
     if gpu is not None:
         return gpu, "as reported by nvidia-smi"

@@ -160,7 +160,7 @@ def _error(trial: TrialResult) -> float:
 def _differences(before: Results, after: Results) -> Iterator[str]:
     for name, results in (("BASE", before), ("NEW", after)):
         if not results.complete:
-            yield f"{name} did not finish"
+            yield f"the run in {name} did not finish"
     old, new = _environment(before), _environment(after)
     for what in dict.fromkeys([*old, *new]):
         if old.get(what) != new.get(what):

@@ -37,8 +37,8 @@ class DamagedError(UsageError):
 
     def __init__(self, path: Path, line: int) -> None:
         before = (
-            f"; earlier trials are intact. Keep the first {line - 1} lines (head -n {line - 1}) to "
-            "resume from there, or start"
+            f"; the lines before it are intact. Replace the file by its first {line - 1} lines "
+            f"(head -n {line - 1}) to resume from there, or start"
         )
         super().__init__(
             f"{path} is corrupt at line {line}{before if line > 1 else ': start'} a new run."
@@ -93,7 +93,10 @@ class Journal:
             except BlockingIOError as error:
                 raise _still_running(folder) from error
             except OSError as error:
-                raise MachineError(f"Cannot open {path}: {error.strerror}.") from error
+                raise MachineError(
+                    f"Cannot open {path}: {error.strerror}. Check its permissions, or choose a "
+                    "different --run-dir."
+                ) from error
             try:
                 yield journal
             finally:

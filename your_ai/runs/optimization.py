@@ -50,7 +50,7 @@ class Optimization:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing is left to try."""
+        """Whether the search is finished."""
         return self.search.is_settled(self.tried)
 
     @property
@@ -71,7 +71,11 @@ class Optimization:
 
     @property
     def pareto(self) -> list[TrialResult]:
-        """The passes that no other beats in memory, capacity and speed; least memory first."""
+        """The passes that no other trial beats, least memory first.
+
+        A trial beats another if it is at least as good in memory, capacity and speed, and better in
+        one of them.
+        """
         passed = [result for result in self.results if result.success]
         front = [r for r in passed if not any(_beats(other, r) for other in passed)]
         return sorted(front, key=lambda result: result.needed_memory_bytes or 0)

@@ -29,7 +29,7 @@ class Results:
     results: tuple[TrialResult, ...]
     """One entry per model that was tried, smallest first."""
     your_ai_version: str
-    """Version of your_ai that made the run."""
+    """Version of your_ai that did the run."""
     started_at: Utc
     """When the run started, in UTC."""
     complete: bool

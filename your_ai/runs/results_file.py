@@ -39,7 +39,7 @@ def load(path: Path) -> Results:
         content = file.read_bytes()
     except OSError as error:
         if is_folder and (path / TRAINING).exists():
-            problem = f"{path} is a training, which has no benchmark results"
+            problem = f"{path} contains a training, which has no benchmark results"
         else:
             problem = f"Cannot read {file}: {error.strerror}"
         raise UsageError(f"{problem}. `your_ai runs` lists saved runs.") from error

@@ -38,16 +38,16 @@ class RunHistory:
         if any(each != boot for each in boots):
             return Outcome(
                 OutcomeKind.CRASH,
-                "the machine restarted during this trial and may do so again, so it was not "
-                "repeated; try it in a separate run with a smaller --max-memory",
+                "the machine restarted during this trial, so the trial was not repeated; try it in "
+                "a separate run with a smaller --max-memory",
                 Certainty.LOW,
                 f"started in boot {boots[-1]} and never finished; the current boot is {boot}",
             )
         if len(boots) >= MAX_STARTS:
             return Outcome(
                 OutcomeKind.CRASH,
-                f"your_ai itself ended {len(boots)} times during this trial, so it was not "
-                "repeated; try it in a separate run",
+                f"your_ai ended unexpectedly {len(boots)} times during this trial, so it was "
+                "not repeated; try it in a separate run",
                 Certainty.LOW,
                 f"started {len(boots)} times in boot {boot} and never finished",
             )

@@ -84,8 +84,8 @@ def check_same(header: Header, arguments: Mapping[str, str], device: Device, ver
     ]
     if changed:
         raise UsageError(
-            f"Cannot resume {header.run_dir} with different settings: {', '.join(changed)}. "
-            "Drop them, or start a new run without --resume."
+            f"Cannot resume {header.run_dir} with different settings or versions: "
+            f"{', '.join(changed)}. Use the earlier ones, or start a new run without --resume."
         )
 
 

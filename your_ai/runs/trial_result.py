@@ -107,7 +107,7 @@ class GridAxes:
 
 @dataclass(frozen=True, slots=True)
 class ProofOfOptimum:
-    """The proof that no better configuration fits; incomplete if there are unsettled ones."""
+    """The proof that no better configuration fits; incomplete if `unsettled` is not empty."""
 
     failures: tuple[FailedPoint, ...]
     """Failed configurations. They rule out all that are at least as large on every axis."""
@@ -146,13 +146,13 @@ class OptimalConfig:
     grid: GridAxes
     """The axes that were searched."""
     complete: bool
-    """Whether nothing is left to try."""
+    """Whether the search is finished."""
     proven: bool
     """Whether failures caused by memory prove that no better configuration fits."""
     certificate: ProofOfOptimum
     """The proof that no better configuration fits."""
     pareto: tuple[ParetoPoint, ...]
-    """Configurations that passed and that no other beats in memory, capacity and speed."""
+    """Passing trials that no other beats: as good in memory, capacity, speed and better in one."""
     all_results: tuple[TrialResult, ...]
     """Every trial of the search, in order."""
 
@@ -173,7 +173,7 @@ class TrialResult:
     model_name: str
     """The model's Hub id or path."""
     params: str
-    """The model's size label."""
+    """The model's size, such as 8B."""
     success: bool
     """Whether every step ran within the budget."""
     peak_memory_gb: float | None = None
@@ -217,7 +217,7 @@ class TrialResult:
     revision: str | None = None
     """The model's commit on the Hub."""
     wall_seconds: float | None = None
-    """Duration of the worker process in seconds. Null without one, like all fields below."""
+    """Duration of the worker process in seconds; null, like all following keys, if none started."""
     exit_status: int | None = None
     """The worker's exit status; negative for a signal."""
     tokens_per_second_at_needed_memory: float | None = None
@@ -237,9 +237,9 @@ class TrialResult:
     phases: tuple[PhaseBegan, ...] = ()
     """Every phase that began."""
     memory_timeline: tuple[tuple[float, int, int], ...] = ()
-    """Samples of [seconds, MLX active bytes, MLX cache bytes], thinned with the peaks kept."""
+    """Samples of [seconds, MLX active bytes, MLX cache bytes], thinned out; peaks are kept."""
     footprint_timeline: tuple[tuple[float, int], ...] = ()
-    """Samples of [seconds, footprint bytes], thinned with the peaks kept."""
+    """Samples of [seconds, footprint bytes], thinned out; peaks are kept."""
     device: DeviceInfo | None = None
     """The device as described by MLX."""
     versions: dict[str, str] | None = None

@@ -78,7 +78,7 @@ _MESSAGES = {
     ),
     r"kIOGPUCommandBufferCallbackError(Hang|PageFault|InnocentVictim|SubmissionsIgnored)": Outcome(
         _CRASH,
-        "the GPU driver failed, or rejects work after an earlier failure; try again",
+        "the GPU driver failed, or rejected work after an earlier failure; try again",
         Certainty.MEDIUM,
     ),
 }
@@ -96,7 +96,7 @@ def classify(observation: Observation, steps: int) -> Outcome:
     outcome = _classify(observation, steps)
     if outcome.kind is OutcomeKind.OOM and observation.needed_bytes is not None:
         needed = show_size(observation.needed_bytes)
-        reason = f"{outcome.reason}; it needs only {needed}, so try a smaller --max-memory"
+        reason = f"{outcome.reason}; the training itself needs only {needed}: lower --max-memory"
         return replace(outcome, reason=reason)
     return outcome
 
@@ -132,7 +132,7 @@ def _from_final_event(observation: Observation, final: FinalEvent, steps: int) -
         case Passed():
             return _passed(observation, steps)
         case Trained():
-            evidence = f"{final.iterations} iterations finished, synchronized, losses finite"
+            evidence = f"{final.iterations} iterations finished without an MLX error, losses finite"
             return Outcome(OutcomeKind.PASS, "all iterations finished", evidence=evidence)
         case OverBudget():
             return _over_budget(final)
@@ -145,7 +145,7 @@ def _passed(observation: Observation, steps: int) -> Outcome:
     if done != steps:
         evidence = f"{done} of {steps} steps were reported"
         return Outcome(_CRASH, "the worker reported fewer steps than requested", evidence=evidence)
-    evidence = f"{done} steps finished, synchronized, losses finite, adapters changed"
+    evidence = f"{done} steps finished without an MLX error, losses finite, adapters changed"
     if observation.returncode < 0 and observation.killed is None:
         # By then everything was measured and checked. MLX may crash while the process exits.
         evidence += f"; then {_signal_name(-observation.returncode)} at exit"

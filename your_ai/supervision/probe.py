@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
+import shlex
 import shutil
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +23,7 @@ def probe_device() -> Device:
     """Return the device that MLX trains on; raise MachineError if MLX does not work."""
     answer = _probe({})
     if isinstance(answer, str):
-        raise MachineError(f"MLX does not work ({answer}). Install it with: {install_line()}")
+        raise MachineError(f"MLX does not work ({answer}). Reinstall it with: {install_line()}")
     return answer.device
 
 
@@ -40,11 +42,12 @@ def probe_models(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, ModelFac
 
 def install_line() -> str:
     """Return the command that installs the MLX backend for this machine."""
+    pip = f"{shlex.quote(sys.executable)} -m pip install"
     if platform.system() == "Darwin":
-        return "pip install --force-reinstall mlx"
+        return f"{pip} --force-reinstall mlx"
     if shutil.which("nvidia-smi"):
-        return "pip install 'mlx[cuda13]' (cuda12 for a driver older than 580)"
-    return "pip install 'mlx[cpu]'"
+        return f"{pip} 'mlx[cuda13]' (cuda12 for a driver older than 580)"
+    return f"{pip} 'mlx[cpu]'"
 
 
 def _probe(configs: Mapping[str, Mapping[str, Any]]) -> ProbeAnswer | str:

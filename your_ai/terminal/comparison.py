@@ -97,14 +97,17 @@ def _cell(pair: Pair, name: str) -> str:
 
 
 def _differences(comparison: Comparison) -> list[str]:
-    return [f"Differs: {difference}" for difference in comparison.differences]
+    return [f"Difference: {difference}" for difference in comparison.differences]
 
 
 def _unpaired(comparison: Comparison) -> list[str]:
     return [
-        *(f"Only in BASE: {name}" for name in comparison.only_before),
-        *(f"Only in NEW: {name}" for name in comparison.only_after),
-        *(f"Missing in NEW (passed in BASE): {name}{_REGRESSION}" for name in comparison.lost),
+        *(f"Trial only in BASE: {name}" for name in comparison.only_before),
+        *(f"Trial only in NEW: {name}" for name in comparison.only_after),
+        *(
+            f"Model missing in NEW that passed in BASE: {name}{_REGRESSION}"
+            for name in comparison.lost
+        ),
     ]
 
 
@@ -112,10 +115,10 @@ def _verdict(comparison: Comparison, threshold: float) -> str:
     worse = sum(bool(pair.regressions(threshold)) for pair in comparison.pairs)
     if comparison.lost and not worse:
         count = len(comparison.lost)
-        return (
-            f"{counted(count, 'passing model')} {'is' if count == 1 else 'are'} missing from NEW."
-        )
-    compared = f"{counted(len(comparison.pairs), 'trial')} compared"
+        verb = "is" if count == 1 else "are"
+        return f"{counted(count, 'model')} that passed in BASE {verb} missing in NEW."
+    compared = counted(len(comparison.pairs), "compared trial")
+    limit = f"by more than {threshold * 100:g}% and the noise"
     if not worse:
-        return f"No regression beyond {threshold * 100:g}% and noise ({compared})."
-    return f"{worse} of {compared} became worse beyond {threshold * 100:g}% and noise."
+        return f"No regression: none of {compared} became worse {limit}."
+    return f"{worse} of {compared} became worse {limit}."

@@ -59,9 +59,9 @@ def _row(forecast: Forecast) -> Row:
 
 def _foot(found: Sequence[Forecast], device: Device) -> Iterator[str]:
     yield f"Recommended: {_recommended(recommended(found))}"
-    yield f"For {_training([forecast.trial for forecast in found])}."
+    yield f"These figures are for {_training([forecast.trial for forecast in found])}."
     if any(forecast.verdict is Verdict.TIGHT for forecast in found):
-        yield "tight: within the estimate's margin of error, or close to the budget."
+        yield "tight: too close to the budget to be sure that the model fits."
     error = max(forecast.error_share for forecast in found)
     if error:
         yield f"Estimates may be off by {error:.0%}. {_how_to_measure(found, device)}"

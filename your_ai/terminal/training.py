@@ -43,7 +43,7 @@ class TrainingConsole:
             screen.print(f"Already finished (started {training.started_at}).")
         elif progress.attempts:
             where = _from(progress.saved)
-            screen.print(f"Resuming the training started {training.started_at} {where}.")
+            screen.print(f"Resuming {where} (training started {training.started_at}).")
         screen.print("")
 
     def attempt(self, progress: Progress) -> None:
@@ -76,7 +76,7 @@ class TrainingConsole:
                 longest = self._training.request.configuration.seq_length
                 self._screen.note(
                     f"sequences longer than {longest:,} tokens are truncated "
-                    f"(--max-seq-length); the first has {event.tokens:,}."
+                    f"(--max-seq-length); the first such sequence has {event.tokens:,}."
                 )
 
     def reported(self, report: Report) -> None:
@@ -114,7 +114,7 @@ class TrainingConsole:
 
 
 def _expectation(expected: Expected) -> str:
-    how = "measured" if expected.is_measured else "estimated from measurements"
+    how = "from measurements" if expected.is_measured else "estimated from measurements"
     return (
         f"Expected ({how}): peak {show_size(expected.peak_bytes)}, "
         f"{expected.seconds_per_iteration:.2f} s per iteration with sequences of full length, "
@@ -127,7 +127,7 @@ def _description(training: Training) -> str:
     return (
         f"batch={configuration.batch_size}, rank={configuration.lora_rank}, "
         f"layers={configuration.lora_layers}, up to {configuration.seq_length} tokens, "
-        f"{request.iters:,} iterations on {training.data.sequences:,} sequences of {request.data}"
+        f"{request.iters:,} iterations, {training.data.sequences:,} sequences in {request.data}"
     )
 
 

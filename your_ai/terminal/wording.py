@@ -28,7 +28,7 @@ def memory(run: Run) -> str:
     device, total = run.device, run.machine.memory_bytes
     parts = f"budget {show_size(run.budget_bytes)}, training on {device.name} ({device.backend})"
     if device.memory_bytes != total:
-        parts += f" with {device.memory_bytes / GB:.2f} GB"
+        parts += f", which has {device.memory_bytes / GB:.2f} GB"
     return f"System Memory: {total / GB:.2f} GB ({parts})"
 
 
@@ -122,11 +122,11 @@ def proof(found: Optimization) -> list[str]:
     """Why no better configuration fits, or why that is not proven."""
     untried = len(found.certificate.unsettled)
     if untried:
-        why = f"Not proven: {counted(untried, 'configuration')} not tried may be better."
+        why = f"Not proven: {counted(untried, 'untried configuration')} may be better."
     elif not found.is_proven:
-        why = "Not proven: these failures were not caused by memory:"
+        why = "Not proven: memory may not be the cause of these failures:"
     elif found.search.objective is Objective.TOKENS:
-        why = "Larger rank and layer counts are assumed not to be faster."
+        why = "A higher rank or more layers are assumed not to be faster."
     elif not found.decisive:
         why = "Proven: no configuration in the grid is better."
     else:

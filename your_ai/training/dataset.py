@@ -50,10 +50,11 @@ def check_dataset(folder: Path, batch_size: int, *, mask_prompt: bool) -> Datase
             continue
         counts[name] = count = _count(path, digest.update, mask_prompt=mask_prompt)
         if count < least:
+            smaller = ", or lower --batch-size" if least > 1 else ""
             optional = "" if name == "train" else ", or remove the file"
             raise UsageError(
-                f"{path} has {count} sequence{'' if count == 1 else 's'}, but at least {least} are "
-                f"needed for a batch. Add some{optional}."
+                f"{path} has {count} sequence{'' if count == 1 else 's'}, but needs at least "
+                f"{least}. Add sequences{smaller}{optional}."
             )
     return Dataset(counts["train"], counts["valid"], digest.hexdigest())
 

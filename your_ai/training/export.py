@@ -50,16 +50,19 @@ def notes(request: TrainingRequest, model: str, revision: str | None) -> list[st
     ``revision`` is the model's commit on the Hub.
     """
     found = [
-        "Configuration for mlx_lm.lora --config, as your_ai train would run it.",
+        "For mlx_lm.lora --config: the training that your_ai train would run.",
         f"Measured with mx.set_memory_limit({request.limit_bytes}); mlx_lm.lora sets no limit.",
     ]
     if revision is not None:
-        found.append(f"Measured at revision {revision}; this uses the latest.")
+        found.append(
+            f"Measured with revision {revision} of the model; mlx_lm.lora uses the latest."
+        )
     bits = request.configuration.quantization_bits
     if bits is not None and request.model.config.get("quantization") is None:
         found += [
-            f"Measured with {bits}-bit weights. This model has none; convert it with:",
+            f"Measured with {bits}-bit weights, but this model is not quantized. Convert it with:",
             f"mlx_lm.convert --hf-path {model} -q --q-bits {bits} --mlx-path DIR",
+            "and set `model: DIR` below.",
         ]
     return found
 

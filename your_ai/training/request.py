@@ -32,7 +32,10 @@ def choose(results: Results, name: str | None) -> TrialResult:
     """
     wanted = name if name is not None else results.recommended
     if wanted is None:
-        raise UsageError("No model passed in these results, so there is nothing to train.")
+        raise UsageError(
+            "No model passed in these results, so there is nothing to train. Measure a smaller "
+            "model first."
+        )
     found = [entry for entry in results.results if wanted in (entry.preset, entry.model_name)]
     if not found:
         available = ", ".join(f"{entry.preset} ({entry.model_name})" for entry in results.results)
@@ -41,7 +44,10 @@ def choose(results: Results, name: str | None) -> TrialResult:
     entry = max(found, key=lambda each: (each.success, parameters_of(each.params)))
     best = (entry.optimal_config and entry.optimal_config.best) or entry
     if not best.success:
-        raise UsageError(f"{best.preset} did not pass in these results ({best.error}).")
+        raise UsageError(
+            f"{best.preset} did not pass in these results ({best.error}). Choose another model "
+            "with --model."
+        )
     return best
 
 

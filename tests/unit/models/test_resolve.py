@@ -285,7 +285,9 @@ def test_mlx_lms_error_is_quoted_in_one_line() -> None:
     problem = "Model type nonesuch not supported.\nand a second line"
     with pytest.raises(UsageError) as refused:
         resolve.with_facts(model(), {"org/tiny": problem})
-    assert str(refused.value) == "mlx-lm cannot train tiny: Model type nonesuch not supported."
+    assert str(refused.value) == (
+        "mlx-lm cannot train tiny: Model type nonesuch not supported. Choose another model."
+    )
 
 
 @pytest.mark.parametrize("config", [CONFIG, {"model_type": "mistral3", "text_config": CONFIG}])

@@ -117,7 +117,9 @@ def test_a_folder_without_weights_is_refused(tmp_path: Path, present: str | None
         (tmp_path / present).mkdir()  # a folder with that name does not count
     elif present is not None:
         (tmp_path / present).write_bytes(SMALL)
-    with pytest.raises(UsageError, match=r"contains no model\*\.safetensors\. .* --weights real"):
+    with pytest.raises(
+        UsageError, match=r"contains no model\*\.safetensors\. .*--weights synthetic"
+    ):
         check_folder(tmp_path)
 
 
@@ -137,7 +139,7 @@ def test_all_shards_in_the_index_are_required(tmp_path: Path) -> None:
 def test_the_error_names_missing_shards(tmp_path: Path) -> None:
     names = [f"model-0000{i}-of-00003.safetensors" for i in (1, 2, 3)]
     shards(tmp_path, names, names[:1])
-    with pytest.raises(UsageError, match=f"is missing {names[1]}, {names[2]}. Download"):
+    with pytest.raises(UsageError, match=f"Missing in .*: {names[1]}, {names[2]}. Download"):
         check_folder(tmp_path)
 
 
@@ -178,7 +180,7 @@ def test_a_missing_shard_is_found_without_an_index(tmp_path: Path, at: int) -> N
         (tmp_path / name).write_bytes(SMALL)
     check_folder(tmp_path)
     (tmp_path / names[at - 1]).unlink()
-    with pytest.raises(UsageError, match=f"is missing {names[at - 1]}. Download"):
+    with pytest.raises(UsageError, match=f"Missing in .*: {names[at - 1]}. Download"):
         check_folder(tmp_path)
 
 

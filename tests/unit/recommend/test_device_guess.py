@@ -35,13 +35,13 @@ def nvidia_smi(folder: Path, *lines: str) -> None:
 def test_the_newest_run_is_preferred(programs: Path) -> None:
     nvidia_smi(programs, "echo 'NVIDIA A100, 40960'")
     past = History(KNOWN, "2026-01-02T03:04:05Z", ())
-    assert device_guess.device(past, LINUX) == (KNOWN, "as found by the run of 2026-01-02")
+    assert device_guess.device(past, LINUX) == (KNOWN, "from the run of 2026-01-02")
 
 
 def test_a_mac_without_history_uses_all_its_memory() -> None:
     device, source = device_guess.device(None, MAC)
     assert device == Device("metal", "this Mac", 36 * GB, None, None, {})
-    assert "Metal may recommend less" in source
+    assert "Metal may allow less" in source
     assert budget_bytes(device, None) == int(28.8 * GB)
 
 

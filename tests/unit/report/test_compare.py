@@ -133,29 +133,29 @@ WORSE = compare(
 
 def test_as_text() -> None:
     assert as_text(WORSE, FIVE).splitlines() == [
-        "Differs: your_ai: 1.0 → 2.0",
+        "Difference: your_ai: 1.0 → 2.0",
         "✗ a (batch=2, rank=64, layers=2, 1024 tokens, 4-bit)",
         "    needed 6.0 GB → 6.6 GB (+10.0%)  ← regression",
         "    peak 7.0 GB → 7.0 GB (+0.0%)",
         "    tokens/s 2,046 → 2,046 (+0.0%)",
         "✗ b (batch=2, rank=64, layers=2, 1024 tokens, 4-bit)",
         "    outcome pass → oom  ← regression",
-        "Only in BASE: gone (batch=2, rank=64, layers=2, 1024 tokens, 4-bit)",
-        "Missing in NEW (passed in BASE): gone  ← regression",
-        "2 of 2 trials compared became worse beyond 5% and noise.",
+        "Trial only in BASE: gone (batch=2, rank=64, layers=2, 1024 tokens, 4-bit)",
+        "Model missing in NEW that passed in BASE: gone  ← regression",
+        "2 of 2 compared trials became worse by more than 5% and the noise.",
     ]
 
 
 def test_as_markdown() -> None:
     lines = as_markdown(WORSE, FIVE).splitlines()
-    assert lines[0] == "**2 of 2 trials compared became worse beyond 5% and noise.**"
+    assert lines[0] == "**2 of 2 compared trials became worse by more than 5% and the noise.**"
     assert lines[2] == "| trial | outcome | needed | peak | tokens/s |  |"
     assert "| **6.0 GB → 6.6 GB (+10.0%)** |" in lines[4]
     assert "| **pass → oom** | – | – | – | ✗ |" in lines[5]
     assert lines[-3:] == [
-        "- Differs: your_ai: 1.0 → 2.0",
-        "- Only in BASE: gone (batch=2, rank=64, layers=2, 1024 tokens, 4-bit)",
-        "- Missing in NEW (passed in BASE): gone  ← regression",
+        "- Difference: your_ai: 1.0 → 2.0",
+        "- Trial only in BASE: gone (batch=2, rank=64, layers=2, 1024 tokens, 4-bit)",
+        "- Model missing in NEW that passed in BASE: gone  ← regression",
     ]
 
 
@@ -195,10 +195,11 @@ def test_missing_model_that_passed_is_a_regression() -> None:
     assert found.lost == ("b",)
     assert found.has_regression(0.05)
     assert as_text(found, 0.05).endswith(
-        "Missing in NEW (passed in BASE): b  ← regression\n1 passing model is missing from NEW."
+        "Model missing in NEW that passed in BASE: b  ← regression\n"
+        "1 model that passed in BASE is missing in NEW."
     )
     assert not compare(results(trial("a"), failed("b")), after).has_regression(0.05)
     assert not compare(after, before).has_regression(0.05)
     unfinished = compare(before, replace(after, complete=False))  # b may not have been tried yet
     assert not unfinished.has_regression(0.05)
-    assert unfinished.differences == ("NEW did not finish",)
+    assert unfinished.differences == ("the run in NEW did not finish",)

@@ -95,7 +95,7 @@ def test_a_running_training_is_not_mistaken_for_another_version(tmp_path: Path) 
 
 def test_a_training_is_not_mistaken_for_a_run(tmp_path: Path) -> None:
     (tmp_path / "training.json").touch()
-    with pytest.raises(UsageError, match="is a training, which has no benchmark results"):
+    with pytest.raises(UsageError, match="contains a training, which has no benchmark results"):
         load(tmp_path)
 
 

@@ -62,7 +62,9 @@ def test_a_run_can_be_resumed_with_the_same_options_or_none(given: dict[str, str
 def test_a_changed_option_is_refused(given: dict[str, str], difference: str) -> None:
     with pytest.raises(UsageError) as refused:
         check_same(RUN, given, RUN.device, RUN.version)
-    assert f"Cannot resume /runs/1 with different settings: {difference}." in str(refused.value)
+    assert f"Cannot resume /runs/1 with different settings or versions: {difference}." in str(
+        refused.value
+    )
 
 
 @pytest.mark.parametrize(

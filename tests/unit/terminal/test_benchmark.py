@@ -53,7 +53,8 @@ def test_a_gpu_with_its_own_memory(
     device = Device("cuda", "NVIDIA H200", 150_754_820_096, None, None, {})
     Console(PlainScreen(), run(128, device)).begin(0)
     assert (
-        "System Memory: 128.00 GB (budget 28.8 GB, training on NVIDIA H200 (cuda) with 140.40 GB)\n"
+        "System Memory: 128.00 GB (budget 28.8 GB, training on NVIDIA H200 (cuda), "
+        "which has 140.40 GB)\n"
     ) in capsys.readouterr().out
 
 

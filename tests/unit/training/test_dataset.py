@@ -49,8 +49,14 @@ def test_the_digest_changes_with_the_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("lines", "complaint"),
     [
-        ([], r"train\.jsonl has 0 sequences, but at least 2 are needed for a batch. Add some\."),
-        ([TEXT], r"train\.jsonl has 1 sequence, but at least 2 are needed for a batch. Add some\."),
+        (
+            [],
+            r"train\.jsonl has 0 sequences, but needs at least 2\. .*lower --batch-size\.",
+        ),
+        (
+            [TEXT],
+            r"train\.jsonl has 1 sequence, but needs at least 2\. .*lower --batch-size\.",
+        ),
         ([TEXT, "{", TEXT], r"train\.jsonl, line 2: not valid JSON \("),
         ([TEXT, "", TEXT], r"train\.jsonl, line 2: not valid JSON \("),
         ([TEXT, "[1]"], r"train\.jsonl, line 2: not a JSON object"),
@@ -73,7 +79,7 @@ def test_validation_and_test_files_are_checked(tmp_path: Path) -> None:
     write(tmp_path, "train", TEXT, TEXT)
     write(tmp_path, "valid", TEXT)
     with pytest.raises(
-        UsageError, match=r"valid\.jsonl has 1 sequence, .*. Add some, or remove the file"
+        UsageError, match=r"valid\.jsonl has 1 sequence, .*. Add sequences, .*or remove the file"
     ):
         check_dataset(tmp_path, 2, mask_prompt=False)
     write(tmp_path, "valid", TEXT, TEXT)
