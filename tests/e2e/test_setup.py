@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ import pytest
 from tests.support import python_build, root_only
 from tests.support.checks import check_figures
 from tests.support.command import PLAIN, ROOT, Finished
+
+pytestmark = pytest.mark.timeout(300)
 
 SYSTEM = Path("/usr/bin")
 PYTHONS = [f"python3.{minor}" for minor in range(8, 15)]
@@ -24,6 +28,9 @@ LINUX = {
     "getconf": "echo glibc 2.36",
     "nvidia-smi": "exit 9",
 }
+
+
+slow = pytest.mark.slow
 
 
 def nvidia(cuda: str, capability: str) -> dict[str, str]:
@@ -45,8 +52,11 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """What an installation is made from."""
-    folder = tmp_path / "checkout"
+    return make_checkout(tmp_path / "checkout")
+
+
+def make_checkout(folder: Path) -> Path:
+    """Copy what an installation is made from."""
     folder.mkdir()
     for name in ("pyproject.toml", "constraints.txt", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
@@ -91,14 +101,15 @@ def fake(folder: Path, programs: Mapping[str, str]) -> Path:
 
 
 def old_python() -> Path:
-    """A Python 3.9, as Apple's command line tools bring it; skips where there is none."""
-    folders = [*map(Path, os.get_exec_path()), *Path.home().glob(".pyenv/versions/3.9*/bin")]
-    for program in (folder / "python3.9" for folder in folders):
+    """A Python too old for your_ai, as in Apple's command line tools; skips if there is none."""
+    names = ["python3.9", "python3.8", "python3.10"]
+    folders = [*map(Path, os.get_exec_path()), *Path.home().glob(".pyenv/versions/3.*/bin")]
+    for program in (folder / name for name in names for folder in folders):
         if program.exists():
             check = subprocess.run([program, "-c", ""], capture_output=True, check=False)
             if check.returncode == 0:  # pyenv's shims fail for a version that is not selected
                 return program
-    pytest.skip("there is no Python 3.9")
+    pytest.skip("there is no Python 3.8, 3.9 or 3.10")
 
 
 @pytest.mark.parametrize(
@@ -189,23 +200,82 @@ def test_apples_placeholder_for_python_is_not_run(
     assert (done.returncode, dialog.exists()) == (3, has_tools), done.stderr
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-@pytest.mark.skipif(sys.platform != "linux", reason="the build of Python is packed for Linux")
-def test_with_only_python_3_9_a_first_benchmark_works(
-    checkout: Path, programs: Path, tmp_path: Path
-) -> None:
+@dataclass(frozen=True)
+class Installed:
+    """A checkout in which scripts/benchmark was started once, with only an old Python."""
+
+    checkout: Path
+    path: str
+    mirror: dict[str, str]
+    first: Finished
+
+    def setup(self, checkout: Path | None = None, **env: str) -> Finished:
+        return run(checkout or self.checkout, "setup", path=self.path, env={**self.mirror, **env})
+
+    def change(self) -> None:
+        """Make the installation out of date."""
+        with (self.checkout / "constraints.txt").open("a") as file:
+            file.write("# changed\n")
+
+
+@pytest.fixture(scope="module")
+def installed(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Installed:
+    if sys.platform != "linux":
+        pytest.skip("the build of Python is packed for Linux")
     old = old_python()
-    only = fake(tmp_path / "only", {"python3": f'exec {old} "$@"'})
+    folder = tmp_path_factory.mktemp("installed")
+    only = fake(folder / "only", {"python3": f'exec {old} "$@"'})
+    mirror = python_build.make_mirror(folder / "mirror")
+    checkout = make_checkout(folder / "check out")
+    (checkout / ".venv").mkdir()
+    (checkout / ".venv" / ".DS_Store").touch()  # not an environment
     path = f"{only}:{programs}"
-    mirror = python_build.make_mirror(tmp_path / "mirror")
     arguments = ["--model", "smoke-tiny", "--run-dir", "run", *PLAIN]
-    done = run(checkout, "benchmark", *arguments, path=path, env=mirror)
+    first = run(checkout, "benchmark", *arguments, path=path, env=mirror)
+    if first.code == 3 and re.search(r"dns|resolve|connect", first.stderr, re.I):
+        pytest.skip(f"no package index can be reached: {first.stderr.splitlines()[-2]}")
+    return Installed(checkout, path, mirror, first)
+
+
+@slow
+def test_with_only_an_old_python_a_first_benchmark_works(installed: Installed) -> None:
+    done = installed.first
     assert done.code == 0, done.stdout + done.stderr
     check_figures(done.only)
-    again = run(checkout, "setup", path=path, env=mirror)
+    again = installed.setup()
     assert (again.code, again.stderr) == (0, "")  # nothing is left to do
-    moved = checkout.rename(tmp_path / "moved")
-    done = run(moved, "setup", path=path, env=mirror)
+
+
+@slow
+def test_an_update_keeps_the_environment(installed: Installed) -> None:
+    """A benchmark may be running in it."""
+    marker = installed.checkout / ".venv" / "marker"
+    marker.touch()
+    installed.change()
+    done = installed.setup()
+    assert (done.code, "installing" in done.stderr) == (0, True), done.stderr
+    assert marker.exists()
+
+
+@slow
+def test_a_failed_update_keeps_the_installation(installed: Installed, tmp_path: Path) -> None:
+    """The package index is the one in pip's configuration, which cannot be reached."""
+    settings = tmp_path / "pip.conf"
+    settings.write_text("[install]\nindex-url = http://127.0.0.1:9/simple\n")
+    installed.change()
+    done = installed.setup(PIP_CONFIG_FILE=str(settings), UV_HTTP_RETRIES="0")
+    assert (done.code, "127.0.0.1:9" in done.stderr) == (3, True), done.stderr
+    assert (installed.checkout / ".venv" / "bin" / "your_ai").exists()
+    done = installed.setup()
     assert done.code == 0, done.stderr
-    assert "installing" in done.stderr  # an environment cannot be moved
+
+
+@slow
+def test_a_moved_checkout_gets_a_new_environment(installed: Installed, tmp_path: Path) -> None:
+    """Also where the home folder cannot be written to."""
+    moved = shutil.copytree(installed.checkout, tmp_path / "moved", symlinks=True)
+    (moved / ".venv" / "marker").touch()
+    done = installed.setup(moved, HOME="/proc/none")
+    assert done.code == 0, done.stderr
+    assert not (moved / ".venv" / "marker").exists()
+    assert (moved / ".uv" / "cache").is_dir()
