@@ -3,8 +3,8 @@
 
 usage: .venv/bin/python scripts/list-texts.py [help | texts]
 
-A text is a string in the sources with at least two words, without docstrings; `{…}` stands for
-what is filled in.
+A text is a string in the Python sources with at least two words, without docstrings; `{…}` stands
+for what is filled in. The texts of the report are in your_ai/report/page.html.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ TWO_WORDS = re.compile(r"[^\W\d_]{2,}[ ,:;.!?]+\S*[^\W\d_]{2,}")
 def main() -> None:
     """Print what was asked for; by default both."""
     wanted = sys.argv[1:] or ["help", "texts"]
+    if not {*wanted} <= {"help", "texts"}:
+        sys.exit(__doc__)
     if "help" in wanted:
         for page in help_pages():
             print(f"{page}\n")
@@ -53,6 +55,8 @@ def texts(tree: ast.AST) -> Iterator[tuple[int, str]]:
         if isinstance(node, ast.Constant | ast.JoinedStr):
             if TWO_WORDS.search(text := content(node)):
                 yield node.lineno, text
+            for part in getattr(node, "values", ()):
+                yield from texts(part) if isinstance(part, ast.FormattedValue) else ()
         elif not is_docstring(node, tree):
             yield from texts(node)
 

@@ -34,7 +34,7 @@ _OPTIONS: list[click.Parameter] = [
 ]
 
 
-@click.command(name="compare", params=_OPTIONS)
+@click.command(name="compare", params=[*_OPTIONS])
 @click.argument("base", type=FILE)
 @click.argument("new", type=FILE)
 def command(base: Path, new: Path, fail_above: float, *, memory_only: bool, form: str) -> ExitCode:
@@ -42,7 +42,7 @@ def command(base: Path, new: Path, fail_above: float, *, memory_only: bool, form
 
     BASE and NEW are results files or run folders.
 
-    Exits with 1 if a model no longer passes, or if a figure is worse by more than --fail-above and
+    Exits with 1 if a trial no longer passes, or if a figure is worse by more than --fail-above and
     by more than the measurement noise: how much the steps of a trial differ.
     """
     comparison = compare(load(base), load(new), memory_only=memory_only)

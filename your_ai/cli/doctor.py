@@ -111,13 +111,13 @@ def _memory(device: Device) -> Finding:
     return Finding(Mark.OK, shown)
 
 
-def _disk(name: str, folder: Path, least: int, if_full: Mark, advice: str) -> Finding:
+def _disk(name: str, folder: Path, least: int, severity: Mark, advice: str) -> Finding:
     existing = next(each for each in (folder, *folder.absolute().parents) if each.exists())
     if not os.access(existing, os.W_OK | os.X_OK):
-        return Finding(Mark.ERROR, f"Disk for the {name}: {existing} is not writable", advice)
+        return Finding(severity, f"Disk for the {name}: {existing} is not writable", advice)
     free = shutil.disk_usage(existing).free
     shown = f"Disk for the {name}: {show_size(free)} free ({folder})"
-    return Finding(if_full, shown, advice) if free < least else Finding(Mark.OK, shown)
+    return Finding(severity, shown, advice) if free < least else Finding(Mark.OK, shown)
 
 
 def _device(device: Device) -> Finding:

@@ -90,7 +90,7 @@ def search(entry: TrialResult, figure: str) -> Chart:
         spec.layer(stairs, axes, steps),
         spec.layer(dots, {**axes, **look, **spec.DESCRIBED}),
     ]
-    budget = max((trial.config.budget_bytes for trial, _ in points), default=0)
+    budget = max((trial.config.budget_bytes for trial in found.all_results), default=0)
     if scale.can_show(budget):
         style = {"align": "right", "baseline": "bottom"}
         layers.append(spec.rule(scale, budget, "budget", "x", {"y": {"value": -4}}, style))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from worker.protocol.messages import Event, Step
+from worker.protocol.messages import Event, Phase, Step
 from your_ai.planning.plan import Trial
 from your_ai.runs.optimization import Optimization
 from your_ai.runs.results import Results
@@ -25,8 +25,8 @@ class Console:
         self._run = run
         self._finished: list[Duration] = []
         self._running: tuple[Trial, float] | None = None
-        self._has_worker = False
         self._step_seconds = 0.0
+        self._is_measured = False
 
     def begin(self, done_before: int, *, is_complete: bool = False) -> None:
         """Show the machine and, for a resumed run, how much is done."""
@@ -50,9 +50,11 @@ class Console:
 
     def on_event(self, event: Event) -> None:
         """Show an event of the running worker."""
-        self._has_worker = True
-        if isinstance(event, Step):
+        if self._running and isinstance(event, Step):
+            trial, _ = self._running
             self._step_seconds += event.seconds
+            is_last = event.index >= trial.request.steps
+            self._is_measured = is_last and event.phase is Phase.RELAXED
         self._screen.on_event(event)
 
     def trial_ended(self, result: TrialResult) -> None:
@@ -109,8 +111,8 @@ class Console:
     def _track(self, trial: Trial, number: int | None, title: str = "") -> None:
         """Track a trial; ``number`` counts the trials of a search, and is ``None`` outside one."""
         self._ended()
-        self._running, self._has_worker = (trial, time.monotonic()), False
-        self._step_seconds = 0.0
+        self._running = (trial, time.monotonic())
+        self._step_seconds, self._is_measured = 0.0, False
         current, *later = trials_ahead(self._run, trial, number or 1)
         task = Task(
             trial.request.budget_bytes,
@@ -123,7 +125,7 @@ class Console:
         self._screen.track(task)
 
     def _ended(self) -> None:
-        if self._running and self._has_worker:  # not a trial of the run that is resumed
+        if self._running and self._is_measured:  # others say little about the time of a trial
             trial, started = self._running
             seconds = time.monotonic() - started
             self._finished.append(Duration(trial, seconds, self._step_seconds))

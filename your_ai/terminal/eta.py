@@ -16,7 +16,7 @@ _SEARCH_TRIALS = 4
 
 @dataclass(frozen=True, slots=True)
 class Duration:
-    """How long a trial took in total, and how much of this its steps took."""
+    """How long a complete trial took in total, and how much of this its steps took."""
 
     trial: Trial
     seconds: float

@@ -62,6 +62,7 @@ def wrap(text: str, columns: int | None) -> str:
     # rich has no hanging indent, and breaks long paths.
     if columns is None:
         return text
+    columns = max(1, columns)  # textwrap needs one
     return "\n".join(_wrapped(line, columns) for line in text.split("\n"))
 
 
@@ -70,7 +71,8 @@ def wrap_parts(parts: Iterable[str], columns: int) -> list[str]:
 
     A part in parentheses follows the one before without a comma.
     """
-    text = ", ".join(part if len(part) > columns else _unbroken(part) for part in parts)
+    columns = max(1, columns)  # textwrap needs one
+    text = ", ".join(part if len(part) >= columns else _unbroken(part) for part in parts)
     return _wrapped(text.replace(", (", " ("), columns, hanging="").split("\n")
 
 

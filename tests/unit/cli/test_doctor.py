@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,19 @@ from your_ai.system import machine
 from your_ai.units import GB
 
 
+def no_device() -> None:
+    raise MachineError("no MLX")
+
+
+def test_an_unwritable_disk_prevents_runs_but_only_warns_about_the_cache(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(doctor, "probe_device", no_device)
+    disks = [f for f in doctor.findings(machine.describe()) if f.text.startswith("Disk")]
+    assert [disk.mark for disk in disks] == [Mark.ERROR, Mark.WARNING]
+
+
 @pytest.mark.parametrize(
     ("free", "runs", "cache"),
     [
@@ -26,9 +40,6 @@ from your_ai.units import GB
 def test_a_full_disk_prevents_runs_but_only_warns_about_the_cache(
     free: int, runs: Mark, cache: Mark, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def no_device() -> None:
-        raise MachineError("no MLX")
-
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
     monkeypatch.setattr(doctor, "probe_device", no_device)

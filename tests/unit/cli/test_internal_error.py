@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -85,6 +86,6 @@ def test_exit_code_70_if_nothing_can_be_printed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_closed_standard_stream_is_not_an_error(closed: str, tmp_path: Path) -> None:
-    command = f"exec {sys.executable} -m your_ai runs {closed}"
+    command = f"exec {shlex.quote(sys.executable)} -m your_ai runs {closed}"
     environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
     assert subprocess.run(["bash", "-c", command], env=environment, check=False).returncode == 0

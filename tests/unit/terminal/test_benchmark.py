@@ -9,7 +9,7 @@ import pytest
 from tests.support import builders
 from tests.support.builders import observed
 from tests.support.ladder import GOLDEN, LADDER, WRITTEN, ended, print_all, run
-from worker.protocol.messages import Failed, Memory, OverBudget, Phase, PhaseBegan
+from worker.protocol.messages import Failed, OverBudget, Phase, PhaseBegan, Step
 from your_ai.planning.device import Device
 from your_ai.runs.assembly import assemble
 from your_ai.runs.run import Run
@@ -171,8 +171,8 @@ def test_time_left_is_known_after_the_first_measured_trial() -> None:
     console = Console(screen, run())
     for trial, result in zip(run().trials[:3], LADDER, strict=False):
         console.trial_began(trial)
-        if trial.index > 1:  # the first one was finished in the run that is resumed
-            console.on_event(Memory(0.5, GB, 0))
+        for index in range(1, trial.request.steps + (trial.index > 1)):  # the first one fails
+            console.on_event(Step(1.0, Phase.RELAXED, index, 0.5, 100, 9.0, GB))
         console.trial_ended(result)
     assert [task.seconds is None for task in screen.tasks] == [True, True, False]
     assert [task.position for task in screen.tasks] == [[f"model {n} of 5"] for n in (1, 2, 3)]

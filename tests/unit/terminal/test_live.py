@@ -206,6 +206,11 @@ def test_a_frame_fits_40_columns_without_breaking_parts() -> None:
     assert re.search(r"\(done (at|\w+) \d\d:\d\d\)", text)
 
 
+@pytest.mark.parametrize("columns", [1, 5, 9, 15])
+def test_a_very_narrow_terminal_is_no_error(columns: int) -> None:
+    assert frame(columns, Task(8 * GB, 5, position=["model 1 of 5"]))
+
+
 def test_a_frame_without_an_estimate_does_not_mention_the_time_left() -> None:
     text = "\n".join(frame(80, Task(8 * GB, 5, position=["model 1 of 5"], later_seconds=None)))
     assert "model 1 of 5" in text

@@ -60,3 +60,8 @@ def test_a_number_that_all_rows_share_stays_in_its_row() -> None:
     rows = [("a", "1.0 MB", "fits", "x" * 40), ("b", "1.0 MB", "fits", "y")]
     assert table(COLUMNS, rows, 30).splitlines()[:3] == ["Verdict: fits", "a", "    needed 1.0 MB,"]
     assert "Verdict: fits" not in table(COLUMNS, rows[:1], 30)
+
+
+@pytest.mark.parametrize("columns", [-1, 0, 1])
+def test_a_very_narrow_terminal_is_no_error(columns: int) -> None:
+    assert "measured here" in table(COLUMNS, ROWS, columns).replace("\n    ", " ")
