@@ -105,6 +105,13 @@ def test_a_budget_far_beyond_the_ladder_is_in_the_note() -> None:
     assert "24.0 GB" in (far.note or "")
 
 
+def test_a_search_in_which_nothing_passed_has_no_chart_of_speeds() -> None:
+    passed, failed = (replace(BOTH, results=(searched(entry),)) for entry in BOTH.results)
+    assert 'data-chart="search-0-speed"' in page(passed)
+    assert 'data-chart="search-0-speed"' not in page(failed)
+    assert 'data-chart="search-0-capacity"' in page(failed)
+
+
 def test_memory_timeline() -> None:
     chart = timeline.memory(BOTH.results[1])
     drawn = [(v["at"], v["kind"], v["size"]) for v in chart.spec["data"]["values"]]
