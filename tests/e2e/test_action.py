@@ -56,11 +56,13 @@ def test_action_measures_and_compares_with_a_baseline(smoke: Finished, tmp_path:
     same = {"arguments": COMPLETE, "baseline": "base.json", "fail-above": "1000"}
     status, summary = run_steps(tmp_path, **same)
     assert status == 0
-    assert summary.startswith("## your_ai\n\n**No regression beyond 1000% and noise (1 trial")
+    assert summary.startswith(
+        "## your_ai\n\n**No regression: no figure became worse by more than 1000%"
+    )
 
     base = json.loads((tmp_path / "base.json").read_bytes())
     base["results"][0]["needed_memory_bytes"] //= 2
     (tmp_path / "better.json").write_text(json.dumps(base))
     status, summary = run_steps(tmp_path, arguments=COMPLETE, baseline="better.json")
     assert status == 1
-    assert "became worse beyond 5% and noise" in summary
+    assert "became worse by more than 5% and the noise" in summary

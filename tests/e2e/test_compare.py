@@ -41,7 +41,7 @@ def test_a_regression_exits_with_1(form: str, results: Path) -> None:
     if form == "json":
         assert "needed_memory_bytes" in json.loads(done.stdout)["trials"][0]["regressions"]
     else:
-        assert "became worse beyond 5%" in done.stdout
+        assert "became worse by more than 5%" in done.stdout
 
 
 @pytest.mark.parametrize(

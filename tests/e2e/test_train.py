@@ -97,7 +97,7 @@ def test_ctrl_c_and_resume_give_the_same_adapters(workspace: Workspace, trained:
     done = your_ai(workspace, "train", "--resume", "--run-dir", "stopped")
     assert done.code == 0, done.stdout + done.stderr
     (iteration,) = re.findall(
-        r"Resuming the training started \S+Z from iteration (\d+)\.", done.stdout
+        r"Resuming from iteration (\d+) \(training started \S+Z\)\.", done.stdout
     )
     assert int(iteration) >= 12  # Ctrl-C saves a checkpoint
     ours, theirs = workspace.record("stopped"), workspace.record("trained")

@@ -23,7 +23,7 @@ def probe_device() -> Device:
     """Return the device that MLX trains on; raise MachineError if MLX does not work."""
     answer = _probe({})
     if isinstance(answer, str):
-        raise MachineError(f"MLX does not work ({answer}). Reinstall it with: {install_line()}")
+        raise MachineError(f"MLX does not work ({answer}). Install it with: {install_line()}")
     return answer.device
 
 

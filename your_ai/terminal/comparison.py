@@ -120,5 +120,5 @@ def _verdict(comparison: Comparison, threshold: float) -> str:
     compared = counted(len(comparison.pairs), "compared trial")
     limit = f"by more than {threshold * 100:g}% and the noise"
     if not worse:
-        return f"No regression: none of {compared} became worse {limit}."
+        return f"No regression: no figure became worse {limit} ({compared})."
     return f"{worse} of {compared} became worse {limit}."
