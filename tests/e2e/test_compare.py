@@ -31,7 +31,7 @@ def test_two_equal_runs_have_no_regression(results: Path) -> None:
     done = your_ai_command(results, "compare", "base.json", "new.json", "--fail-above", "1000")
     assert (done.code, done.stderr) == (0, "")
     assert done.stdout.startswith("✓ smoke-tiny (batch=2, rank=4, layers=4, 64 tokens")
-    assert done.stdout.endswith("(1 trial compared).\n")
+    assert done.stdout.endswith("(1 compared trial).\n")
 
 
 @pytest.mark.parametrize("form", ["text", "json", "markdown"])

@@ -41,12 +41,14 @@ DEFAULT_INPUTS = {
 }
 """Arguments to add to commands that the documents mention without arguments."""
 
+MLX_LM = "belongs to mlx-lm and needs a model that does not exist here"
 MAKE_MODEL = ".venv/bin/python scripts/make_model.py"
 NOT_RUN = {
     f"{MAKE_MODEL} small": "run by the fixture, because other commands need its output",
     "pip install": "needs a network; tests/e2e/test_install.py installs a wheel",
-    "mlx_lm.": "belongs to mlx-lm and needs a model that does not exist here",
-    "python -c 'import mlx.core": "belongs to mlx-lm and needs a model that does not exist here",
+    "mlx_lm.": MLX_LM,
+    ".venv/bin/mlx_lm.": MLX_LM,
+    ".venv/bin/python -c 'import mlx.core": MLX_LM,
     "python -P -m worker": "the command by which the parent starts a worker",
     "pre-commit install": "writes to the repository",
     "eval": "a line for a shell's configuration; tested below",
@@ -105,7 +107,8 @@ def folder(smoke: Finished, history: Finished, tmp_path_factory: pytest.TempPath
 def reader(workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the results and a first training of a model with real weights."""
     path = tmp_path_factory.mktemp("docs-train")
-    shutil.copytree(workspace.folder / "data", path / "data")
+    for name in ("data", "small/data"):
+        shutil.copytree(workspace.folder / "data", path / name)
     shutil.copy(workspace.folder / "results.json", path)
     options = ["--iters", "1", "--adapter-path", "before"]
     done = your_ai_command(path, "train", *DEFAULT_INPUTS["train"], *options)

@@ -42,11 +42,11 @@ def test_a_read_only_disk_is_an_error(tmp_path: Path) -> None:
     assert f"✗ Disk for the runs: {home} is not writable\n" in done.stdout
 
 
-def test_models_lists_presets_and_whether_they_are_cached(tmp_path: Path) -> None:
+def test_models_lists_presets_and_whether_they_are_downloaded(tmp_path: Path) -> None:
     done = your_ai_command(tmp_path, "models", home=tmp_path)
     assert (done.code, done.stderr) == (0, "")
     lines = [line.split() for line in done.stdout.splitlines()]
-    assert ["llama-8b", "8B", "32", "8B", "not", "cached"] in [line[:6] for line in lines]
+    assert ["llama-8b", "8B", "32", "8B", "not", "downloaded"] in [line[:6] for line in lines]
     assert ["smoke-tiny", "263K", "4", "263K", "synthetic", "–"] in lines
     snapshot = tmp_path / "hf/hub/models--mlabonne--Meta-Llama-3.1-8B-Instruct-abliterated"
     make_model(snapshot / "snapshots" / "0123456789abcdef0123456789abcdef01234567")
@@ -56,4 +56,4 @@ def test_models_lists_presets_and_whether_they_are_cached(tmp_path: Path) -> Non
     )
     again = your_ai_command(tmp_path, "models", home=tmp_path).stdout.splitlines()
     (words,) = [line.split() for line in again if line.split()[:1] == ["llama-8b"]]
-    assert words[4:5] == ["cached"]
+    assert words[4:5] == ["downloaded"]

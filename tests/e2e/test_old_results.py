@@ -46,7 +46,7 @@ def test_report_compare_and_train_read_old_results(
 
     compared = your_ai(tmp_path, "compare", "old.json", "old.json")
     assert (compared.code, compared.stderr) == (0, "")
-    assert compared.stdout.endswith(f"({trials} trials compared).\n")
+    assert compared.stdout.endswith(f"({trials} compared trials).\n")
 
     arguments = ["train", "--from", "old.json", "--data", "data", "--export", "lora.yaml"]
     trained = your_ai(tmp_path, *arguments)
