@@ -27,7 +27,7 @@ from pathlib import Path
 
 COLUMNS, LINES = 96, 28
 DOCS = Path(__file__).resolve().parent.parent / "docs"
-SECONDS_BEFORE_END = 4.0
+SECONDS_BEFORE_END = 12.0
 """The terminal is shown so long before the last trial's line is complete."""
 
 
