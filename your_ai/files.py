@@ -31,6 +31,8 @@ def check_writable(path: Path) -> None:
                 target.stat()  # raises if the name is too long
     except OSError as error:
         reason = error.strerror or str(error)
+        if isinstance(error, FileNotFoundError):
+            reason = "its folder does not exist"
         raise UsageError(f"Cannot write {path}: {reason}. Choose another file.") from error
 
 

@@ -288,3 +288,10 @@ def test_results_of_a_finished_run_are_newer_than_its_journal(smoke: Finished) -
     run = smoke.folder / "run"
     times = [(run / name).stat().st_mtime_ns for name in ("journal.jsonl", "results.json")]
     assert times[0] <= times[1]
+
+
+def test_a_large_model_on_a_cpu_gets_a_warning(tmp_path: Path) -> None:
+    done = benchmark(tmp_path, "--model", "llama-8b", "--max-memory", "0.01")
+    assert (done.code, done.only["outcome"]) == (1, "over-budget")
+    is_cpu = done.document["device"]["backend"] == "cpu"
+    assert ("on a CPU can take hours" in done.stdout) is is_cpu

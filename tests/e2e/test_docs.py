@@ -42,20 +42,22 @@ DEFAULT_INPUTS = {
 """Arguments to add to commands that the documents mention without arguments."""
 
 MLX_LM = "belongs to mlx-lm and needs a model that does not exist here"
-MAKE_MODEL = ".venv/bin/python scripts/make_model.py"
+MAKE_MODEL = "python scripts/make_model.py"
 NOT_RUN = {
     f"{MAKE_MODEL} small": "run by the fixture, because other commands need its output",
     "pip install": "needs a network; tests/e2e/test_install.py installs a wheel",
     "mlx_lm.": MLX_LM,
-    ".venv/bin/mlx_lm.": MLX_LM,
-    ".venv/bin/python -c 'import mlx.core": MLX_LM,
+    "python -c 'import mlx.core": MLX_LM,
     "python -P -m worker": "the command by which the parent starts a worker",
+    "source .venv/bin/activate": "a line for an interactive shell",
     "pre-commit install": "writes to the repository",
     "eval": "a line for a shell's configuration; tested below",
     ".ci/run": "runs these tests",
 }
 """Beginnings of commands that are not run here, with the reason."""
-STARTS = re.compile(r"(scripts/|\.ci/|\.venv/bin/|your_ai |pip |python |mlx_lm|pre-commit |eval )")
+STARTS = re.compile(
+    r"(scripts/|\.ci/|\.venv/bin/|your_ai |pip |python |source |mlx_lm|pre-commit |eval )"
+)
 
 
 def commands_in(text: str) -> Iterator[str]:

@@ -141,7 +141,7 @@ def test_a_name_of_maximum_length_can_be_written(tmp_path: Path) -> None:
     [
         ("folder", "it is a folder"),
         (".", "it is a folder"),
-        ("missing/out.json", "No such file or directory"),
+        ("missing/out.json", "its folder does not exist"),
         ("file/out.json", "Not a directory"),
         ("x" * 256, "File name too long"),
         ("/proc/out.json", ""),

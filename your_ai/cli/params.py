@@ -75,7 +75,9 @@ class Sizes(_SizesType):
         """Parse the numbers."""
         parts = [part.strip() for part in str(value).split(",")]
         if not all(part.isascii() and part.isdigit() for part in parts):
-            self.fail(f"{value!r} is not a list of numbers such as 1,2,4.", param, ctx)
+            self.fail(
+                f"{value!r} is not a list of positive whole numbers such as 1,2,4.", param, ctx
+            )
         # int() raises an error for numbers of thousands of digits.
         sizes = tuple(int(part) if len(part) < 10 else 0 for part in parts)
         if not all(1 <= size <= self._maximum for size in sizes):

@@ -44,7 +44,10 @@ from your_ai.system.signals import interrupts
 from your_ai.system.sleep import kept_awake
 from your_ai.terminal.benchmark import Console
 from your_ai.terminal.screen import PlainScreen, Screen
-from your_ai.units import now
+from your_ai.units import now, parameters_of
+
+_SLOW_PARAMETERS = 100e6
+"""From this size on, a training on a CPU can take hours."""
 
 H = TypeVar("H", bound=Header)
 
@@ -192,6 +195,9 @@ def new_run(
     options = training(params, presets.training_of([model.name for model in chosen]))
     trials = _plan_trials(chosen, options, budget_bytes(device, params["max_memory"]))
     _show_notes(screen, (trial.model for trial in trials if trial.model.is_preset))
+    largest = max(parameters_of(trial.model.params) for trial in trials)
+    if device.backend == "cpu" and largest >= _SLOW_PARAMETERS:
+        screen.note("training a model of this size on a CPU can take hours.")
     return Run(
         command=str(context.command.name),
         arguments=given(context),

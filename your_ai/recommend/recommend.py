@@ -133,9 +133,13 @@ def forecasts(
 
 
 def recommended(found: Sequence[Forecast]) -> Forecast | None:
-    """Return the largest model that fits, else the largest tight one; of equals the first."""
-    for verdict in (Verdict.FITS, Verdict.TIGHT):
-        matching = [forecast for forecast in found if forecast.verdict is verdict]
+    """Return the largest model that fits, else the largest that may; of equals the first."""
+    tight = [forecast for forecast in found if forecast.verdict is Verdict.TIGHT]
+    for matching in (
+        [forecast for forecast in found if forecast.verdict is Verdict.FITS],
+        [forecast for forecast in tight if forecast.headroom_bytes >= 0],
+        tight,
+    ):
         if matching:
             return max(matching, key=lambda forecast: parameters_of(forecast.trial.model.params))
     return None

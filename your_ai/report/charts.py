@@ -152,7 +152,8 @@ def _row_figures(trial: TrialResult) -> str:
         needed, peak = show_size(bars[spec.NEEDED]), show_size(bars[spec.PEAK])
         unit = peak[-3:]
         return f"needs {needed.removesuffix(unit)}, peak {peak}"
-    return ", ".join([trial.outcome.label, *(f"reached {show_size(n)}" for n in bars.values())])
+    verb = "more than" if trial.outcome is OutcomeKind.OVER_BUDGET else "reached"
+    return ", ".join([trial.outcome.label, *(f"{verb} {show_size(n)}" for n in bars.values())])
 
 
 def _budget_marks(names: list[str], scale: SizeScale, budget_bytes: int, axes: Spec) -> list[Spec]:

@@ -12,6 +12,7 @@ from your_ai.errors import UsageError
 from your_ai.runs.results import Results
 from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.outcome import OutcomeKind
+from your_ai.units import show_size
 
 _SIGNIFICANT = 2.0
 """Standard errors by which two mean speeds must differ to count as different."""
@@ -176,6 +177,7 @@ def _environment(results: Results) -> dict[str, str]:
         "CPUs": str(machine.cpus),
         "memory": f"{machine.memory_bytes} bytes",
         "device": f"{device.name} ({device.backend})",
+        "budget": show_size(results.budget_bytes),
         **device.versions,
         "your_ai": results.your_ai_version,
     }

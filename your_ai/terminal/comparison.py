@@ -121,4 +121,4 @@ def _verdict(comparison: Comparison, threshold: float) -> str:
     limit = f"by more than {threshold * 100:g}% and the noise"
     if not worse:
         return f"No regression: no figure became worse {limit} ({compared})."
-    return f"{worse} of {compared} became worse {limit}."
+    return f"{worse} of {compared} failed or became worse {limit}."

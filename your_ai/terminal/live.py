@@ -26,6 +26,8 @@ _INDENT = 8
 _NARROW_INDENT = 4
 _NARROW = 60
 _BAR_COLUMNS = 40
+_SPINNER_COLUMNS = 2
+_OUTCOME_COLUMNS = len("✓ Pass (16.6 GB, needs 10.2 GB, 12,706 tokens/s)")
 _NEARLY_FULL = 0.9
 _STYLES = {
     r"✓ ?\w*": "green",
@@ -101,8 +103,7 @@ class LiveScreen(Screen):
             return ""
         columns = self._console.width
         first = self._first_half if task.title else self._first_half.removesuffix("... ")
-        title = _squeezed(first + task.title, columns)
-        self._spinner.update(text=Text(printable(title).rstrip()))
+        title = Text(printable(_squeezed(first + task.title, columns)).rstrip())
         full = min(status.active_bytes / task.budget_bytes, 1)
         bar = ProgressBar(
             total=1,
@@ -119,20 +120,25 @@ class LiveScreen(Screen):
             figures(task, status, elapsed),
             outlook(task, status, elapsed, now),
         )
-        lines = [line for each in parts if each for line in wrap_parts(each, width - indent)]
+        phase, *lines = (
+            line for part in parts if part for line in wrap_parts(part, width - indent)
+        )
+        self._spinner.update(text=Text(phase))
         below = Padding(Group(*map(Text, lines), bar), (0, 0, 0, indent), expand=False)
-        return Group(self._spinner, Constrain(below, width))
+        beside = Padding(self._spinner, (0, 0, 0, indent - _SPINNER_COLUMNS), expand=False)
+        return Group(title, Constrain(beside, width), Constrain(below, width))
 
 
 def _joined(first: str, second: str, columns: int) -> str:
     """Both halves of a line; if it is too long, the part in parentheses goes on the next line."""
+    first = _squeezed(first, columns)
     if len(first) + len(second) <= columns:
         return first + second
-    return _squeezed(first, columns) + second.replace(" (", f"\n{' ' * _INDENT}(", 1)
+    return first + second.replace(" (", f"\n{' ' * _INDENT}(", 1)
 
 
 def _squeezed(text: str, columns: int) -> str:
-    """The text without the spaces for alignment, if it and an outcome do not fit a line."""
-    if len(text) + len("✗ Over budget") <= columns:
+    """The text without the spaces for alignment, unless the usual outcomes fit behind it."""
+    if len(text) + _OUTCOME_COLUMNS <= columns:
         return text
     return re.sub(r"(?<=\S) +", " ", text).replace("( ", "(")

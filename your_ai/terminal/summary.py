@@ -59,10 +59,11 @@ def _number(value: float | None) -> str | None:
 
 
 def _foot(results: Results) -> Iterator[str]:
+    own = {id(entry) for entry in results.results if not entry.optimal_config}
     for trial in results.trials:
         if not trial.success:
             yield f"{trial.preset} ({configuration(trial)}): {trial.error}"
-            if trial.advice:
+            if trial.advice and id(trial) in own:  # failures of a search are part of its proof
                 yield f"    try: {trial.advice}"
     for entry in results.results:
         if search := entry.optimal_config:

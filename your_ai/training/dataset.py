@@ -41,7 +41,7 @@ def check_dataset(folder: Path, batch_size: int, *, mask_prompt: bool) -> Datase
             few sequences.
     """
     if not (folder / "train.jsonl").is_file():
-        raise UsageError(f"{folder} has no train.jsonl; {_SEE}.")
+        raise UsageError(f"{folder} is not a folder with a train.jsonl; {_SEE}.")
     digest = hashlib.sha256()
     counts = {"valid": 0}
     for name, least in (("train", batch_size), ("valid", batch_size), ("test", 1)):

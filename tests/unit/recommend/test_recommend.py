@@ -288,6 +288,17 @@ def test_the_largest_that_fits_is_recommended(
     assert (chosen and chosen.trial.model.name) == best
 
 
+def test_a_tight_model_within_the_budget_is_preferred() -> None:
+    small, large = trial("a", "1B", budget=100 * MB), trial("b", "8B", budget=100 * MB)
+    within, beyond = (
+        line(95, source=Source.ESTIMATED, of=small),
+        line(104, source=Source.ESTIMATED, of=large),
+    )
+    assert {within.verdict, beyond.verdict} == {Verdict.TIGHT}
+    assert recommend.recommended([within, beyond]) is within
+    assert recommend.recommended([beyond]) is beyond
+
+
 def test_the_document_has_gb_and_exact_bytes() -> None:
     found = recommend.forecasts([trial()], [measured()], "cuda")
     content = orjson.loads(to_json(document(found, DEVICE, "as told", MACHINE)))

@@ -117,9 +117,12 @@ def test_differences_of_machine_and_versions() -> None:
     before = results(trial())
     machine = replace(before.machine, memory_bytes=8 * GB)
     device = replace(before.device, versions={"mlx": "0.33.0"})
-    after = replace(before, machine=machine, device=device, your_ai_version="2.0")
+    after = replace(
+        before, machine=machine, device=device, budget_bytes=6 * GB, your_ai_version="2.0"
+    )
     assert compare(before, after).differences == (
         f"memory: {36 * GB} bytes → {8 * GB} bytes",
+        "budget: 8.0 GB → 6.0 GB",
         "mlx: 0.32.4 → 0.33.0",
         "your_ai: 1.0 → 2.0",
     )
@@ -142,13 +145,16 @@ def test_as_text() -> None:
         "    outcome pass → oom  ← regression",
         "Trial only in BASE: gone (batch=2, rank=64, layers=2, 1024 tokens, 4-bit)",
         "Model missing in NEW that passed in BASE: gone  ← regression",
-        "2 of 2 compared trials became worse by more than 5% and the noise.",
+        "2 of 2 compared trials failed or became worse by more than 5% and the noise.",
     ]
 
 
 def test_as_markdown() -> None:
     lines = as_markdown(WORSE, FIVE).splitlines()
-    assert lines[0] == "**2 of 2 compared trials became worse by more than 5% and the noise.**"
+    assert (
+        lines[0]
+        == "**2 of 2 compared trials failed or became worse by more than 5% and the noise.**"
+    )
     assert lines[2] == "| trial | outcome | needed | peak | tokens/s |  |"
     assert "| **6.0 GB → 6.6 GB (+10.0%)** |" in lines[4]
     assert "| **pass → oom** | – | – | – | ✗ |" in lines[5]

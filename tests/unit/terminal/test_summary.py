@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.support.builders import searched
 from tests.support.ladder import LADDER, run
 from your_ai.runs.assembly import assemble
 from your_ai.terminal.summary import summary
@@ -39,3 +40,11 @@ def test_an_unfinished_run_recommends_so_far() -> None:
     )
     assert "unfinished" in summary(unfinished)
     assert "unfinished" not in summary(complete)
+
+
+def test_failures_of_a_search_have_no_advice() -> None:
+    """They are part of its proof."""
+    failed = replace(RESULTS.results[-1], success=False, advice="--batch-size 1")
+    alone = replace(RESULTS, results=(failed,))
+    assert f"try: {failed.advice}" in summary(alone)
+    assert "try: " not in summary(replace(alone, results=(searched(failed),)))

@@ -97,5 +97,5 @@ def test_mask_prompt_is_refused_for_plain_text(tmp_path: Path) -> None:
 
 
 def test_missing_data_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"has no train\.jsonl"):
+    with pytest.raises(UsageError, match=r"is not a folder with a train\.jsonl"):
         check_dataset(tmp_path, 2, mask_prompt=False)
