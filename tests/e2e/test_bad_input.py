@@ -77,7 +77,7 @@ CASES: list[tuple[list[str], str]] = [
     ([*FOLDER, *REAL], "tiny contains no model*.safetensors. Choose a folder with weights"),
     (["--model", "{models}/truncated", *REAL], "model.safetensors is truncated or corrupt"),
     ([*TINY, *FOLDER, "--model", "{models}/nonesuch"], "Model type nonesuch not supported"),
-    ([*TINY, "--output", "missing/out.json"], "No such file or directory. Choose another file"),
+    ([*TINY, "--output", "missing/out.json"], "its folder does not exist. Choose another file"),
 ]
 
 

@@ -204,8 +204,14 @@ def test_ctrl_c_keeps_the_finished_trials(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["optimize", "smoke-tiny", "--ranks", "8,x"], "'8,x' is not a list of numbers"),
-        (["optimize", "smoke-tiny", "--ranks", "8,,4"], "'8,,4' is not a list of numbers"),
+        (
+            ["optimize", "smoke-tiny", "--ranks", "8,x"],
+            "'8,x' is not a list of positive whole numbers",
+        ),
+        (
+            ["optimize", "smoke-tiny", "--ranks", "8,,4"],
+            "'8,,4' is not a list of positive whole numbers",
+        ),
         (
             ["optimize", "smoke-tiny", "--batch-sizes", "0,2"],
             "not between 1 and 1024",

@@ -102,8 +102,8 @@ class LiveScreen(Screen):
         if task is None:
             return ""
         columns = self._console.width
-        first = self._first_half if task.title else self._first_half.removesuffix("... ")
-        title = Text(printable(_squeezed(first + task.title, columns)).rstrip())
+        row = _squeezed(self._first_half + task.title, columns).removesuffix("... ")
+        title = Text(printable(row).rstrip())
         full = min(status.active_bytes / task.budget_bytes, 1)
         bar = ProgressBar(
             total=1,
