@@ -269,4 +269,4 @@ def test_report_cannot_be_written(ladder: Finished, tmp_path: Path) -> None:
     results = ladder.folder / "run/results.json"
     done = your_ai_command(tmp_path, "report", results, "--html", "gone/out.html")
     assert done.code == 2
-    assert done.stderr.startswith("Error: Cannot write gone/out.html: No such file or directory")
+    assert done.stderr.startswith("Error: Cannot write gone/out.html: its folder does not exist")

@@ -257,7 +257,7 @@ def test_a_configuration_that_was_not_measured_is_estimated(workspace: Workspace
         (["train", "--from", "gone.json", "--data", "data"], "Cannot read gone.json: No such"),
         (
             ["train", "--from", "results.json", "--data", "gone"],
-            "gone has no train.jsonl",
+            "gone is not a folder with a train.jsonl",
         ),
         (
             ["train", "--from", "results.json", "--data", "data", "--model", "nobody"],
