@@ -1,7 +1,7 @@
 """Random memory surfaces for testing the search, and brute-force checks of its results.
 
 A surface gives the needed memory of each configuration in a grid. Every surface is monotone: a
-configuration needs at least as much as each one that is not larger in any size.
+configuration never needs less memory than one that is smaller or equal in every size.
 """
 
 from __future__ import annotations

@@ -65,4 +65,4 @@ def test_action_measures_and_compares_with_a_baseline(smoke: Finished, tmp_path:
     (tmp_path / "better.json").write_text(json.dumps(base))
     status, summary = run_steps(tmp_path, arguments=COMPLETE, baseline="better.json")
     assert status == 1
-    assert "became worse by more than 5% and the noise" in summary
+    assert "became worse by more than 5% and by more than the noise" in summary

@@ -37,10 +37,10 @@ MIN_FOR_RUNS = GB // 10
 MIN_FOR_WEIGHTS = 16 * GB
 """Disk space in bytes for the weights of a 7B model at 2 bytes per parameter."""
 
-_RUNS_ADVICE = "free some space or make it writable, or start runs with --run-dir in another folder"
+_RUNS_ADVICE = "free some space, make the folder writable, or start runs with --run-dir elsewhere"
 _CACHE_ADVICE = (
-    "free some space or make it writable, or set HF_HOME to another folder; needed only to "
-    "download weights"
+    "free some space, make the folder writable, or set HF_HOME to another one; this folder is "
+    "needed only to download weights"
 )
 
 TRAINING = TrainingOptions(batch_size=1, lora_rank=4, seq_length=32, steps=2, quantize=0)

@@ -131,7 +131,8 @@ BUDGET = Group(
             "--max-memory",
             Number("GB", "GB", "24", finite=True),
             "The budget: the most memory that training may use.",
-            computed=f"{DEFAULT_BUDGET_SHARE:.0%} of the device's memory, less if that is not free",
+            computed=f"{DEFAULT_BUDGET_SHARE:.0%} of the device's memory, less if a GPU or Metal "
+            "allows less",
         ),
     ),
 )
@@ -152,7 +153,7 @@ SEARCH = Group(
         option(
             "--layers",
             Sizes(_MAX_LAYERS),
-            "Numbers of layers to search, at most the model's number.",
+            "Numbers of layers to search, at most as many as the model has.",
             fallback=_joined(FULL.lora_layers),
         ),
         option(

@@ -70,7 +70,7 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
     except (TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
         problem = f"is invalid ({error})"
     raise UsageError(
-        f"The model's config.json {problem}, so its memory cannot be estimated. "
+        f"The model's config.json {problem}, so the model's memory cannot be estimated. "
         "Measure it with `your_ai benchmark --model …`."
     )
 

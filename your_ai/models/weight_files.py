@@ -24,8 +24,8 @@ def check_folder(folder: Path) -> None:
     files = sorted(file for file in folder.glob("model*.safetensors") if file.is_file())
     if not files:
         raise UsageError(
-            f"{folder} contains no model*.safetensors. Choose a folder with weights. To measure, "
-            "none are needed (--weights synthetic)."
+            f"{folder} contains no model*.safetensors. Choose a folder with weights. To measure "
+            "without weights, use --weights synthetic."
         )
     names = {file.name for file in files}
     missing = (_shards(folder) | _siblings(names)) - names

@@ -29,7 +29,8 @@ def write_report(results: Results, path: Path) -> str | None:
     try:
         write_atomically(path, page(results).encode(errors="replace"))
     except OSError as error:
-        return f"Cannot write {path}: {error.strerror or error}."
+        reason = error.strerror or error
+        return f"Cannot write {path}: {reason}. Check its permissions and the disk space."
     return None
 
 

@@ -152,7 +152,11 @@ class OptimalConfig:
     certificate: ProofOfOptimum
     """The proof that no better configuration fits."""
     pareto: tuple[ParetoPoint, ...]
-    """Passing trials that no other beats: as good in memory, capacity, speed and better in one."""
+    """Passing trials that no other trial beats.
+
+    A trial beats another if it is at least as good in memory, capacity and speed, and better in
+    one of them.
+    """
     all_results: tuple[TrialResult, ...]
     """Every trial of the search, in order."""
 

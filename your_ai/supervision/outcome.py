@@ -96,7 +96,8 @@ def classify(observation: Observation, steps: int) -> Outcome:
     outcome = _classify(observation, steps)
     if outcome.kind is OutcomeKind.OOM and observation.needed_bytes is not None:
         needed = show_size(observation.needed_bytes)
-        reason = f"{outcome.reason}; the training itself needs only {needed}: lower --max-memory"
+        hint = f"the training itself needs only {needed} and should run with a lower --max-memory"
+        reason = f"{outcome.reason}; {hint}"
         return replace(outcome, reason=reason)
     return outcome
 

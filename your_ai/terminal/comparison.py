@@ -105,7 +105,7 @@ def _unpaired(comparison: Comparison) -> list[str]:
         *(f"Trial only in BASE: {name}" for name in comparison.only_before),
         *(f"Trial only in NEW: {name}" for name in comparison.only_after),
         *(
-            f"Model missing in NEW that passed in BASE: {name}{_REGRESSION}"
+            f"Model that passed in BASE is missing in NEW: {name}{_REGRESSION}"
             for name in comparison.lost
         ),
     ]
@@ -118,7 +118,7 @@ def _verdict(comparison: Comparison, threshold: float) -> str:
         verb = "is" if count == 1 else "are"
         return f"{counted(count, 'model')} that passed in BASE {verb} missing in NEW."
     compared = counted(len(comparison.pairs), "compared trial")
-    limit = f"by more than {threshold * 100:g}% and the noise"
+    limit = f"by more than {threshold * 100:g}% and by more than the noise"
     if not worse:
         return f"No regression: no figure became worse {limit} ({compared})."
     return f"{worse} of {compared} failed or became worse {limit}."

@@ -144,8 +144,8 @@ def test_as_text() -> None:
         "✗ b (batch=2, rank=64, layers=2, 1024 tokens, 4-bit)",
         "    outcome pass → oom  ← regression",
         "Trial only in BASE: gone (batch=2, rank=64, layers=2, 1024 tokens, 4-bit)",
-        "Model missing in NEW that passed in BASE: gone  ← regression",
-        "2 of 2 compared trials failed or became worse by more than 5% and the noise.",
+        "Model that passed in BASE is missing in NEW: gone  ← regression",
+        "2 of 2 compared trials failed or became worse by more than 5% and by more than the noise.",
     ]
 
 
@@ -153,7 +153,8 @@ def test_as_markdown() -> None:
     lines = as_markdown(WORSE, FIVE).splitlines()
     assert (
         lines[0]
-        == "**2 of 2 compared trials failed or became worse by more than 5% and the noise.**"
+        == "**2 of 2 compared trials failed or became worse by more than 5% and by more than the "
+        "noise.**"
     )
     assert lines[2] == "| trial | outcome | needed | peak | tokens/s |  |"
     assert "| **6.0 GB → 6.6 GB (+10.0%)** |" in lines[4]
@@ -161,7 +162,7 @@ def test_as_markdown() -> None:
     assert lines[-3:] == [
         "- Difference: your_ai: 1.0 → 2.0",
         "- Trial only in BASE: gone (batch=2, rank=64, layers=2, 1024 tokens, 4-bit)",
-        "- Model missing in NEW that passed in BASE: gone  ← regression",
+        "- Model that passed in BASE is missing in NEW: gone  ← regression",
     ]
 
 
@@ -201,7 +202,7 @@ def test_missing_model_that_passed_is_a_regression() -> None:
     assert found.lost == ("b",)
     assert found.has_regression(0.05)
     assert as_text(found, 0.05).endswith(
-        "Model missing in NEW that passed in BASE: b  ← regression\n"
+        "Model that passed in BASE is missing in NEW: b  ← regression\n"
         "1 model that passed in BASE is missing in NEW."
     )
     assert not compare(results(trial("a"), failed("b")), after).has_regression(0.05)

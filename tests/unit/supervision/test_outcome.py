@@ -89,7 +89,9 @@ def test_an_oom_in_the_relaxed_phase_reports_needed_memory() -> None:
     failure = Failed(29.0, Phase.RELAXED, "RuntimeError", text)
     outcome = classify(observed(*events, failure, returncode=1), STEPS)
     assert outcome.kind is OutcomeKind.OOM
-    assert outcome.reason.endswith("the training itself needs only 6.0 GB: lower --max-memory")
+    assert outcome.reason.endswith(
+        "the training itself needs only 6.0 GB and should run with a lower --max-memory"
+    )
 
 
 def test_over_budget_in_the_relaxed_phase_is_not_reported_as_needed() -> None:
@@ -346,7 +348,9 @@ def test_only_an_oom_in_the_tight_phase_proves_a_model_too_large() -> None:
     ahead = replace(seen, events=relaxed)
     outcome = classify(ahead, STEPS)
     assert outcome.kind is OutcomeKind.OOM
-    assert outcome.reason.endswith("the training itself needs only 6.0 GB: lower --max-memory")
+    assert outcome.reason.endswith(
+        "the training itself needs only 6.0 GB and should run with a lower --max-memory"
+    )
     assert not result(None, ahead, outcome).proves_too_large
 
 
