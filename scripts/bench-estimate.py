@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compare estimated with measured needed memory, for all trials of presets in results files.
+"""Compare the estimated needed memory of presets with that of the trials in results files.
 
 Prints the estimate's errors for each backend, and the trials with the largest errors.
 """

@@ -134,7 +134,7 @@ def load_newest(folder: Path, model: nn.Module, optimizer: optim.Optimizer) -> P
     if not found:
         return None
     problem = f"none of the {len(found)} checkpoints in {folder} can be read"
-    raise CheckpointError(f"{problem}; see the log")
+    raise CheckpointError(f"{problem}; see the log, or start a new training")
 
 
 def _load(checkpoint: Path, model: nn.Module, optimizer: optim.Optimizer) -> Progress:

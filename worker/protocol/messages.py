@@ -25,7 +25,7 @@ class Weights(StrEnum):
 
 
 class Phase(StrEnum):
-    """What a worker does. A trial has "tight" and "relaxed" after "load", a training has "train"."""
+    """What a worker does. A trial has "tight" and "relaxed" after "load", a training "train"."""
 
     IMPORT = "import"
     LOAD = "load"

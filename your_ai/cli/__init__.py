@@ -17,9 +17,9 @@ from your_ai.terminal.output import IN_ASCII, say
 
 _COMMANDS = {
     "benchmark": "Measure which models this machine can fine-tune, and how fast.",
-    "optimize": "Find the largest configuration of a model that fits, with proof.",
+    "optimize": "Find the largest batch × rank × layers that fits, with proof.",
     "models": "List the presets, and whether their weights have been downloaded.",
-    "doctor": "Check everything a run depends on, including a short trial.",
+    "doctor": "Check everything that a run depends on, and run a short trial.",
     "compare": "Compare two results files and report regressions.",
     "train": "Train LoRA adapters with the recommended model and configuration.",
     "report": "Show results as a table, or as an HTML page with charts.",

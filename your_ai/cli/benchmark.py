@@ -18,7 +18,7 @@ from your_ai.terminal.screen import Screen
 _OPTIMIZE = flag("--optimize", "Find the best configuration of each model that passes.")
 _KEEP_GOING = flag("--keep-going", "Try larger models even after one runs out of memory.")
 _GROUPS = [
-    options.models(computed="'default'; 'smoke' if MLX can use only a CPU"),
+    options.models(computed="default, but smoke if MLX can use only a CPU"),
     *(options.CONFIGURATION, options.TENSORS, options.STEPS, options.BUDGET),
     Group("Search", (_OPTIMIZE,)),
     options.SEARCH,

@@ -42,8 +42,9 @@ def command(base: Path, new: Path, fail_above: float, *, memory_only: bool, form
 
     BASE and NEW are results files or run folders.
 
-    Exits with 1 if a trial no longer passes, or if a figure is worse by more than --fail-above and
-    by more than the measurement noise: how much the steps of a trial differ.
+    Exits with 1 if a trial no longer passes, if a model that passed is missing in NEW, or if memory
+    or speed is worse by more than --fail-above and by more than the measurement noise: how much
+    they differ between the steps of a trial.
     """
     comparison = compare(load(base), load(new), memory_only=memory_only)
     say(FORMATS[form](comparison, fail_above / 100), wrapped=form == "text")

@@ -65,7 +65,7 @@ class Finding:
 
 @click.command(name="doctor")
 def command() -> ExitCode:
-    """Check everything a run depends on, including a short trial.
+    """Check everything that a run depends on, and run a short trial.
 
     ✓ ok, ! warning, ✗ trials cannot run (exit code 3).
     """

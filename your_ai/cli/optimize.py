@@ -23,7 +23,7 @@ _GROUPS = [
 @click.argument("model", required=False, metavar="MODEL", shell_complete=options.preset_names)
 @click.pass_context
 def command(context: click.Context, /, *, model: str | None, **values: Any) -> ExitCode:
-    """Find the largest batch × rank × layers configuration of MODEL that fits in memory.
+    """Find the configuration of MODEL with the largest batch × rank × layers that fits.
 
     MODEL is a preset, a folder, or a Hub id (ORG/NAME). If possible, the result is proven:
     every better configuration failed in a trial, or has at least the batch size, rank and number of

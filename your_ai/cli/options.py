@@ -131,8 +131,8 @@ BUDGET = Group(
             "--max-memory",
             Number("GB", "GB", "24", finite=True),
             "The budget: the most memory that training may use.",
-            computed=f"{DEFAULT_BUDGET_SHARE:.0%} of the device's memory, less if a GPU or Metal "
-            "allows less",
+            computed=f"{DEFAULT_BUDGET_SHARE:.0%} of the device's memory, or less if a GPU has "
+            "less free or Metal recommends less",
         ),
     ),
 )

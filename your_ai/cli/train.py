@@ -127,7 +127,7 @@ _GROUPS = [
             option(
                 "--restarts",
                 Count(0),
-                "How often to restart after a failure, if necessary with less memory.",
+                "Maximum number of restarts after failures.",
                 4,
             ),
             RUN_DIR,
@@ -291,7 +291,7 @@ def _hints(training: Training, outcome: Outcome, progress: Progress) -> Iterator
         fewer = request.configuration.lora_layers // 2
         if progress.failures and fewer:
             yield (
-                f"You can also train fewer layers (--num-layers {fewer}); this changes the result, "
+                f"You can train fewer layers (--num-layers {fewer}); this changes the result, "
                 "so it was not tried automatically."
             )
         if outcome.kind is OutcomeKind.INTERRUPTED or progress.saved:

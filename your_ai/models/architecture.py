@@ -64,7 +64,7 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
         unsupported = next((key for key in _UNSUPPORTED if text.get(key)), None)
         if unsupported is None:
             return _read(text)
-        problem = f"describes layers of an unsupported kind ({unsupported})"
+        problem = f"has layers that the estimate does not support ({unsupported})"
     except KeyError as error:
         problem = f"has no {error.args[0]}"
     except (TypeError, ValueError, OverflowError, ZeroDivisionError) as error:

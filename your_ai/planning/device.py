@@ -65,7 +65,7 @@ def budget_bytes(device: Device, max_memory_gb: float | None) -> int:
     if max_memory_gb * GB > device.memory_bytes:
         raise UsageError(
             f"--max-memory {max_memory_gb:g} exceeds the memory of {device.name} "
-            f"({device.memory_bytes / GB:.2f} GB). Lower it, or remove the option to use the "
-            f"default ({DEFAULT_BUDGET_SHARE:.0%})."
+            f"({device.memory_bytes / GB:.2f} GB). Lower it, or leave it out: the default is "
+            f"at most {DEFAULT_BUDGET_SHARE:.0%} of this memory."
         )
     return int(max_memory_gb * GB)

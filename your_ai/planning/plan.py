@@ -129,7 +129,7 @@ def _quantization(model: Model, options: TrainingOptions) -> tuple[dict[str, Any
     if is_real:
         raise UsageError(
             f"--quantize {requested or 'none'} is not possible: {model.name} is already quantized "
-            f"to {stored} bits. Remove the option to train it as it is."
+            f"to {stored} bits. To train it as it is, leave out --quantize."
         )
     config = {key: value for key, value in model.config.items() if key != "quantization"}
     return config, requested or None

@@ -37,7 +37,7 @@ class DamagedError(UsageError):
 
     def __init__(self, path: Path, line: int) -> None:
         before = (
-            f"; the lines before it are intact. Replace the file by its first {line - 1} lines "
+            f"; the lines before it are intact. Keep only its first {line - 1} lines "
             f"(head -n {line - 1}) to resume from there, or start"
         )
         super().__init__(

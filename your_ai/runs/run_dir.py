@@ -42,7 +42,7 @@ def make_run_dir(run_dir: Path | None) -> Path:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         make_logs_dir(path)
     except OSError as error:
-        problem = f"Cannot create the run directory {path}: {error.strerror}."
+        problem = f"Cannot create the run's folder {path}: {error.strerror}."
         kind = MachineError if error.errno in (errno.ENOSPC, errno.EDQUOT) else UsageError
         raise kind(f"{problem} Choose a different --run-dir.") from error
     return path

@@ -221,7 +221,7 @@ class TrialResult:
     revision: str | None = None
     """The model's commit on the Hub."""
     wall_seconds: float | None = None
-    """Duration of the worker process in seconds; null, like all following keys, if none started."""
+    """Duration of the worker process in seconds; null if no worker started."""
     exit_status: int | None = None
     """The worker's exit status; negative for a signal."""
     tokens_per_second_at_needed_memory: float | None = None

@@ -36,7 +36,8 @@ def probe_models(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, ModelFac
         return {}
     answer = _probe(configs)
     if isinstance(answer, str):
-        raise UsageError(f"mlx-lm cannot build {' or '.join(configs)}: {answer}.")
+        names = " or ".join(configs)
+        raise UsageError(f"mlx-lm cannot create the model {names}: {answer}. Choose another model.")
     return {**answer.models, **answer.problems}
 
 

@@ -113,7 +113,7 @@ def optimal(found: Optimization) -> str:
     if not found.tried:
         return "unknown (no trial finished)"
     if best is None:
-        return f"no configuration of the grid passed {used}"
+        return f"no configuration passed ({counted(len(found.tried), 'trial')})"
     proven = [] if found.is_proven else ["not proven"]
     return ", ".join([_shown(best), *_figures(best), used, *proven])
 
@@ -126,12 +126,15 @@ def proof(found: Optimization) -> list[str]:
     elif not found.is_proven:
         why = "Not proven: memory may not be the cause of these failures:"
     elif found.search.objective is Objective.TOKENS:
-        why = "A higher rank or more layers are assumed not to be faster."
+        why = "Not tried: higher ranks and more layers, which are assumed not to be faster."
     elif not found.decisive:
         why = "Proven: no configuration in the grid is better."
     else:
         proven = "Proven optimal: every better" if found.best else "Proven: every"
-        why = f"{proven} configuration is at least as large as one of these failures:"
+        why = (
+            f"{proven} configuration has at least the batch size, rank and layers of one of these "
+            "failures:"
+        )
     return [why, *(f"    {_shown(r)}: {verdict(r)}" for r in found.decisive)]
 
 

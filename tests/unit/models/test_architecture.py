@@ -59,7 +59,7 @@ def test_tied_embeddings_default_to_those_of_mlx_lm() -> None:
         ({"vocab_size": "many"}, "is invalid"),
         ({"text_config": 5}, "is invalid"),
         ({"hidden_size": -64}, "a size is out of range"),
-        ({"kv_lora_rank": 512}, "an unsupported kind (kv_lora_rank)"),
+        ({"kv_lora_rank": 512}, "does not support (kv_lora_rank)"),
     ],
 )
 def test_an_invalid_config_is_a_one_line_error(changed: dict[str, Any], said: str) -> None:

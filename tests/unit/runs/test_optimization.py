@@ -241,7 +241,8 @@ def test_the_console_output_of_a_search(capsys: pytest.CaptureFixture[str]) -> N
         "Results",
         "━" * 60,
         "Optimal: batch=4, rank=8, layers=2, needs 7.5 GB, 4,092 tokens/s, in 5 trials",
-        "Proven optimal: every better configuration is at least as large as one of these failures:",
+        "Proven optimal: every better configuration has at least the batch size, rank and layers "
+        "of one of these failures:",
         "    batch=2, rank=16, layers=2: ✗ Over budget (needs at least 9.0 GB)",
         "    batch=4, rank=16, layers=1: ✗ Over budget (needs at least 9.0 GB)",
         "━" * 60,
@@ -261,9 +262,9 @@ def test_a_search_in_a_benchmark_is_one_line(capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().out.splitlines() == [
         "✓ (batch=4, rank=8, layers=2, needs 7.5 GB, 4,092 tokens/s, in 5 trials)",
         "✓ (batch=4, rank=8, layers=2, needs 7.5 GB, 4,092 tokens/s, in 4 trials, not proven)",
-        "– (no configuration of the grid passed in 1 trial)",
+        "– (no configuration passed (1 trial))",
         "– (unknown (no trial finished))",
-        "– (no configuration of the grid passed in 2 trials)",
+        "– (no configuration passed (2 trials))",
     ]
 
 
@@ -274,7 +275,8 @@ def test_the_console_mentions_no_better_one_if_nothing_passed(
         found(record(1, 8, 1, None)), ["Results written to out.json"]
     )
     assert capsys.readouterr().out.splitlines()[4:7] == [
-        "Optimal: no configuration of the grid passed in 1 trial",
-        "Proven: every configuration is at least as large as one of these failures:",
+        "Optimal: no configuration passed (1 trial)",
+        "Proven: every configuration has at least the batch size, rank and layers of one of these "
+        "failures:",
         "    batch=1, rank=8, layers=1: ✗ Over budget (needs at least 9.0 GB)",
     ]
