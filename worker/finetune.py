@@ -22,9 +22,11 @@ from worker import checkpoint, loading, lora
 from worker.batches import load_data, masked_loss, resumed_batches, split
 from worker.checkpoint import Progress
 from worker.events import EventPipe
+from worker.kernels import Stopwatch
 from worker.lora import Batch
 from worker.memory import reset_wired_limit
 from worker.protocol.messages import (
+    Advanced,
     Phase,
     Resumed,
     Saved,
@@ -103,7 +105,7 @@ class TrainingLoop(TrainingCallback):  # type: ignore[misc]  # mlx-lm is untyped
         self._saved = self.progress.iteration
         self._micro_steps: list[tuple[float, int]] = []  # loss and tokens of each micro-batch
         self._tokens = 0
-        self._began = 0.0
+        self._watch = Stopwatch()
         self._must_stop = False
 
     def run(self) -> None:
@@ -152,7 +154,7 @@ class TrainingLoop(TrainingCallback):  # type: ignore[misc]  # mlx-lm is untyped
             self._validate()
             rows: Any = batch[1].tolist()
             self.progress.longest = max(self.progress.longest, *(length for _, length in rows))
-            self._began = time.perf_counter()
+            self._watch = Stopwatch()
             yield from split(batch, self.request.micro_batches)
             self._end_iteration()
             if self._must_stop and self._saved == self.progress.iteration:
@@ -163,14 +165,14 @@ class TrainingLoop(TrainingCallback):  # type: ignore[misc]  # mlx-lm is untyped
 
     def _end_iteration(self) -> None:
         """Report the iteration, and save a checkpoint if one is due."""
-        seconds = time.perf_counter() - self._began
+        seconds, compiling = self._watch.seconds()
         tokens = sum(tokens for _, tokens in self._micro_steps)
         loss = sum(loss * tokens for loss, tokens in self._micro_steps) / max(tokens, 1)
         self._micro_steps = []
         self.progress.iteration += 1
         self.progress.samples += self.request.configuration.batch_size
         now, peak, iteration = self.events.now(), mx.get_peak_memory(), self.progress.iteration
-        self.events.send(Step(now, Phase.TRAIN, iteration, seconds, tokens, loss, peak))
+        self.events.send(Step(now, Phase.TRAIN, iteration, seconds, tokens, loss, peak, compiling))
         every = self.request.save_every
         is_due = iteration // every != self._saved // every or self._must_stop
         # A checkpoint does not contain accumulated gradients, so wait until they are applied.
@@ -194,6 +196,7 @@ class TrainingLoop(TrainingCallback):  # type: ignore[misc]  # mlx-lm is untyped
             max_seq_length=request.configuration.seq_length,
             loss=self._loss,
             iterate_batches=self._validation_batches,
+            progress_callback=lambda: self.events.send(Advanced(self.events.now())),
         )
         self.model.train()
         if self._must_stop:

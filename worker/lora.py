@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -15,6 +14,7 @@ from mlx_lm.tuner.trainer import default_loss, grad_checkpoint
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from worker.architecture import UnsupportedModelError, attention_projections
+from worker.kernels import Stopwatch
 from worker.protocol.messages import LORA_SCALE, Configuration, TrialRequest
 
 LEARNING_RATE = 1e-5  # mlx_lm.lora's default
@@ -68,17 +68,17 @@ class Trainer:
         self._batches = full_batches(request)
         self.losses: list[float] = []
 
-    def step(self) -> tuple[float, int, float]:
-        """Train on the next batch. Return the seconds, tokens and loss of the step."""
+    def step(self) -> tuple[float, float, int, float]:
+        """Train on the next batch. Return the step's seconds, compile seconds, tokens and loss."""
         batch = next(self._batches)
-        began = time.perf_counter()
+        watch = Stopwatch()
         loss, tokens = self._step(batch)
         mx.eval(self._state, loss, tokens)
         mx.clear_cache()
-        seconds = time.perf_counter() - began
+        seconds, compile_seconds = watch.seconds()
         # According to MLX's stubs an item may be complex. A loss and a count never are.
         self.losses.append(float(loss.item()))  # type: ignore[arg-type]
-        return seconds, int(tokens.item()), self.losses[-1]  # type: ignore[arg-type]
+        return seconds, compile_seconds, int(tokens.item()), self.losses[-1]  # type: ignore[arg-type]
 
     def check(self) -> None:
         """Raise EvidenceError unless losses and adapters show that the steps trained the model.

@@ -8,15 +8,18 @@ from dataclasses import dataclass
 
 import mlx.core as mx
 
+from worker import kernels
 from worker.events import EventPipe
-from worker.protocol.messages import Memory, OverBudget, Phase
+from worker.protocol.messages import Compiled, Memory, OverBudget, Phase
 
 SAMPLE_SECONDS = 0.1  # in a trial
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryWatch:
-    """Samples active and cache memory. Ends the process if a trial exceeds its budget.
+    """Samples active and cache memory, and reports new kernels.
+
+    Ends the process if a trial exceeds its budget.
 
     MLX's own limit is soft: once it is reached, MLX waits and then allocates anyway.
     """
@@ -36,7 +39,11 @@ class MemoryWatch:
             self.events.finish(OverBudget(now, self.events.phase, nbytes, planned))
 
     def _sample(self) -> None:
+        compiled = kernels.last_compiled()
         while True:
+            if (newest := kernels.last_compiled()) != compiled:
+                compiled = newest
+                self.events.send(Compiled(self.events.now()))
             active = mx.get_active_memory()
             self.events.send(Memory(self.events.now(), active, mx.get_cache_memory()))
             # In the relaxed phase an overshoot lowers MLX's limit instead. A training has a limit

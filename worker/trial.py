@@ -93,9 +93,9 @@ def _run_steps(
     for index in range(1, steps + 1):
         if phase is Phase.TIGHT:
             _shift_waits()
-        seconds, tokens, loss = trainer.step()
+        seconds, compiling, tokens, loss = trainer.step()
         peaks.append(mx.get_peak_memory())
-        events.send(Step(events.now(), phase, index, seconds, tokens, loss, peaks[-1]))
+        events.send(Step(events.now(), phase, index, seconds, tokens, loss, peaks[-1], compiling))
         if peaks[-1] > budget or (phase is Phase.TIGHT and settled(peaks)):
             break
     return peaks[-1]

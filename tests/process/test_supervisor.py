@@ -15,10 +15,10 @@ import pytest
 
 from tests.support.fakes import hanging, littering
 from tests.support.trials import PATIENT, fake, is_gone, observe, wait_for
-from worker.protocol.messages import Event, Memory, Started
+from worker.protocol.messages import Memory, Started
 from your_ai.errors import MachineError
 from your_ai.supervision.event_reader import OnEvent
-from your_ai.supervision.observation import Kill, Observation
+from your_ai.supervision.observation import Kill, Notice, Observation
 from your_ai.supervision.supervisor import ignore, supervise
 from your_ai.supervision.trial_log import TrialLog
 from your_ai.system.memory import MachineMemory
@@ -36,7 +36,7 @@ class Block:
         self._began.set()
         wait_for(lambda: is_gone(pid), "the worker's end", WELL_BEFORE_THE_DEADLINE)
 
-    def alarm(self, before: MachineMemory, recent: Sequence[MachineMemory]) -> str | None:
+    def alarm(self, recent: Sequence[MachineMemory]) -> str | None:
         return "too little left" if self._began.is_set() else None
 
 
@@ -48,9 +48,9 @@ def beating(log: TrialLog, block: Block, on_event: OnEvent = ignore) -> Observat
 
 
 def test_a_blocked_terminal_does_not_delay_the_memory_guard(log: TrialLog) -> None:
-    block, heard = Block(), list[Event]()
+    block, heard = Block(), list[Notice]()
 
-    def show(event: Event) -> None:
+    def show(event: Notice) -> None:
         heard.append(event)
         if isinstance(event, Started):
             block.wait_until_gone(event.pid)
@@ -61,9 +61,9 @@ def test_a_blocked_terminal_does_not_delay_the_memory_guard(log: TrialLog) -> No
 
 
 def test_a_blocked_terminal_does_not_lose_events(log: TrialLog) -> None:
-    shown, unblocked = list[Event](), threading.Event()
+    shown, unblocked = list[Notice](), threading.Event()
 
-    def show(event: Event) -> None:
+    def show(event: Notice) -> None:
         shown.append(event)
         unblocked.wait()
 
@@ -87,7 +87,7 @@ def test_a_slow_disk_does_not_delay_the_memory_guard(log: TrialLog) -> None:
             if pids:
                 block.wait_until_gone(pids[0])
 
-    def note(event: Event) -> None:
+    def note(event: Notice) -> None:
         if isinstance(event, Started):
             pids.append(event.pid)
 
@@ -110,7 +110,7 @@ def test_a_worker_that_has_closed_the_pipe_is_still_monitored(log: TrialLog) -> 
 def test_a_worker_is_ended_if_it_cannot_be_recorded(log: TrialLog) -> None:
     pids: list[int] = []
 
-    def fail(event: Event) -> None:
+    def fail(event: Notice) -> None:
         if isinstance(event, Started):
             pids.append(event.pid)
         if isinstance(event, Memory):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -56,13 +56,11 @@ def await_taken(process: subprocess.Popen[bytes]) -> None:
     assert process.stdout.readline() == b"taken\n"
 
 
-def alarm_after_loss_of(
-    nbytes: int,
-) -> Callable[[MachineMemory, Sequence[MachineMemory]], str | None]:
+def alarm_after_loss_of(nbytes: int) -> memory_guard.Alarm:
     """Return an alarm for a loss of ``nbytes``, since this machine has plenty of memory."""
 
-    def alarm(before: MachineMemory, recent: Sequence[MachineMemory]) -> str | None:
-        gone = before.available_bytes - recent[-1].available_bytes
+    def alarm(recent: Sequence[MachineMemory]) -> str | None:
+        gone = recent[0].available_bytes - recent[-1].available_bytes
         return "too little left" if gone > nbytes else None
 
     return alarm

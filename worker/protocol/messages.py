@@ -195,6 +195,18 @@ class Step(_Timed):
     """Loss before the step; null in JSON if it is not finite."""
     peak_bytes: int
     """MLX's peak memory since the phase began."""
+    compile_seconds: float = 0.0
+    """The part of the duration in which MLX compiled kernels, as it does at their first use."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled(_Timed):
+    """MLX compiled a kernel. That can take minutes, in which no step is finished."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced(_Timed):
+    """A part of a long operation other than a step is finished, such as a validation batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +306,6 @@ class ProbeAnswer:
 
 
 FinalEvent = Passed | Trained | OverBudget | Failed
-TrainingEvent = Resumed | Truncated | Validated | Saved
-MeasuringEvent = PhaseBegan | Device | Loaded | Step | Memory
+TrainingEvent = Resumed | Truncated | Validated | Saved | Advanced
+MeasuringEvent = PhaseBegan | Device | Loaded | Step | Compiled | Memory
 Event = Started | MeasuringEvent | TrainingEvent | FinalEvent | ProbeAnswer

@@ -267,9 +267,10 @@ def _train(training: Training, journal: Journal, progress: Progress, *, quiet: b
         if progress.trained:
             outcome = Outcome(OutcomeKind.PASS, "every iteration is done")
         else:
-            run_worker = WorkerRunner(journal, training.device.backend).run
-            runner = TrainingRunner(training, journal, progress, console, run_worker)
-            outcome, progress = runner.run(), runner.progress
+            workers = WorkerRunner(journal, training.device.backend)
+            outcome = TrainingRunner(
+                *(training, journal, progress, console, workers.run, workers.wait_for_memory)
+            ).run()
         passed = outcome.kind is OutcomeKind.PASS
         journal.append(CLOSED, {"at": now(), "complete": passed, "outcome": outcome.kind})
         content = to_json(results_of(training, progress, outcome))

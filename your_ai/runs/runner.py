@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from pathlib import Path
 
 from worker.protocol.codec import encode
 from worker.protocol.messages import Weights
@@ -20,7 +21,8 @@ from your_ai.runs.trial_record import result_of, result_without_worker
 from your_ai.runs.trial_result import TrialResult, trial_key
 from your_ai.runs.worker_run import Supervise, WorkerRunner
 from your_ai.supervision.event_reader import OnEvent
-from your_ai.supervision.outcome import Outcome, OutcomeKind
+from your_ai.supervision.observation import Observation
+from your_ai.supervision.outcome import Outcome, OutcomeKind, Remedy
 from your_ai.supervision.supervisor import Limits, ignore, supervise
 from your_ai.system.signals import interrupts
 from your_ai.units import now
@@ -70,7 +72,7 @@ class TrialRunner:
             yield result
             if _is_stopped(result):
                 return
-            if result.proves_too_large:
+            if result.is_out_of_memory:
                 out_of_memory.append(trial)
 
     def search(self, trial: Trial) -> Iterator[Trial | TrialResult]:
@@ -112,22 +114,30 @@ class TrialRunner:
         return self._record(self._measure(trial, key, started_at))
 
     def _measure(self, trial: Trial, key: str, started_at: str) -> TrialResult:
+        """Measure a trial; once more if it failed for a cause that may have been a passing one."""
         log = log_path(self._run.run_dir, _log_name(trial, key))
         try:
-            observation, outcome = self._workers.run(
-                encode(trial.request),
-                started={"trial": key},
-                log=log,
-                limits=Limits(deadline=self._run.deadline),
-                steps=trial.request.steps,
-                on_event=self._on_event,
-            )
+            observation, outcome = self._work(trial, key, log)
+            if outcome.remedy is Remedy.RETRY and not interrupts.requested:
+                first = f"; before that: {outcome.reason} ({outcome.evidence})"
+                observation, outcome = self._work(trial, key, log)
+                outcome = replace(outcome, evidence=outcome.evidence + first)
         except NotStartedError as error:
             # Without a result, a resumed run would assume that the trial killed your_ai.
             outcome = Outcome(OutcomeKind.ERROR, str(error))
             self._record(result_without_worker(trial, outcome, started_at))
             raise
         return result_of(trial, outcome, started_at, observation, str(log))
+
+    def _work(self, trial: Trial, key: str, log: Path) -> tuple[Observation, Outcome]:
+        return self._workers.run(
+            encode(trial.request),
+            started={"trial": key},
+            log=log,
+            limits=Limits(deadline=self._run.deadline),
+            steps=trial.request.steps,
+            on_event=self._on_event,
+        )
 
     def _record(self, result: TrialResult) -> TrialResult:
         self._journal.append(ENDED, {"trial": result.key, "result": asdict(result)})

@@ -10,7 +10,7 @@ from worker.protocol.messages import Configuration, Weights
 from your_ai.errors import UsageError
 from your_ai.planning.memory_estimate import error_share, estimate
 from your_ai.planning.plan import DEFAULT_BITS, Trial
-from your_ai.supervision.observation import Kill, Observation
+from your_ai.supervision.observation import Observation
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 
 _MIN_SEQ_LENGTH = 128
@@ -19,13 +19,13 @@ _MIN_LAYERS = 4
 
 def suggestion(trial: Trial, outcome: Outcome, observation: Observation) -> str | None:
     """Return one line of text; ``None`` if the trial passed or its reason says enough."""
+    if outcome.advice is not None:
+        return outcome.advice
     match outcome.kind:
         case OutcomeKind.OVER_BUDGET:
             return _smaller(trial, observation)
         case OutcomeKind.OOM if observation.needed_bytes is None:
             return _smaller(trial, observation)
-        case OutcomeKind.TIMEOUT if observation.killed is not Kill.DEADLINE:
-            return "run it again; if it hangs again, look at the log"
         case OutcomeKind.CRASH if observation.returncode == -signal.SIGKILL:
             return "check whether another program or a memory limit killed it, then retry"
         case OutcomeKind.CRASH if observation.memory_limited:

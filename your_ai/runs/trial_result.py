@@ -270,9 +270,14 @@ class TrialResult:
         return self.exit_status is not None or self.outcome is not OutcomeKind.ERROR
 
     @property
-    def proves_too_large(self) -> bool:
+    def is_out_of_memory(self) -> bool:
         """Whether the trial ran out of memory in the tight phase, not because MLX ran ahead."""
         return self.outcome is OutcomeKind.OOM and self.needed_memory_bytes is None
+
+    @property
+    def proves_too_large(self) -> bool:
+        """Whether the trial is known, not just supposed, to have run out of memory."""
+        return self.is_out_of_memory and self.certainty in (Certainty.CERTAIN, Certainty.HIGH)
 
     @property
     def tried(self) -> Tried:

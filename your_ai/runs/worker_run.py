@@ -56,9 +56,7 @@ class WorkerRunner:
             MachineError: if the journal cannot be written, the machine is short of memory, or the
                 worker cannot be killed.
         """
-        self._memory = memory_guard.wait_for_memory(
-            self._memory, lambda: interrupts.requested, self._read_memory
-        )
+        self.wait_for_memory()
         self._journal.append(STARTED, {**started, "at": now(), "boot": self.boot})
         trial_log = TrialLog(log)
         trial_log.discard()  # output of an earlier attempt is no evidence for this one
@@ -71,6 +69,16 @@ class WorkerRunner:
             keeps=keeps,
         )
         return observation, classify(observation, steps)
+
+    def wait_for_memory(self, max_seconds: float = memory_guard.MAX_WAIT_SECONDS) -> None:
+        """Wait until the memory of the previous worker is free again.
+
+        Raises:
+            MachineError: if the machine is short of memory after ``max_seconds``.
+        """
+        self._memory = memory_guard.wait_for_memory(
+            self._memory, lambda: interrupts.requested, self._read_memory, max_seconds
+        )
 
     def _read_memory(self) -> MachineMemory:
         return memory.for_trials(self._backend)

@@ -13,9 +13,11 @@ from typing import Self
 
 from worker.protocol.codec import ProtocolError, decode_event
 from worker.protocol.messages import Event
+from your_ai.supervision.observation import Notice, Stopping
+from your_ai.supervision.pace import Pace
 
-OnEvent = Callable[[Event], None]
-"""A function that is called with each event of a worker, to show or record it."""
+OnEvent = Callable[[Notice], None]
+"""A function that is called with each notice of a worker, to show or record it."""
 
 MAX_LINE_BYTES = 4 * 2**20
 SHOWN_BYTES = 200
@@ -24,14 +26,19 @@ SHOWN_BYTES = 200
 class EventReader:
     """Reads events from a pipe, and passes each of them to ``on_event``.
 
-    ``events`` has the events for which ``keeps`` is true, and always the last one. ``corrupt``
-    describes the first line that is not an event; all lines after it are ignored. Times are from
-    `time.monotonic`. ``on_event`` is called in a thread, where it may wait for a terminal or disk.
-    Close ``write_end`` after the worker has inherited it, or the pipe never ends.
+    ``pace`` is the worker's progress, with the expected duration of a step. ``events`` has the
+    events for which ``keeps`` is true, and always the last one. ``corrupt`` describes the first
+    line that is not an event; all lines after it are ignored. Times are from `time.monotonic`.
+    ``on_event`` is called in a thread, where it may wait for a terminal or disk. Close
+    ``write_end`` after the worker has inherited it, or the pipe never ends.
     """
 
     def __init__(
-        self, on_event: OnEvent, keeps: Callable[[Event], bool], delivery_seconds: float
+        self,
+        on_event: OnEvent,
+        keeps: Callable[[Event], bool],
+        delivery_seconds: float,
+        step_seconds: float | None = None,
     ) -> None:
         self._fd, self.write_end = os.pipe()
         self._selector = selectors.DefaultSelector()
@@ -42,10 +49,11 @@ class EventReader:
         self.corrupt: str | None = None
         self.ended = False
         self.first_heard = self.last_heard = time.monotonic()
+        self.pace = Pace(self.last_heard, step_seconds)
         self._on_event = on_event
         self._delivery_seconds = delivery_seconds
         self._is_abandoned = False
-        self._undelivered: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._undelivered: queue.SimpleQueue[Notice | None] = queue.SimpleQueue()
         self._error: BaseException | None = None
         # A daemon thread, or a blocked terminal would keep your_ai from exiting after Ctrl-C.
         self._delivery = threading.Thread(target=self._deliver, name="on_event", daemon=True)
@@ -102,7 +110,12 @@ class EventReader:
         if self.events and not self._keeps(self.events[-1]):
             self.events.pop()
         self.events.append(event)
+        self.pace = self.pace.after(event, self.last_heard)
         self._undelivered.put(event)
+
+    def tell(self, notice: Stopping) -> None:
+        """Pass a notice to ``on_event``, after all events so far."""
+        self._undelivered.put(notice)
 
     def _deliver(self) -> None:
         try:

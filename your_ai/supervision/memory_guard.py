@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 from your_ai.errors import MachineError
@@ -10,10 +11,16 @@ from your_ai.system.macos import PressureLevel
 from your_ai.system.memory import MachineMemory
 from your_ai.units import GB, MB, show_size
 
-POLL_SECONDS = 0.1
+POLL_SECONDS, LONG_POLL_SECONDS = 0.1, 1.0
 
 MAX_WAIT_SECONDS = 30.0
 """Maximum wait for the memory of the last trial: freeing tens of GB takes time."""
+
+WINDOW_SECONDS = 60.0
+"""Readings of this time are judged together.
+
+A longer window would blame a healthy training for what other programs swap out over hours.
+"""
 
 CRITICAL_READINGS = 4
 """Number of consecutive readings in which macOS must report critical pressure.
@@ -23,13 +30,27 @@ After a sudden increase in use it does so briefly, until the compressor has caug
 
 _CRITICAL = "macOS reports critical memory pressure"
 
-Alarm = Callable[[MachineMemory, Sequence[MachineMemory]], str | None]
+Alarm = Callable[[Sequence[MachineMemory]], str | None]
 
 
-def alarm(before: MachineMemory, recent: Sequence[MachineMemory]) -> str | None:
+class Window:
+    """The readings of the last `WINDOW_SECONDS`, the newest last."""
+
+    def __init__(self) -> None:
+        self._readings: deque[tuple[float, MachineMemory]] = deque()
+
+    def add(self, now: float, reading: MachineMemory) -> list[MachineMemory]:
+        """Add a reading made ``now``, in seconds; return the readings of the window."""
+        self._readings.append((now, reading))
+        while self._readings[0][0] < now - WINDOW_SECONDS:
+            self._readings.popleft()
+        return [each for _, each in self._readings]
+
+
+def alarm(recent: Sequence[MachineMemory]) -> str | None:
     """Return why the worker must be killed to protect the machine, or ``None``.
 
-    ``before`` was read when the worker was started; the last of ``recent`` is the newest reading.
+    ``recent`` has the readings of the last `WINDOW_SECONDS`, the newest last.
 
     On macOS the kernel's pressure level decides. psutil's available memory is the free and inactive
     pages, and even a healthy Mac has few of these if it compresses well. The kernel reports
@@ -38,7 +59,8 @@ def alarm(before: MachineMemory, recent: Sequence[MachineMemory]) -> str | None:
 
     On other systems 2% of the memory must be available in every reading, because the rest can be
     filled within tenths of a second. On all systems, swap must not grow by more than a tenth of the
-    memory: that is more than idle programs take, and it slows everything down.
+    memory within the window: that is more than idle programs take, and it slows everything down.
+    macOS also swaps while it has memory left, so there it counts only under pressure.
     """
     now, latest = recent[-1], recent[-CRITICAL_READINGS:]
     is_critical = all(reading.pressure is PressureLevel.CRITICAL for reading in latest)
@@ -47,9 +69,9 @@ def alarm(before: MachineMemory, recent: Sequence[MachineMemory]) -> str | None:
     least = _share(now.total_bytes, 0.02, 256 * MB, 2 * GB)
     if now.pressure is None and now.available_bytes < least:
         return f"only {show_size(now.available_bytes)} of memory left"
-    swapped = now.swap_used_bytes - before.swap_used_bytes
-    if swapped > max(2 * GB, now.total_bytes // 10):
-        return f"swap use grew by {show_size(swapped)}"
+    swapped = now.swap_used_bytes - min(reading.swap_used_bytes for reading in recent)
+    if swapped > max(2 * GB, now.total_bytes // 10) and now.pressure is not PressureLevel.NORMAL:
+        return f"swap use grew by {show_size(swapped)} within a minute"
     return None
 
 
@@ -97,12 +119,19 @@ def wait_for_memory(
                     "then continue with --resume."
                 )
             return now
-        time.sleep(POLL_SECONDS)
+        # After a while there is no hurry, and reading a GPU's memory takes a process each time.
+        is_long = until - time.monotonic() < max_seconds - MAX_WAIT_SECONDS
+        time.sleep(LONG_POLL_SECONDS if is_long else POLL_SECONDS)
     return baseline
 
 
 def is_recovered(baseline: MachineMemory, now: MachineMemory) -> bool:
-    """Return whether about as much memory is available as at ``baseline``, also on the GPU."""
+    """Return whether about as much memory is available as at ``baseline``, also on the GPU.
+
+    On macOS, whether the pressure is normal, or the same as at ``baseline`` (see `alarm`).
+    """
+    if now.pressure is not None:
+        return now.pressure in (PressureLevel.NORMAL, baseline.pressure)
     if now.available_bytes < baseline.available_bytes - _tolerance(baseline.total_bytes):
         return False
     if baseline.gpu is None or now.gpu is None:

@@ -24,10 +24,22 @@ class Kill(StrEnum):
 
     DEADLINE = "deadline"
     SILENCE = "silence"
+    STALL = "stall"
     INTERRUPT = "interrupt"
     CORRUPT = "corrupt"
     MEMORY = "memory"
     CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """The user stopped the worker, which may take up to ``seconds`` to save its work."""
+
+    seconds: float
+
+
+Notice = Event | Stopping
+"""What is shown and recorded of a running worker."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,7 @@ class Observation:
         machine_oom_kills: The kernel's OOM kills on the whole machine, likewise.
         memory_limited: Whether the worker's address space was limited (RLIMIT_AS).
         pressure: The most severe memory pressure that macOS reported.
+        final_pressure: The most severe one in the last minute.
         alarm: Why the machine was in danger, if it was.
         machine_lost_bytes: How much less memory the machine had at the end than at the start.
     """
@@ -70,6 +83,7 @@ class Observation:
     machine_oom_kills: int | None = None
     memory_limited: bool = False
     pressure: str | None = None
+    final_pressure: str | None = None
     alarm: str | None = None
     machine_lost_bytes: int = 0
     footprint_peak_bytes: int | None = None

@@ -43,14 +43,30 @@ class Certainty(StrEnum):
     LOW = "low"
 
 
+class Remedy(StrEnum):
+    """What can help if a worker is run again, apart from less memory."""
+
+    WAIT = "wait"
+    """The machine must first have memory again."""
+    FRESH_PROCESS = "fresh process"
+    """Nothing else: what failed does not outlast the process."""
+    RETRY = "retry"
+    """Nothing else, if the cause was a passing one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a trial ended: a one-line ``reason`` for the user, and the ``evidence`` for it."""
+    """How a trial ended: a one-line ``reason`` for the user, and the ``evidence`` for it.
+
+    ``advice`` is what the user can do, if that does not depend on the trial.
+    """
 
     kind: OutcomeKind
     reason: str
     certainty: Certainty = Certainty.CERTAIN
     evidence: str = ""
+    advice: str | None = None
+    remedy: Remedy | None = None
 
 
 _OOM, _ERROR, _CRASH = OutcomeKind.OOM, OutcomeKind.ERROR, OutcomeKind.CRASH
@@ -65,28 +81,40 @@ _MESSAGES = {
         _OOM, "the GPU ran out of memory", Certainty.HIGH
     ),
     r"\[metal::malloc\] Attempting to allocate .* maximum allowed buffer size": Outcome(
-        _ERROR, "a tensor is larger than Metal allows; try a smaller batch or a shorter sequence"
+        _ERROR,
+        "a tensor is larger than Metal allows",
+        advice="a smaller batch or a shorter sequence",
     ),
+    # The buffers of a process add up over time, so a new process can continue.
     r"\[metal::malloc\] Resource limit \(\d+\) exceeded": Outcome(
-        _ERROR, "MLX used more buffers than Metal allows; memory is not the cause (mlx-lm #1185)"
+        _ERROR,
+        "MLX used more buffers than Metal allows; memory is not the cause (mlx-lm #1185)",
+        remedy=Remedy.FRESH_PROCESS,
     ),
-    # This often happens on a machine that swaps (mlx #3267, #3896).
+    # This often happens while the display is on (mlx #3267), or on a machine that swaps (#3896).
     r"ImpactingInteractivity|Impacting Interactivity|GPU Timeout|CallbackErrorTimeout": Outcome(
         _CRASH,
-        "macOS stopped the GPU work for taking too long; close other programs and try again",
+        "macOS stopped the GPU work for taking too long",
         Certainty.HIGH,
+        advice=(
+            "close other programs, and let the display sleep (or close the lid with power "
+            "connected); workers run with AGX_RELAX_CDM_CTXSTORE_TIMEOUT=1 unless you set it"
+        ),
+        remedy=Remedy.RETRY,
     ),
     r"kIOGPUCommandBufferCallbackError(Hang|PageFault|InnocentVictim|SubmissionsIgnored)": Outcome(
         _CRASH,
-        "the GPU driver failed, or rejected work after an earlier failure; try again",
+        "the GPU driver failed, or rejected work after an earlier failure",
         Certainty.MEDIUM,
+        advice="run it again; if that fails too, restart the machine",
+        remedy=Remedy.RETRY,
     ),
 }
 """Messages of MLX and drivers (regular expressions), and the outcome if they end a worker."""
 
-_TIMEOUTS = {
-    Kill.DEADLINE: "the trial took longer than its time limit; raise --timeout",
+_HANGS = {
     Kill.SILENCE: "the worker stopped reporting",
+    Kill.STALL: "the worker stopped making progress, so MLX or the GPU hangs",
     Kill.CLOSED: "the worker stopped reporting and did not exit",
 }
 
@@ -108,7 +136,7 @@ def _classify(observation: Observation, steps: int) -> Outcome:
     if observation.killed is Kill.INTERRUPT:
         return Outcome(OutcomeKind.INTERRUPTED, "interrupted", evidence="stopped by the user")
     if observation.killed is Kill.MEMORY:
-        return _killed_by_guard(observation)
+        return replace(_killed_by_guard(observation), remedy=Remedy.WAIT)
     # A worker that had closed its pipe was dying before the supervisor sent a signal.
     if (
         observation.killed in (None, Kill.CLOSED)
@@ -116,10 +144,8 @@ def _classify(observation: Observation, steps: int) -> Outcome:
         and observation.oom_kills
     ):
         return _killed_by_kernel(observation, Certainty.CERTAIN, "kernel", observation.oom_kills)
-    if observation.killed in _TIMEOUTS:
-        after = f"after {observation.wall_seconds:.0f} s, in phase {observation.phase}"
-        evidence = f"stopped by the supervisor {after}"
-        return Outcome(OutcomeKind.TIMEOUT, _TIMEOUTS[observation.killed], evidence=evidence)
+    if observation.killed is Kill.DEADLINE or observation.killed in _HANGS:
+        return _timed_out(observation, observation.killed)
     if observation.corrupt is not None:
         evidence = f"not an event: {observation.corrupt!r}"
         return Outcome(_CRASH, "the worker sent invalid data", evidence=evidence)
@@ -173,6 +199,21 @@ def _failed(final: Failed) -> Outcome:
     return Outcome(_ERROR, reason, evidence=evidence)
 
 
+def _timed_out(observation: Observation, killed: Kill) -> Outcome:
+    after = f"after {observation.wall_seconds:.0f} s, in phase {observation.phase}"
+    evidence = f"stopped by the supervisor {after}"
+    if killed is Kill.DEADLINE:
+        reason = "the trial took longer than its time limit; raise --timeout"
+        return Outcome(OutcomeKind.TIMEOUT, reason, evidence=evidence)
+    return Outcome(
+        OutcomeKind.TIMEOUT,
+        _HANGS[killed],
+        evidence=evidence,
+        advice="run it again; if it hangs again, look at the log",
+        remedy=Remedy.FRESH_PROCESS,
+    )
+
+
 def _killed_by_kernel(
     observation: Observation, certainty: Certainty, counter: str, rise: int
 ) -> Outcome:
@@ -213,8 +254,12 @@ def _from_signal(observation: Observation) -> Outcome:
         )
     reason = f"the worker was killed by {_signal_name(number)}, cause unknown"
     evidence = _death(observation)
-    if number == signal.SIGKILL and observation.pressure == "critical":
-        reason += " (macOS reported critical memory pressure)"
+    if number == signal.SIGKILL and observation.final_pressure == "critical":
+        reason = (
+            "the worker was killed while macOS reported critical memory pressure, so memory "
+            "probably ran out"
+        )
+        return Outcome(_OOM, reason, Certainty.MEDIUM, evidence)
     is_fault_on_cpu = number in (signal.SIGSEGV, signal.SIGBUS) and (
         observation.device is None or observation.device.backend == "cpu"
     )

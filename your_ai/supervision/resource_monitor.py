@@ -6,10 +6,11 @@ import contextlib
 import resource
 import sys
 import time
-from collections import deque
+from collections.abc import Iterable
 from dataclasses import replace
 
-from your_ai.supervision.memory_guard import CRITICAL_READINGS, Alarm
+from your_ai.supervision import memory_guard
+from your_ai.supervision.memory_guard import Alarm
 from your_ai.supervision.observation import FootprintSample, Observation
 from your_ai.system import cgroups, macos, memory
 from your_ai.system.footprint import footprint
@@ -45,14 +46,15 @@ class ResourceMonitor:
         self._peak: int | None = None
         self._footprints: list[FootprintSample] = []
         self._memory_before = memory.read()
-        self._memory = deque([self._memory_before], maxlen=CRITICAL_READINGS)
+        self._window = memory_guard.Window()
+        self._recent = self._window.add(began, self._memory_before)
 
     def sample(self) -> None:
         """Read the memory of the machine and of the worker, each if its interval has passed."""
         now = time.monotonic()
         if now >= self._next_memory:
             self._next_memory = now + MEMORY_SECONDS
-            self._sample_machine()
+            self._sample_machine(now)
         if now >= self._next or self.alarm:  # the footprint at an alarm is evidence
             self._next = now + self._every
             self._sample_worker(now)
@@ -66,17 +68,18 @@ class ResourceMonitor:
             machine_oom_kills=machine_kills,
             memory_limited=self._memory_limited,
             pressure=self._pressure,
+            final_pressure=_most_severe(self._recent),
             alarm=self.alarm,
-            machine_lost_bytes=_lost(self._memory_before, self._memory[-1]),
+            machine_lost_bytes=_lost(self._memory_before, self._recent[-1]),
             footprint_peak_bytes=self._peak,
             footprints=tuple(self._footprints),
         )
 
-    def _sample_machine(self) -> None:
-        now = memory.read()
-        self._memory.append(now)
-        self._pressure = max(self._pressure, now.pressure, key=_SEVERITY.index)
-        self.alarm = self.alarm or self._raise_alarm(self._memory_before, tuple(self._memory))
+    def _sample_machine(self, now: float) -> None:
+        reading = memory.read()
+        self._recent = self._window.add(now, reading)
+        self._pressure = max(self._pressure, reading.pressure, key=_SEVERITY.index)
+        self.alarm = self.alarm or self._raise_alarm(self._recent)
 
     def _sample_worker(self, now: float) -> None:
         self._memory_limited = self._memory_limited or _address_space_limited(self._pid)
@@ -100,6 +103,10 @@ def _address_space_limited(pid: int) -> bool:
         with contextlib.suppress(OSError):  # the process is gone, or access is denied
             limit, _ = resource.prlimit(pid, resource.RLIMIT_AS)
     return limit != resource.RLIM_INFINITY
+
+
+def _most_severe(readings: Iterable[MachineMemory]) -> macos.PressureLevel | None:
+    return max((reading.pressure for reading in readings), key=_SEVERITY.index)
 
 
 def _lost(before: MachineMemory, now: MachineMemory) -> int:

@@ -20,7 +20,7 @@ from your_ai.errors import MachineError, NotStartedError
 from your_ai.supervision import memory_guard
 from your_ai.supervision.event_reader import EventReader, OnEvent
 from your_ai.supervision.memory_guard import Alarm
-from your_ai.supervision.observation import Kill, Observation
+from your_ai.supervision.observation import Kill, Notice, Observation, Stopping
 from your_ai.supervision.resource_monitor import ResourceMonitor
 from your_ai.supervision.trial_log import TrialLog
 
@@ -40,21 +40,27 @@ REAP_SECONDS = 90.0
 class Limits:
     """The time limits for a worker, in seconds.
 
-    ``deadline`` is for the whole process. ``silence`` is for the time between two events; it is
-    long because imports from a cold disk delay the heartbeat. ``grace`` is the time to exit after
-    SIGTERM. ``closing`` is the time to exit after the event pipe was closed, since freeing tens of
-    GB takes time. ``delivery`` is the time to show the remaining events after the process is gone.
+    ``deadline`` is for the whole process, without the time for compiling kernels. ``silence`` is
+    for the time between two events; it is long because imports from a cold disk delay the
+    heartbeat. ``stall`` is the least time without progress for a hang (see `Pace`), and
+    ``step_seconds`` the expected duration of a step. ``grace`` is the time to exit after SIGTERM,
+    or that of ``grace_steps`` steps if they take longer. ``closing`` is the time to exit after the
+    event pipe was closed, since freeing tens of GB takes time. ``delivery`` is the time to show the
+    remaining events after the process is gone.
     """
 
     deadline: float = 3600.0
     silence: float = 300.0
+    stall: float = 300.0
+    step_seconds: float | None = None
     grace: float = 3.0
+    grace_steps: int = 0
     closing: float = 30.0
     delivery: float = 5.0
 
 
-def ignore(event: Event) -> None:
-    """Ignore an event."""
+def ignore(notice: Notice) -> None:
+    """Ignore a notice."""
 
 
 def supervise(
@@ -76,7 +82,7 @@ def supervise(
     for them, and the last one always. Raises NotStartedError if the process cannot be started,
     MachineError if it cannot be killed.
     """
-    with EventReader(on_event, keeps, limits.delivery) as reader:
+    with EventReader(on_event, keeps, limits.delivery, limits.step_seconds) as reader:
         began = time.monotonic()
         with log.kept_short():
             process = _start(command, reader, log)
@@ -116,9 +122,9 @@ class Supervisor:
             killed = self._watch(time.monotonic() + self.limits.deadline)
         except KeyboardInterrupt:
             killed = Kill.INTERRUPT
-        if killed not in (None, Kill.MEMORY):
+        if killed not in (None, Kill.MEMORY, Kill.STALL) and not self.reader.ended:
             with contextlib.suppress(KeyboardInterrupt):  # a second Ctrl-C ends the wait
-                self._ask_to_end()
+                self._ask_to_end(self._grace(killed))
         return killed
 
     def _watch(self, deadline: float) -> Kill | None:
@@ -142,15 +148,31 @@ class Supervisor:
             return Kill.CORRUPT
         if self.reader.ended:  # the worker is exiting, and only that can take too long
             return Kill.CLOSED if quiet > self.limits.closing else None
-        if now > deadline:
+        if now > deadline + self.reader.pace.compiling:
             return Kill.DEADLINE
-        return Kill.SILENCE if quiet > self.limits.silence else None
+        if quiet > self.limits.silence:
+            return Kill.SILENCE
+        return Kill.STALL if self.reader.pace.is_stalled(now, self.limits.stall) else None
 
-    def _ask_to_end(self) -> None:
-        """Ask the worker to end, and continue to watch it until it has or time is up."""
+    def _grace(self, killed: Kill) -> float:
+        """Return how long the worker may take to end; tell the user if it has work to save."""
+        steps = self.limits.grace_steps
+        if not steps or killed is not Kill.INTERRUPT:
+            return self.limits.grace
+        seconds = max(self.limits.grace, steps * (self.reader.pace.step_seconds or 0.0))
+        self.reader.tell(Stopping(seconds))
+        return seconds
+
+    def _ask_to_end(self, grace: float) -> None:
+        """Ask the worker to end, and continue to watch it until it has or time is up.
+
+        When it closes its pipe, it has nothing left to save.
+        """
         _signal_group(self.process.pid, signal.SIGTERM)
-        until = time.monotonic() + self.limits.grace
-        while not (self._is_dead() or self.monitor.alarm or time.monotonic() > until):
+        until = time.monotonic() + grace
+        while not (self._is_dead() or self.reader.ended or self.monitor.alarm):
+            if time.monotonic() > until:
+                return
             self._tick()
 
     def _is_dead(self) -> bool:
@@ -200,6 +222,9 @@ def _environment() -> dict[str, str]:
     """Return the worker's environment: no tokens and no Hub, because only the parent downloads."""
     secrets = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"}
     inherited = {key: value for key, value in os.environ.items() if key not in secrets}
+    if sys.platform == "darwin":
+        # A maintainer of MLX suggested it: long GPU work may run while the display is on (#3267).
+        inherited.setdefault("AGX_RELAX_CDM_CTXSTORE_TIMEOUT", "1")
     return {**inherited, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 

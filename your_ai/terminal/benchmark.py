@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from worker.protocol.messages import Event, Phase, Step
+from worker.protocol.messages import Phase, Step
 from your_ai.planning.plan import Trial
 from your_ai.runs.optimization import Optimization
 from your_ai.runs.results import Results
 from your_ai.runs.run import Run
 from your_ai.runs.trial_result import TrialResult
+from your_ai.supervision.observation import Notice
 from your_ai.terminal import wording
 from your_ai.terminal.eta import Duration, expected_seconds, position, trials_ahead
 from your_ai.terminal.screen import Screen
@@ -48,11 +49,11 @@ class Console:
         self._screen.begin(f"{wording.configuration(trial, number)} ... ")
         self._track(trial, number)
 
-    def on_event(self, event: Event) -> None:
+    def on_event(self, event: Notice) -> None:
         """Show an event of the running worker."""
         if self._running and isinstance(event, Step):
             trial, _ = self._running
-            self._step_seconds += event.seconds
+            self._step_seconds += event.seconds - event.compile_seconds
             is_last = event.index >= trial.request.steps
             self._is_measured = is_last and event.phase is Phase.RELAXED
         self._screen.on_event(event)

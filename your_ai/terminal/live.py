@@ -17,7 +17,7 @@ from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.text import Text
 
-from worker.protocol.messages import Event
+from your_ai.supervision.observation import Notice
 from your_ai.terminal.output import LastingStream, printable, wrap, wrap_parts
 from your_ai.terminal.screen import Screen
 from your_ai.terminal.status import Task, WorkerStatus, figures, outlook, progress
@@ -72,7 +72,7 @@ class LiveScreen(Screen):
     def track(self, task: Task) -> None:  # noqa: D102
         self._task, self._started, self._status = task, time.monotonic(), WorkerStatus()
 
-    def on_event(self, event: Event) -> None:  # noqa: D102
+    def on_event(self, event: Notice) -> None:  # noqa: D102
         self._status = self._status.after(event)
         with self._lock:
             if self._live is not None or self._task is None:

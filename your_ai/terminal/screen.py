@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from worker.protocol.messages import Event
+from your_ai.supervision.observation import Notice
 from your_ai.terminal.output import LastingStream, printable
 from your_ai.terminal.status import Task
 
@@ -46,7 +46,7 @@ class Screen:
     def track(self, task: Task) -> None:
         """Show the progress of the next worker below the first half of the line."""
 
-    def on_event(self, event: Event) -> None:
+    def on_event(self, event: Notice) -> None:
         """Update the progress with an event of the worker."""
 
     def close(self) -> None:

@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from worker.protocol.messages import Event, Memory, Phase, PhaseBegan, Step, Validated
+from worker.protocol.messages import (
+    Advanced,
+    Compiled,
+    Memory,
+    Phase,
+    PhaseBegan,
+    Step,
+    Validated,
+)
+from your_ai.supervision.observation import Notice
 from your_ai.terminal.eta import show_duration, show_end
 from your_ai.units import show_size
 
@@ -39,26 +48,36 @@ class WorkerStatus:
     losses: tuple[float, ...] = ()
     validation: float | None = None
     active_bytes: int = 0
+    is_compiling: bool = False
 
-    def after(self, event: Event) -> WorkerStatus:
+    def after(self, event: Notice) -> WorkerStatus:
         """The status after ``event``."""
         match event:
             case PhaseBegan(phase=phase):
-                return replace(self, phase=phase, step=0, steps=0, seconds=0.0)
-            case Step(index=index, seconds=seconds, tokens=tokens, loss=loss):
-                return replace(
-                    self,
-                    step=index,
-                    steps=self.steps + 1,
-                    seconds=self.seconds + seconds,
-                    tokens_per_second=tokens / seconds if seconds else None,
-                    losses=(*self.losses, loss)[-_CURVE_COLUMNS:],
-                )
+                return replace(self, phase=phase, step=0, steps=0, seconds=0.0, is_compiling=False)
+            case Step():
+                return self._after_step(event)
             case Validated(loss=loss):
-                return replace(self, validation=loss)
+                return replace(self, validation=loss, is_compiling=False)
+            case Advanced():
+                return replace(self, is_compiling=False)
+            case Compiled():
+                return replace(self, is_compiling=True)
             case Memory(active_bytes=active):
                 return replace(self, active_bytes=active)
         return self
+
+    def _after_step(self, step: Step) -> WorkerStatus:
+        seconds = step.seconds - step.compile_seconds
+        return replace(
+            self,
+            step=step.index,
+            steps=self.steps + 1,
+            seconds=self.seconds + seconds,
+            tokens_per_second=step.tokens / seconds if seconds else None,
+            losses=(*self.losses, step.loss)[-_CURVE_COLUMNS:],
+            is_compiling=False,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +108,7 @@ def progress(task: Task, status: WorkerStatus) -> list[str]:
         Phase.RELAXED: f"step {of_all}",
         Phase.TRAIN: f"iteration {of_all}",
     }
-    phase = _PHASES[status.phase]
+    phase = "compiling kernels" if status.is_compiling else _PHASES[status.phase]
     return [phase, steps[status.phase]] if status.phase in steps else [phase]
 
 

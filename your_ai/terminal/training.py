@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from worker.protocol.messages import Event, Resumed, Truncated, Validated
+from worker.protocol.messages import Resumed, Truncated, Validated
 from your_ai.runs.training_results import Expected
-from your_ai.supervision.outcome import Outcome, OutcomeKind
+from your_ai.supervision.observation import Notice, Stopping
+from your_ai.supervision.outcome import Outcome, OutcomeKind, Remedy
 from your_ai.terminal.eta import show_duration
 from your_ai.terminal.screen import Screen
 from your_ai.terminal.status import Task
-from your_ai.terminal.wording import failure_text
+from your_ai.terminal.wording import advice, failure_text
 from your_ai.training.job import Training
-from your_ai.training.progress import Failure, Progress, Report
+from your_ai.training.progress import Progress, Report
+from your_ai.training.runner import WAIT_SECONDS
 from your_ai.units import show_size
 
 _TOLERANCE = 1.01
@@ -60,13 +62,18 @@ class TrainingConsole:
             )
         )
 
-    def on_event(self, event: Event, progress: Progress) -> None:
-        """Show an event of the worker."""
+    def on_event(self, event: Notice, saved: int) -> None:
+        """Show an event of the worker; ``saved`` is the last checkpoint before it."""
         self._screen.on_event(event)
         match event:
+            case Stopping(seconds=seconds):
+                self._screen.note(
+                    "finishing the iteration to save a checkpoint, which can take up to "
+                    f"{show_duration(seconds)}. Press Ctrl-C again to stop without it."
+                )
             case Validated():
                 self._validation = event.loss
-            case Resumed() if event.iteration < progress.saved:
+            case Resumed() if event.iteration < saved:
                 self._screen.note(
                     "the last checkpoint is missing or corrupt; resuming "
                     f"{_from(event.iteration)} instead."
@@ -88,25 +95,29 @@ class TrainingConsole:
             self._validation = None
         self._screen.print(f"{line}, {report.tokens / report.seconds:,.0f} tokens/s")
 
-    def restarting(self, failure: Failure, progress: Progress) -> None:
+    def restarting(self, outcome: Outcome, progress: Progress) -> None:
         """Show why an attempt failed, and the settings of the next."""
-        attempt, setting = failure.attempt, progress.setting
-        changes = []
+        setting, changes = progress.setting, []
         if setting.micro_batches > 1:
             changes.append(f"{setting.micro_batches} micro-batches")
         if setting.limit_bytes < self._training.request.limit_bytes:
             changes.append(f"a memory limit of {show_size(setting.limit_bytes)}")
         how = " and ".join(changes) or "the same settings"
+        waiting = ""
+        if outcome.remedy is Remedy.WAIT:
+            waiting = f"waiting up to {show_duration(WAIT_SECONDS)} for memory, then "
         self._screen.close()
         self._screen.print(
-            failure_text(attempt.outcome, attempt.reason),
-            f"    restarting {_from(progress.saved)} with {how}",
+            failure_text(outcome.kind, outcome.reason),
+            f"    {waiting}restarting {_from(progress.saved)} with {how}",
         )
 
     def end(self, outcome: Outcome, progress: Progress, hints: list[str]) -> None:
         """Show the outcome, the measured memory and time, and ``hints``."""
         is_done = outcome.kind is OutcomeKind.PASS
         lines = ["", "✓ Done" if is_done else failure_text(outcome.kind, outcome.reason)]
+        if outcome.advice is not None:
+            lines.append(advice(outcome.advice))
         if progress.reports:
             lines.append(_measurement(self._training.expected, progress))
         self._screen.close()

@@ -7,11 +7,14 @@ from dataclasses import asdict, dataclass, replace
 from worker.protocol.messages import TrainingRequest
 from your_ai.runs.run import Header
 from your_ai.runs.training_results import Expected, Setting
-from your_ai.supervision.outcome import OutcomeKind
+from your_ai.supervision.outcome import Outcome, OutcomeKind, Remedy
 from your_ai.training.dataset import Dataset
 
-LESS_MEMORY_MAY_HELP = frozenset({OutcomeKind.OOM, OutcomeKind.CRASH, OutcomeKind.TIMEOUT})
-"""The outcomes after which a training is restarted; after others it would fail again."""
+MAX_FRUITLESS = 3
+"""A training ends after this many failures in a row without a further iteration, if each time the
+same settings should have worked."""
+
+_LESS_MEMORY_MAY_HELP = frozenset({OutcomeKind.OOM, OutcomeKind.CRASH, OutcomeKind.TIMEOUT})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,15 +47,39 @@ class Training(Header):
         return replace(self.request, **asdict(setting), resume=resume)
 
 
+def can_restart(outcome: Outcome) -> bool:
+    """Return whether a restart may help after this outcome."""
+    return outcome.remedy is not None or outcome.kind in _LESS_MEMORY_MAY_HELP
+
+
+def uses_up_a_restart(outcome: Outcome) -> bool:
+    """Return whether a restart after this failure counts; not if its cause is no setting."""
+    return outcome.remedy not in (Remedy.WAIT, Remedy.FRESH_PROCESS)
+
+
 def setting_after_failure(
-    training: Training, setting: Setting, *, progressed: bool
+    training: Training, setting: Setting, outcome: Outcome, fruitless: int
 ) -> Setting | None:
-    """Return the setting for a restart; ``None`` if there is nothing left to try.
+    """Return the setting for a restart; ``None`` if the training would fail again.
+
+    ``fruitless`` is the number of attempts in a row, up to this one, without a further iteration.
+    The setting stays the same if the cause was not in it, and once for what may have been a passing
+    cause.
+    """
+    if not uses_up_a_restart(outcome):
+        return setting if fruitless < MAX_FRUITLESS else None
+    if outcome.remedy is Remedy.RETRY and fruitless <= 1:
+        return setting
+    if outcome.kind not in _LESS_MEMORY_MAY_HELP:
+        return None
+    return _with_less_memory(training, setting) or (None if fruitless else setting)
+
+
+def _with_less_memory(training: Training, setting: Setting) -> Setting | None:
+    """Return the next setting that needs less memory, or ``None``.
 
     First, split the batch into more micro-batches of equal size; an optimizer step still sees the
-    whole batch. Then lower the memory limit to that with which needed memory was measured. Then
-    repeat the same setting if the failed attempt ``progressed``, because the failure may have had
-    another cause.
+    whole batch. Then lower the memory limit to that with which needed memory was measured.
     """
     size = training.request.configuration.batch_size
     for count in range(2 * setting.micro_batches, size + 1):
@@ -60,4 +87,4 @@ def setting_after_failure(
             return replace(setting, micro_batches=count)
     if setting.limit_bytes > training.needed_limit_bytes:
         return replace(setting, limit_bytes=training.needed_limit_bytes)
-    return setting if progressed else None
+    return None

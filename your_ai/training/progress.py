@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import msgspec
@@ -24,7 +24,10 @@ from your_ai.training.job import Training
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Mean loss, tokens, seconds and peak memory of the last ``iterations`` up to ``iteration``."""
+    """Mean loss, tokens, seconds and peak memory of the last ``iterations`` up to ``iteration``.
+
+    The seconds do not include the compilation of kernels.
+    """
 
     iteration: int
     iterations: int
@@ -57,16 +60,19 @@ TYPES: dict[str, type[TrainingRecord]] = {
 """The types of records by their kind in the journal."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Progress:
-    """The progress so far; ``setting`` is the current one, ``saved`` the last checkpoint."""
+    """The progress so far, updated in place: trainings of days have 100,000 reports.
+
+    ``setting`` is the current one, ``saved`` the iteration of the last checkpoint.
+    """
 
     setting: Setting
     saved: int = 0
     attempts: int = 0
-    reports: tuple[Report, ...] = ()
-    validations: tuple[Validated, ...] = ()
-    failures: tuple[FailedAttempt, ...] = ()
+    reports: list[Report] = field(default_factory=list)
+    validations: list[Validated] = field(default_factory=list)
+    failures: list[FailedAttempt] = field(default_factory=list)
     loaded: Loaded | None = None
     trained: Trained | None = None
 
@@ -88,27 +94,29 @@ class Progress:
             tokens_per_second=tokens / seconds if seconds else None,
         )
 
-    def after(self, record: TrainingRecord) -> Progress:
-        """Return the progress updated by a record; repeated iterations are counted once."""
+    def add(self, record: TrainingRecord) -> None:
+        """Add a record; repeated iterations replace the earlier ones."""
         match record:
             case Setting():
-                return replace(self, setting=record, attempts=self.attempts + 1)
+                self.setting, self.attempts = record, self.attempts + 1
             case Loaded():
-                return replace(self, loaded=record)
+                self.loaded = record
             case Report():
                 start = record.iteration - record.iterations
-                kept = [report for report in self.reports if report.iteration <= start]
-                return replace(self, reports=(*kept, record))
+                while self.reports and self.reports[-1].iteration > start:
+                    self.reports.pop()
+                self.reports.append(record)
             case Validated():
-                before = [each for each in self.validations if each.iteration < record.iteration]
-                return replace(self, validations=(*before, record))
+                while self.validations and self.validations[-1].iteration >= record.iteration:
+                    self.validations.pop()
+                self.validations.append(record)
             case Saved():
-                return replace(self, saved=record.iteration)
+                self.saved = record.iteration
             case Failure():
-                failures = (*self.failures, record.attempt)
-                return replace(self, setting=record.following or self.setting, failures=failures)
+                self.setting = record.following or self.setting
+                self.failures.append(record.attempt)
             case Trained():
-                return replace(self, trained=record)
+                self.trained = record
 
 
 def progress_of(training: Training, records: Iterable[Record]) -> Progress:
@@ -116,7 +124,7 @@ def progress_of(training: Training, records: Iterable[Record]) -> Progress:
     progress = Progress(training.first_setting)
     for record in records:
         if record.kind in TYPES:
-            progress = progress.after(msgspec.convert(record.fields, TYPES[record.kind]))
+            progress.add(msgspec.convert(record.fields, TYPES[record.kind]))
     return progress
 
 
@@ -127,7 +135,7 @@ def report_on(steps: Sequence[Step]) -> Report:
         iterations=len(steps),
         loss=sum(step.loss for step in steps) / len(steps),
         tokens=sum(step.tokens for step in steps),
-        seconds=sum(step.seconds for step in steps),
+        seconds=sum(step.seconds - step.compile_seconds for step in steps),
         peak_bytes=max(step.peak_bytes for step in steps),
     )
 
@@ -152,7 +160,7 @@ def results_of(training: Training, progress: Progress, outcome: Outcome) -> Trai
         losses=tuple((each.iteration, each.loss) for each in progress.reports),
         validation=tuple((each.iteration, each.loss) for each in progress.validations),
         setting=progress.setting,
-        failures=progress.failures,
+        failures=tuple(progress.failures),
         training=_options(request),
         your_ai_version=training.version,
         started_at=training.started_at,

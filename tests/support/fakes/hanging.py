@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 
 from tests.support.fakes.reporting import Reporter, run_one_of
+from worker.protocol.messages import Compiled
 
 BEAT_SECONDS = 0.05
 NEVER_READ_SECONDS = 5
+COMPILE_SECONDS = 2.5
+FINISH_SECONDS = 0.5
 
 
 def stay_silent(reporter: Reporter) -> None:
@@ -44,6 +48,31 @@ def beat_forever(reporter: Reporter) -> None:
         time.sleep(BEAT_SECONDS)
 
 
+def compile_and_pass(reporter: Reporter) -> None:
+    """Compile kernels for `COMPILE_SECONDS` before the first step."""
+    reporter.start()
+    while reporter.now() < COMPILE_SECONDS:
+        reporter.send(Compiled(reporter.now()))
+        reporter.beat()
+        time.sleep(BEAT_SECONDS)
+    reporter.train(1)
+    reporter.send(reporter.passed())
+
+
+def finish_the_step(reporter: Reporter) -> None:
+    """Exit in the usual way, but only some time after SIGTERM."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    reporter.train(1)
+    signal.sigwait([signal.SIGTERM])
+    time.sleep(FINISH_SECONDS)
+    sys.exit(1)
+
+
+def close_the_pipe_and_ignore_sigterm(reporter: Reporter) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    close_the_pipe(reporter)
+
+
 def close_the_pipe(reporter: Reporter) -> None:
     reporter.train(1)
     os.close(reporter.fd)
@@ -68,6 +97,9 @@ if __name__ == "__main__":
         never_read,
         stop,
         beat_forever,
+        compile_and_pass,
+        finish_the_step,
         close_the_pipe,
+        close_the_pipe_and_ignore_sigterm,
         pass_and_hang,
     )

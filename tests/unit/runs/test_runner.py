@@ -32,6 +32,18 @@ OOM = builders.observed(
     Failed(2.0, Phase.LOAD, "RuntimeError", "[malloc] Unable to allocate 5 bytes"),
     returncode=1,
 )
+KILLED_BY_MACOS = builders.observed(
+    *builders.began(Phase.TIGHT, 1.0), returncode=-9, final_pressure="critical"
+)
+TOO_LONG = builders.observed(
+    *builders.began(Phase.TIGHT, 1.0),
+    Failed(
+        *(2.0, Phase.TIGHT, "RuntimeError"),
+        "[METAL] Command buffer execution failed: Impacting Interactivity "
+        "(0000000e:kIOGPUCommandBufferCallbackErrorImpactingInteractivity)",
+    ),
+    returncode=1,
+)
 OVER = builders.observed(
     *builders.began(Phase.TIGHT, 1.0), OverBudget(2.0, Phase.TIGHT, 2**40, False), returncode=1
 )
@@ -107,6 +119,26 @@ def test_after_an_oom_larger_models_are_skipped(tmp_path: Path, journal: Journal
     assert found == ["pass", "oom", "pass", "skipped"]
     # The skipped trial was never started.
     assert (STARTED, "04-2x64x2") not in kinds(journal)
+
+
+def test_after_a_kill_under_critical_pressure_larger_models_are_skipped(
+    tmp_path: Path, journal: Journal
+) -> None:
+    run = ladder(tmp_path, "1B", "2B")
+    found = runner(run, journal, scripted(KILLED_BY_MACOS))
+    assert outcomes(found.trials()) == ["oom", "skipped"]
+    assert not found.ended[0].proves_too_large  # is no proof in a search
+
+
+@pytest.mark.parametrize(("second", "outcome"), [(PASS, "pass"), (TOO_LONG, "crash")])
+def test_a_trial_that_macos_stopped_is_retried_once(
+    second: Observation, outcome: str, tmp_path: Path, journal: Journal
+) -> None:
+    found = runner(ladder(tmp_path, "1B"), journal, scripted(TOO_LONG, second))
+    assert outcomes(found.trials()) == [outcome]
+    (result,) = found.ended
+    assert "before that: macOS stopped the GPU work for taking too long" in result.evidence
+    assert outcome == "pass" or "let the display sleep" in (result.advice or "")
 
 
 def test_no_model_is_skipped_after_an_over_budget_model(tmp_path: Path, journal: Journal) -> None:

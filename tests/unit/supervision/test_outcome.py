@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.support.builders import CPU, METAL, began, observed, passing_events, result
 from worker.protocol.messages import Event, Failed, OverBudget, Passed, Phase, PhaseBegan, Step
 from your_ai.supervision.observation import Kill, Observation
-from your_ai.supervision.outcome import Certainty, Outcome, OutcomeKind, classify
+from your_ai.supervision.outcome import Certainty, Outcome, OutcomeKind, Remedy, classify
 
 STEPS = 5
 
@@ -231,10 +231,32 @@ def test_sigkill_without_an_increased_counter_has_no_known_cause(
     assert outcome.reason == "the worker was killed by SIGKILL, cause unknown"
 
 
-def test_sigkill_under_critical_pressure_is_only_mentioned() -> None:
-    outcome = classify(died(signal.SIGKILL, pressure="critical"), STEPS)
-    assert (outcome.kind, outcome.certainty) == (OutcomeKind.CRASH, Certainty.LOW)
-    assert "cause unknown (macOS reported critical memory pressure)" in outcome.reason
+def test_sigkill_under_critical_pressure_is_probably_out_of_memory() -> None:
+    outcome = classify(died(signal.SIGKILL, final_pressure="critical"), STEPS)
+    assert (outcome.kind, outcome.certainty) == (OutcomeKind.OOM, Certainty.MEDIUM)
+    assert "probably" in outcome.reason
+
+
+def test_sigkill_long_after_critical_pressure_has_no_known_cause() -> None:
+    seen = died(signal.SIGKILL, pressure="critical", final_pressure="normal")
+    assert classify(seen, STEPS).kind is OutcomeKind.CRASH
+
+
+@pytest.mark.parametrize(
+    ("seen", "remedy"),
+    [
+        (died(signal.SIGKILL, killed=Kill.MEMORY, alarm="swap"), Remedy.WAIT),
+        (died(signal.SIGKILL, killed=Kill.STALL), Remedy.FRESH_PROCESS),
+        (died(signal.SIGTERM, killed=Kill.SILENCE), Remedy.FRESH_PROCESS),
+        (died(signal.SIGTERM, killed=Kill.DEADLINE), None),
+        (died(signal.SIGABRT, log_tail=RESOURCE_LIMIT), Remedy.FRESH_PROCESS),
+        (died(signal.SIGABRT, log_tail=HANG), Remedy.RETRY),
+        (died(signal.SIGABRT, log_tail=METAL_OOM), None),
+        (died(signal.SIGKILL), None),
+    ],
+)
+def test_what_can_help(seen: Observation, remedy: Remedy | None) -> None:
+    assert classify(seen, STEPS).remedy is remedy
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGBUS])
@@ -457,7 +479,7 @@ OBSERVATIONS = st.builds(
     oom_kills=COUNTS,
     machine_oom_kills=COUNTS,
     memory_limited=st.booleans(),
-    pressure=st.none() | st.sampled_from(["normal", "warning", "critical"]),
+    final_pressure=st.none() | st.sampled_from(["normal", "warning", "critical"]),
     alarm=st.just(SHORT),
     machine_lost_bytes=SIZES,
     footprint_peak_bytes=st.none() | SIZES,
@@ -483,7 +505,8 @@ def test_a_pass_or_an_oom_requires_evidence(seen: Observation) -> None:
         counted = seen.returncode == -signal.SIGKILL and (seen.oom_kills or seen.machine_oom_kills)
         own, lost = seen.footprint_peak_bytes, seen.machine_lost_bytes
         took = seen.killed is Kill.MEMORY and own is not None and 2 * own >= lost > 0
-        assert counted or took or METAL_OOM in seen.log_tail
+        pressed = seen.returncode == -signal.SIGKILL and seen.final_pressure == "critical"
+        assert counted or took or pressed or METAL_OOM in seen.log_tail
 
 
 def test_the_labels_of_outcomes() -> None:

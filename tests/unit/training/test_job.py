@@ -12,17 +12,29 @@ from tests.support.trainings import of_batch_size, training
 from your_ai.errors import UsageError
 from your_ai.runs.run import read_header
 from your_ai.runs.training_results import Setting
-from your_ai.training.job import Training, setting_after_failure
+from your_ai.supervision.outcome import Outcome, OutcomeKind, Remedy
+from your_ai.training.job import (
+    Training,
+    can_restart,
+    setting_after_failure,
+    uses_up_a_restart,
+)
 from your_ai.units import GB
+
+OOM = Outcome(OutcomeKind.OOM, "the GPU ran out of memory")
+SWAPPED = Outcome(OutcomeKind.ERROR, "other programs used up the memory", remedy=Remedy.WAIT)
+TOO_MANY_BUFFERS = Outcome(OutcomeKind.ERROR, "too many buffers", remedy=Remedy.FRESH_PROCESS)
+STOPPED_BY_MACOS = Outcome(OutcomeKind.CRASH, "took too long", remedy=Remedy.RETRY)
+LAST = Setting(6, 4 * GB)
 
 
 def settings_after_failures(of: Training) -> list[Setting]:
     """Return all settings that follow if no attempt progresses."""
     found = []
-    setting = setting_after_failure(of, of.first_setting, progressed=False)
+    setting = setting_after_failure(of, of.first_setting, OOM, 1)
     while setting is not None:
         found.append(setting)
-        setting = setting_after_failure(of, setting, progressed=False)
+        setting = setting_after_failure(of, setting, OOM, len(found) + 1)
     return found
 
 
@@ -41,9 +53,30 @@ def test_micro_batches_are_of_equal_size(size: int, counts: list[int]) -> None:
 
 
 def test_the_last_setting_is_repeated_only_after_progress() -> None:
-    last = Setting(6, 4 * GB)
-    assert setting_after_failure(training(), last, progressed=True) == last
-    assert setting_after_failure(training(), last, progressed=False) is None
+    assert setting_after_failure(training(), LAST, OOM, fruitless=0) == LAST
+    assert setting_after_failure(training(), LAST, OOM, fruitless=1) is None
+
+
+@pytest.mark.parametrize("outcome", [SWAPPED, TOO_MANY_BUFFERS])
+def test_a_setting_that_is_not_the_cause_is_repeated_three_times(outcome: Outcome) -> None:
+    first = training().first_setting
+    settings = [setting_after_failure(training(), first, outcome, n) for n in range(4)]
+    assert settings == [first, first, first, None]
+    assert not uses_up_a_restart(outcome)
+
+
+def test_a_setting_is_retried_once_after_a_passing_cause() -> None:
+    first = training().first_setting
+    settings = [setting_after_failure(training(), first, STOPPED_BY_MACOS, n) for n in range(3)]
+    assert settings == [first, first, Setting(2, 8 * GB)]
+    assert uses_up_a_restart(STOPPED_BY_MACOS)
+
+
+@pytest.mark.parametrize(
+    "kind", [OutcomeKind.PASS, OutcomeKind.ERROR, OutcomeKind.OVER_BUDGET, OutcomeKind.INTERRUPTED]
+)
+def test_other_outcomes_are_final(kind: OutcomeKind) -> None:
+    assert not can_restart(Outcome(kind, "why"))
 
 
 def test_the_request_has_the_setting() -> None:

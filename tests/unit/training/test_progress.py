@@ -22,14 +22,13 @@ from your_ai.training.progress import (
 )
 from your_ai.units import MB
 
-START = Progress(training().first_setting)
 PASSED = Outcome(OutcomeKind.PASS, "every iteration was done")
 
 
 def after(*records: TrainingRecord) -> Progress:
-    progress = START
+    progress = Progress(training().first_setting)
     for record in records:
-        progress = progress.after(record)
+        progress.add(record)
     return progress
 
 
@@ -49,11 +48,11 @@ def test_repeated_iterations_are_counted_once() -> None:
 
 def test_repeated_validations_are_counted_once() -> None:
     first, later, again = (Validated(1.0, at, loss, 0.1) for at, loss in ((1, 3), (9, 2), (9, 1)))
-    assert after(first, later, again).validations == (first, again)
+    assert after(first, later, again).validations == [first, again]
 
 
 def test_a_training_without_a_step() -> None:
-    found = results_of(training(), START, Outcome(OutcomeKind.ERROR, "why"))
+    found = results_of(training(), after(), Outcome(OutcomeKind.ERROR, "why"))
     assert (found.error, found.iterations, found.losses) == ("why", 0, ())
     assert found.measured.seconds_per_iteration is None
 
@@ -63,7 +62,7 @@ def test_a_failure_determines_the_setting_to_continue_with(following: Setting | 
     attempt = FailedAttempt(3, 9, OutcomeKind.OOM, "why", "log")
     progress = after(Setting(3, 9), Failure(attempt, following))
     assert progress.attempts == 1
-    assert progress.failures == (attempt,)
+    assert progress.failures == [attempt]
     assert progress.setting == (following or Setting(3, 9))
 
 

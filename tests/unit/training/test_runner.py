@@ -24,12 +24,12 @@ from worker.protocol.messages import (
 from your_ai.errors import MachineError
 from your_ai.runs.journal import STARTED, Journal
 from your_ai.runs.training_results import Setting
-from your_ai.supervision.observation import Observation
-from your_ai.supervision.outcome import Outcome, OutcomeKind
+from your_ai.supervision.observation import Notice, Observation
+from your_ai.supervision.outcome import Outcome, OutcomeKind, Remedy
 from your_ai.system.signals import interrupts
 from your_ai.training.job import Training
-from your_ai.training.progress import Failure, Progress, Report, progress_of
-from your_ai.training.runner import TrainingRunner
+from your_ai.training.progress import Progress, Report, progress_of
+from your_ai.training.runner import WAIT_SECONDS, TrainingRunner
 from your_ai.units import GB
 
 PASSED = Outcome(OutcomeKind.PASS, "every iteration was done")
@@ -47,6 +47,7 @@ class Worker:
     script: Sequence[tuple[Sequence[Event], Outcome]]
     requests: list[TrainingRequest] = field(default_factory=list)
     logs: list[str] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
 
     def run(
         self, request: bytes, *, started: Any, log: Path, on_event: Any, **_: Any
@@ -70,22 +71,22 @@ class Worker:
 class Recorder:
     """A listener that records its calls."""
 
-    events: list[Event] = field(default_factory=list)
+    events: list[Notice] = field(default_factory=list)
     reports: list[Report] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[Outcome] = field(default_factory=list)
 
     def attempt(self, progress: Progress) -> None:
         self.starts.append(progress.saved)
 
-    def on_event(self, event: Event, progress: Progress) -> None:
+    def on_event(self, event: Notice, saved: int) -> None:
         self.events.append(event)
 
     def reported(self, report: Report) -> None:
         self.reports.append(report)
 
-    def restarting(self, failure: Failure, progress: Progress) -> None:
-        self.failures.append(failure)
+    def restarting(self, outcome: Outcome, progress: Progress) -> None:
+        self.failures.append(outcome)
 
 
 @dataclass
@@ -114,7 +115,7 @@ def run(
     of = of or training()
     worker, listener = Worker(journal, script), Recorder()
     progress = progress or Progress(of.first_setting)
-    runner = TrainingRunner(of, journal, progress, listener, worker.run)
+    runner = TrainingRunner(of, journal, progress, listener, worker.run, worker.waits.append)
     outcome = runner.run()
     assert progress_of(of, journal.records()) == runner.progress  # a resumed training sees the same
     return Result(outcome, runner.progress, worker, listener)
@@ -158,10 +159,10 @@ def test_a_training_resumes_with_less_memory_after_an_oom(journal: Journal) -> N
     assert [request.resume for request in found.worker.requests] == [False, True]
     assert found.worker.logs == ["attempt-1.log", "attempt-2.log"]
     assert found.listener.starts == [0, 5]
-    (failure,) = found.listener.failures
-    assert (failure.attempt.outcome, failure.attempt.reason) == (OOM.kind, OOM.reason)
-    assert failure.following == Setting(2, 8 * GB)
-    assert found.progress.failures == (failure.attempt,)
+    assert found.listener.failures == [OOM]
+    (failure,) = found.progress.failures
+    assert (failure.outcome, failure.reason) == (OOM.kind, OOM.reason)
+    assert found.worker.waits == []
     assert sum(report.iterations for report in found.progress.reports) == 100
 
 
@@ -171,7 +172,7 @@ def test_a_training_resumes_with_less_memory_after_an_oom(journal: Journal) -> N
 def test_other_failures_end_the_training(kind: OutcomeKind, journal: Journal) -> None:
     found = run(journal, ([LOADED], Outcome(kind, "why")))
     assert found.outcome.kind is kind
-    assert found.progress.failures == ()
+    assert found.progress.failures == []
 
 
 def test_the_training_ends_without_a_smaller_setting(journal: Journal) -> None:
@@ -183,11 +184,54 @@ def test_the_training_ends_without_a_smaller_setting(journal: Journal) -> None:
 
 def test_the_smallest_setting_is_repeated_while_the_training_progresses(journal: Journal) -> None:
     of = of_batch_size(1, needed_limit_bytes=8 * GB)
-    progressing = [([Saved(1.0, saved)], CRASH) for saved in (5, 10)]
+    progressing = [([step(index)], CRASH) for index in (5, 10)]
     found = run(journal, *progressing, ([LOADED], CRASH), of=of)
     assert found.outcome == CRASH
     assert len(found.worker.requests) == 3
     assert {each.limit_bytes for each in found.worker.requests} == {8 * GB}
+
+
+@pytest.mark.parametrize("kind", [OutcomeKind.OOM, OutcomeKind.ERROR])
+def test_a_training_that_the_guard_ended_waits_and_continues(
+    kind: OutcomeKind, journal: Journal
+) -> None:
+    guard = Outcome(kind, "the machine ran short of memory", remedy=Remedy.WAIT)
+    ended = [([step(index)], guard) for index in (5, 8, 8, 7, 9)]
+    found = run(journal, *ended, ([TRAINED], PASSED), of=training(restarts=0))
+    assert found.outcome == PASSED
+    assert found.worker.waits == [WAIT_SECONDS] * 5
+    assert set(found.worker.settings) == {training().first_setting}
+
+
+def test_a_training_ends_after_three_attempts_without_a_further_iteration(
+    journal: Journal,
+) -> None:
+    guard = Outcome(OutcomeKind.OOM, "the machine ran short of memory", remedy=Remedy.WAIT)
+    ended = [([step(index)], guard) for index in (5, 5, 4, 3)]
+    found = run(journal, *ended)
+    assert found.outcome == guard
+    assert found.worker.waits == [WAIT_SECONDS] * 3
+
+
+def test_a_fresh_process_is_no_restart_with_less_memory(journal: Journal) -> None:
+    worn_out = Outcome(OutcomeKind.ERROR, "too many buffers", remedy=Remedy.FRESH_PROCESS)
+    ended = [([step(index)], worn_out) for index in (10, 20, 30)]
+    found = run(journal, *ended, ([TRAINED], PASSED), of=training(restarts=0))
+    assert found.outcome == PASSED
+    assert found.worker.waits == []
+
+
+def test_an_interrupt_ends_the_wait_for_the_machine(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard = Outcome(OutcomeKind.OOM, "the machine ran short of memory", remedy=Remedy.WAIT)
+    worker, of = Worker(journal, [([LOADED], guard)]), training()
+
+    def wait(_seconds: float) -> None:
+        monkeypatch.setattr(interrupts, "requested", True)
+
+    runner = TrainingRunner(of, journal, Progress(of.first_setting), Recorder(), worker.run, wait)
+    assert runner.run().kind is OutcomeKind.INTERRUPTED
 
 
 @pytest.mark.parametrize("restarts", [0, 1, 2])
@@ -235,8 +279,8 @@ def test_a_journal_that_cannot_be_written_ends_the_training(
         raise OSError(28, "No space left on device")
 
     worker = Worker(journal, [([LOADED], PASSED)])
-    of = training()
-    runner = TrainingRunner(of, journal, Progress(of.first_setting), Recorder(), worker.run)
+    of, waits = training(), worker.waits.append
+    runner = TrainingRunner(of, journal, Progress(of.first_setting), Recorder(), worker.run, waits)
     monkeypatch.setattr("your_ai.runs.journal.os.write", fail)
     with pytest.raises(MachineError, match="No space left"):
         runner.run()

@@ -21,6 +21,8 @@ from worker.protocol.codec import (
 )
 from worker.protocol.messages import (
     VERSION,
+    Advanced,
+    Compiled,
     Configuration,
     Device,
     Event,
@@ -47,6 +49,8 @@ from worker.protocol.messages import (
 )
 
 EVENTS: tuple[Event, ...] = (
+    Compiled(2.5),
+    Advanced(2.5),
     Started(0.0, 4711),
     PhaseBegan(0.1, Phase.TIGHT, 2**40),
     PhaseBegan(0.1, Phase.IMPORT),

@@ -1,0 +1,59 @@
+"""Judge from a worker's events whether it makes progress: pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from worker.protocol.messages import Compiled, Event, Memory, Step
+
+STALL_STEPS = 20
+"""A worker hangs if it makes no progress for as long as this many steps should take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """A worker's progress. Times are from `time.monotonic`, durations are in seconds.
+
+    ``expected`` is the duration of a step as measured earlier, ``None`` if unknown. ``last`` is the
+    time of the last progress. ``steps`` were finished in ``seconds``, which like ``compiling`` (the
+    time spent on compiling kernels) does not include the other. ``peak_bytes`` is the largest
+    active memory.
+    """
+
+    last: float
+    expected: float | None = None
+    steps: int = 0
+    seconds: float = 0.0
+    compiling: float = 0.0
+    peak_bytes: int = 0
+
+    @property
+    def step_seconds(self) -> float | None:
+        """The duration of a step: the mean or the expected one, whichever is longer."""
+        mean = self.seconds / self.steps if self.steps else None
+        return max((each for each in (self.expected, mean) if each is not None), default=None)
+
+    def after(self, event: Event, now: float) -> Pace:
+        """Return the pace after an event that arrived ``now``.
+
+        All events but a heartbeat are progress. While a model is loaded, its memory grows.
+        """
+        match event:
+            case Memory(active_bytes=active):
+                grew = active > self.peak_bytes
+                return replace(self, last=now, peak_bytes=active) if grew else self
+            case Compiled():
+                return replace(self, last=now, compiling=self.compiling + now - self.last)
+            case Step():
+                seconds = self.seconds + event.seconds - event.compile_seconds
+                return replace(self, last=now, steps=self.steps + 1, seconds=seconds)
+        return replace(self, last=now)
+
+    def is_stalled(self, now: float, least_seconds: float) -> bool:
+        """Return whether the worker hangs: no progress for `STALL_STEPS` and ``least_seconds``.
+
+        The heartbeat does not count, because it proves only that Python runs: MLX may wait for the
+        GPU forever. False if nothing is known about the duration of a step.
+        """
+        step = self.step_seconds
+        return step is not None and now - self.last > max(least_seconds, STALL_STEPS * step)
