@@ -9,6 +9,8 @@ from collections.abc import Callable
 from tests.chaos.damage import damage
 from tests.chaos.deaths import deaths
 from tests.chaos.disk import disk
+from tests.chaos.guard import guard
+from tests.chaos.hangs import hangs
 from tests.chaos.kills import kills
 from tests.chaos.report import Report
 from tests.chaos.soak import soak
@@ -21,6 +23,8 @@ PARTS: dict[str, tuple[Callable[[int], Report], int]] = {
     "disk": (disk, 1),
     "soak": (soak, 1000),
     "training": (training, 20),
+    "guard": (guard, 100),
+    "hangs": (hangs, 100),
 }
 """Function and default number of each part. The number is a count of repetitions, except that
 ``damage`` and ``disk`` test every Nth position."""

@@ -96,13 +96,13 @@ def disturbed(workspace: Workspace, number: int) -> Report:
     for n in range(once):
         at = draw.randrange(1, ITERS)
         found = killed(workspace, f"killed-{n}", at)
-        difference = _difference(found, expected)
+        difference = largest_difference(found, expected)
         largest = max(largest, difference)
         if difference > MAX_DIFFERENCE or found["samples"] != expected["samples"]:
             failures.append(f"killed at {at}: losses differ by {difference}")
     often = killed_often(workspace, "killed-often", draw, number)
     found = workspace.record("killed-often")
-    difference = _difference(found, expected)
+    difference = largest_difference(found, expected)
     largest = max(largest, difference)
     if difference > MAX_DIFFERENCE or found["samples"] != expected["samples"]:
         failures.append(f"killed {often} times: losses differ by {difference}")
@@ -115,7 +115,7 @@ def disturbed(workspace: Workspace, number: int) -> Report:
             failures.append(f"out of memory: {found['outcome']}, {found['samples']} samples")
         if [each["outcome"] for each in found["failures"]] != ["oom"]:
             failures.append(f"out of memory: {found['failures']}")
-        difference = _difference(found, expected)
+        difference = largest_difference(found, expected)
         largest_split = max(largest_split, difference)
         if difference > MAX_DIFFERENCE_SPLIT:
             failures.append(f"out of memory: losses differ by {difference}")
@@ -130,7 +130,7 @@ def disturbed(workspace: Workspace, number: int) -> Report:
     return Report("Trainings that are disturbed", figures, failures)
 
 
-def _difference(found: dict[str, Any], expected: dict[str, Any]) -> float:
+def largest_difference(found: dict[str, Any], expected: dict[str, Any]) -> float:
     """Return the largest difference of losses, or infinity if iterations are missing."""
     ours: dict[int, float] = dict(found["losses"])
     theirs: dict[int, float] = dict(expected["losses"])

@@ -84,6 +84,7 @@ def test_ctrl_c_and_resume_give_the_same_adapters(workspace: Workspace, trained:
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 130, output
+    assert "finishing the iteration to save a checkpoint, which can take up to 1 min" in output
     assert "– Interrupted" in output
     assert "Continue with: your_ai train --resume --run-dir /" in output
     other = your_ai(workspace, "train", "--resume", "--run-dir", "stopped", "--iters", "7")

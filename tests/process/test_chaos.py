@@ -7,6 +7,8 @@ import pytest
 from tests.chaos.damage import damaged
 from tests.chaos.deaths import KINDS, deaths
 from tests.chaos.disk import filled
+from tests.chaos.guard import guarded
+from tests.chaos.hangs import hangs
 from tests.chaos.kills import kills
 from tests.chaos.report import Report
 from tests.chaos.runs import Folder
@@ -48,6 +50,14 @@ def test_a_full_disk() -> None:
 
 def test_one_run_of_many_trials() -> None:
     check(soak(8, warm_up=4))
+
+
+def test_workers_that_hang() -> None:
+    check(hangs(6))
+
+
+def test_the_memory_guard(workspace: Workspace, trained: Finished) -> None:
+    check(guarded(workspace, 6))
 
 
 @pytest.mark.root

@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,10 +59,13 @@ class Workspace:
         return content
 
     def start(
-        self, arguments: list[str], cgroup: MemoryCgroup | None = None
+        self,
+        arguments: list[str],
+        cgroup: MemoryCgroup | None = None,
+        program: Sequence[str] = YOUR_AI,
     ) -> subprocess.Popen[str]:
         """Start a command, in a memory cgroup if one is given."""
-        command = [*YOUR_AI, *arguments]
+        command = [*program, *arguments]
         return subprocess.Popen(
             command if cgroup is None else cgroup.command(command),
             cwd=self.folder,

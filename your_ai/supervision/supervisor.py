@@ -212,13 +212,13 @@ def _spawn(command: list[str], events: int, log: TrialLog) -> subprocess.Popen[b
                 stderr=file,
                 pass_fds=[events],
                 start_new_session=True,
-                env=_environment(),
+                env=worker_environment(),
             )
     except OSError as error:
         raise NotStartedError(f"Cannot start a worker process: {error}.") from error
 
 
-def _environment() -> dict[str, str]:
+def worker_environment() -> dict[str, str]:
     """Return the worker's environment: no tokens and no Hub, because only the parent downloads."""
     secrets = {"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"}
     inherited = {key: value for key, value in os.environ.items() if key not in secrets}

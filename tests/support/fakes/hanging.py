@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import time
 
 from tests.support.fakes.reporting import Reporter, run_one_of
-from worker.protocol.messages import Compiled
+from worker.protocol.messages import Advanced, Compiled, Event, Phase, PhaseBegan, Saved, Step
 
 BEAT_SECONDS = 0.05
 NEVER_READ_SECONDS = 5
@@ -59,6 +60,31 @@ def compile_and_pass(reporter: Reporter) -> None:
     reporter.send(reporter.passed())
 
 
+def follow(reporter: Reporter) -> None:
+    """Follow the script on stdin: (action, seconds to wait before it) pairs. Beat while waiting.
+
+    Actions are step, advance, compile and save. Then hang if the last action is hang, else pass.
+    """
+    reporter.start()
+    reporter.send(PhaseBegan(reporter.now(), Phase.RELAXED))
+    done = 0
+    for action, seconds in json.loads(sys.stdin.readline()):
+        until = time.monotonic() + seconds
+        while time.monotonic() < until or action == "hang":
+            reporter.beat()
+            time.sleep(BEAT_SECONDS)
+        done += action == "step"
+        now = reporter.now()
+        events: dict[str, Event] = {
+            "step": Step(now, Phase.RELAXED, done, seconds, 256, 5.0 - done / 10, 2**20),
+            "advance": Advanced(now),
+            "compile": Compiled(now),
+            "save": Saved(now, done),
+        }
+        reporter.send(events[action])
+    reporter.send(reporter.passed())
+
+
 def finish_the_step(reporter: Reporter) -> None:
     """Exit in the usual way, but only some time after SIGTERM."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
@@ -98,6 +124,7 @@ if __name__ == "__main__":
         stop,
         beat_forever,
         compile_and_pass,
+        follow,
         finish_the_step,
         close_the_pipe,
         close_the_pipe_and_ignore_sigterm,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.builders import began, observed, passing_events, result, trial
-from worker.protocol.messages import Failed, Loaded, Memory, Passed, Phase
+from worker.protocol.messages import Failed, Loaded, Memory, Passed, Phase, Step
 from your_ai.runs.trial_record import TIMELINE_POINTS, thin_out
 from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.observation import FootprintSample
@@ -63,12 +63,22 @@ def test_a_pass_has_all_measurements() -> None:
     assert found.memory_timeline == ((1.5, 4 * 2**30, 0),)
     resident = 4 * 2**30
     assert found.load == Loaded(2.0, 1.0, resident, resident + 1000, 7_000_000_000, 50_000_000)
+
     assert [(step.phase, step.index) for step in found.steps] == [
         *(("tight", i) for i in (1, 2, 3)),
         *(("relaxed", i) for i in (1, 2, 3, 4, 5)),
     ]
     device = {"backend": "cpu", "device_name": "AMD EPYC", "architecture": "x86_64"}
     assert (found.device, found.versions) == (device, {"mlx": "0.32.4"})
+
+
+def test_steps_that_compile_kernels_are_not_part_of_the_speed() -> None:
+    events = list(passing_events())
+    number = next(n for n, e in enumerate(events) if getattr(e, "phase", None) is Phase.RELAXED) + 1
+    first = events[number]
+    assert isinstance(first, Step)
+    events[number] = replace(first, seconds=300.0, compile_seconds=299.0)
+    assert result(seen=observed(*events)).tokens_per_second == 2046.0
 
 
 def test_the_configuration_is_recorded() -> None:

@@ -15,7 +15,7 @@ from rich.console import Console as RichConsole
 
 from tests.support.builders import passing_events
 from tests.support.ladder import GOLDEN, LADDER, print_all, run
-from worker.protocol.messages import Event, Memory, Phase, PhaseBegan, Step, Validated
+from worker.protocol.messages import Compiled, Event, Memory, Phase, PhaseBegan, Step, Validated
 from your_ai.terminal.benchmark import Console
 from your_ai.terminal.live import LiveScreen
 from your_ai.terminal.status import Task, WorkerStatus, figures, outlook, progress
@@ -46,6 +46,15 @@ NOW = datetime.fromisoformat("2026-01-01T14:20:00")
 )
 def test_the_phase_and_step(count: int, shown: str) -> None:
     assert ", ".join(progress(TRIAL, after(passing_events()[:count]))) == shown
+
+
+def test_compiling_kernels_is_shown_until_a_step_is_finished() -> None:
+    events: list[Event] = [PhaseBegan(1.0, Phase.TRAIN), Compiled(2.0), Memory(3.0, GB, 0)]
+    task = replace(TRIAL, steps=100)
+    assert progress(task, after(events)) == ["compiling kernels", "iteration 1 of 100"]
+    done = Step(4.0, Phase.TRAIN, 1, 300.0, 100, 2.0, GB, compile_seconds=299.0)
+    assert progress(task, after([*events, done])) == ["training", "iteration 2 of 100"]
+    assert after([*events, done]).tokens_per_second == 100
 
 
 def test_figures() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -11,12 +12,14 @@ from worker.protocol.messages import Loaded, Saved, Trained, Validated
 from your_ai.errors import UsageError
 from your_ai.files import to_json
 from your_ai.runs import training_results
+from your_ai.runs.journal import Record
 from your_ai.runs.training_results import FailedAttempt, Setting
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.training.progress import (
     Failure,
     Progress,
     TrainingRecord,
+    progress_of,
     report_on,
     results_of,
 )
@@ -44,6 +47,19 @@ def test_repeated_iterations_are_counted_once() -> None:
     assert found.measured.peak_bytes == 4 * MB
     assert found.measured.tokens_per_second == 200
     assert found.measured.seconds_per_iteration == 0.5
+
+
+def test_a_long_training_is_read_in_linear_time() -> None:
+    """When every record copied the earlier ones, this took minutes."""
+    records = [Record("reported", asdict(report_on([step(index)]))) for index in range(1, 100_001)]
+    progress = progress_of(training(), [*records, *records[50_000:]])
+    assert len(progress.reports) == progress.iterations == 100_000
+
+
+def test_the_speed_does_not_include_compiling_kernels() -> None:
+    first = replace(step(1), seconds=300.5, compile_seconds=300.0)
+    progress = after(report_on([first, step(2)]))
+    assert progress.measured.tokens_per_second == 200
 
 
 def test_repeated_validations_are_counted_once() -> None:

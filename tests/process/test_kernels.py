@@ -1,0 +1,47 @@
+"""Compiling kernels at their first use is noticed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.support.command import ROOT
+from worker.protocol.codec import decode_event
+from worker.protocol.messages import Compiled
+
+PROGRAM = """
+import os, sys
+import mlx.core as mx
+from worker.events import EventPipe
+from worker.kernels import Stopwatch
+from worker.memory import MemoryWatch
+
+MemoryWatch(EventPipe(int(sys.argv[1])), 2**40, 0.001).start()
+compiled = mx.compile(lambda x: mx.exp(x) * x + 1)
+for _ in range(2):
+    watch = Stopwatch()
+    mx.eval(compiled(mx.ones(4)))
+    print(*watch.seconds())
+"""
+
+
+def test_compiling_a_kernel_is_reported_and_timed(tmp_path: Path) -> None:
+    """MLX saves compiled kernels in the temporary folder, which is empty here."""
+    read_end, write_end = os.pipe()
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(write_end)],
+        env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)},
+        pass_fds=[write_end],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    os.close(write_end)
+    with os.fdopen(read_end, "rb") as events:
+        assert any(isinstance(decode_event(line), Compiled) for line in events)
+    first, compiling, second, nothing = map(float, done.stdout.split())
+    assert 0.5 * first < compiling <= first
+    assert nothing == 0 < second
