@@ -257,6 +257,8 @@ def test_a_v1_limit_includes_ancestors(tmp_path: Path) -> None:
     assert cgroup.limit() is None
     write(tmp_path / "memory.stat", "cache 5\nhierarchical_memory_limit 268435456\nrss 7\n")
     assert cgroup.limit() == 268435456
+    write(tmp_path / "memory.stat", f"hierarchical_memory_limit {NO_V1_LIMIT}\n")
+    assert cgroup.limit() is None
 
 
 def test_a_v2_limit_may_be_set_in_an_ancestor(tmp_path: Path) -> None:
@@ -267,6 +269,9 @@ def test_a_v2_limit_may_be_set_in_an_ancestor(tmp_path: Path) -> None:
     assert cgroup.limit() == 4294967296
     write(cgroup.folder / "memory.max", "0\n")
     assert cgroup.limit() == 0
+
+
+NO_V1_LIMIT = 9223372036854771712
 
 
 def v1(limit: object, used: int, active: int = 0, inactive: int = 0) -> dict[str, object]:
@@ -299,6 +304,7 @@ def write_all(folder: Path, files: dict[str, object]) -> None:
         (v1(1000, 1000), 0),
         (v1(1000, 1020), 0),  # the limit was lowered
         (v1(1000, 300, active=400), 1000),  # read at different times
+        (v1(NO_V1_LIMIT, 300), None),
         ({}, None),
     ],
 )
@@ -323,3 +329,45 @@ def test_memory_left_on_v2(
     write_all(tmp_path, above)
     write_all(tmp_path / "own", own)
     assert MemoryCgroup(2, tmp_path / "own").left() == left
+
+
+def test_the_swap_of_the_highest_cgroup_with_a_limit(tmp_path: Path) -> None:
+    cgroup = MemoryCgroup(2, tmp_path / "limited/own")
+    assert cgroup.swap_used() is None
+    write_all(tmp_path, {"memory.max": "max", "memory.swap.current": 9000})
+    write_all(tmp_path / "limited", {"memory.max": 1000, "memory.swap.current": 70})
+    write_all(cgroup.folder, {"memory.max": 500, "memory.swap.current": 30})
+    assert cgroup.swap_used() == 70
+
+
+def test_swap_on_v1(tmp_path: Path) -> None:
+    write_all(tmp_path, {"memory.limit_in_bytes": 1000, "memory.stat": "swap 10\ntotal_swap 50"})
+    assert MemoryCgroup(1, tmp_path).swap_used() == 50
+    write(tmp_path / "memory.stat", "cache 5\n")
+    assert MemoryCgroup(1, tmp_path).swap_used() is None
+
+
+@pytest.mark.parametrize(
+    ("above", "own", "together"),
+    [
+        ({}, {}, False),  # v1, or a kernel before 4.19
+        ({"memory.oom.group": 0}, {"memory.oom.group": 0}, False),
+        ({}, {"memory.oom.group": 1}, True),
+        ({"memory.oom.group": 1}, {"memory.oom.group": 0}, True),
+    ],
+)
+def test_what_the_oom_killer_kills_together(
+    tmp_path: Path, above: dict[str, object], own: dict[str, object], together: bool
+) -> None:
+    write_all(tmp_path, above)
+    write_all(tmp_path / "own", own)
+    assert MemoryCgroup(2, tmp_path / "own").is_killed_as_a_whole() is together
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "expected"),
+    [(DOCKER_V2_CGROUP, True), (V2_CGROUP, False), (V1_CGROUP, False), ("", False)],
+)
+def test_the_root_of_a_cgroup_namespace(tmp_path: Path, cgroup: str, expected: bool) -> None:
+    write(tmp_path / "self/cgroup", cgroup)
+    assert cgroups.is_namespace_root(proc=tmp_path) is expected
