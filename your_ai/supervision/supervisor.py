@@ -23,6 +23,8 @@ from your_ai.supervision.memory_guard import Alarm
 from your_ai.supervision.observation import Kill, Observation
 from your_ai.supervision.resource_monitor import ResourceMonitor
 from your_ai.supervision.trial_log import TrialLog
+from your_ai.system import worker_cgroup
+from your_ai.system.cgroups import MemoryCgroup
 
 WORKER = (sys.executable, "-P", "-u", "-m", "worker")
 """The command of a worker.
@@ -76,10 +78,10 @@ def supervise(
     for them, and the last one always. Raises NotStartedError if the process cannot be started,
     MachineError if it cannot be killed.
     """
-    with EventReader(on_event, keeps, limits.delivery) as reader:
+    with EventReader(on_event, keeps, limits.delivery) as reader, worker_cgroup.created() as cgroup:
         began = time.monotonic()
         with log.kept_short():
-            process = _start(command, reader, log)
+            process = _start(command, reader, log, cgroup)
             try:
                 monitor = ResourceMonitor(process.pid, began, alarm)
                 killed = Supervisor(process, reader, monitor, limits, must_stop).run(request)
@@ -164,12 +166,17 @@ class Supervisor:
             return True
 
 
-def _start(command: Sequence[str], reader: EventReader, log: TrialLog) -> subprocess.Popen[bytes]:
+def _start(
+    command: Sequence[str], reader: EventReader, log: TrialLog, cgroup: MemoryCgroup | None
+) -> subprocess.Popen[bytes]:
     words = [*command, EVENTS_FD_FLAG, str(reader.write_end)]
     try:
-        return _spawn(words, reader.write_end, log)
+        process = _spawn(words, reader.write_end, log)
     finally:
         os.close(reader.write_end)
+    if cgroup is not None:  # the worker has allocated little, because it waits for its request
+        cgroup.add(process.pid)
+    return process
 
 
 # Starting a process may fail briefly on a machine that is just freeing memory. Only this is
