@@ -78,8 +78,6 @@ class MemoryCgroup:
 
     def limit(self) -> int | None:
         """Return the memory limit in bytes; ``None`` if no limit is visible."""
-        if self.version == 1:  # the lowest limit of all cgroups above, even of hidden ones
-            return _limit(self.folder / "memory.stat", "hierarchical_memory_limit ")
         return min((limit for _, limit in self._limited()), default=None)
 
     def left(self) -> int | None:
@@ -133,9 +131,12 @@ class MemoryCgroup:
         return any(_number(folder / "memory.oom.group") == 1 for folder in self._and_above())
 
     def _limited(self) -> list[tuple[Path, int]]:
-        """Return the visible cgroups with a limit from here upwards, and their limits."""
+        """Return the cgroups with a limit from here upwards, and their limits in bytes."""
         name = _FILES[self.version].limit
         limits = [(folder, _limit(folder / name)) for folder in self._and_above()]
+        if self.version == 1:  # the lowest limit of all cgroups above, even of hidden ones
+            lowest = _limit(self.folder / "memory.stat", "hierarchical_memory_limit ")
+            limits.insert(0, (self.folder, lowest))
         return [(folder, limit) for folder, limit in limits if limit is not None]
 
     def _and_above(self) -> tuple[Path, ...]:

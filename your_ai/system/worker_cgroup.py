@@ -24,7 +24,11 @@ from your_ai.system.cgroups import MemoryCgroup
 from your_ai.units import MB
 
 RESERVE_BYTES = 128 * MB
-"""What a container keeps when the worker reaches its limit: half of what raises the alarm."""
+"""What the container keeps when the worker reaches its limit.
+
+It is less than what raises the alarm, which is at least 256 MB, so the memory guard acts first. If
+other processes of the container grow by more than this during a trial, the container can get full.
+"""
 
 OURS = "your_ai-parent"
 """The name of the cgroup that our process moves to on v2."""

@@ -274,11 +274,13 @@ def test_a_v2_limit_may_be_set_in_an_ancestor(tmp_path: Path) -> None:
 NO_V1_LIMIT = 9223372036854771712
 
 
-def v1(limit: object, used: int, active: int = 0, inactive: int = 0) -> dict[str, object]:
+def v1(
+    limit: object, used: int, active: int = 0, inactive: int = 0, lowest: int = NO_V1_LIMIT
+) -> dict[str, object]:
     return {
         "memory.limit_in_bytes": limit,
         "memory.usage_in_bytes": used,
-        "memory.stat": f"active_file 1\ninactive_file 1\nhierarchical_memory_limit 1\n"
+        "memory.stat": f"active_file 1\ninactive_file 1\nhierarchical_memory_limit {lowest}\n"
         f"total_inactive_file {inactive}\ntotal_active_file {active}",
     }
 
@@ -305,6 +307,7 @@ def write_all(folder: Path, files: dict[str, object]) -> None:
         (v1(1000, 1020), 0),  # the limit was lowered
         (v1(1000, 300, active=400), 1000),  # read at different times
         (v1(NO_V1_LIMIT, 300), None),
+        (v1(NO_V1_LIMIT, 300, lowest=1000), 700),  # limited by a hidden cgroup above
         ({}, None),
     ],
 )
