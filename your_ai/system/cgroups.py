@@ -29,32 +29,52 @@ Version = Literal[1, 2]
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """The names of a version's files, and the keys in memory.stat for whole subtrees."""
+    """The names of a version's files, and the keys in them: regular expressions."""
 
     events: str
     limit: str
+    in_force: tuple[str, str]
+    """The limit as the kernel applies it: on v1 the lowest of all cgroups above, even hidden ones.
+    """
     usage: str
     cache: str
+    """The keys in memory.stat, for a cgroup and those below it."""
     swap: tuple[str, str]
-    """The file, and the key in it."""
 
 
 _FILES = {
     1: _Files(
-        "memory.oom_control",
-        "memory.limit_in_bytes",
-        "memory.usage_in_bytes",
-        "total_(?:in)?active_file ",
-        ("memory.stat", "total_swap "),
+        events="memory.oom_control",
+        limit="memory.limit_in_bytes",
+        in_force=("memory.stat", "hierarchical_memory_limit "),
+        usage="memory.usage_in_bytes",
+        cache="total_(?:in)?active_file ",
+        swap=("memory.stat", "total_swap "),
     ),
     2: _Files(
-        "memory.events",
-        "memory.max",
-        "memory.current",
-        "(?:in)?active_file ",
-        ("memory.swap.current", ""),
+        events="memory.events",
+        limit="memory.max",
+        in_force=("memory.max", ""),
+        usage="memory.current",
+        cache="(?:in)?active_file ",
+        swap=("memory.swap.current", ""),
     ),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a memory limit leaves, in bytes.
+
+    Attributes:
+        limit: The limit.
+        left: How much more processes may use, counting the page cache as free.
+        swap_used: The used swap; ``None`` if the kernel does not count it.
+    """
+
+    limit: int
+    left: int
+    swap_used: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,33 +96,17 @@ class MemoryCgroup:
         """
         return _number(self.events, "oom_kill ")
 
-    def limit(self) -> int | None:
-        """Return the memory limit in bytes; ``None`` if no limit is visible."""
-        return min((limit for _, limit in self._limited()), default=None)
+    def room(self) -> Room | None:
+        """Return what the limits of this cgroup and of all above leave; ``None`` without a limit.
 
-    def left(self) -> int | None:
-        """Return how many more bytes processes may use, counting the page cache as free.
-
-        ``None`` if no limit is visible. All cgroups above are checked, because other children can
-        use up their limits.
+        The others count because their other children can use up their limits. The swap is that of
+        the highest one with a limit, which includes all below it.
         """
-        files = _FILES[self.version]
-        found = []
-        for folder, limit in self._limited():
-            usage = _number(folder / files.usage)
-            cache = sum(_numbers(folder / "memory.stat", files.cache))
-            if usage is not None:
-                found.append(max(0, limit - max(0, usage - cache)))
-        return min(found, default=None)
-
-    def swap_used(self) -> int | None:
-        """Return the used swap of the highest cgroup with a limit, which includes all below it.
-
-        ``None`` if there is no such cgroup, or the kernel does not count it.
-        """
-        name, key = _FILES[self.version].swap
-        sizes = [_number(folder / name, key) for folder, _ in self._limited()]
-        return sizes[-1] if sizes else None
+        rooms = [room for folder in self._and_above() if (room := self._room_in(folder))]
+        if not rooms:
+            return None
+        limit, left = min(room.limit for room in rooms), min(room.left for room in rooms)
+        return Room(limit, left, rooms[-1].swap_used)
 
     def members(self) -> set[int]:
         """Return the ids of the processes in this cgroup, without those in cgroups below it."""
@@ -130,14 +134,15 @@ class MemoryCgroup:
         """
         return any(_number(folder / "memory.oom.group") == 1 for folder in self._and_above())
 
-    def _limited(self) -> list[tuple[Path, int]]:
-        """Return the cgroups with a limit from here upwards, and their limits in bytes."""
-        name = _FILES[self.version].limit
-        limits = [(folder, _limit(folder / name)) for folder in self._and_above()]
-        if self.version == 1:  # the lowest limit of all cgroups above, even of hidden ones
-            lowest = _limit(self.folder / "memory.stat", "hierarchical_memory_limit ")
-            limits.insert(0, (self.folder, lowest))
-        return [(folder, limit) for folder, limit in limits if limit is not None]
+    def _room_in(self, folder: Path) -> Room | None:
+        files = _FILES[self.version]
+        limit = _number(folder / files.in_force[0], files.in_force[1])
+        if limit is None or limit >= _UNLIMITED:
+            return None
+        usage = _number(folder / files.usage) or 0
+        cache = sum(_numbers(folder / "memory.stat", files.cache))
+        swap_used = _number(folder / files.swap[0], files.swap[1])
+        return Room(limit, max(0, limit - max(0, usage - cache)), swap_used)
 
     def _and_above(self) -> tuple[Path, ...]:
         return self.folder, *self.folder.parents
@@ -217,11 +222,6 @@ def _mounts(text: str, version: Version) -> list[tuple[PurePosixPath, Path]]:
 def _unescape(field: str) -> str:
     r"""Undo the escapes in mountinfo, where a space in a path is \040."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
-
-
-def _limit(path: Path, key: str = "") -> int | None:
-    limit = _number(path, key)
-    return None if limit is None or limit >= _UNLIMITED else limit
 
 
 def _number(path: Path, key: str = "") -> int | None:

@@ -42,15 +42,14 @@ def read() -> MachineMemory:
     memory, swap = psutil.virtual_memory(), psutil.swap_memory()
     machine = MachineMemory(memory.total, memory.available, swap.used, macos.memory_pressure())
     cgroup = _cgroup()
-    limit = cgroup.limit() if cgroup else None
-    if cgroup is None or limit is None or limit >= machine.total_bytes:
+    room = cgroup.room() if cgroup else None
+    if room is None or room.limit >= machine.total_bytes:
         return machine
-    left, swapped = cgroup.left(), cgroup.swap_used()
     return replace(
         machine,
-        total_bytes=limit,
-        available_bytes=memory.available if left is None else min(memory.available, left),
-        swap_used_bytes=swap.used if swapped is None else swapped,
+        total_bytes=room.limit,
+        available_bytes=min(memory.available, room.left),
+        swap_used_bytes=swap.used if room.swap_used is None else room.swap_used,
     )
 
 

@@ -55,9 +55,9 @@ def created() -> Iterator[MemoryCgroup | None]:
 
 def _create() -> MemoryCgroup | None:
     own = cgroups.of_process(os.getpid())
-    left = own.left() if own else None
+    room = own.room() if own else None
     # An ancestor that accounts our memory is not ours: there we would escape from limits below it.
-    if own is None or left is None or os.getpid() not in own.members():
+    if own is None or room is None or os.getpid() not in own.members():
         return None
     home = own.folder if own.version == 1 else _prepare(own)
     if home is None:
@@ -66,7 +66,7 @@ def _create() -> MemoryCgroup | None:
     folder = tempfile.mkdtemp(prefix=f"your_ai-worker-{os.getpid()}-", dir=home)
     cgroup = MemoryCgroup(own.version, Path(folder))
     try:
-        cgroup.set_limit(max(0, left - RESERVE_BYTES))
+        cgroup.set_limit(max(0, room.left - RESERVE_BYTES))
     except OSError:
         _remove(cgroup.folder)
         raise
