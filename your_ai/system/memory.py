@@ -37,7 +37,7 @@ def read() -> MachineMemory:
     """Read the memory that this process can use: the machine's or, in a container, its share.
 
     A container's limit replaces the total memory, what the limit leaves replaces the available
-    memory if that is less, and the swap is the container's own. This takes tenths of a millisecond.
+    memory if that is less, and the swap is the container's own. This takes less than a millisecond.
     """
     memory, swap = psutil.virtual_memory(), psutil.swap_memory()
     machine = MachineMemory(memory.total, memory.available, swap.used, macos.memory_pressure())
