@@ -108,7 +108,8 @@ def _killed_in_training(folder: Path) -> str:
 
 
 def _killed_by_the_kernel(folder: Path) -> str:
-    parent = [sys.executable, "-m", "tests.support.parent", str(folder / "log"), "5", "0"]
+    words = [str(folder / "log"), "5", "0", "unguarded"]
+    parent = [sys.executable, "-m", "tests.support.parent", *words]
     with memory_cgroup(400 * MIB) as cgroup:
         answer = subprocess.run(
             cgroup.command([*parent, *WORKER]),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from typing import Any
 
 from tests.chaos.report import Report
 from tests.support.cgroups import MIB, MemoryCgroup, memory_cgroup
+from tests.support.trials import is_gone
 from tests.support.workspace import ITERS, Workspace, prepare, wait_for, worker_of
 
 MAX_DIFFERENCE = 1e-3
@@ -57,17 +57,18 @@ def killed_often(workspace: Workspace, name: str, draw: random.Random, times: in
 
 
 def starved(workspace: Workspace, name: str) -> dict[str, Any]:
-    """Take away a training's memory halfway, so that its worker is killed. Return the record."""
-    with memory_cgroup(4096 * MIB) as cgroup:
-        process = workspace.start(workspace.train(name, *EQUAL_LENGTHS), cgroup)
+    """Take away a worker's memory halfway, so that the kernel kills it. Return the record."""
+    with memory_cgroup(4096 * MIB) as box:
+        process = workspace.start(workspace.train(name, *EQUAL_LENGTHS), box)
         wait_for(lambda: workspace.iteration(name) >= ITERS // 2, process)
-        worker_of(process).suspend()  # so that it does not finish before it is killed
-        before = _kills(cgroup)
-        _set_limit(cgroup, _used(cgroup) + 32 * MIB)
-        with subprocess.Popen(cgroup.command([sys.executable, "-c", ALLOCATE])) as other:
-            wait_for(lambda: _kills(cgroup) > before, process)
+        worker = worker_of(process)
+        worker.suspend()  # so that it does not finish before it is killed
+        (directory,) = box.workers
+        own = MemoryCgroup(directory, box.directory, box.version)
+        _set_limit(own, _used(own) + 32 * MIB)
+        with subprocess.Popen([sys.executable, "-c", own.join_code + ALLOCATE]) as other:
+            wait_for(lambda: is_gone(worker.pid), process)
             other.kill()
-        _set_limit(cgroup, 4096 * MIB)
         output, _ = process.communicate(timeout=TIMEOUT_SECONDS)
         if process.returncode != 0:
             raise SystemExit(output)
@@ -137,11 +138,6 @@ def largest_difference(found: dict[str, Any], expected: dict[str, Any]) -> float
     if ours.keys() != theirs.keys():
         return float("inf")
     return max(abs(ours[iteration] - theirs[iteration]) for iteration in ours)
-
-
-def _kills(cgroup: MemoryCgroup) -> int:
-    found = re.search(r"oom_kill (\d+)", cgroup.counter.read_text())
-    return int(found[1]) if found else 0
 
 
 def _used(cgroup: MemoryCgroup) -> int:

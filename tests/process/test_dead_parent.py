@@ -28,7 +28,7 @@ WITHIN_SECONDS = 1.0
 
 @contextmanager
 def parent_of(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    arguments = [str(log), str(FOREVER), "0", *command]
+    arguments = [str(log), str(FOREVER), "0", "guarded", *command]
     argv = [sys.executable, "-m", "tests.support.parent", *arguments]
     with subprocess.Popen(argv, stdin=subprocess.PIPE) as parent:
         assert parent.stdin is not None

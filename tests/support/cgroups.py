@@ -32,6 +32,8 @@ MIB = 2**20
 
 _ROOT = Path("/sys/fs/cgroup")
 _CLEANUP_SECONDS = 10.0
+_MOUNT = f'umount -l {_ROOT} && mount -t cgroup2 cgroup2 {_ROOT} && exec "$@"'
+_NAMESPACE = ["unshare", "--cgroup", "--mount", "sh", "-c", _MOUNT, "sh"]
 
 
 class CgroupUnavailableError(Exception):
@@ -52,6 +54,30 @@ class MemoryCgroup:
     parent: Path
     version: Literal[1, 2]
 
+    def kill_as_a_whole(self) -> None:
+        """Let the kernel's OOM killer kill all processes at once, like Kubernetes; v2 only."""
+        if self.version == 2:
+            (self.directory / "memory.oom.group").write_text("1")
+
+    def let_join(self) -> None:
+        """Let processes join again after the product has created cgroups here, as v2 requires."""
+        if self.version == 2:
+            (self.directory / "cgroup.subtree_control").write_text("-memory")
+
+    @property
+    def workers(self) -> list[Path]:
+        """The cgroups that the product has created for workers."""
+        return sorted(self.directory.glob("your_ai-worker-*"))
+
+    @property
+    def was_full(self) -> bool:
+        """Whether its own limit was ever reached; limits of cgroups below it do not count."""
+        if self.version == 1:
+            names = ("memory.max_usage_in_bytes", "memory.limit_in_bytes")
+            peak, limit = (int((self.directory / name).read_text()) for name in names)
+            return peak >= limit
+        return "max 0\n" not in (self.directory / "memory.events.local").read_text()
+
     @property
     def counter(self) -> Path:
         """The file in which the kernel counts the processes that it killed in this cgroup."""
@@ -65,9 +91,14 @@ class MemoryCgroup:
         return f"with open({procs!r}, 'w') as procs: procs.write('0')\n"
 
     def command(self, argv: Sequence[str]) -> list[str]:
-        """Return a command that joins this cgroup and then runs ``argv`` in the same process."""
+        """Return a command that joins this cgroup and then runs ``argv`` in the same process.
+
+        On v2 the process is also in a cgroup namespace, so it sees only this cgroup and those below
+        it, as in a container.
+        """
         code = self.join_code + "import os, sys; os.execvp(sys.argv[1], sys.argv[1:])"
-        return [sys.executable, "-c", code, *argv]
+        namespace = [] if self.version == 1 else _NAMESPACE
+        return [sys.executable, "-c", code, *namespace, *argv]
 
     def add(self, pid: int) -> None:
         """Move a running process here. Its earlier allocations stay charged to its old cgroup."""
@@ -75,7 +106,7 @@ class MemoryCgroup:
 
     def members(self) -> frozenset[int]:
         """Return the pids of the processes in this cgroup."""
-        return frozenset(int(pid) for pid in (self.directory / "cgroup.procs").read_text().split())
+        return frozenset(_members(self.directory))
 
 
 @contextmanager
@@ -165,22 +196,30 @@ def _limit(cgroup: MemoryCgroup, limit_bytes: int) -> None:
         swap.write_text(str(swap_limit))
 
 
+def _members(directory: Path) -> list[int]:
+    return [int(pid) for pid in (directory / "cgroup.procs").read_text().split()]
+
+
 def _remove(cgroup: MemoryCgroup) -> None:
-    """Kill all members and remove the cgroup. The test process and its parents are moved out."""
+    """Kill all members, also of cgroups below it, and remove the cgroup.
+
+    The test process and its parents are moved out.
+    """
     spared = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     deadline = time.monotonic() + _CLEANUP_SECONDS
-    while True:
-        for pid in cgroup.members():
-            if pid in spared:
-                (cgroup.parent / "cgroup.procs").write_text(str(pid))
+    for directory in (*filter(Path.is_dir, cgroup.directory.iterdir()), cgroup.directory):
+        while True:
+            for pid in _members(directory):
+                if pid in spared:
+                    (cgroup.parent / "cgroup.procs").write_text(str(pid))
+                else:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+            try:
+                directory.rmdir()
+            except OSError:  # busy, because the last members are still ending
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
             else:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-        try:
-            cgroup.directory.rmdir()
-        except OSError:  # busy, because the last members are still ending
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-        else:
-            return
+                break

@@ -26,7 +26,7 @@ from your_ai.supervision.outcome import OutcomeKind, classify
 from your_ai.supervision.probe import install_line, probe_device
 from your_ai.supervision.supervisor import Limits, supervise
 from your_ai.supervision.trial_log import TrialLog
-from your_ai.system import machine, memory
+from your_ai.system import cgroups, machine, memory, worker_cgroup
 from your_ai.system.machine import Machine
 from your_ai.terminal.output import say
 from your_ai.units import GB, show_size
@@ -41,6 +41,12 @@ _RUNS_ADVICE = "free some space, make the folder writable, or start runs with --
 _CACHE_ADVICE = (
     "free some space, make the folder writable, or set HF_HOME to another one; this folder is "
     "needed only to download weights"
+)
+
+_OOM_ADVICE = (
+    "start your_ai as the only process of a container with a memory limit and a writable cgroup "
+    "file system, or set singleProcessOOMKill in the kubelet's configuration; otherwise, continue "
+    "with --resume after such a kill"
 )
 
 TRAINING = TrainingOptions(batch_size=1, lora_rank=4, seq_length=32, steps=2, quantize=0)
@@ -85,6 +91,7 @@ def findings(machine: Machine) -> Iterator[Finding]:
         f"your_ai {__version__}, Python {machine.python}, {machine.system} {machine.release} "
         f"({machine.architecture}, {machine.cpus} CPUs)",
     )
+    yield from _oom_kill()
     yield _disk("runs", runs_dir(), MIN_FOR_RUNS, Mark.ERROR, _RUNS_ADVICE)
     yield _disk("model cache", hub.cache_dir(), MIN_FOR_WEIGHTS, Mark.WARNING, _CACHE_ADVICE)
     try:
@@ -96,6 +103,17 @@ def findings(machine: Machine) -> Iterator[Finding]:
     yield _memory(device)
     yield _budget(device)
     yield _trial(device)
+
+
+def _oom_kill() -> Iterator[Finding]:
+    """Warn if the kernel's OOM killer would end this process together with the worker."""
+    own = cgroups.of_process(os.getpid())
+    if own is None or not own.is_killed_as_a_whole():
+        return
+    with worker_cgroup.created() as separate:
+        if separate is None:
+            text = "OOM killer: it would kill your_ai together with the worker (memory.oom.group=1)"
+            yield Finding(Mark.WARNING, text, _OOM_ADVICE)
 
 
 def _memory(device: Device) -> Finding:

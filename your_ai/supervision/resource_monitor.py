@@ -1,4 +1,4 @@
-"""Sample the memory of a running worker and of the machine."""
+"""Sample the memory of a running worker, and of the machine or container."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SAMPLE_SECONDS = 0.25
 MAX_SAMPLES = 4096
 """Maximum footprint samples; when reached, drop every other one and halve the sampling rate."""
 MEMORY_SECONDS = 0.1
-"""Time between two readings of the machine's memory, which take about 0.1 ms each.
+"""Time between two readings of the machine's memory, which take less than 1 ms each.
 
 A worker can fill more than 1 GB/s, and the alarm may be raised with only 256 MB left.
 """

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 import tenacity
@@ -23,6 +23,8 @@ from your_ai.supervision.memory_guard import Alarm
 from your_ai.supervision.observation import Kill, Notice, Observation, Stopping
 from your_ai.supervision.resource_monitor import ResourceMonitor
 from your_ai.supervision.trial_log import TrialLog
+from your_ai.system import worker_cgroup
+from your_ai.system.cgroups import MemoryCgroup
 
 WORKER = (sys.executable, "-P", "-u", "-m", "worker")
 """The command of a worker.
@@ -82,27 +84,19 @@ def supervise(
     for them, and the last one always. Raises NotStartedError if the process cannot be started,
     MachineError if it cannot be killed.
     """
-    with EventReader(on_event, keeps, limits.delivery, limits.step_seconds) as reader:
+    events = EventReader(on_event, keeps, limits.delivery, limits.step_seconds)
+    with events as reader, worker_cgroup.created() as cgroup:
         began = time.monotonic()
         with log.kept_short():
-            process = _start(command, reader, log)
+            process = _start(command, reader, log, cgroup)
             try:
                 monitor = ResourceMonitor(process.pid, began, alarm)
                 killed = Supervisor(process, reader, monitor, limits, must_stop).run(request)
             finally:
                 _end(process)
         reader.drain()
-        observation = Observation(
-            events=tuple(reader.events),
-            returncode=process.returncode,
-            wall_seconds=time.monotonic() - began,
-            start_seconds=reader.first_heard - began if reader.events else 0.0,
-            killed=killed,
-            corrupt=reader.corrupt,
-            log_tail=log.tail(),
-            log_discarded_bytes=log.discarded_bytes,
-        )
-        return monitor.complete(observation)
+        observation = _observed(process.returncode, reader, log, began)
+        return replace(monitor.complete(observation), killed=killed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,12 +180,30 @@ class Supervisor:
             return True
 
 
-def _start(command: Sequence[str], reader: EventReader, log: TrialLog) -> subprocess.Popen[bytes]:
+def _observed(returncode: int, reader: EventReader, log: TrialLog, began: float) -> Observation:
+    """Return what a worker that has ended reported and printed."""
+    return Observation(
+        events=tuple(reader.events),
+        returncode=returncode,
+        wall_seconds=time.monotonic() - began,
+        start_seconds=reader.first_heard - began if reader.events else 0.0,
+        corrupt=reader.corrupt,
+        log_tail=log.tail(),
+        log_discarded_bytes=log.discarded_bytes,
+    )
+
+
+def _start(
+    command: Sequence[str], reader: EventReader, log: TrialLog, cgroup: MemoryCgroup | None
+) -> subprocess.Popen[bytes]:
     words = [*command, EVENTS_FD_FLAG, str(reader.write_end)]
     try:
-        return _spawn(words, reader.write_end, log)
+        process = _spawn(words, reader.write_end, log)
     finally:
         os.close(reader.write_end)
+    if cgroup is not None:  # the worker has allocated little, because it waits for its request
+        cgroup.add(process.pid)
+    return process
 
 
 # Starting a process may fail briefly on a machine that is just freeing memory. Only this is

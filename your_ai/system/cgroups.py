@@ -9,14 +9,17 @@ Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
 _PROC = Path("/proc")
+
+_UNLIMITED = 2**62
+"""v1 has no word for "no limit": it shows 2^63 less a page."""
 
 # "36 35 98:0 ROOT POINT OPTIONS [optional fields] - TYPE SOURCE SUPER_OPTIONS"
 _MOUNT = re.compile(r"^\S+ \S+ \S+ (\S+) (\S+) .*?- (\S+) \S+ (\S+)", re.MULTILINE)
@@ -26,18 +29,52 @@ Version = Literal[1, 2]
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """The names of a version's files, and the prefix of keys in memory.stat for whole subtrees."""
+    """The names of a version's files, and the keys in them: regular expressions."""
 
     events: str
     limit: str
+    in_force: tuple[str, str]
+    """The limit as the kernel applies it: on v1 the lowest of all cgroups above, even hidden ones.
+    """
     usage: str
-    recursive: str
+    cache: str
+    """The keys in memory.stat, for a cgroup and those below it."""
+    swap: tuple[str, str]
 
 
 _FILES = {
-    1: _Files("memory.oom_control", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"),
-    2: _Files("memory.events", "memory.max", "memory.current", ""),
+    1: _Files(
+        events="memory.oom_control",
+        limit="memory.limit_in_bytes",
+        in_force=("memory.stat", "hierarchical_memory_limit "),
+        usage="memory.usage_in_bytes",
+        cache="total_(?:in)?active_file ",
+        swap=("memory.stat", "total_swap "),
+    ),
+    2: _Files(
+        events="memory.events",
+        limit="memory.max",
+        in_force=("memory.max", ""),
+        usage="memory.current",
+        cache="(?:in)?active_file ",
+        swap=("memory.swap.current", ""),
+    ),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What a memory limit leaves, in bytes.
+
+    Attributes:
+        limit: The limit.
+        left: How much more processes may use, counting the page cache as free.
+        swap_used: The used swap; ``None`` if the kernel does not count it.
+    """
+
+    limit: int
+    left: int
+    swap_used: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,31 +96,56 @@ class MemoryCgroup:
         """
         return _number(self.events, "oom_kill ")
 
-    def limit(self) -> int | None:
-        """Return the memory limit in bytes; ``None`` if no limit is visible."""
-        if self.version == 1:  # the lowest limit of all cgroups above, even of hidden ones
-            return _number(self.folder / "memory.stat", "hierarchical_memory_limit ")
-        return _least(_number(folder / _FILES[2].limit) for folder in self._and_above())
+    def room(self) -> Room | None:
+        """Return what the limits of this cgroup and of all above leave; ``None`` without a limit.
 
-    def left(self) -> int | None:
-        """Return how many more bytes processes may use, counting the page cache as free.
-
-        ``None`` if no limit is visible. All cgroups above are checked, because other children can
-        use up their limits.
+        The others count because their other children can use up their limits. The swap is that of
+        the highest one with a limit, which includes all below it.
         """
-        return _least(self._left_in(folder) for folder in self._and_above())
+        rooms = [room for folder in self._and_above() if (room := self._room_in(folder))]
+        if not rooms:
+            return None
+        limit, left = min(room.limit for room in rooms), min(room.left for room in rooms)
+        return Room(limit, left, rooms[-1].swap_used)
+
+    def members(self) -> set[int]:
+        """Return the ids of the processes in this cgroup, without those in cgroups below it."""
+        return set(_numbers(self.folder / "cgroup.procs", ""))
+
+    def add(self, pid: int) -> None:
+        """Move a process here, unless it is gone. The memory it has used so far is not moved."""
+        with contextlib.suppress(OSError):
+            (self.folder / "cgroup.procs").write_text(str(pid))
+
+    def set_limit(self, nbytes: int) -> None:
+        """Limit the memory. On v2 the kernel's OOM killer then kills all processes here at once.
+
+        So a worker does not continue without a process that it started, such as a compiler.
+        """
+        (self.folder / _FILES[self.version].limit).write_text(str(nbytes))
+        if self.version == 2:
+            (self.folder / "memory.oom.group").write_text("1")
+
+    def is_killed_as_a_whole(self) -> bool:
+        """Return whether the kernel's OOM killer kills all processes here with the first one.
+
+        On v2 it does so if ``memory.oom.group`` is 1 here or in a cgroup above, up to the one that
+        ran out of memory. Kubernetes sets it for containers (kubelet 1.28 and later).
+        """
+        return any(_number(folder / "memory.oom.group") == 1 for folder in self._and_above())
+
+    def _room_in(self, folder: Path) -> Room | None:
+        files = _FILES[self.version]
+        limit = _number(folder / files.in_force[0], files.in_force[1])
+        if limit is None or limit >= _UNLIMITED:
+            return None
+        usage = _number(folder / files.usage) or 0
+        cache = sum(_numbers(folder / "memory.stat", files.cache))
+        swap_used = _number(folder / files.swap[0], files.swap[1])
+        return Room(limit, max(0, limit - max(0, usage - cache)), swap_used)
 
     def _and_above(self) -> tuple[Path, ...]:
         return self.folder, *self.folder.parents
-
-    def _left_in(self, folder: Path) -> int | None:
-        files = _FILES[self.version]
-        limit, usage = _number(folder / files.limit), _number(folder / files.usage)
-        if limit is None or usage is None:
-            return None
-        stat, keys = folder / "memory.stat", ("active_file ", "inactive_file ")
-        cache = sum(_number(stat, files.recursive + key) or 0 for key in keys)
-        return max(0, limit - max(0, usage - cache))
 
 
 def of_process(pid: int, *, proc: Path = _PROC) -> MemoryCgroup | None:
@@ -95,6 +157,14 @@ def of_process(pid: int, *, proc: Path = _PROC) -> MemoryCgroup | None:
     found = candidates(_text(proc / str(pid) / "cgroup"), mounts)
     # os.path, because Path.is_file raises if a directory may not be searched.
     return next((each for each in found if os.path.isfile(each.events)), None)  # noqa: PTH113
+
+
+def is_namespace_root(*, proc: Path = _PROC) -> bool:
+    """Return whether our v2 cgroup is the root of our cgroup namespace, as in a container.
+
+    On a machine without namespaces that is the root of the whole hierarchy. It has no limit.
+    """
+    return _membership(_text(proc / "self" / "cgroup")) == (2, PurePosixPath("/"))
 
 
 def machine_oom_kills(*, proc: Path = _PROC) -> int | None:
@@ -154,14 +224,15 @@ def _unescape(field: str) -> str:
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)
 
 
-def _least(values: Iterable[int | None]) -> int | None:
-    return min((value for value in values if value is not None), default=None)
-
-
 def _number(path: Path, key: str = "") -> int | None:
-    """Return the number on a line by itself or after ``key``; ``None`` without such a line."""
-    found = re.search(rf"^{key}(\d+)$", _text(path), re.MULTILINE)
-    return None if found is None else int(found[1])
+    """Return the first of `_numbers`; ``None`` without one."""
+    return next(iter(_numbers(path, key)), None)
+
+
+def _numbers(path: Path, key: str) -> list[int]:
+    """Return the numbers on lines by themselves or after ``key``, a regular expression."""
+    found = re.findall(rf"^{key}(\d+)$", _text(path), re.MULTILINE)
+    return [int(number) for number in found]
 
 
 def _text(path: Path) -> str:

@@ -39,7 +39,7 @@ def describe() -> Machine:
         release=platform.mac_ver()[0] or platform.release(),
         architecture=platform.machine(),
         cpus=os.cpu_count() or 1,
-        memory_bytes=memory.usable().total_bytes,
+        memory_bytes=memory.read().total_bytes,
         python=platform.python_version(),
     )
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from dataclasses import dataclass, replace
 
 import psutil
 
 from your_ai.system import cgroups, macos, nvidia
+from your_ai.system.cgroups import MemoryCgroup
 from your_ai.system.macos import PressureLevel
 from your_ai.system.nvidia import GpuMemory
 
 
 @dataclass(frozen=True, slots=True)
 class MachineMemory:
-    """A reading of the machine's memory.
+    """A reading of the machine's memory or, in a container with a limit, of the container's.
 
     Attributes:
         total_bytes: The total memory.
@@ -32,22 +34,31 @@ class MachineMemory:
 
 
 def read() -> MachineMemory:
-    """Read the machine's memory; this takes tenths of a millisecond."""
+    """Read the memory that this process can use: the machine's or, in a container, its share.
+
+    A container's limit replaces the total memory, what the limit leaves replaces the available
+    memory if that is less, and the swap is the container's own. This takes less than a millisecond.
+    """
     memory, swap = psutil.virtual_memory(), psutil.swap_memory()
-    return MachineMemory(memory.total, memory.available, swap.used, macos.memory_pressure())
-
-
-def usable() -> MachineMemory:
-    """Read the memory that this process can use; in a container, at most the container's limit."""
-    now, cgroup = read(), cgroups.of_process(os.getpid())
-    limit, left = (cgroup.limit(), cgroup.left()) if cgroup else (None, None)
+    machine = MachineMemory(memory.total, memory.available, swap.used, macos.memory_pressure())
+    cgroup = _cgroup()
+    room = cgroup.room() if cgroup else None
+    if room is None or room.limit >= machine.total_bytes:
+        return machine
     return replace(
-        now,
-        total_bytes=min(now.total_bytes, limit or now.total_bytes),
-        available_bytes=now.available_bytes if left is None else min(now.available_bytes, left),
+        machine,
+        total_bytes=room.limit,
+        available_bytes=min(memory.available, room.left),
+        swap_used_bytes=swap.used if room.swap_used is None else room.swap_used,
     )
 
 
 def for_trials(backend: str) -> MachineMemory:
     """Read the memory that a trial on an MLX backend can use; a GPU may take seconds to answer."""
-    return replace(usable(), gpu=nvidia.memory() if backend == "cuda" else None)
+    return replace(read(), gpu=nvidia.memory() if backend == "cuda" else None)
+
+
+@functools.cache
+def _cgroup() -> MemoryCgroup | None:
+    """Return our cgroup. It is looked up once, because that takes longer than to read its files."""
+    return cgroups.of_process(os.getpid())

@@ -6,6 +6,7 @@ import faulthandler
 import os
 import signal
 import sys
+import time
 import traceback
 
 from tests.support.fakes.reporting import Reporter, run_one_of
@@ -77,6 +78,17 @@ def exit_with_a_traceback(reporter: Reporter) -> None:
     sys.exit(3)
 
 
+def use_up_memory(reporter: Reporter) -> None:
+    """Allocate 1 GB/s without end, from when the request has arrived."""
+    sys.stdin.readline()
+    reporter.start()
+    began, blocks = time.monotonic(), []
+    while True:
+        blocks.append(b"x" * (4 << 20))
+        ahead = len(blocks) / 256 - (time.monotonic() - began)
+        time.sleep(max(0, ahead))
+
+
 def exit_before_reading(reporter: Reporter) -> None:
     reporter.say("cannot start")
     os.close(0)
@@ -94,5 +106,6 @@ if __name__ == "__main__":
         pass_without_all_steps,
         exit_without_a_result,
         exit_with_a_traceback,
+        use_up_memory,
         exit_before_reading,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,7 +13,8 @@ import pytest
 from your_ai.cli import doctor
 from your_ai.cli.doctor import Mark
 from your_ai.errors import MachineError
-from your_ai.system import machine
+from your_ai.system import cgroups, machine, worker_cgroup
+from your_ai.system.cgroups import MemoryCgroup
 from your_ai.units import GB
 
 
@@ -46,3 +48,34 @@ def test_a_full_disk_prevents_runs_but_only_warns_about_the_cache(
     disks = [f for f in doctor.findings(machine.describe()) if f.text.startswith("Disk")]
     assert [disk.mark for disk in disks] == [runs, cache]
     assert [disk.advice is None for disk in disks] == [m is Mark.OK for m in (runs, cache)]
+
+
+@pytest.mark.parametrize(
+    ("files", "warned"),
+    [
+        ({"memory.oom.group": 1, "memory.max": 4 * GB}, True),
+        ({"memory.oom.group": 1, "memory.max": "max"}, True),  # the whole machine may run out
+        ({"memory.oom.group": 0, "memory.max": 4 * GB}, False),
+        ({"memory.max": 4 * GB}, False),
+    ],
+)
+def test_a_kernel_oom_that_would_end_the_parent_too(
+    files: dict[str, object], warned: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(f"{text}\n")
+    monkeypatch.setattr(cgroups, "of_process", lambda _: MemoryCgroup(2, tmp_path))
+    monkeypatch.setattr(doctor, "probe_device", no_device)
+    found = [f for f in doctor.findings(machine.describe()) if f.text.startswith("OOM")]
+    assert [each.mark for each in found] == [Mark.WARNING] * warned
+
+
+def test_no_warning_if_the_worker_gets_a_cgroup_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "memory.oom.group").write_text("1\n")
+    own = MemoryCgroup(2, tmp_path)
+    monkeypatch.setattr(cgroups, "of_process", lambda _: own)
+    monkeypatch.setattr(worker_cgroup, "created", lambda: nullcontext(own))
+    monkeypatch.setattr(doctor, "probe_device", no_device)
+    assert not [f for f in doctor.findings(machine.describe()) if f.text.startswith("OOM")]

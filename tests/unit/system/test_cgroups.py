@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from your_ai.system import cgroups
-from your_ai.system.cgroups import MemoryCgroup
+from your_ai.system.cgroups import MemoryCgroup, Room
 
 on_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs a Linux /proc")
 
@@ -252,37 +252,29 @@ def test_the_counts_of_this_machine_are_plausible() -> None:
         assert count is None or count >= 0
 
 
-def test_a_v1_limit_includes_ancestors(tmp_path: Path) -> None:
-    cgroup = MemoryCgroup(1, tmp_path)
-    assert cgroup.limit() is None
-    write(tmp_path / "memory.stat", "cache 5\nhierarchical_memory_limit 268435456\nrss 7\n")
-    assert cgroup.limit() == 268435456
+NO_V1_LIMIT = 9223372036854771712
 
 
-def test_a_v2_limit_may_be_set_in_an_ancestor(tmp_path: Path) -> None:
-    cgroup = MemoryCgroup(2, tmp_path / "user/own")
-    write(cgroup.folder / "memory.max", "max\n")
-    assert cgroup.limit() is None
-    write(tmp_path / "user/memory.max", "4294967296\n")
-    assert cgroup.limit() == 4294967296
-    write(cgroup.folder / "memory.max", "0\n")
-    assert cgroup.limit() == 0
-
-
-def v1(limit: object, used: int, active: int = 0, inactive: int = 0) -> dict[str, object]:
+def v1(
+    limit: int, used: int, active: int = 0, inactive: int = 0, swapped: int = 0
+) -> dict[str, object]:
+    """Return the files of a v1 cgroup; ``limit`` is the lowest of all above, as in memory.stat."""
     return {
-        "memory.limit_in_bytes": limit,
+        "memory.limit_in_bytes": NO_V1_LIMIT,
         "memory.usage_in_bytes": used,
-        "memory.stat": f"active_file 1\ninactive_file 1\nhierarchical_memory_limit 1\n"
-        f"total_inactive_file {inactive}\ntotal_active_file {active}",
+        "memory.stat": f"active_file 1\ninactive_file 1\nhierarchical_memory_limit {limit}\n"
+        f"total_swap {swapped}\ntotal_inactive_file {inactive}\ntotal_active_file {active}",
     }
 
 
-def v2(limit: object, used: int, active: int = 0, inactive: int = 0) -> dict[str, object]:
+def v2(
+    limit: object, used: int, active: int = 0, inactive: int = 0, swapped: int = 0
+) -> dict[str, object]:
     return {
         "memory.max": limit,
         "memory.current": used,
         "memory.stat": f"anon {used}\ninactive_file {inactive}\nactive_file {active}",
+        "memory.swap.current": swapped,
     }
 
 
@@ -292,34 +284,65 @@ def write_all(folder: Path, files: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("files", "left"),
+    ("files", "room"),
     [
-        (v1(1000, 300), 700),
-        (v1(1000, 900, active=200, inactive=300), 600),
-        (v1(1000, 1000), 0),
-        (v1(1000, 1020), 0),  # the limit was lowered
-        (v1(1000, 300, active=400), 1000),  # read at different times
+        (v1(1000, 300), Room(1000, 700, 0)),
+        (v1(1000, 900, active=200, inactive=300), Room(1000, 600, 0)),
+        (v1(1000, 1000, swapped=50), Room(1000, 0, 50)),
+        (v1(1000, 1020), Room(1000, 0, 0)),  # the limit was lowered
+        (v1(1000, 300, active=400), Room(1000, 1000, 0)),  # read at different times
+        (v1(NO_V1_LIMIT, 300), None),
         ({}, None),
+        ({"memory.stat": "cache 5\nhierarchical_memory_limit 1000"}, Room(1000, 1000, None)),
     ],
 )
-def test_memory_left_on_v1(tmp_path: Path, files: dict[str, object], left: int | None) -> None:
+def test_room_on_v1(tmp_path: Path, files: dict[str, object], room: Room | None) -> None:
     write_all(tmp_path, files)
-    assert MemoryCgroup(1, tmp_path).left() == left
+    assert MemoryCgroup(1, tmp_path).room() == room
 
 
 @pytest.mark.parametrize(
-    ("above", "own", "left"),
+    ("above", "own", "room"),
     [
-        (v2("max", 5000), v2(1000, 900, active=200, inactive=300), 600),
-        (v2(2000, 1800), v2(1000, 300), 200),  # other cgroups use up the parent
-        (v2(2000, 1000), v2("max", 300), 1000),
+        (v2("max", 5000), v2(1000, 900, active=200, inactive=300), Room(1000, 600, 0)),
+        (v2(2000, 1800), v2(1000, 300), Room(1000, 200, 0)),  # other cgroups use up the parent
+        (v2(2000, 1000), v2("max", 300), Room(2000, 1000, 0)),
         (v2("max", 1000), v2("max", 300), None),
-        ({}, v2(1000, 300), 700),  # the root cgroup has no such files
+        ({}, v2(1000, 300), Room(1000, 700, 0)),  # the root cgroup has no such files
+        ({}, v2(0, 300), Room(0, 0, 0)),
+        (v2(2000, 90, swapped=70), v2(1000, 90, swapped=30), Room(1000, 910, 70)),
+        (v2("max", 90, swapped=70), v2(1000, 90, swapped=30), Room(1000, 910, 30)),
     ],
 )
-def test_memory_left_on_v2(
-    tmp_path: Path, above: dict[str, object], own: dict[str, object], left: int | None
+def test_room_on_v2(
+    tmp_path: Path, above: dict[str, object], own: dict[str, object], room: Room | None
 ) -> None:
     write_all(tmp_path, above)
     write_all(tmp_path / "own", own)
-    assert MemoryCgroup(2, tmp_path / "own").left() == left
+    assert MemoryCgroup(2, tmp_path / "own").room() == room
+
+
+@pytest.mark.parametrize(
+    ("above", "own", "together"),
+    [
+        ({}, {}, False),  # v1, or a kernel before 4.19
+        ({"memory.oom.group": 0}, {"memory.oom.group": 0}, False),
+        ({}, {"memory.oom.group": 1}, True),
+        ({"memory.oom.group": 1}, {"memory.oom.group": 0}, True),
+    ],
+)
+def test_what_the_oom_killer_kills_together(
+    tmp_path: Path, above: dict[str, object], own: dict[str, object], together: bool
+) -> None:
+    write_all(tmp_path, above)
+    write_all(tmp_path / "own", own)
+    assert MemoryCgroup(2, tmp_path / "own").is_killed_as_a_whole() is together
+
+
+@pytest.mark.parametrize(
+    ("cgroup", "expected"),
+    [(DOCKER_V2_CGROUP, True), (V2_CGROUP, False), (V1_CGROUP, False), ("", False)],
+)
+def test_the_root_of_a_cgroup_namespace(tmp_path: Path, cgroup: str, expected: bool) -> None:
+    write(tmp_path / "self/cgroup", cgroup)
+    assert cgroups.is_namespace_root(proc=tmp_path) is expected

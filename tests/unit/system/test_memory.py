@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
-from your_ai.system import memory, nvidia
+from your_ai.system import cgroups, memory, nvidia
+from your_ai.system.cgroups import MemoryCgroup
 from your_ai.system.nvidia import GpuMemory
 
 MB = 2**20
@@ -69,4 +72,39 @@ def test_this_machine() -> None:
     assert 0 < now.available_bytes <= now.total_bytes
     assert now.swap_used_bytes >= 0
     assert (now.pressure is None) == (sys.platform != "darwin")
-    assert memory.for_trials("cpu").total_bytes <= now.total_bytes
+    assert memory.for_trials("cpu").total_bytes == now.total_bytes <= psutil.virtual_memory().total
+
+
+@pytest.fixture
+def container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A recorded v2 cgroup of 1000 MB, of which 600 MB are used, 100 MB of them for the cache."""
+    for name, text in {
+        "memory.events": "oom_kill 0",
+        "memory.max": f"{1000 * MB}",
+        "memory.current": f"{600 * MB}",
+        "memory.stat": f"anon {500 * MB}\ninactive_file {60 * MB}\nactive_file {40 * MB}",
+        "memory.swap.current": f"{7 * MB}",
+    }.items():
+        (tmp_path / name).write_text(f"{text}\n")
+    monkeypatch.setattr(cgroups, "of_process", lambda _: MemoryCgroup(2, tmp_path))
+    memory._cgroup.cache_clear()
+    yield tmp_path
+    memory._cgroup.cache_clear()
+
+
+def test_a_containers_limit_counts(container: Path) -> None:
+    now = memory.read()
+    assert (now.total_bytes, now.available_bytes) == (1000 * MB, 500 * MB)
+    assert now.swap_used_bytes == 7 * MB
+
+
+def test_the_machines_memory_counts_if_it_is_less(container: Path) -> None:
+    (container / "memory.max").write_text(f"{2**50}\n")
+    now, machine = memory.read(), psutil.virtual_memory()
+    assert now.total_bytes == machine.total
+    assert now.available_bytes <= machine.total
+
+
+def test_the_machines_swap_counts_if_the_containers_is_not_counted(container: Path) -> None:
+    (container / "memory.swap.current").unlink()
+    assert memory.read().swap_used_bytes == psutil.swap_memory().used
