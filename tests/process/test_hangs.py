@@ -75,7 +75,7 @@ def test_an_interrupted_worker_may_finish_its_steps(log: TrialLog) -> None:
         on_event=told.append,
     )
     assert (seen.killed, seen.returncode) == (Kill.INTERRUPT, 1)
-    assert told[-1] == Stopping(30.0)
+    assert Stopping(30.0) in told
 
 
 def test_nothing_is_awaited_from_a_worker_that_has_closed_the_pipe(log: TrialLog) -> None:
