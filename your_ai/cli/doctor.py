@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shutil
@@ -146,10 +147,15 @@ def _budget(device: Device) -> Finding:
     if device.free_bytes is None and budget > available:
         advice = (
             f"only {show_size(available)} is available now, so a run may swap; close other "
-            f"programs, or pass --max-memory {available / GB:.0f}"
+            f"programs, or pass --max-memory {_rounded_down(available / GB):g}"
         )
         return Finding(Mark.WARNING, shown, advice)
     return Finding(Mark.OK, shown)
+
+
+def _rounded_down(size: float) -> float:
+    """Return ``size`` with one decimal, so that it is accepted and not more than there is."""
+    return max(0.1, math.floor(size * 10) / 10)
 
 
 def _trial(device: Device) -> Finding:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from tests.support.macs import PARAVIRTUAL
+from worker.protocol.messages import Device
 from your_ai.cli import doctor
 from your_ai.cli.doctor import Mark
 from your_ai.errors import MachineError
-from your_ai.system import machine
+from your_ai.planning.device import from_probe
+from your_ai.system import machine, memory
 from your_ai.units import GB
 
 
@@ -46,3 +50,17 @@ def test_a_full_disk_prevents_runs_but_only_warns_about_the_cache(
     disks = [f for f in doctor.findings(machine.describe()) if f.text.startswith("Disk")]
     assert [disk.mark for disk in disks] == [runs, cache]
     assert [disk.advice is None for disk in disks] == [m is Mark.OK for m in (runs, cache)]
+
+
+@pytest.mark.parametrize(
+    ("available", "advised"), [(0.04, "0.1"), (0.65, "0.6"), (2.69, "2.6"), (4.0, "4")]
+)
+def test_the_advised_budget_is_valid_and_not_more_than_is_available(
+    available: float, advised: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = replace(memory.read(), available_bytes=int(available * GB))
+    monkeypatch.setattr(memory, "read", lambda: now)
+    device = from_probe(Device(0.1, "metal", PARAVIRTUAL, {}), machine.describe())
+    finding = doctor._budget(device)
+    assert finding.mark is Mark.WARNING
+    assert (finding.advice or "").endswith(f"--max-memory {advised}")
