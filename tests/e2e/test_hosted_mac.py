@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import ROOT, benchmark, your_ai_command
-from tests.support.fakes.recorded_device import as_metal
+from tests.support.fakes.recorded_device import environment_with
 from tests.support.macs import NO_METAL, SMALL_PARAVIRTUAL
 
 GB = 2**30
 
 
 def test_the_smoke_suite_passes_within_the_memory_of_a_hosted_mac(tmp_path: Path) -> None:
-    env = as_metal(tmp_path / "site", SMALL_PARAVIRTUAL, str(ROOT))
+    env = environment_with("metal", SMALL_PARAVIRTUAL, tmp_path / "site", str(ROOT))
     done = benchmark(tmp_path, "--suite", "smoke", "--steps", "1", env=env)
     assert done.code == 0, done.stdout + done.stderr
     device = done.document["device"]
@@ -27,7 +27,7 @@ def test_the_smoke_suite_passes_within_the_memory_of_a_hosted_mac(tmp_path: Path
 
 
 def test_doctor_approves_of_a_hosted_mac(tmp_path: Path) -> None:
-    env = as_metal(tmp_path / "site", SMALL_PARAVIRTUAL, str(ROOT))
+    env = environment_with("metal", SMALL_PARAVIRTUAL, tmp_path / "site", str(ROOT))
     done = your_ai_command(tmp_path, "doctor", env=env)
     assert done.code == 0, done.stdout
     assert "Budget: 1.0 GB of the device's 7.0 GB; Metal recommends at most 1.0 GB" in done.stdout

@@ -18,7 +18,7 @@ from worker.protocol.codec import encode
 from your_ai import __version__
 from your_ai.errors import ExitCode, MachineError
 from your_ai.models import hub, presets, resolve
-from your_ai.planning.device import Device, budget_bytes, from_probe
+from your_ai.planning.device import Device, budget_bytes, from_probe, gpu_uuid
 from your_ai.planning.plan import TrainingOptions, plan
 from your_ai.runs.run_dir import runs_dir
 from your_ai.supervision import memory_guard
@@ -89,18 +89,19 @@ def findings(machine: Machine) -> Iterator[Finding]:
     yield _disk("runs", runs_dir(), MIN_FOR_RUNS, Mark.ERROR, _RUNS_ADVICE)
     yield _disk("model cache", hub.cache_dir(), MIN_FOR_WEIGHTS, Mark.WARNING, _CACHE_ADVICE)
     try:
-        device = from_probe(probe_device(), machine)
+        answer = probe_device()
     except MachineError as error:
         yield Finding(Mark.ERROR, str(error))
         return
+    device = from_probe(answer, machine)
     yield _device(device)
-    yield _memory(device)
+    yield _memory(device, gpu_uuid(answer))
     yield _budget(device)
     yield _trial(device)
 
 
-def _memory(device: Device) -> Finding:
-    now = memory.for_trials(device.backend)
+def _memory(device: Device, gpu_uuid: str | None) -> Finding:
+    now = memory.for_trials(device.backend, gpu_uuid)
     shown = (
         f"Memory: {show_size(now.available_bytes)} of {show_size(now.total_bytes)} available, "
         f"{show_size(now.swap_used_bytes)} in swap"

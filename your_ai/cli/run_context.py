@@ -22,7 +22,7 @@ from your_ai.errors import ExitCode, MachineError, UsageError
 from your_ai.files import check_writable
 from your_ai.models import hub, presets, resolve, weight_files
 from your_ai.models.resolve import Model
-from your_ai.planning.device import Device, budget_bytes, from_probe
+from your_ai.planning.device import Device, budget_bytes, from_probe, gpu_uuid
 from your_ai.planning.plan import TrainingOptions, Trial, plan
 from your_ai.runs.assembly import assemble, optimization_of
 from your_ai.runs.catalog import newest_to_resume
@@ -40,6 +40,7 @@ from your_ai.search.search import SearchOptions
 from your_ai.supervision.outcome import OutcomeKind
 from your_ai.supervision.probe import probe_device, probe_models
 from your_ai.system import machine
+from your_ai.system.machine import Machine
 from your_ai.system.signals import interrupts
 from your_ai.system.sleep import kept_awake
 from your_ai.terminal.benchmark import Console
@@ -171,8 +172,14 @@ def open_earlier(
     folder = context.params["run_dir"] or newest_to_resume(runs_dir(), command)
     return open_to_resume(
         *(folder, kind, command, given(context), __version__),
-        lambda: from_probe(probe_device(), machine.describe()),
+        lambda: probed(machine.describe()),
     )
+
+
+def probed(host: Machine) -> tuple[Device, str | None]:
+    """The device that MLX trains on, and the UUID of its GPU; MachineError if MLX does not work."""
+    answer = probe_device()
+    return from_probe(answer, host), gpu_uuid(answer)
 
 
 def new_run(
@@ -190,7 +197,7 @@ def new_run(
     host = machine.describe()
     chosen = [resolve.find(name) for name in names]
     _show_notes(screen, chosen)
-    device = from_probe(probe_device(), host)
+    device, uuid = probed(host)
     chosen = chosen or _suite(params["suite_name"], device, screen)
     options = training(params, presets.training_of([model.name for model in chosen]))
     trials = _plan_trials(chosen, options, budget_bytes(device, params["max_memory"]))
@@ -203,6 +210,7 @@ def new_run(
         arguments=given(context),
         machine=host,
         device=device,
+        gpu_uuid=uuid,
         trials=trials,
         search=search,
         deadline=params["timeout"],

@@ -47,7 +47,7 @@ class TrialRunner:
         self._journal = journal
         self._history = history
         self._on_event = on_event
-        self._workers = WorkerRunner(journal, run.device.backend, supervise)
+        self._workers = WorkerRunner(journal, run.device.backend, run.gpu_uuid, supervise)
         self.ended: list[TrialResult] = []
 
     def results_of(self, trial: Trial) -> tuple[TrialResult, ...]:

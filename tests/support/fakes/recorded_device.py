@@ -17,16 +17,18 @@ if "worker" in sys.orig_argv:
     from worker import device
 
     mx.device_info = lambda *_: json.loads({info!r})
-    device._backend = lambda: "metal"
+    device._backend = lambda: {backend!r}
 """
 
 
-def as_metal(folder: Path, info: Mapping[str, Any], path: str) -> dict[str, str]:
-    """Return the environment in which workers describe a Metal device by ``info``.
+def environment_with(
+    backend: str, info: Mapping[str, Any], folder: Path, path: str
+) -> dict[str, str]:
+    """Return the environment in which workers describe a device of this backend by ``info``.
 
     ``path`` is the PYTHONPATH to add to. Python imports sitecustomize at its start.
     """
-    folder.mkdir()
-    code = _SITECUSTOMIZE.format(info=json.dumps(info))
+    folder.mkdir(exist_ok=True)
+    code = _SITECUSTOMIZE.format(backend=backend, info=json.dumps(info))
     (folder / "sitecustomize.py").write_text(code, encoding="utf-8")
     return {"PYTHONPATH": f"{folder}{os.pathsep}{path}"}
