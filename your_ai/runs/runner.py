@@ -22,6 +22,8 @@ from your_ai.runs.worker_run import Supervise, WorkerRunner
 from your_ai.supervision.event_reader import OnEvent
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.supervision.supervisor import Limits, ignore, supervise
+from your_ai.system import conditions
+from your_ai.system.conditions import Conditions
 from your_ai.system.signals import interrupts
 from your_ai.units import now
 
@@ -113,6 +115,7 @@ class TrialRunner:
 
     def _measure(self, trial: Trial, key: str, started_at: str) -> TrialResult:
         log = log_path(self._run.run_dir, _log_name(trial, key))
+        before = self._conditions()
         try:
             observation, outcome = self._workers.run(
                 encode(trial.request),
@@ -127,7 +130,12 @@ class TrialRunner:
             outcome = Outcome(OutcomeKind.ERROR, str(error))
             self._record(result_without_worker(trial, outcome, started_at))
             raise
-        return result_of(trial, outcome, started_at, observation, str(log))
+        after = self._conditions()
+        result = result_of(trial, outcome, started_at, observation, str(log))
+        return replace(result, conditions_before=before, conditions_after=after)
+
+    def _conditions(self) -> Conditions:
+        return conditions.read(self._run.device.backend, self._run.gpu_uuid)
 
     def _record(self, result: TrialResult) -> TrialResult:
         self._journal.append(ENDED, {"trial": result.key, "result": asdict(result)})

@@ -72,7 +72,7 @@ def caveats(before: Conditions | None, after: Conditions | None, seconds: float)
     if pressures := [p for p in _SLOWING if any(each.thermal_pressure is p for each in known)]:
         reasons.append(f"under {pressures[-1]} thermal pressure")
     if _was_slowed(before, after, seconds):
-        reasons.append("while heat or the power supply slowed it")
+        reasons.append("while heat or the power supply slowed the device")
     return tuple(reasons)
 
 

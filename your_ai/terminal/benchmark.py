@@ -67,7 +67,7 @@ class Console:
         """Show the outcome of a configuration in a search, without a suggestion."""
         self._ended()
         self._screen.end(wording.verdict(result))
-        self._screen.print(*wording.log_of(result))
+        self._screen.print(*wording.log_of(result), *wording.notes(result))
 
     def optimizing(self) -> None:
         """Show the first half of the line of a model's search."""
@@ -83,6 +83,7 @@ class Console:
         self._screen.end(f"{'✓' if found.best else '–'} ({wording.optimal(found)})")
         for result in found.results:
             self._screen.print(*wording.log_of(result))
+        self._screen.print(*wording.notes(*found.results))
 
     def end(self, results: Results, written: Iterable[str]) -> None:
         """Show the recommendation, and where the files were ``written``."""

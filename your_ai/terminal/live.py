@@ -35,7 +35,7 @@ _STYLES = {
     r"– (Skipped|Interrupted)": "yellow",
     r"━+": "dim",
     r"(?m)^Note:": "yellow",
-    r"(?m)^ +(log:|try:|\|)": "dim",
+    r"(?m)^ +(log:|note:|try:|\|)": "dim",
     r"(?m)^(Recommended( so far)?|Optimal):": "bold",
 }
 

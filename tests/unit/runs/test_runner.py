@@ -22,6 +22,8 @@ from your_ai.runs.trial_result import TrialResult
 from your_ai.search.grid import make_grid
 from your_ai.search.search import Objective, SearchOptions
 from your_ai.supervision.observation import Kill, Observation
+from your_ai.system import conditions
+from your_ai.system.conditions import Conditions
 from your_ai.system.signals import interrupts
 
 Worker = Callable[[TrialRequest], Observation]
@@ -252,3 +254,25 @@ def test_a_log_is_named_after_its_model_and_stays_in_its_folder(
     outcomes(found.trials())
     log = Path(found.ended[0].log or "")
     assert log == tmp_path / "logs" / "01-..-..-evil-na-ve-2x64x2.log"
+
+
+def test_the_conditions_are_read_before_and_after_each_worker(
+    tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[tuple[str, str | None]] = []
+
+    def conditions_now(backend: str, gpu_uuid: str | None) -> Conditions:
+        read.append((backend, gpu_uuid))
+        return replace(builders.ON_MAINS, slowed_seconds=float(len(read)))
+
+    monkeypatch.setattr(conditions, "read", conditions_now)
+    run = ladder(tmp_path, "1B", "2B", "3B", gpu_uuid="GPU-1")
+    found = runner(run, journal, scripted(PASS, OOM))
+    assert outcomes(found.trials()) == ["pass", "oom", "skipped"]
+    slowed = [
+        [each and each.slowed_seconds for each in (r.conditions_before, r.conditions_after)]
+        for r in found.ended
+    ]
+    assert slowed == [[1, 2], [3, 4], [None, None]]
+    assert set(read) == {("metal", "GPU-1")}
+    assert list(history_of(journal.records()).ended.values()) == found.ended

@@ -55,7 +55,11 @@ def program(path: Path, code: str) -> None:
             ("under trapping thermal pressure",),
         ),
         (GOOD, replace(GOOD, slowed_seconds=10.9), ()),
-        (GOOD, replace(GOOD, slowed_seconds=11.1), ("while heat or the power supply slowed it",)),
+        (
+            GOOD,
+            replace(GOOD, slowed_seconds=11.1),
+            ("while heat or the power supply slowed the device",),
+        ),
         (GOOD, replace(GOOD, slowed_seconds=0.0), ()),  # the driver was loaded again
         (replace(GOOD, slowed_seconds=None), replace(GOOD, slowed_seconds=99.0), ()),
         # Normal on GPUs under full load: they are built to reach their power limit.
@@ -63,7 +67,7 @@ def program(path: Path, code: str) -> None:
         (
             GOOD,
             replace(GOOD, gpu_slowdowns=("power limit", "heat")),
-            ("while heat or the power supply slowed it",),
+            ("while heat or the power supply slowed the device",),
         ),
         (
             replace(GOOD, power_source=PowerSource.BATTERY),
