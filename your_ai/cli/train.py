@@ -17,7 +17,8 @@ from your_ai import __version__
 from your_ai.cli.groups import Group, GroupedCommand, flag, option
 from your_ai.cli.options import BATCH, LAYERS, PATH, QUIET, RANK, RUN_DIR, TOKENS, given
 from your_ai.cli.params import FILE, Count
-from your_ai.cli.run_context import open_earlier, open_screen, probed, resume_command
+from your_ai.cli.resume_command import resume_command
+from your_ai.cli.run_context import open_earlier, open_screen, probed
 from your_ai.errors import ExitCode, UsageError
 from your_ai.files import check_writable, refuse_to_replace, to_json, write_or_fail
 from your_ai.models import hub

@@ -11,6 +11,7 @@ from worker.protocol.messages import Weights
 from your_ai.errors import NotStartedError, YourAIError
 from your_ai.models import hub, weight_files
 from your_ai.planning.plan import Trial, reason_to_skip
+from your_ai.runs.cooldown import Cooldown
 from your_ai.runs.journal import ENDED, Journal
 from your_ai.runs.optimization import Optimization, search_for
 from your_ai.runs.resume import RunHistory
@@ -44,11 +45,13 @@ class TrialRunner:
         history: RunHistory,
         on_event: OnEvent = ignore,
         supervise: Supervise = supervise,
+        cooldown: Cooldown | None = None,
     ) -> None:
         self._run = run
         self._journal = journal
         self._history = history
         self._on_event = on_event
+        self._cooldown = cooldown or Cooldown(0)
         self._workers = WorkerRunner(journal, run.device.backend, run.gpu_uuid, supervise)
         self.ended: list[TrialResult] = []
 
@@ -105,13 +108,14 @@ class TrialRunner:
         started_at = now()
         try:
             trial = _with_weights(trial)
+            self._cooldown.wait()
         except YourAIError as error:
             outcome = Outcome(OutcomeKind.ERROR, str(error))
             return self._record(result_without_worker(trial, outcome, started_at))
         except KeyboardInterrupt:
             outcome = Outcome(OutcomeKind.INTERRUPTED, "interrupted before it started")
             return self._record(result_without_worker(trial, outcome, started_at))
-        return self._record(self._measure(trial, key, started_at))
+        return self._record(self._measure(trial, key, now()))
 
     def _measure(self, trial: Trial, key: str, started_at: str) -> TrialResult:
         log = log_path(self._run.run_dir, _log_name(trial, key))
@@ -130,6 +134,7 @@ class TrialRunner:
             outcome = Outcome(OutcomeKind.ERROR, str(error))
             self._record(result_without_worker(trial, outcome, started_at))
             raise
+        self._cooldown.begin()
         after = self._conditions()
         result = result_of(trial, outcome, started_at, observation, str(log))
         return replace(result, conditions_before=before, conditions_after=after)

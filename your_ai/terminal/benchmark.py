@@ -48,6 +48,10 @@ class Console:
         self._screen.begin(f"{wording.configuration(trial, number)} ... ")
         self._track(trial, number)
 
+    def cooling(self, seconds: float) -> None:
+        """Show that the worker starts after a pause."""
+        self._screen.cool_down(seconds)
+
     def on_event(self, event: Event) -> None:
         """Show an event of the running worker."""
         if self._running and isinstance(event, Step):
