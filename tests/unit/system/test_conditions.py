@@ -226,9 +226,10 @@ def gpu(folder: Path, answers: dict[str, str]) -> None:
     [
         # Recorded on an idle H200, driver 580.
         ("345, 1980, 0x0000000000000001, 0, 0, 0, 0", GpuClocks(345, 1980, (), 0.0)),
+        # Recorded there during matrix products at 690 W and 63 °C.
         (
-            "1590, 1980, 0x0000000000000004, 0, 0, 0, 7000000",
-            GpuClocks(1590, 1980, ("power limit",), 0.0),
+            "1455, 1980, 0x0000000000000004, 0, 0, 0, 13628574",
+            GpuClocks(1455, 1980, ("power limit",), 0.0),
         ),
         (
             "900, 1980, 0x00000000000000EC, 1000000, 500000, 2000000, 9000000",
