@@ -29,10 +29,13 @@ TRAINED_SECONDS = 0.7
 
 @contextmanager
 def benchmark(
-    tmp_path: Path, steps: int = STEPS, ignoring: signal.Signals | None = None
+    tmp_path: Path,
+    steps: int = STEPS,
+    *options: str,
+    ignoring: signal.Signals | None = None,
 ) -> Iterator[subprocess.Popen[str]]:
     """Start a run in ``tmp_path / "run"``, like at a terminal or with nohup."""
-    arguments = ["benchmark", *OPTIONS, "--steps", str(steps), "--run-dir", "run"]
+    arguments = ["benchmark", *OPTIONS, "--steps", str(steps), "--run-dir", "run", *options]
     with subprocess.Popen(
         at_a_terminal(*arguments, ignoring=ignoring),
         stdout=subprocess.PIPE,
@@ -96,6 +99,27 @@ def test_an_ignored_hangup_has_no_effect(tmp_path: Path) -> None:
         out, err = parent.communicate(timeout=90)
     assert (parent.returncode, err) == (0, ""), out
     assert json.loads((tmp_path / "run" / "results.json").read_text())["complete"] is True
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_cooldown_at_once(number: signal.Signals, tmp_path: Path) -> None:
+    with benchmark(tmp_path, 1, "--cooldown", "1e300") as parent:
+        assert parent.stdout is not None
+        shown = ""
+        while "[2/2]" not in shown:  # it is shown before the cooldown
+            read = parent.stdout.read(1)
+            assert read, shown
+            shown += read
+        parent.send_signal(number)
+        out, err = parent.communicate(timeout=30)
+    assert (parent.returncode, err) == (130, ""), out
+    assert "– Interrupted" in out
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert [entry["outcome"] for entry in results["results"]] == ["pass", "interrupted"]
+    assert results["results"][1]["exit_status"] is None
+    with benchmark(tmp_path, 1, "--resume", "--cooldown", "0.01") as parent:
+        out, err = parent.communicate(timeout=90)
+    assert (parent.returncode, err) == (0, ""), out
 
 
 def was_asked_to_end(pid: int) -> bool:

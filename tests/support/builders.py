@@ -34,13 +34,18 @@ from your_ai.runs.trial_result import GridAxes, OptimalConfig, ProofOfOptimum, T
 from your_ai.search.search import Objective
 from your_ai.supervision.observation import Observation
 from your_ai.supervision.outcome import Outcome, OutcomeKind, classify
+from your_ai.system.conditions import Conditions
 from your_ai.system.machine import Machine
+from your_ai.system.macos import ThermalPressure
+from your_ai.system.power import PowerSource
 from your_ai.units import GB, MB
 
 STARTED_AT = "2026-01-02T03:04:05Z"
 CONFIG = {**tiny.LLAMA, "max_position_embeddings": 2048}
 
 CPU = Device(0.5, "cpu", {"device_name": "AMD EPYC", "architecture": "x86_64"}, {"mlx": "0.32.4"})
+ON_MAINS = Conditions(PowerSource.MAINS, False, ThermalPressure.NOMINAL, None, None, None, None)
+ON_BATTERY = replace(ON_MAINS, power_source=PowerSource.BATTERY)
 METAL = Device(0.5, "metal", {"device_name": "Apple M3 Pro"}, {"mlx": "0.32.4"})
 
 

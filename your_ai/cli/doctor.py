@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import shutil
@@ -17,7 +18,7 @@ from worker.protocol.codec import encode
 from your_ai import __version__
 from your_ai.errors import ExitCode, MachineError
 from your_ai.models import hub, presets, resolve
-from your_ai.planning.device import Device, budget_bytes, from_probe
+from your_ai.planning.device import Device, budget_bytes, from_probe, gpu_uuid
 from your_ai.planning.plan import TrainingOptions, plan
 from your_ai.runs.run_dir import runs_dir
 from your_ai.supervision import memory_guard
@@ -95,12 +96,13 @@ def findings(machine: Machine) -> Iterator[Finding]:
     yield _disk("runs", runs_dir(), MIN_FOR_RUNS, Mark.ERROR, _RUNS_ADVICE)
     yield _disk("model cache", hub.cache_dir(), MIN_FOR_WEIGHTS, Mark.WARNING, _CACHE_ADVICE)
     try:
-        device = from_probe(probe_device(), machine)
+        answer = probe_device()
     except MachineError as error:
         yield Finding(Mark.ERROR, str(error))
         return
+    device = from_probe(answer, machine)
     yield _device(device)
-    yield _memory(device)
+    yield _memory(device, gpu_uuid(answer))
     yield _budget(device)
     yield _trial(device)
 
@@ -116,8 +118,8 @@ def _oom_kill() -> Iterator[Finding]:
             yield Finding(Mark.WARNING, text, _OOM_ADVICE)
 
 
-def _memory(device: Device) -> Finding:
-    now = memory.for_trials(device.backend)
+def _memory(device: Device, gpu_uuid: str | None) -> Finding:
+    now = memory.for_trials(device.backend, gpu_uuid)
     shown = (
         f"Memory: {show_size(now.available_bytes)} of {show_size(now.total_bytes)} available, "
         f"{show_size(now.swap_used_bytes)} in swap"
@@ -164,10 +166,15 @@ def _budget(device: Device) -> Finding:
     if device.free_bytes is None and budget > available:
         advice = (
             f"only {show_size(available)} is available now, so a run may swap; close other "
-            f"programs, or pass --max-memory {available / GB:.0f}"
+            f"programs, or pass --max-memory {_rounded_down(available / GB):g}"
         )
         return Finding(Mark.WARNING, shown, advice)
     return Finding(Mark.OK, shown)
+
+
+def _rounded_down(size: float) -> float:
+    """Return ``size`` with one decimal, so that it is accepted and not more than there is."""
+    return max(0.1, math.floor(size * 10) / 10)
 
 
 def _trial(device: Device) -> Finding:

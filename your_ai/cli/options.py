@@ -180,6 +180,12 @@ RUN = Group(
             "Time limit for each trial.",
             Limits().deadline,
         ),
+        option(
+            "--cooldown",
+            Number("SECONDS", "seconds", "60", above_zero=False, finite=True),
+            "Pause between trials, so that a machine without a fan stays fast.",
+            0.0,
+        ),
         RUN_DIR,
         flag(
             "--resume",
@@ -193,7 +199,7 @@ OUTPUT = Group(
     "Output", (option("--output", PATH, "Write the results as JSON.", metavar="FILE"), QUIET)
 )
 
-_NOT_RECORDED = frozenset({"resume", "run_dir", "output", "quiet"})
+_NOT_RECORDED = frozenset({"cooldown", "resume", "run_dir", "output", "quiet"})
 """Options that do not affect what is measured. They may differ when a run is resumed."""
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shlex
-import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,14 +16,16 @@ from worker.protocol.messages import Weights
 from your_ai import __version__
 from your_ai.cli import internal_error
 from your_ai.cli.options import given, training
+from your_ai.cli.resume_command import resume_command
 from your_ai.errors import ExitCode, MachineError, UsageError
 from your_ai.files import check_writable
 from your_ai.models import hub, presets, resolve, weight_files
 from your_ai.models.resolve import Model
-from your_ai.planning.device import Device, budget_bytes, from_probe
+from your_ai.planning.device import Device, budget_bytes, from_probe, gpu_uuid
 from your_ai.planning.plan import TrainingOptions, Trial, plan
 from your_ai.runs.assembly import assemble, optimization_of
 from your_ai.runs.catalog import newest_to_resume
+from your_ai.runs.cooldown import Cooldown
 from your_ai.runs.journal import CLOSED, Journal, Record
 from your_ai.runs.open_run import begin, open_new, open_to_resume, record_resumed
 from your_ai.runs.optimization import Optimization
@@ -40,6 +40,7 @@ from your_ai.search.search import SearchOptions
 from your_ai.supervision.outcome import OutcomeKind
 from your_ai.supervision.probe import probe_device, probe_models
 from your_ai.system import machine
+from your_ai.system.machine import Machine
 from your_ai.system.signals import interrupts
 from your_ai.system.sleep import kept_awake
 from your_ai.terminal.benchmark import Console
@@ -147,6 +148,7 @@ def run_trials(
 ) -> ExitCode:
     """Run the trials of a new run or, with ``--resume``, of an earlier one."""
     params = context.params
+    cooldown = params["cooldown"]
     if params["quiet"]:
         hub.hide_progress_bars()
     with contextlib.closing(open_screen(quiet=params["quiet"])) as screen:
@@ -154,13 +156,16 @@ def run_trials(
             run = plan_run(screen)
             with open_new(Path(run.run_dir)) as journal:
                 begin(journal, run)
-                return _execute(run_all, run, journal, RunHistory(), params["output"], screen)
+                return _execute(
+                    run_all, run, journal, RunHistory(), params["output"], screen, cooldown
+                )
         with open_earlier(context, Run) as (journal, run, records):
             output = params["output"] or run.output
             if output:
                 check_writable(Path(output))
             record_resumed(journal)
-            return _execute(run_all, run, journal, history_of(records), output, screen)
+            history = history_of(records)
+            return _execute(run_all, run, journal, history, output, screen, cooldown)
 
 
 def open_earlier(
@@ -171,8 +176,14 @@ def open_earlier(
     folder = context.params["run_dir"] or newest_to_resume(runs_dir(), command)
     return open_to_resume(
         *(folder, kind, command, given(context), __version__),
-        lambda: from_probe(probe_device(), machine.describe()),
+        lambda: probed(machine.describe()),
     )
+
+
+def probed(host: Machine) -> tuple[Device, str | None]:
+    """The device that MLX trains on, and the UUID of its GPU; MachineError if MLX does not work."""
+    answer = probe_device()
+    return from_probe(answer, host), gpu_uuid(answer)
 
 
 def new_run(
@@ -190,7 +201,7 @@ def new_run(
     host = machine.describe()
     chosen = [resolve.find(name) for name in names]
     _show_notes(screen, chosen)
-    device = from_probe(probe_device(), host)
+    device, uuid = probed(host)
     chosen = chosen or _suite(params["suite_name"], device, screen)
     options = training(params, presets.training_of([model.name for model in chosen]))
     trials = _plan_trials(chosen, options, budget_bytes(device, params["max_memory"]))
@@ -203,6 +214,7 @@ def new_run(
         arguments=given(context),
         machine=host,
         device=device,
+        gpu_uuid=uuid,
         trials=trials,
         search=search,
         deadline=params["timeout"],
@@ -212,23 +224,6 @@ def new_run(
         output=str(output.absolute()) if output else None,
         version=__version__,
     )
-
-
-def resume_command(run: Header) -> str:
-    """The command that continues a run or a training."""
-    words = [_program(), run.command, "--resume"]
-    if Path(run.run_dir).parent != runs_dir():
-        words += ["--run-dir", run.run_dir]
-    return shlex.join(words)
-
-
-def _program() -> str:
-    """How to start your_ai: by its path if it is not on PATH, as in a checkout."""
-    started = Path(sys.argv[0])
-    if started.name != "your_ai" or shutil.which("your_ai") == str(started):
-        return "your_ai"
-    near = started.is_absolute() and started.is_relative_to(Path.cwd())
-    return str(started.relative_to(Path.cwd()) if near else started)
 
 
 def _suite(name: str | None, device: Device, screen: Screen) -> list[Model]:
@@ -275,10 +270,12 @@ def _execute(
     history: RunHistory,
     output: Path | str | None,
     screen: Screen,
+    cooldown: float = 0.0,
 ) -> ExitCode:
     targets = [Path(run.run_dir) / RESULTS, *([Path(output)] if output else [])]
     console = Console(screen, run)
-    runner = TrialRunner(run, journal, history, console.on_event)
+    pauses = Cooldown(cooldown, console.cooling)
+    runner = TrialRunner(run, journal, history, console.on_event, cooldown=pauses)
     writer = ResultsWriter(targets)
     before = assemble(run, history.ended.values())
     opened = OpenRun(run, journal, runner, console, writer, len(history.final), before.complete)

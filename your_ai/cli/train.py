@@ -17,11 +17,11 @@ from your_ai import __version__
 from your_ai.cli.groups import Group, GroupedCommand, flag, option
 from your_ai.cli.options import BATCH, LAYERS, PATH, QUIET, RANK, RUN_DIR, TOKENS, given
 from your_ai.cli.params import FILE, Count
-from your_ai.cli.run_context import open_earlier, open_screen, resume_command
+from your_ai.cli.resume_command import resume_command
+from your_ai.cli.run_context import open_earlier, open_screen, probed
 from your_ai.errors import ExitCode, UsageError
 from your_ai.files import check_writable, refuse_to_replace, to_json, write_or_fail
 from your_ai.models import hub
-from your_ai.planning.device import from_probe
 from your_ai.runs.catalog import newest_results
 from your_ai.runs.journal import CLOSED, Journal
 from your_ai.runs.open_run import begin, open_new, record_resumed
@@ -29,7 +29,6 @@ from your_ai.runs.results_file import load
 from your_ai.runs.run_dir import RESULTS, TRAINING, make_run_dir, runs_dir
 from your_ai.runs.worker_run import WorkerRunner
 from your_ai.supervision.outcome import Outcome, OutcomeKind
-from your_ai.supervision.probe import probe_device
 from your_ai.system import machine
 from your_ai.system.signals import interrupts
 from your_ai.system.sleep import kept_awake
@@ -174,7 +173,7 @@ def _start(context: click.Context) -> ExitCode:
     results = load(values["source"] or newest_results(runs_dir()))
     measured = choose(results, values["name"])
     host = machine.describe()
-    device = from_probe(probe_device(), host)
+    device, gpu_uuid = probed(host)
     check_device(measured, results.device, device)
     model = describe_model(measured)
     fitted = fit(measured, model, values)
@@ -192,6 +191,7 @@ def _start(context: click.Context) -> ExitCode:
             arguments=given(context),
             machine=host,
             device=device,
+            gpu_uuid=gpu_uuid,
             started_at=now(),
             run_dir=str(run_dir),
             version=__version__,
@@ -267,7 +267,7 @@ def _train(training: Training, journal: Journal, progress: Progress, *, quiet: b
         if progress.trained:
             outcome = Outcome(OutcomeKind.PASS, "every iteration is done")
         else:
-            workers = WorkerRunner(journal, training.device.backend)
+            workers = WorkerRunner(journal, training.device.backend, training.gpu_uuid)
             outcome = TrainingRunner(
                 *(training, journal, progress, console, workers.run, workers.wait_for_memory)
             ).run()

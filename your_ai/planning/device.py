@@ -48,6 +48,14 @@ def from_probe(answer: DeviceEvent, machine: Machine) -> Device:
     )
 
 
+def gpu_uuid(answer: DeviceEvent) -> str | None:
+    """Return the UUID of the GPU that a probe found; only CUDA reports one.
+
+    It is no part of `Device`, because results files contain that, and it identifies the machine.
+    """
+    return answer.info.get("uuid")
+
+
 def budget_bytes(device: Device, max_memory_gb: float | None) -> int:
     """Return the budget: the most memory that training may use.
 

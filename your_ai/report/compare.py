@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
 from worker.protocol.messages import Configuration, Phase, Weights
 from your_ai.errors import UsageError
+from your_ai.report.naming import speed_caveats
 from your_ai.runs.results import Results
 from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.outcome import OutcomeKind
@@ -16,6 +17,9 @@ from your_ai.units import show_size
 
 _SIGNIFICANT = 2.0
 """Standard errors by which two mean speeds must differ to count as different."""
+
+_Key = tuple[str, str, Configuration]
+_Trials = dict[_Key, TrialResult]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class Comparison:
     """The trials of two results files.
 
     Attributes:
-        differences: of the machines and versions, which may explain the changes.
+        differences: of the machines, versions and conditions, which may explain the changes.
         lost: models that passed before and are missing now.
     """
 
@@ -95,12 +99,12 @@ def compare(before: Results, after: Results, *, memory_only: bool = False) -> Co
         tuple(_pair(old[key], new[key], memory_only) for key in both),
         tuple(_name(old[key]) for key in old if key not in new),
         tuple(_name(new[key]) for key in new if key not in old),
-        tuple(_differences(before, after)),
+        (*_differences(before, after), *_caveats(old, new, both)),
         tuple(_lost(before, after)),
     )
 
 
-def _key(trial: TrialResult) -> tuple[str, str, Configuration]:
+def _key(trial: TrialResult) -> _Key:
     return trial.model_name, trial.preset, trial.config.configuration
 
 
@@ -140,7 +144,9 @@ def _changes(old: TrialResult, new: TrialResult, memory_only: bool) -> Iterator[
             yield name, Change(before, after, noise, more_is_worse=True)
     speed, speed_after = old.tokens_per_second, new.tokens_per_second
     if speed and speed_after:
-        noise = math.inf if memory_only else _SIGNIFICANT * math.hypot(_error(old), _error(new))
+        noise = _SIGNIFICANT * math.hypot(_error(old), _error(new))
+        if memory_only or speed_caveats(old) or speed_caveats(new):
+            noise = math.inf
         yield "tokens_per_second", Change(speed, speed_after, noise, more_is_worse=False)
 
 
@@ -167,6 +173,16 @@ def _differences(before: Results, after: Results) -> Iterator[str]:
     for what in dict.fromkeys([*old, *new]):
         if old.get(what) != new.get(what):
             yield f"{what}: {old.get(what, 'none')} → {new.get(what, 'none')}"
+
+
+def _caveats(old: _Trials, new: _Trials, keys: Iterable[_Key]) -> Iterator[str]:
+    """Yield which speeds are not compared because of power or heat."""
+    for key in keys:
+        if old[key].tokens_per_second and new[key].tokens_per_second:
+            for side, trial in (("BASE", old[key]), ("NEW", new[key])):
+                if found := speed_caveats(trial):
+                    name = _name(trial)
+                    yield f"in {side}, {name} was measured {found}, so its speed is not compared"
 
 
 def _environment(results: Results) -> dict[str, str]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from your_ai.runs.results import Results
 from your_ai.runs.trial_result import TrialResult
+from your_ai.system.conditions import caveats
 
 
 def with_distinct_names(results: Results) -> Results:
@@ -34,3 +35,17 @@ def _named_by_path(trial: TrialResult) -> TrialResult:
     if found:
         found = replace(found, all_results=tuple(map(_named_by_path, found.all_results)))
     return replace(trial, preset=trial.model_name, optimal_config=found)
+
+
+def speed_caveats(trial: TrialResult) -> str:
+    """Return how a speed was measured that is therefore not comparable: "on battery" or empty."""
+    if trial.tokens_per_second is None:
+        return ""
+    seconds = trial.wall_seconds or 0.0
+    return " and ".join(caveats(trial.conditions_before, trial.conditions_after, seconds))
+
+
+def speed_note(trial: TrialResult) -> str | None:
+    """Return a note for a speed that is not comparable with others."""
+    found = speed_caveats(trial)
+    return f"measured {found}; the speed is not comparable" if found else None

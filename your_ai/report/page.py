@@ -113,6 +113,7 @@ def _template() -> Template:
         "configuration": naming.configuration,
         "outcome_class": _outcome_class,
         "minute": _minute,
+        "speed_note": naming.speed_note,
         "size": lambda nbytes: "–" if nbytes is None else show_size(nbytes),
         "number": lambda value: "–" if value is None else f"{value:,.0f}",
     }

@@ -53,11 +53,12 @@ def open_to_resume(
     command: str,
     arguments: Mapping[str, str],
     version: str,
-    device: Callable[[], Device],
+    probe: Callable[[], tuple[Device, str | None]],
 ) -> Iterator[tuple[Journal, H, list[Record]]]:
     """Open the run in ``folder``; yield its journal, header and records.
 
-    ``arguments`` are the options given now, and ``device`` returns the current device.
+    ``arguments`` are the options given now. ``probe`` returns the current device, and the UUID of
+    its GPU, which may be a different one of the same kind than before.
 
     Raises:
         UsageError: if there is no run, or it is still running, damaged, of another command, or
@@ -77,7 +78,9 @@ def open_to_resume(
                 f"`your_ai {began.command} --resume --run-dir {folder}`."
             )
         header = replace(read_header(records[0].fields, kind), run_dir=str(folder.absolute()))
-        check_same(header, arguments, device(), version)
+        device, gpu_uuid = probe()
+        check_same(header, arguments, device, version)
+        header = replace(header, gpu_uuid=gpu_uuid)
         make_logs_dir(folder)
         yield journal, header, records
 

@@ -20,13 +20,15 @@ from your_ai.system.machine import Machine
 class Header:
     """The facts that runs and trainings have in common.
 
-    ``arguments`` maps the options that the user gave to their values, both as typed.
+    ``arguments`` maps the options that the user gave to their values, both as typed. ``gpu_uuid``
+    is the UUID of the GPU that this process uses, if it has one.
     """
 
     command: str
     arguments: dict[str, str]
     machine: Machine
     device: Device
+    gpu_uuid: str | None = None
     started_at: str
     run_dir: str
     version: str

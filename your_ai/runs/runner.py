@@ -12,6 +12,7 @@ from worker.protocol.messages import Weights
 from your_ai.errors import NotStartedError, YourAIError
 from your_ai.models import hub, weight_files
 from your_ai.planning.plan import Trial, reason_to_skip
+from your_ai.runs.cooldown import Cooldown
 from your_ai.runs.journal import ENDED, Journal
 from your_ai.runs.optimization import Optimization, search_for
 from your_ai.runs.resume import RunHistory
@@ -24,6 +25,8 @@ from your_ai.supervision.event_reader import OnEvent
 from your_ai.supervision.observation import Observation
 from your_ai.supervision.outcome import Outcome, OutcomeKind, Remedy
 from your_ai.supervision.supervisor import Limits, ignore, supervise
+from your_ai.system import conditions
+from your_ai.system.conditions import Conditions
 from your_ai.system.signals import interrupts
 from your_ai.units import now
 
@@ -44,12 +47,14 @@ class TrialRunner:
         history: RunHistory,
         on_event: OnEvent = ignore,
         supervise: Supervise = supervise,
+        cooldown: Cooldown | None = None,
     ) -> None:
         self._run = run
         self._journal = journal
         self._history = history
         self._on_event = on_event
-        self._workers = WorkerRunner(journal, run.device.backend, supervise)
+        self._cooldown = cooldown or Cooldown(0)
+        self._workers = WorkerRunner(journal, run.device.backend, run.gpu_uuid, supervise)
         self.ended: list[TrialResult] = []
 
     def results_of(self, trial: Trial) -> tuple[TrialResult, ...]:
@@ -105,17 +110,19 @@ class TrialRunner:
         started_at = now()
         try:
             trial = _with_weights(trial)
+            self._cooldown.wait()
         except YourAIError as error:
             outcome = Outcome(OutcomeKind.ERROR, str(error))
             return self._record(result_without_worker(trial, outcome, started_at))
         except KeyboardInterrupt:
             outcome = Outcome(OutcomeKind.INTERRUPTED, "interrupted before it started")
             return self._record(result_without_worker(trial, outcome, started_at))
-        return self._record(self._measure(trial, key, started_at))
+        return self._record(self._measure(trial, key, now()))
 
     def _measure(self, trial: Trial, key: str, started_at: str) -> TrialResult:
         """Measure a trial; once more if it failed for a cause that may have been a passing one."""
         log = log_path(self._run.run_dir, _log_name(trial, key))
+        before = self._conditions()
         try:
             observation, outcome = self._work(trial, key, log)
             if outcome.remedy is Remedy.RETRY and not interrupts.requested:
@@ -127,7 +134,13 @@ class TrialRunner:
             outcome = Outcome(OutcomeKind.ERROR, str(error))
             self._record(result_without_worker(trial, outcome, started_at))
             raise
-        return result_of(trial, outcome, started_at, observation, str(log))
+        self._cooldown.begin()
+        after = self._conditions()
+        result = result_of(trial, outcome, started_at, observation, str(log))
+        return replace(result, conditions_before=before, conditions_after=after)
+
+    def _conditions(self) -> Conditions:
+        return conditions.read(self._run.device.backend, self._run.gpu_uuid)
 
     def _work(self, trial: Trial, key: str, log: Path) -> tuple[Observation, Outcome]:
         return self._workers.run(

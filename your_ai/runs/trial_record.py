@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from worker.protocol.messages import Loaded, Memory, Passed, Step
+from worker.protocol.messages import Device, Loaded, Memory, Passed, Step
 from your_ai.planning.plan import Trial
 from your_ai.runs.suggestions import suggestion
 from your_ai.runs.trial_result import TrialConfig, TrialResult
@@ -93,9 +93,15 @@ def _observed(observation: Observation) -> dict[str, Any]:
         "footprint_timeline": thin_out(
             [(f.at - observation.start_seconds, f.footprint_bytes) for f in observation.footprints]
         ),
-        "device": {"backend": device.backend, **device.info} if device else None,
+        "device": _published(device) if device else None,
         "versions": device.versions if device else None,
     }
+
+
+def _published(device: Device) -> dict[str, Any]:
+    """Return what MLX says of a device, but not the UUID, which identifies the owner's machine."""
+    facts = {name: value for name, value in device.info.items() if name != "uuid"}
+    return {"backend": device.backend, **facts}
 
 
 def thin_out(samples: Sequence[S], most: int = TIMELINE_POINTS) -> tuple[S, ...]:

@@ -21,6 +21,7 @@ from worker.protocol.messages import (
 )
 from your_ai.search.search import Objective, Tried
 from your_ai.supervision.outcome import Certainty, OutcomeKind
+from your_ai.system.conditions import Conditions
 
 Utc = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]
 """A time in UTC, to the second."""
@@ -53,8 +54,7 @@ class TrialConfig(Configuration):
     @property
     def configuration(self) -> Configuration:
         """The configuration without the other fields."""
-        names = Configuration.__dataclass_fields__
-        return Configuration(**{name: getattr(self, name) for name in names})
+        return Configuration(**{n: getattr(self, n) for n in Configuration.__dataclass_fields__})
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +234,10 @@ class TrialResult:
     """The highest memory pressure that macOS reported."""
     log_discarded_bytes: int | None = None
     """Bytes removed from the log because it grew too large."""
+    conditions_before: Conditions | None = None
+    """Power and heat just before the worker started; null if no worker started."""
+    conditions_after: Conditions | None = None
+    """Power and heat as soon as the worker had ended; null if no worker started."""
     load: Loaded | None = None
     """The loaded model: sizes, parameters, duration."""
     steps: tuple[Step, ...] = ()

@@ -27,10 +27,17 @@ Supervise = Callable[..., Observation]
 class WorkerRunner:
     """Starts, supervises and classifies a run's workers, one at a time."""
 
-    def __init__(self, journal: Journal, backend: str, supervise: Supervise = supervise) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        backend: str,
+        gpu_uuid: str | None,
+        supervise: Supervise = supervise,
+    ) -> None:
         self._journal = journal
         self._supervise = supervise
         self._backend = backend
+        self._gpu_uuid = gpu_uuid
         self._memory = self._read_memory()
         self.boot = boot_id()
 
@@ -81,4 +88,4 @@ class WorkerRunner:
         )
 
     def _read_memory(self) -> MachineMemory:
-        return memory.for_trials(self._backend)
+        return memory.for_trials(self._backend, self._gpu_uuid)

@@ -91,6 +91,14 @@ _MESSAGES = {
         "MLX used more buffers than Metal allows; memory is not the cause (mlx-lm #1185)",
         remedy=Remedy.FRESH_PROCESS,
     ),
+    # MLX from 0.32 raises the first message (mlx #3428); earlier ones abort with the second while
+    # they are imported (mlx #2691, #3148, #3397).
+    r"\[metal::load_device\]|\[__NSArray0 objectAtIndex:\]: index 0": Outcome(
+        _ERROR,
+        "there is no Metal device (GPU) in this session, as in a virtual machine without one, in a "
+        "sandbox, or if nobody is logged in",
+        advice="use a Mac or a runner with a GPU",
+    ),
     # This often happens while the display is on (mlx #3267), or on a machine that swaps (#3896).
     r"ImpactingInteractivity|Impacting Interactivity|GPU Timeout|CallbackErrorTimeout": Outcome(
         _CRASH,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -14,31 +15,40 @@ from typing import Any
 from worker.protocol.codec import encode
 from worker.protocol.messages import Device, ModelFacts, ProbeAnswer, ProbeRequest
 from your_ai.errors import MachineError, UsageError
-from your_ai.supervision.observation import Kill
+from your_ai.supervision.observation import Kill, Observation
+from your_ai.supervision.outcome import OutcomeKind, classify
 from your_ai.supervision.supervisor import Limits, supervise
 from your_ai.supervision.trial_log import TrialLog
 
+LIMITS = Limits(deadline=300)
+_CLOSE = "Close other programs and try again."
+
 
 def probe_device() -> Device:
-    """Return the device that MLX trains on; raise MachineError if MLX does not work."""
-    answer = _probe({})
-    if isinstance(answer, str):
-        raise MachineError(f"MLX does not work ({answer}). Install it with: {install_line()}")
-    return answer.device
+    """Return the device that MLX trains on; raise MachineError if MLX does not work here."""
+    seen = _probe({})
+    if answer := _answer(seen):
+        return answer.device
+    raise _blameless(seen) or MachineError(
+        f"MLX does not work ({_last_words(seen)}). Install it with: {install_line()}"
+    )
 
 
 def probe_models(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, ModelFacts | str]:
     """Return the facts about each model by name or, as a string, why mlx-lm cannot build it.
 
-    Raises UsageError if a config crashes the worker.
+    Raises UsageError if a config crashes the worker, and MachineError if it ended for a reason
+    that has nothing to do with the models.
     """
     if not configs:
         return {}
-    answer = _probe(configs)
-    if isinstance(answer, str):
-        names = " or ".join(configs)
-        raise UsageError(f"mlx-lm cannot create the model {names}: {answer}. Choose another model.")
-    return {**answer.models, **answer.problems}
+    seen = _probe(configs)
+    if answer := _answer(seen):
+        return {**answer.models, **answer.problems}
+    names = " or ".join(configs)
+    raise _blameless(seen) or UsageError(
+        f"mlx-lm cannot create the model {names}: {_last_words(seen)}. Choose another model."
+    )
 
 
 def install_line() -> str:
@@ -51,20 +61,46 @@ def install_line() -> str:
     return f"{pip} 'mlx[cpu]'"
 
 
-def _probe(configs: Mapping[str, Mapping[str, Any]]) -> ProbeAnswer | str:
-    """Return the answer, or why there is none; raise KeyboardInterrupt if the user stopped it."""
+def _probe(configs: Mapping[str, Mapping[str, Any]]) -> Observation:
+    """Run the probe's worker to its end; raise KeyboardInterrupt if the user stopped it."""
     request = ProbeRequest({name: dict(config) for name, config in configs.items()})
     with tempfile.TemporaryDirectory(prefix="your_ai-") as folder:
-        observation = supervise(
-            encode(request),
-            log=TrialLog(Path(folder) / "probe.log"),
-            limits=Limits(deadline=300),
-        )
-    if observation.killed is Kill.INTERRUPT:
+        log = TrialLog(Path(folder) / "probe.log")
+        seen = supervise(encode(request), log=log, limits=LIMITS)
+    if seen.killed is Kill.INTERRUPT:
         raise KeyboardInterrupt
-    if observation.events and isinstance(answer := observation.events[-1], ProbeAnswer):
-        return answer
-    if observation.killed is not None:
-        return "the worker did not answer"
-    lines = observation.log_tail.strip().splitlines()
-    return lines[-1] if lines else f"the worker ended with exit status {observation.returncode}"
+    return seen
+
+
+def _answer(seen: Observation) -> ProbeAnswer | None:
+    last = seen.events[-1] if seen.events else None
+    return last if isinstance(last, ProbeAnswer) else None
+
+
+def _blameless(seen: Observation) -> MachineError | None:
+    """Return what to tell the user if neither the installation nor a model is proven to be bad."""
+    outcome = classify(seen, steps=0)
+    reason = _sentence(outcome.reason)
+    if seen.killed is Kill.MEMORY:
+        return MachineError(f"This machine is short of memory: {seen.alarm}. {_CLOSE}")
+    if outcome.kind is OutcomeKind.TIMEOUT:
+        check = f"{shlex.quote(sys.executable)} -c 'import mlx_lm'"
+        return MachineError(
+            f"MLX did not answer within {seen.wall_seconds:.0f} s. Try again. If that does not "
+            f"help, check whether this ends: {check}"
+        )
+    if outcome.kind is OutcomeKind.OOM or seen.returncode == -signal.SIGKILL:
+        return MachineError(f"{reason} {_CLOSE}")
+    if outcome.kind is OutcomeKind.ERROR:  # a known message of MLX, such as that there is no GPU
+        return MachineError(" ".join([reason, *map(_sentence, filter(None, [outcome.advice]))]))
+    return None
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _last_words(seen: Observation) -> str:
+    """Return the worker's last line or, after a crash, which ends in a stack trace, the signal."""
+    lines = seen.log_tail.strip().splitlines()
+    return lines[-1] if lines and seen.returncode > 0 else classify(seen, steps=0).reason

@@ -1,4 +1,4 @@
-"""Read a process's physical footprint and the memory pressure on macOS, through libSystem.
+"""Read a process's physical footprint, memory pressure and heat on macOS, through libSystem.
 
 This needs no privileges for the user's own processes. On other systems the functions return
 ``None`` or an empty string, so callers need not check the platform.
@@ -32,6 +32,16 @@ class PressureLevel(StrEnum):
     CRITICAL = "critical"
 
 
+class ThermalPressure(StrEnum):
+    """How hot the machine is, according to macOS; from "heavy" on, the chip is slowed down."""
+
+    NOMINAL = "nominal"
+    MODERATE = "moderate"
+    HEAVY = "heavy"
+    TRAPPING = "trapping"
+    SLEEPING = "sleeping"
+
+
 # The sysctl returns an int: NOTE_MEMORYSTATUS_PRESSURE_NORMAL, _WARN or _CRITICAL. It converts the
 # kernel's levels 0 to 3 to these, and "urgent" to a warning (sysctl_memorystatus_vm_pressure_level
 # in XNU's bsd/kern/kern_memorystatus_notify.c).
@@ -59,6 +69,24 @@ def phys_footprint(pid: int) -> tuple[int, int] | None:
 def memory_pressure() -> PressureLevel | None:
     """Return how short of memory the machine is; ``None`` if the kernel does not report it."""
     return _PRESSURE_LEVELS.get(_sysctl(b"kern.memorystatus_vm_pressure_level"))
+
+
+def thermal_pressure() -> ThermalPressure | None:
+    """Return how hot the machine is; ``None`` if macOS does not report it.
+
+    The state of a notification (notify(3)) that is read by name, without privileges. Its values are
+    those of OSThermalPressureLevel for macOS in Apple's private <libkern/OSThermalNotification.h>.
+    """
+    library = _library(_LIBSYSTEM)
+    token, state = ctypes.c_int(), ctypes.c_uint64()
+    if library is None or library.notify_register_check(
+        b"com.apple.system.thermalpressurelevel", ctypes.byref(token)
+    ):
+        return None
+    failed = library.notify_get_state(token, ctypes.byref(state))
+    library.notify_cancel(token)
+    levels = tuple(ThermalPressure)
+    return levels[state.value] if not failed and state.value < len(levels) else None
 
 
 def boot_session() -> str:

@@ -53,9 +53,9 @@ def read() -> MachineMemory:
     )
 
 
-def for_trials(backend: str) -> MachineMemory:
+def for_trials(backend: str, gpu_uuid: str | None = None) -> MachineMemory:
     """Read the memory that a trial on an MLX backend can use; a GPU may take seconds to answer."""
-    return replace(read(), gpu=nvidia.memory() if backend == "cuda" else None)
+    return replace(read(), gpu=nvidia.memory(gpu_uuid) if backend == "cuda" else None)
 
 
 @functools.cache

@@ -3,13 +3,43 @@
 from __future__ import annotations
 
 import os
-import subprocess
+import re
 from dataclasses import dataclass
 
+from your_ai.system.tools import output_of
 from your_ai.units import MB
 
 # Loading the driver takes a second or two if no other program keeps it loaded.
 TIMEOUT_SECONDS = 4.0
+
+
+POWER_LIMIT = "power limit"
+_SLOWDOWNS = {
+    0x04: POWER_LIMIT,
+    0x08: "hardware",
+    0x20: "heat",
+    0x40: "heat (hardware)",
+    0x80: "power supply",
+}
+"""Bits of the reasons for a reduced clock (nvmlClocksEventReason… and …ThrottleReason… in NVML's
+documentation), without those that are no slowdown: idle, fixed clocks, a boost group, a display."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuClocks:
+    """The clock of a GPU, and what reduces it; unknown facts are ``None``.
+
+    Attributes:
+        clock_mhz: The current clock of the multiprocessors.
+        max_clock_mhz: Their highest possible clock.
+        slowdowns: What reduces the clock at the moment.
+        slowed_seconds: How long heat or the power supply has reduced it since the driver started.
+    """
+
+    clock_mhz: int | None
+    max_clock_mhz: int | None
+    slowdowns: tuple[str, ...] | None
+    slowed_seconds: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,29 +55,113 @@ def query(fields: str, *options: str) -> list[str] | None:
 
     ``fields`` are names from `nvidia-smi --help-query-gpu`, separated by commas. Sizes are in MiB.
     """
-    try:
-        done = subprocess.run(
-            ["nvidia-smi", *options, f"--query-gpu={fields}", "--format=csv,noheader,nounits"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            timeout=TIMEOUT_SECONDS,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.splitlines()
+    text = _smi(*options, f"--query-gpu={fields}", "--format=csv,noheader,nounits")
+    return None if text is None else text.splitlines()
 
 
-def memory() -> GpuMemory | None:
-    """Return the memory of the first visible GPU, which MLX uses.
+def memory(uuid: str | None = None) -> GpuMemory | None:
+    """Return the memory of the GPU that MLX reports as ``uuid``.
 
-    ``None`` also if the GPU shares the machine's memory; nvidia-smi then prints "[N/A]".
+    Without it, that of the first visible one is returned; this may not be the one that MLX uses,
+    because nvidia-smi sorts GPUs by their PCI bus and CUDA the fastest first. ``None`` also if the
+    GPU shares the machine's memory; nvidia-smi then prints "[N/A]".
     """
-    # An index or a UUID; nvidia-smi accepts both.
-    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0].strip()
-    match (query("memory.total,memory.free", f"--id={first or 0}") or [""])[0].split(", "):
-        case [total, free] if total.isdecimal() and free.isdecimal():
+    wanted = uuid or _first_visible()
+    fields = "memory.total,memory.free,mig.mode.current"
+    match (query(fields, f"--id={wanted}") or [""])[0].split(", "):
+        case [total, free, mig] if total.isdecimal() and free.isdecimal() and mig != "Enabled":
             return GpuMemory(int(total) * MB, int(free) * MB)
+    return _part_memory(wanted)
+
+
+def clocks(uuid: str | None = None) -> GpuClocks | None:
+    """Return the clocks of the GPU that MLX reports as ``uuid``, or of the first visible one."""
+    target = f"--id={uuid or _first_visible()}"
+    # Older drivers reject the query because of the counters.
+    lines = query(f"{_CLOCKS},{_COUNTERS}", target) or query(_CLOCKS, target) or [""]
+    match lines[0].split(", "):
+        case [clock, maximum, reasons, *counters] if len(counters) in (0, 4):
+            return GpuClocks(
+                _number(clock), _number(maximum), _slowdowns(reasons), _slowed_seconds(counters)
+            )
     return None
+
+
+_CLOCKS = "clocks.sm,clocks.max.sm,clocks_throttle_reasons.active"
+_COUNTERS = ",".join(
+    f"clocks_event_reasons_counters.{name}"
+    for name in (
+        "hw_thermal_slowdown",
+        "hw_power_brake_slowdown",
+        "sw_thermal_slowdown",
+        "sw_power_cap",
+    )
+)
+
+
+def _slowdowns(reasons: str) -> tuple[str, ...] | None:
+    if not re.fullmatch(r"0x[0-9A-Fa-f]+", reasons):
+        return None
+    return tuple(name for bit, name in _SLOWDOWNS.items() if int(reasons, 16) & bit)
+
+
+def _slowed_seconds(counters: list[str]) -> float | None:
+    """Return the sum of the counters, in microseconds, that are about heat or the power supply.
+
+    Some drivers count the power limit as heat (575 on a laptop: both counters are equal).
+    """
+    if not counters or not all(counter.isdecimal() for counter in counters):
+        return None
+    *hardware, heat, limit = map(int, counters)
+    return (sum(hardware) + (heat if heat != limit else 0)) / 1e6
+
+
+def _number(text: str) -> int | None:
+    return int(text) if text.isdecimal() else None
+
+
+def _first_visible() -> str:
+    """Return an index or a UUID; nvidia-smi accepts both."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0].strip() or "0"
+
+
+def _part_memory(uuid: str) -> GpuMemory | None:
+    """Return the memory of a part of a GPU (a MIG device).
+
+    It is only in the description of the whole GPU, where parts have an index but no UUID; the list
+    of all GPUs has both. CUDA reports a part's own UUID (cuDeviceGetUuid_v2), which MLX prefixes
+    with "GPU-" like any other (mlx/backend/cuda/device_info.cpp).
+    """
+    own, whole = uuid.partition("-")[2], ""
+    for line in (_smi("-L") or "").splitlines():
+        match _LISTED.search(line):
+            case None:
+                continue
+            case found if found["kind"] == "GPU":
+                whole = found[0]
+            case found if own and found["hex"] == own:
+                return _described_part(_smi("-q", "-x", f"--id={whole}") or "", found["index"])
+    return None
+
+
+_LISTED = re.compile(r"(?:Device +(?P<index>\d+): \(UUID: )?(?P<kind>GPU|MIG)-(?P<hex>[\w-]+)")
+
+
+def _described_part(description: str, index: str) -> GpuMemory | None:
+    from xml.etree import ElementTree  # slow, and rarely needed
+
+    try:
+        parts = ElementTree.fromstring(description).iter("mig_device")  # noqa: S314 - the driver's
+    except ElementTree.ParseError:
+        return None
+    for part in parts:
+        if part.findtext("index") == index:
+            sizes = (part.findtext(f"fb_memory_usage/{name}", "") for name in ("total", "free"))
+            total, free = (size.removesuffix(" MiB") for size in sizes)
+            if total.isdecimal() and free.isdecimal():
+                return GpuMemory(int(total) * MB, int(free) * MB)
+    return None
+
+
+def _smi(*arguments: str) -> str | None:
+    return output_of("nvidia-smi", *arguments, seconds=TIMEOUT_SECONDS)

@@ -49,6 +49,10 @@ class Console:
         self._screen.begin(f"{wording.configuration(trial, number)} ... ")
         self._track(trial, number)
 
+    def cooling(self, seconds: float) -> None:
+        """Show that the worker starts after a pause."""
+        self._screen.cool_down(seconds)
+
     def on_event(self, event: Notice) -> None:
         """Show an event of the running worker."""
         if self._running and isinstance(event, Step):
@@ -68,7 +72,7 @@ class Console:
         """Show the outcome of a configuration in a search, without a suggestion."""
         self._ended()
         self._screen.end(wording.verdict(result))
-        self._screen.print(*wording.log_of(result))
+        self._screen.print(*wording.log_of(result), *wording.notes(result))
 
     def optimizing(self) -> None:
         """Show the first half of the line of a model's search."""
@@ -84,6 +88,7 @@ class Console:
         self._screen.end(f"{'✓' if found.best else '–'} ({wording.optimal(found)})")
         for result in found.results:
             self._screen.print(*wording.log_of(result))
+        self._screen.print(*wording.notes(*found.results))
 
     def end(self, results: Results, written: Iterable[str]) -> None:
         """Show the recommendation, and where the files were ``written``."""

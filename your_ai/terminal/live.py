@@ -20,7 +20,7 @@ from rich.text import Text
 from your_ai.supervision.observation import Notice
 from your_ai.terminal.output import LastingStream, printable, wrap, wrap_parts
 from your_ai.terminal.screen import Screen
-from your_ai.terminal.status import Task, WorkerStatus, figures, outlook, progress
+from your_ai.terminal.status import Task, WorkerStatus, cooling, figures, outlook, progress
 
 _INDENT = 8
 _NARROW_INDENT = 4
@@ -35,7 +35,7 @@ _STYLES = {
     r"– (Skipped|Interrupted)": "yellow",
     r"━+": "dim",
     r"(?m)^Note:": "yellow",
-    r"(?m)^ +(log:|try:|\|)": "dim",
+    r"(?m)^ +(log:|note:|try:|\|)": "dim",
     r"(?m)^(Recommended( so far)?|Optimal):": "bold",
 }
 
@@ -50,6 +50,7 @@ class LiveScreen(Screen):
         self._first_half = ""
         self._task: Task | None = None
         self._started = 0.0
+        self._cool_at: float | None = None
         self._status = WorkerStatus()
         self._live: Live | None = None
         self._lock = threading.Lock()
@@ -72,12 +73,20 @@ class LiveScreen(Screen):
     def track(self, task: Task) -> None:  # noqa: D102
         self._task, self._started, self._status = task, time.monotonic(), WorkerStatus()
 
+    def cool_down(self, seconds: float) -> None:  # noqa: D102
+        self._cool_at = time.monotonic() + seconds
+        self._show()
+
     def on_event(self, event: Notice) -> None:  # noqa: D102
+        self._cool_at = None
         self._status = self._status.after(event)
+        # Not before the first event, because a download draws its own progress bar.
+        self._show()
+
+    def _show(self) -> None:
         with self._lock:
             if self._live is not None or self._task is None:
                 return
-            # Not before the first event, because a download draws its own progress bar.
             live = self._live = Live(
                 console=self._console,
                 get_renderable=self._frame,
@@ -95,7 +104,7 @@ class LiveScreen(Screen):
         if live is not None:
             live.stop()  # may block as well
         with self._lock:
-            self._live = self._task = None
+            self._live = self._task = self._cool_at = None
 
     def _frame(self) -> RenderableType:
         task, status = self._task, self._status
@@ -115,11 +124,11 @@ class LiveScreen(Screen):
         width = columns - len("^C")
         indent = _INDENT if columns >= _NARROW else _NARROW_INDENT
         elapsed, now = time.monotonic() - self._started, datetime.now(UTC).astimezone()
-        parts = (
-            progress(task, status),
-            figures(task, status, elapsed),
-            outlook(task, status, elapsed, now),
-        )
+        cool_at = self._cool_at
+        doing = [progress(task, status), figures(task, status, elapsed)]
+        if cool_at is not None:
+            doing = [cooling(cool_at - time.monotonic())]
+        parts = (*doing, outlook(task, status, elapsed, now))
         phase, *lines = (
             line for part in parts if part for line in wrap_parts(part, width - indent)
         )

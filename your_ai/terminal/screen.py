@@ -14,8 +14,8 @@ WIDTH = 60
 class Screen:
     """A screen that shows nothing, for --quiet.
 
-    ``on_event`` may be called from another thread. ``begin``, ``track``, ``end`` and ``close`` are
-    called while no worker is running.
+    ``on_event`` may be called from another thread. ``begin``, ``track``, ``cool_down``, ``end`` and
+    ``close`` are called while no worker is running.
     """
 
     width = WIDTH
@@ -45,6 +45,9 @@ class Screen:
 
     def track(self, task: Task) -> None:
         """Show the progress of the next worker below the first half of the line."""
+
+    def cool_down(self, seconds: float) -> None:
+        """Show that the tracked worker starts after a pause."""
 
     def on_event(self, event: Notice) -> None:
         """Update the progress with an event of the worker."""

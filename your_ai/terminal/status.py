@@ -112,6 +112,11 @@ def progress(task: Task, status: WorkerStatus) -> list[str]:
     return [phase, steps[status.phase]] if status.phase in steps else [phase]
 
 
+def cooling(seconds: float) -> list[str]:
+    """How long the pause before the worker still takes."""
+    return [f"cooling down, {max(0.0, seconds):.0f} s left"]
+
+
 def figures(task: Task, status: WorkerStatus, elapsed: float) -> list[str]:
     """Losses of a training, memory, speed, and ``elapsed`` seconds; unknown ones are left out."""
     parts = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from your_ai.report.naming import configuration, with_distinct_names
+from your_ai.report.naming import configuration, speed_note, with_distinct_names
 from your_ai.runs.results import Results
 from your_ai.runs.trial_result import TrialResult
 from your_ai.terminal.tables import Column, Row, table
@@ -65,6 +65,8 @@ def _foot(results: Results) -> Iterator[str]:
             yield f"{trial.preset} ({configuration(trial)}): {trial.error}"
             if trial.advice and id(trial) in own:  # failures of a search are part of its proof
                 yield f"    try: {trial.advice}"
+        elif note := speed_note(trial):
+            yield f"{trial.preset} ({configuration(trial)}): {note}"
     for entry in results.results:
         if search := entry.optimal_config:
             optimum = configuration(search.best) if search.best else "none passed"

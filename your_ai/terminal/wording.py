@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from your_ai.planning.plan import Trial
-from your_ai.report.naming import title
+from your_ai.report.naming import speed_note, title
 from your_ai.runs.optimization import Optimization
 from your_ai.runs.results import Results
 from your_ai.runs.results import recommended as largest_that_passed
@@ -84,6 +84,12 @@ def log_of(result: TrialResult) -> Iterator[str]:
         if line not in reason and reason not in line:
             yield f"{_INDENT}| {line}"
     yield f"{_INDENT}log: {result.log}"
+
+
+def notes(*results: TrialResult) -> list[str]:
+    """Why speeds of these trials are not comparable; the same reason only once."""
+    found = dict.fromkeys(filter(None, map(speed_note, results)))
+    return [f"{_INDENT}note: {note}" for note in found]
 
 
 def advice(text: str) -> str:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import os
 import shutil
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from tests.support.macs import PARAVIRTUAL
+from worker.protocol.messages import Device
 from your_ai.cli import doctor
 from your_ai.cli.doctor import Mark
 from your_ai.errors import MachineError
-from your_ai.system import cgroups, machine, worker_cgroup
+from your_ai.planning.device import from_probe
+from your_ai.system import cgroups, machine, memory, worker_cgroup
 from your_ai.system.cgroups import MemoryCgroup
 from your_ai.units import GB
 
@@ -79,3 +83,17 @@ def test_no_warning_if_the_worker_gets_a_cgroup_of_its_own(
     monkeypatch.setattr(worker_cgroup, "created", lambda: nullcontext(own))
     monkeypatch.setattr(doctor, "probe_device", no_device)
     assert not [f for f in doctor.findings(machine.describe()) if f.text.startswith("OOM")]
+
+
+@pytest.mark.parametrize(
+    ("available", "advised"), [(0.04, "0.1"), (0.65, "0.6"), (2.69, "2.6"), (4.0, "4")]
+)
+def test_the_advised_budget_is_valid_and_not_more_than_is_available(
+    available: float, advised: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = replace(memory.read(), available_bytes=int(available * GB))
+    monkeypatch.setattr(memory, "read", lambda: now)
+    device = from_probe(Device(0.1, "metal", PARAVIRTUAL, {}), machine.describe())
+    finding = doctor._budget(device)
+    assert finding.mark is Mark.WARNING
+    assert (finding.advice or "").endswith(f"--max-memory {advised}")

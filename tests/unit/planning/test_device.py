@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support import macs
 from worker.protocol.messages import Device as DeviceEvent
 from your_ai.errors import UsageError
 from your_ai.planning.device import Device, budget_bytes, from_probe
@@ -29,19 +30,8 @@ M3_PRO = DeviceEvent(
     },
     VERSIONS,
 )
-PARAVIRTUAL = DeviceEvent(
-    0.1,
-    "metal",
-    {
-        "device_name": "Apple Paravirtual device",
-        "architecture": "applegpu_g13p",
-        "memory_size": 7516192768,
-        "max_recommended_working_set_size": 5010795178,
-        "max_buffer_length": 3758096384,
-        "resource_limit": 499000,
-    },
-    VERSIONS,
-)
+PARAVIRTUAL = DeviceEvent(0.1, "metal", macs.PARAVIRTUAL, VERSIONS)
+SMALL_PARAVIRTUAL = DeviceEvent(0.1, "metal", macs.SMALL_PARAVIRTUAL, VERSIONS)
 H200 = DeviceEvent(
     0.1,
     "cuda",
@@ -70,7 +60,7 @@ CPU = DeviceEvent(0.1, "cpu", {"device_name": "AMD EPYC", "architecture": "x86_6
         pytest.param(
             PARAVIRTUAL,
             Machine("macOS", "15.7", "arm64", 3, 7 * GB, "3.11.7"),
-            Device("metal", "Apple Paravirtual device", 7 * GB, 5010795178, None, VERSIONS),
+            Device("metal", "Apple Paravirtual device", 7 * GB, 5010800640, None, VERSIONS),
             id="a-runner-of-github",
         ),
         pytest.param(
@@ -100,7 +90,8 @@ def test_the_device_info_of_each_backend_is_read(
     ("answer", "budget"),
     [
         pytest.param(M3_PRO, 27 * GB, id="metal-its-working-set-is-less-than-80-percent"),
-        pytest.param(PARAVIRTUAL, 5010795178, id="a-runner-of-github"),
+        pytest.param(PARAVIRTUAL, 5010800640, id="a-runner-of-github"),
+        pytest.param(SMALL_PARAVIRTUAL, GB, id="a-runner-of-github-with-1-gb-for-its-gpu"),
         pytest.param(H200, 120603856076, id="cuda-80-percent-of-the-gpus-memory"),
         pytest.param(CPU, int(0.8 * 128 * GB), id="cpu-80-percent-of-the-machines"),
     ],

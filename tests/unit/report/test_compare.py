@@ -15,6 +15,7 @@ from your_ai.errors import UsageError
 from your_ai.report.compare import compare
 from your_ai.runs.trial_result import TrialConfig, TrialResult
 from your_ai.supervision.outcome import Outcome, OutcomeKind
+from your_ai.system.conditions import Conditions
 from your_ai.terminal.comparison import as_json, as_markdown, as_text
 
 GB = 2**30
@@ -210,3 +211,50 @@ def test_missing_model_that_passed_is_a_regression() -> None:
     unfinished = compare(before, replace(after, complete=False))  # b may not have been tried yet
     assert not unfinished.has_regression(0.05)
     assert unfinished.differences == ("the run in NEW did not finish",)
+
+
+def measured(result: TrialResult, under: Conditions) -> TrialResult:
+    return replace(result, conditions_before=under, conditions_after=under)
+
+
+SLOW = trial(seconds=(3.0,) * 5)
+NAME = "a (batch=2, rank=64, layers=2, 1024 tokens, 4-bit)"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "differences"),
+    [
+        (trial(), measured(SLOW, builders.ON_BATTERY), ["NEW"]),
+        (measured(trial(), builders.ON_BATTERY), SLOW, ["BASE"]),
+        (
+            *(measured(trial(), builders.ON_BATTERY), measured(SLOW, builders.ON_BATTERY)),
+            ["BASE", "NEW"],
+        ),
+    ],
+)
+def test_a_speed_measured_on_battery_is_not_compared(
+    before: TrialResult, after: TrialResult, differences: list[str]
+) -> None:
+    found = compare(results(before), results(after))
+    assert not found.has_regression(FIVE)
+    assert found.differences == tuple(
+        f"in {side}, {NAME} was measured on battery, so its speed is not compared"
+        for side in differences
+    )
+    text = as_text(found, FIVE)
+    assert f"Difference: in {differences[0]}, {NAME} was measured on battery" in text
+    assert "tokens/s 2,046 → 682 (-66.7%)" in text
+    assert json.loads(as_json(found, FIVE))["differences"] == list(found.differences)
+
+
+def test_a_slowdown_on_mains_is_still_a_regression() -> None:
+    before, after = (measured(each, builders.ON_MAINS) for each in (trial(), SLOW))
+    assert compare(results(before), results(after)).has_regression(FIVE)
+    larger = measured(trial(needed=8 * GB), builders.ON_BATTERY)
+    assert regressions(before, larger) == ["needed_memory_bytes"]
+
+
+def test_the_conditions_of_a_failed_trial_do_not_matter() -> None:
+    found = compare(results(trial()), results(measured(failed(), builders.ON_BATTERY)))
+    assert found.differences == ()
+    assert found.has_regression(FIVE)

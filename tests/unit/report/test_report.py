@@ -211,3 +211,13 @@ def test_write_report_returns_the_problem(tmp_path: Path) -> None:
     assert problem.startswith(f"Cannot write {path}: No such file or directory. ")
     assert write_report(BOTH, tmp_path / "report.html") is None
     assert (tmp_path / "report.html").read_text() == page(BOTH)
+
+
+def test_a_speed_that_is_not_comparable_is_marked_everywhere() -> None:
+    note = "measured on battery; the speed is not comparable"
+    assert note not in page(BOTH) + summary(BOTH)
+    marked = [replace(entry, conditions_before=builders.ON_BATTERY) for entry in BOTH.results]
+    found = replace(BOTH, results=tuple(marked))
+    assert page(found).count(note) == 1  # the other trial has no speed
+    (line,) = [line for line in summary(found).splitlines() if note in line]
+    assert line == f"m1 (batch 2, rank 64, layers 2): {note}"

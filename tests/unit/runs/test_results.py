@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support import builders
+from worker.protocol.messages import Device
 from your_ai.errors import UsageError
 from your_ai.runs.assembly import assemble
 from your_ai.runs.results import Results, read, recommended, write
@@ -158,3 +159,14 @@ def test_a_path_that_is_not_utf8_can_be_written() -> None:
 def test_a_new_run_directory_is_private(tmp_path: Path) -> None:
     path = make_run_dir(tmp_path / "some" / "run")
     assert [p.stat().st_mode & 0o777 for p in (path, path / "logs")] == [0o700, 0o700]
+
+
+def test_the_uuid_of_a_gpu_is_not_in_the_results() -> None:
+    """It identifies the owner's machine."""
+    uuid = "GPU-0019ef91-ac4c-7e29-6ab3-554b260553d2"
+    h200 = Device(0.5, "cuda", {"device_name": "NVIDIA H200", "uuid": uuid}, {"mlx": "0.32.4"})
+    trial = builders.trial()
+    found = builders.result(trial, builders.observed(*builders.passing_events(device=h200)))
+    content = write(assemble(builders.run(trial, gpu_uuid=uuid), [found])).decode()
+    assert "NVIDIA H200" in content
+    assert uuid not in content

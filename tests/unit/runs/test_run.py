@@ -29,6 +29,7 @@ ODD = Trial(
     "run",
     [
         builders.run(),
+        builders.run(gpu_uuid="GPU-1"),
         builders.run(builders.trial(), ODD, search=SEARCH, deadline=math.inf, output="out.json"),
     ],
 )
@@ -36,6 +37,12 @@ def test_a_run_survives_the_journal(run: Run) -> None:
     line = journal.decode(journal.encode(journal.Record("began", {"run": asdict(run)})))
     assert line is not None
     assert read_header(line.fields, Run) == run
+
+
+def test_a_run_of_a_version_without_the_uuid_can_be_read() -> None:
+    fields = asdict(builders.run())
+    del fields["gpu_uuid"]
+    assert read_header({"run": fields}, Run) == builders.run()
 
 
 @pytest.mark.parametrize("change", [{"trials": 5}, {"machine": {}}, {"deadline": "soon"}])

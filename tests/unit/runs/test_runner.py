@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from worker.protocol.codec import decode_request
 from worker.protocol.messages import Configuration, Failed, OverBudget, Phase, TrialRequest, Weights
 from your_ai.errors import NotStartedError
 from your_ai.planning.plan import Trial
+from your_ai.runs.cooldown import Cooldown
 from your_ai.runs.journal import ENDED, STARTED, Journal
 from your_ai.runs.resume import RunHistory, history_of
 from your_ai.runs.run import Run
@@ -22,6 +24,8 @@ from your_ai.runs.trial_result import TrialResult
 from your_ai.search.grid import make_grid
 from your_ai.search.search import Objective, SearchOptions
 from your_ai.supervision.observation import Kill, Observation
+from your_ai.system import conditions
+from your_ai.system.conditions import Conditions
 from your_ai.system.signals import interrupts
 
 Worker = Callable[[TrialRequest], Observation]
@@ -64,12 +68,16 @@ def ladder(folder: Path, *labels: str, **changed: Any) -> Run:
 
 
 def runner(
-    run: Run, journal: Journal, worker: Worker, history: RunHistory | None = None
+    run: Run,
+    journal: Journal,
+    worker: Worker,
+    history: RunHistory | None = None,
+    **options: Any,
 ) -> TrialRunner:
     def supervise(request: bytes, **_: Any) -> Observation:
         return worker(_trial(request))
 
-    return TrialRunner(run, journal, history or RunHistory(), supervise=supervise)
+    return TrialRunner(run, journal, history or RunHistory(), supervise=supervise, **options)
 
 
 def _trial(request: bytes) -> TrialRequest:
@@ -284,3 +292,56 @@ def test_a_log_is_named_after_its_model_and_stays_in_its_folder(
     outcomes(found.trials())
     log = Path(found.ended[0].log or "")
     assert log == tmp_path / "logs" / "01-..-..-evil-na-ve-2x64x2.log"
+
+
+def test_the_conditions_are_read_before_and_after_each_worker(
+    tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[tuple[str, str | None]] = []
+
+    def conditions_now(backend: str, gpu_uuid: str | None) -> Conditions:
+        read.append((backend, gpu_uuid))
+        return replace(builders.ON_MAINS, slowed_seconds=float(len(read)))
+
+    monkeypatch.setattr(conditions, "read", conditions_now)
+    run = ladder(tmp_path, "1B", "2B", "3B", gpu_uuid="GPU-1")
+    found = runner(run, journal, scripted(PASS, OOM))
+    assert outcomes(found.trials()) == ["pass", "oom", "skipped"]
+    slowed = [
+        [each and each.slowed_seconds for each in (r.conditions_before, r.conditions_after)]
+        for r in found.ended
+    ]
+    assert slowed == [[1, 2], [3, 4], [None, None]]
+    assert set(read) == {("metal", "GPU-1")}
+    assert list(history_of(journal.records()).ended.values()) == found.ended
+
+
+def test_a_cooldown_is_only_between_two_workers(tmp_path: Path, journal: Journal) -> None:
+    run = ladder(tmp_path, "1B", "2B", "3B", "4B", "5B")
+    first = runner(run, journal, scripted(PASS, INTERRUPTED), cooldown=Cooldown(0))
+    assert outcomes(first.trials()) == ["pass", "interrupted"]
+    seen: list[str] = []
+    ended = 0.0
+    left = [OVER, PASS, OOM]
+
+    def worker(_: TrialRequest) -> Observation:
+        nonlocal ended
+        assert not ended or time.monotonic() - ended >= 0.05
+        seen.append("worker")
+        ended = time.monotonic()
+        return left.pop(0)
+
+    cooldown = Cooldown(0.05, lambda seconds: seen.append(f"cooldown {seconds <= 0.05}"))
+    history = history_of(journal.records())
+    resumed = runner(run, journal, worker, history, cooldown=cooldown)
+    assert outcomes(resumed.trials()) == ["pass", "over-budget", "pass", "oom", "skipped"]
+    assert seen == ["worker", *["cooldown True", "worker"] * 2]
+
+
+def test_no_cooldown_is_announced_by_default(tmp_path: Path, journal: Journal) -> None:
+    def announce(_: float) -> None:
+        pytest.fail("there is nothing to wait for")
+
+    run = ladder(tmp_path, "1B", "2B")
+    found = runner(run, journal, scripted(PASS, PASS), cooldown=Cooldown(0, announce))
+    assert outcomes(found.trials()) == ["pass", "pass"]

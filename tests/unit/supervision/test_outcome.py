@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.builders import CPU, METAL, began, observed, passing_events, result
+from tests.support.macs import NO_METAL, NO_METAL_BEFORE_0_32
 from worker.protocol.messages import Event, Failed, OverBudget, Passed, Phase, PhaseBegan, Step
 from your_ai.supervision.observation import Kill, Observation
 from your_ai.supervision.outcome import Certainty, Outcome, OutcomeKind, Remedy, classify
@@ -58,6 +59,12 @@ TEXTS = [
     pytest.param(METAL_OOM, OutcomeKind.OOM, Certainty.HIGH, id="metal"),
     pytest.param(BUFFER_SIZE, OutcomeKind.ERROR, Certainty.CERTAIN, id="buffer-size"),
     pytest.param(RESOURCE_LIMIT, OutcomeKind.ERROR, Certainty.CERTAIN, id="resource-limit"),
+    pytest.param(NO_METAL, OutcomeKind.ERROR, Certainty.CERTAIN, id="no-metal"),
+    pytest.param(
+        NO_METAL_BEFORE_0_32.splitlines()[0],
+        *(OutcomeKind.ERROR, Certainty.CERTAIN),
+        id="no-metal-before-0.32",
+    ),
     pytest.param(INTERACTIVITY, OutcomeKind.CRASH, Certainty.HIGH, id="interactivity"),
     pytest.param(GPU_TIMEOUT, OutcomeKind.CRASH, Certainty.HIGH, id="gpu-timeout"),
     pytest.param(HANG, OutcomeKind.CRASH, Certainty.MEDIUM, id="hang"),

@@ -13,7 +13,7 @@ import pytest
 
 from your_ai.system import macos
 from your_ai.system.footprint import Footprint, footprint
-from your_ai.system.macos import PressureLevel
+from your_ai.system.macos import PressureLevel, ThermalPressure
 
 on_macos = pytest.mark.skipif(sys.platform != "darwin", reason="needs the macOS kernel")
 
@@ -78,6 +78,8 @@ class FakeKernel:
         self.processes: dict[int, bytes] = {}
         self.sysctls: dict[bytes, bytes] = {}
         self.flavors: list[int] = []
+        self.states: dict[bytes, int] = {}
+        self.registered: dict[int, bytes] = {}
         rusage = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_void_p)
         sysctl = ctypes.CFUNCTYPE(
             ctypes.c_int,
@@ -87,8 +89,15 @@ class FakeKernel:
             ctypes.c_void_p,
             ctypes.c_size_t,
         )
+        register = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_char_p, ctypes.POINTER(ctypes.c_int))
+        state = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_int, ctypes.POINTER(ctypes.c_uint64))
+        cancel = ctypes.CFUNCTYPE(ctypes.c_uint32, ctypes.c_int)
         self.library = SimpleNamespace(
-            proc_pid_rusage=rusage(self._rusage), sysctlbyname=sysctl(self._sysctl)
+            proc_pid_rusage=rusage(self._rusage),
+            sysctlbyname=sysctl(self._sysctl),
+            notify_register_check=register(self._register),
+            notify_get_state=state(self._state),
+            notify_cancel=cancel(self._cancel),
         )
 
     def _rusage(self, pid: int, flavor: int, buffer: int) -> int:
@@ -106,6 +115,21 @@ class FakeKernel:
             return -1
         ctypes.memmove(value, answer, len(answer))
         size[0] = len(answer)
+        return 0
+
+    def _register(self, name: bytes, token: ctypes._Pointer[ctypes.c_int]) -> int:
+        if name not in self.states:
+            return 1000000  # NOTIFY_STATUS_FAILED
+        token[0] = 42
+        self.registered[42] = name
+        return 0
+
+    def _state(self, token: int, state: ctypes._Pointer[ctypes.c_uint64]) -> int:
+        state[0] = self.states[self.registered[token]]
+        return 0
+
+    def _cancel(self, token: int) -> int:
+        del self.registered[token]
         return 0
 
 
@@ -162,6 +186,27 @@ def test_the_pressure_is_read_by_name(
     assert macos.memory_pressure() is level
 
 
+@pytest.mark.parametrize(
+    ("state", "level"),
+    [
+        (0, ThermalPressure.NOMINAL),
+        (1, ThermalPressure.MODERATE),
+        (2, ThermalPressure.HEAVY),
+        (3, ThermalPressure.TRAPPING),
+        (4, ThermalPressure.SLEEPING),
+        (30, None),  # iOS has other numbers
+        (None, None),
+    ],
+)
+def test_the_thermal_pressure_is_read_by_name(
+    kernel: FakeKernel, state: int | None, level: ThermalPressure | None
+) -> None:
+    if state is not None:
+        kernel.states[b"com.apple.system.thermalpressurelevel"] = state
+    assert macos.thermal_pressure() is level
+    assert kernel.registered == {}
+
+
 def test_the_boot_session_is_read_by_name(kernel: FakeKernel) -> None:
     assert macos.boot_session() == ""
     kernel.sysctls[b"kern.bootsessionuuid"] = b"1B0A3D2E-0000\0"
@@ -172,6 +217,7 @@ def test_the_boot_session_is_read_by_name(kernel: FakeKernel) -> None:
 def test_other_systems_report_nothing() -> None:
     assert macos.phys_footprint(os.getpid()) is None
     assert macos.memory_pressure() is None
+    assert macos.thermal_pressure() is None
     assert macos.boot_session() == ""
 
 
@@ -189,6 +235,7 @@ def test_the_real_footprint_grows_with_allocations() -> None:
 @on_macos
 def test_the_real_kernel_reports_the_pressure() -> None:
     assert macos.memory_pressure() in set(PressureLevel)
+    assert macos.thermal_pressure() in set(ThermalPressure)
 
 
 @on_macos

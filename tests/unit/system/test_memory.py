@@ -30,28 +30,126 @@ def nvidia_smi(folder: Path, line: str) -> None:
     program.chmod(0o755)
 
 
+UUID = "GPU-0019ef91-ac4c-7e29-6ab3-554b260553d2"
+FIELDS = "--query-gpu=memory.total,memory.free,mig.mode.current --format=csv,noheader,nounits"
+
+
 @pytest.mark.parametrize(
-    ("visible", "asked"),
+    ("uuid", "visible", "asked"),
     [
-        (None, "0"),
-        ("", "0"),
-        ("2,1", "2"),
-        ("GPU-1b0a3d2e-0000-0000-0000-000000000000", "GPU-1b0a3d2e-0000-0000-0000-000000000000"),
+        # MLX's GPU, which is not the first of nvidia-smi, unlike CUDA sorted by the PCI bus.
+        (UUID, None, UUID),
+        (UUID, "2,1", UUID),
+        (None, None, "0"),
+        (None, "", "0"),
+        (None, "2,1", "2"),
+        (None, UUID, UUID),
     ],
 )
-def test_the_visible_gpu_is_queried(
-    visible: str | None, asked: str, programs: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_gpu_that_mlx_reports_is_queried(
+    uuid: str | None,
+    visible: str | None,
+    asked: str,
+    programs: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    words = f"--id={asked} --query-gpu=memory.total,memory.free --format=csv,noheader,nounits"
-    nvidia_smi(programs, f'[ "$*" = "{words}" ] && echo "143771, 143156"')
-    assert nvidia.memory() == GpuMemory(143771 * MB, 143156 * MB)
+    answer = "143771, 143156, Disabled"  # recorded on an H200 with driver 580
+    nvidia_smi(programs, f'[ "$*" = "--id={asked} {FIELDS}" ] && echo "{answer}"')
+    assert nvidia.memory(uuid) == GpuMemory(143771 * MB, 143156 * MB)
+
+
+MIG = "de1c4b3a-25ac-5a35-9d2f-0c4a9a4f5a11"
+LISTED = f"""\
+GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-11111111-0000-0000-0000-000000000000)
+GPU 1: NVIDIA H100 80GB HBM3 (UUID: {UUID})
+  MIG 3g.40gb     Device  0: (UUID: MIG-c7384736-a75d-5afc-978f-d2f1294409fd)
+  MIG 1g.10gb     Device  1: (UUID: MIG-{MIG})
+"""
+# From gpustack's and dstack's tests: drivers 575 and later, whole GPU and MIG devices.
+QUERIED = """\
+<?xml version="1.0" ?>
+<!DOCTYPE nvidia_smi_log SYSTEM "nvsmi_device_v12.dtd">
+<nvidia_smi_log>
+ <gpu id="00000000:00:09.0">
+  <mig_devices>
+   <mig_device>
+    <index>0</index>
+    <gpu_instance_id>1</gpu_instance_id>
+    <fb_memory_usage>
+     <total>40448 MiB</total><reserved>0 MiB</reserved><used>298 MiB</used><free>40151 MiB</free>
+    </fb_memory_usage>
+   </mig_device>
+   <mig_device>
+    <index>1</index>
+    <gpu_instance_id>9</gpu_instance_id>
+    <fb_memory_usage><total>9984 MiB</total><used>13 MiB</used><free>9970 MiB</free>
+    </fb_memory_usage>
+   </mig_device>
+  </mig_devices>
+  <fb_memory_usage><total>81920 MiB</total><used>3703 MiB</used><free>77771 MiB</free>
+  </fb_memory_usage>
+ </gpu>
+</nvidia_smi_log>
+"""
+
+
+def partitioned(folder: Path, listed: str = LISTED, queried: str = QUERIED) -> None:
+    """Install an nvidia-smi for a machine whose second GPU is partitioned (MIG)."""
+    for name, text in (("listed", listed), ("queried", queried)):
+        (folder / name).write_text(text)
+    cat = f'while read -r line; do echo "$line"; done < {folder}'
+    nvidia_smi(
+        folder,
+        f"""case "$*" in
+        -L) {cat}/listed;;
+        "-q -x --id={UUID}") {cat}/queried;;
+        "--id={UUID} {FIELDS}") echo "81920, 77771, Enabled";;
+        *) echo "No devices were found"; exit 6;;
+        esac""",
+    )
+
+
+# CUDA reports the UUID of the MIG device, and MLX puts "GPU-" in front of every UUID.
+@pytest.mark.parametrize("uuid", [f"GPU-{MIG}", f"MIG-{MIG}"])
+def test_the_memory_of_a_part_of_a_gpu_is_that_of_the_part(uuid: str, programs: Path) -> None:
+    partitioned(programs)
+    assert nvidia.memory(uuid) == GpuMemory(9984 * MB, 9970 * MB)
+
+
+def test_the_part_of_a_gpu_that_is_visible_is_found(
+    programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partitioned(programs)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", f"MIG-{MIG}")
+    assert nvidia.memory() == GpuMemory(9984 * MB, 9970 * MB)
+
+
+@pytest.mark.parametrize(
+    ("listed", "queried"),
+    [
+        (LISTED, ""),
+        (LISTED, "<nvidia_smi_log></nvidia_smi_log>"),
+        (LISTED, QUERIED.replace("9970 MiB", "N/A")),
+        ("", QUERIED),
+    ],
+)
+def test_nothing_is_known_of_a_part_that_is_not_described(
+    listed: str, queried: str, programs: Path
+) -> None:
+    partitioned(programs, listed, queried)
+    assert nvidia.memory(f"GPU-{MIG}") is None
+
+
+def test_the_memory_of_a_whole_gpu_is_not_taken_for_that_of_its_part(programs: Path) -> None:
+    partitioned(programs)
+    assert nvidia.memory(UUID) is None
 
 
 @pytest.mark.parametrize(
     "line",
-    ["exit 9", "true", "echo '[N/A], [N/A]'", "echo 'No devices were found'", "echo 143771"],
+    ["exit 9", "true", "echo '[N/A], [N/A], [N/A]'", "echo 'No devices were found'", "echo 143771"],
 )
 def test_a_gpu_without_memory_figures_is_ignored(line: str, programs: Path) -> None:
     nvidia_smi(programs, line)
@@ -59,12 +157,13 @@ def test_a_gpu_without_memory_figures_is_ignored(line: str, programs: Path) -> N
 
 
 def test_the_gpu_is_queried_only_for_cuda(programs: Path) -> None:
-    nvidia_smi(programs, f"echo called >> {programs}/called; echo '100, 90'")
+    nvidia_smi(programs, f"echo $1 >> {programs}/called; echo '100, 90, [N/A]'")
     assert memory.for_trials("metal").gpu is None
     assert memory.for_trials("cpu").gpu is None
     assert memory.read().gpu is None
     assert not (programs / "called").exists()
-    assert memory.for_trials("cuda").gpu == GpuMemory(100 * MB, 90 * MB)
+    assert memory.for_trials("cuda", UUID).gpu == GpuMemory(100 * MB, 90 * MB)
+    assert (programs / "called").read_text() == f"--id={UUID}\n"
 
 
 def test_this_machine() -> None:

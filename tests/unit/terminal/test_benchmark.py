@@ -11,7 +11,7 @@ from tests.support.builders import observed
 from tests.support.ladder import GOLDEN, LADDER, WRITTEN, ended, print_all, run
 from worker.protocol.messages import Failed, OverBudget, Phase, PhaseBegan, Step
 from your_ai.planning.device import Device
-from your_ai.runs.assembly import assemble
+from your_ai.runs.assembly import assemble, optimization_of
 from your_ai.runs.run import Run
 from your_ai.runs.trial_result import TrialResult
 from your_ai.search.grid import FULL
@@ -186,3 +186,25 @@ def test_the_trials_of_a_search_are_counted() -> None:
     console.optimizing_trial(trial, 3)
     shown = [task.position[-1].partition(" of ")[0] for task in screen.tasks]
     assert shown == ["trial 2", "trial 3"]
+
+
+def test_a_note_below_a_speed_that_is_not_comparable(capsys: pytest.CaptureFixture[str]) -> None:
+    on_battery = replace(builders.ON_BATTERY, low_power_mode=True)
+    passed = replace(LADDER[0], conditions_before=on_battery)
+    failed = replace(LADDER[2], conditions_before=on_battery)
+    print_all(PlainScreen(), [passed, LADDER[1], failed])
+    lines = capsys.readouterr().out.splitlines()
+    (shown,) = [number for number, line in enumerate(lines) if "not comparable" in line]
+    assert lines[shown - 1].startswith("[1/5]")
+    assert lines[shown] == (
+        "        note: measured on battery and in low power mode; the speed is not comparable"
+    )
+
+
+def test_one_note_for_all_trials_of_a_search(capsys: pytest.CaptureFixture[str]) -> None:
+    options = SearchOptions(FULL, Objective.CAPACITY, False)
+    run = builders.run(search=options)
+    (trial,) = run.trials
+    passed = replace(LADDER[0], index=1, conditions_after=builders.ON_BATTERY)
+    Console(PlainScreen(), run).optimized(optimization_of(run, trial, [passed, passed]))
+    assert capsys.readouterr().out.count("note: measured on battery") == 1

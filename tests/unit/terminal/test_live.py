@@ -14,8 +14,9 @@ import pytest
 from rich.console import Console as RichConsole
 
 from tests.support.builders import passing_events
-from tests.support.ladder import GOLDEN, LADDER, print_all, run
+from tests.support.ladder import GOLDEN, LADDER, ended, print_all, run
 from worker.protocol.messages import Compiled, Event, Memory, Phase, PhaseBegan, Step, Validated
+from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.terminal.benchmark import Console
 from your_ai.terminal.live import LiveScreen
 from your_ai.terminal.status import Task, WorkerStatus, figures, outlook, progress
@@ -255,3 +256,44 @@ def test_control_characters_in_names_are_escaped() -> None:
     terminal = Terminal(80)
     terminal.screen.print("[bold]\x1b[2Jname[/bold]")
     assert terminal.text == "[bold]\\x1b[2Jname[/bold]\n"
+
+
+def shown(screen: LiveScreen, columns: int) -> str:
+    output = RichConsole(file=io.StringIO(), width=columns, color_system=None)
+    with output.capture() as capture:
+        output.print(screen._frame())
+    return capture.get()
+
+
+def test_a_cooldown_is_shown_until_the_worker_starts() -> None:
+    terminal = Terminal(80)
+    console = Console(terminal.screen, run())
+    console.trial_began(run().trials[1])
+    console.cooling(90.0)
+    assert terminal.screen._live is not None
+    text = shown(terminal.screen, 80)
+    assert re.search(r"cooling down, (90|89) s left", text)
+    assert "dolphin-8b" in text
+    assert "memory" not in text
+    console.on_event(PhaseBegan(0.1, Phase.IMPORT))
+    text = shown(terminal.screen, 80)
+    assert "starting MLX" in text
+    assert "cooling" not in text
+    console.trial_ended(LADDER[1])
+    *_, settled = terminal.text.split("\x1b[?25h")
+    assert "✓ Pass" in settled
+
+
+def test_a_cooldown_that_was_interrupted_leaves_only_the_trials_line() -> None:
+    terminal = Terminal(80)
+    console = Console(terminal.screen, run())
+    console.trial_began(run().trials[1])
+    console.cooling(90.0)
+    console.trial_ended(ended(2, "dolphin-8b", "8B", Outcome(OutcomeKind.INTERRUPTED, "x")))
+    *_, settled = terminal.text.split("\x1b[?25h")
+    assert "– Interrupted" in settled
+    assert "cooling" not in settled
+    console.trial_began(run().trials[2])
+    console.on_event(PhaseBegan(0.1, Phase.IMPORT))
+    assert "cooling" not in shown(terminal.screen, 80)
+    terminal.screen.close()
