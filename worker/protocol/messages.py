@@ -277,11 +277,16 @@ class Failed(_Timed):
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """Facts about a model. ``lora_keys`` are the paths of attention projections within a layer."""
+    """Facts about a model.
+
+    ``lora_keys`` are the paths within a layer of what LoRA trains: the projections of attention or,
+    without attention, all linear layers.
+    """
 
     parameters: int
     layers: int
     lora_keys: tuple[str, ...]
+    has_attention: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,7 @@ from your_ai.system.sleep import kept_awake
 from your_ai.terminal.output import say
 from your_ai.terminal.training import TrainingConsole
 from your_ai.training import adapter_dir
-from your_ai.training.dataset import check_dataset
+from your_ai.training.dataset import check_dataset, check_unchanged
 from your_ai.training.export import as_yaml, lora_config, notes
 from your_ai.training.job import Training
 from your_ai.training.progress import Progress, progress_of, results_of
@@ -177,6 +177,8 @@ def _start(context: click.Context) -> ExitCode:
     device = from_probe(probe_device(), host)
     check_device(measured, results.device, device)
     model = describe_model(measured)
+    if model.note is not None:
+        say(f"Note: {model.note}", err=True)
     fitted = fit(measured, model, values)
     batch_size = fitted.configuration.batch_size
     data = check_dataset(values["data"], batch_size, mask_prompt=values["mask_prompt"])
@@ -237,7 +239,7 @@ def _resume(context: click.Context) -> ExitCode:
         target = Path(training.request.adapter_path)
         with adapter_dir.claimed(target, training.id) as is_ours:
             if progress.trained is None:
-                _check_data(training)
+                check_unchanged(training.data, training.request)
             elif not (is_ours and (target / adapter_dir.ADAPTERS).is_file()):
                 raise UsageError(
                     f"This training has finished, but its adapters are no longer in {target}. "
@@ -245,18 +247,6 @@ def _resume(context: click.Context) -> ExitCode:
                 )
             record_resumed(journal)
             return _train(training, journal, progress, quiet=context.params["quiet"])
-
-
-def _check_data(training: Training) -> None:
-    """Raise UsageError if the data has changed: the order of the batches depends on all of it."""
-    request = training.request
-    batch_size = request.configuration.batch_size
-    data = check_dataset(Path(request.data), batch_size, mask_prompt=request.mask_prompt)
-    if data != training.data:
-        raise UsageError(
-            f"The data in {request.data} has changed since this training started. Restore it, or "
-            "start a new training without --resume."
-        )
 
 
 def _train(training: Training, journal: Journal, progress: Progress, *, quiet: bool) -> ExitCode:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from worker.protocol.messages import TrainingRequest
 from your_ai.errors import UsageError
 
 _SEE = "see mlx-lm's LORA.md for the data formats"
@@ -57,6 +58,19 @@ def check_dataset(folder: Path, batch_size: int, *, mask_prompt: bool) -> Datase
                 f"{least}. Add sequences{smaller}{optional}."
             )
     return Dataset(counts["train"], counts["valid"], digest.hexdigest())
+
+
+def check_unchanged(before: Dataset, request: TrainingRequest) -> None:
+    """Raise UsageError if the data of a training has changed since it was ``before``.
+
+    The order of the batches depends on all of it.
+    """
+    folder, batch_size = Path(request.data), request.configuration.batch_size
+    if check_dataset(folder, batch_size, mask_prompt=request.mask_prompt) != before:
+        raise UsageError(
+            f"The data in {folder} has changed since this training started. Restore it, or start a "
+            "new training without --resume."
+        )
 
 
 def _count(path: Path, digest: Callable[[bytes], None], *, mask_prompt: bool) -> int:

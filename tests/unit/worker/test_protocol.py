@@ -64,7 +64,7 @@ EVENTS: tuple[Event, ...] = (
     Failed(0.8, Phase.LOAD, "RuntimeError", "bad\nmultiline \u2713 text"),
     ProbeAnswer(
         Device(0.9, "cpu", {"device_name": "AMD EPYC"}, {"python": "3.11.7"}),
-        {"a": ModelFacts(1000, 2, ("self_attn.q_proj",))},
+        {"a": ModelFacts(1000, 2, ("self_attn.q_proj",), has_attention=True)},
         {"b": "Model type nonesuch not supported."},
     ),
 )
