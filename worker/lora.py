@@ -50,6 +50,16 @@ def add_adapters(model: nn.Module, configuration: Configuration) -> list[str]:
     return sorted(keys)
 
 
+def check_adapters(model: nn.Module) -> None:
+    """Raise EvidenceError unless the adapters are finite and training has changed them."""
+    leaves = tree_flatten(model.trainable_parameters())
+    if not all(mx.isfinite(leaf).all().item() for _, leaf in leaves):
+        raise EvidenceError("an adapter weight is not finite")
+    # LoRA's b matrices start at zero, and only a gradient changes them.
+    if not any(leaf.any().item() for path, leaf in leaves if path.endswith("lora_b")):
+        raise EvidenceError("no adapter weight changed, so the training had no effect")
+
+
 class Trainer:
     """Trains on full-length batches, one optimizer step per call.
 
@@ -95,12 +105,7 @@ class Trainer:
             raise EvidenceError(f"a loss is not finite: {self.losses}")
         if len(set(self.losses)) == 1:
             raise EvidenceError(f"the loss never changed: {self.losses}")
-        leaves = tree_flatten(self._model.trainable_parameters())
-        if not all(mx.isfinite(leaf).all().item() for _, leaf in leaves):
-            raise EvidenceError("an adapter weight is not finite")
-        # LoRA's b matrices start at zero, and only a gradient changes them.
-        if not any(leaf.any().item() for path, leaf in leaves if path.endswith("lora_b")):
-            raise EvidenceError("no adapter weight changed")
+        check_adapters(self._model)
 
 
 def full_batches(request: TrialRequest, model: nn.Module) -> Iterator[Batch]:

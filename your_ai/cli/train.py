@@ -21,6 +21,7 @@ from your_ai.cli.run_context import open_earlier, open_screen, resume_command
 from your_ai.errors import ExitCode, UsageError
 from your_ai.files import check_writable, refuse_to_replace, to_json, write_or_fail
 from your_ai.models import hub
+from your_ai.models.resolve import Model
 from your_ai.planning.device import from_probe
 from your_ai.runs.catalog import newest_results
 from your_ai.runs.journal import CLOSED, Journal
@@ -42,6 +43,7 @@ from your_ai.training.job import Training
 from your_ai.training.progress import Progress, progress_of, results_of
 from your_ai.training.request import (
     check_device,
+    check_steps,
     choose,
     describe_model,
     expect,
@@ -165,6 +167,7 @@ def command(context: click.Context, /, **values: Any) -> ExitCode:
         return _resume(context)
     if values["data"] is None:
         raise UsageError("--data is required: a folder with train.jsonl.")
+    check_steps(values["iters"], values["grad_accumulation_steps"])
     return _start(context) if values["export"] is None else _export(context)
 
 
@@ -177,8 +180,7 @@ def _start(context: click.Context) -> ExitCode:
     device = from_probe(probe_device(), host)
     check_device(measured, results.device, device)
     model = describe_model(measured)
-    if model.note is not None:
-        say(f"Note: {model.note}", err=True)
+    _show_note(model)
     fitted = fit(measured, model, values)
     batch_size = fitted.configuration.batch_size
     data = check_dataset(values["data"], batch_size, mask_prompt=values["mask_prompt"])
@@ -211,6 +213,11 @@ def _start(context: click.Context) -> ExitCode:
         return _train(training, journal, Progress(training.first_setting), quiet=values["quiet"])
 
 
+def _show_note(model: Model) -> None:
+    if model.note is not None:
+        say(f"Note: {model.note}", err=True)
+
+
 def _export(context: click.Context) -> ExitCode:
     """Write the configuration for mlx_lm.lora. Reads only the model's config, not its weights."""
     values = context.params
@@ -220,6 +227,7 @@ def _export(context: click.Context) -> ExitCode:
     refuse_to_replace(file, source, source / RESULTS, *data.glob("*.jsonl"))
     check_writable(file)
     model = describe_model(measured)
+    _show_note(model)
     request = training_request(measured, fit(measured, model, values), values)
     check_dataset(data, request.configuration.batch_size, mask_prompt=request.mask_prompt)
     adapter_dir.check_free(Path(request.adapter_path))  # mlx_lm.lora would overwrite them

@@ -133,7 +133,8 @@ def _from_final_event(observation: Observation, final: FinalEvent, steps: int) -
         case Passed():
             return _passed(observation, steps)
         case Trained():
-            evidence = f"{final.iterations} iterations finished without an MLX error, losses finite"
+            done = f"{final.iterations} iterations finished without an MLX error"
+            evidence = f"{done}, losses finite, adapters changed"
             return Outcome(OutcomeKind.PASS, "all iterations finished", evidence=evidence)
         case OverBudget():
             return _over_budget(final)
