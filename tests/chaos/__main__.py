@@ -10,6 +10,7 @@ from tests.chaos.damage import damage
 from tests.chaos.deaths import deaths
 from tests.chaos.disk import disk
 from tests.chaos.kills import kills
+from tests.chaos.masking import masking
 from tests.chaos.report import Report
 from tests.chaos.soak import soak
 from tests.chaos.training import training
@@ -21,6 +22,7 @@ PARTS: dict[str, tuple[Callable[[int], Report], int]] = {
     "disk": (disk, 1),
     "soak": (soak, 1000),
     "training": (training, 20),
+    "masking": (masking, 100),
 }
 """Function and default number of each part. The number is a count of repetitions, except that
 ``damage`` and ``disk`` test every Nth position."""

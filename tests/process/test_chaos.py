@@ -8,6 +8,7 @@ from tests.chaos.damage import damaged
 from tests.chaos.deaths import KINDS, deaths
 from tests.chaos.disk import filled
 from tests.chaos.kills import kills
+from tests.chaos.masking import masked
 from tests.chaos.report import Report
 from tests.chaos.runs import Folder
 from tests.chaos.soak import soak
@@ -48,6 +49,11 @@ def test_a_full_disk() -> None:
 
 def test_one_run_of_many_trials() -> None:
     check(soak(8, warm_up=4))
+
+
+def test_masked_prompts(workspace: Workspace) -> None:
+    """The first two cases are trained: the data of one is refused, the other's is not."""
+    check(masked(workspace, 12, 6))
 
 
 @pytest.mark.root
