@@ -38,6 +38,20 @@ def test_a_family_without_modules_called_attention_passes(family: str, log: Tria
     assert outcome.kind is OutcomeKind.PASS, outcome
 
 
+@pytest.mark.parametrize(
+    ("dtype", "bits", "passes"),
+    [("bfloat16", None, False), ("bfloat16", 4, True), ("float32", None, True)],
+)
+def test_experts_on_a_cpu(dtype: str, bits: int | None, passes: bool, log: TrialLog) -> None:
+    outcome = trial_of({**families.config("jamba"), "dtype": dtype}, log, bits)
+    if passes:
+        assert outcome.kind is OutcomeKind.PASS, outcome
+    else:
+        assert outcome.kind is OutcomeKind.ERROR
+        assert "use --quantize 4, or set" in outcome.reason
+        assert "[GatherMM::eval]" in outcome.evidence
+
+
 def test_a_config_whose_defaults_mlx_lm_fills_in_passes(log: TrialLog) -> None:
     """mlx-lm writes a vocabulary of 262,144 tokens into this config, whose model has 512."""
     config = {"model_type": "gemma4", "text_config": families.GEMMA4_TEXT, "dtype": "float32"}

@@ -70,6 +70,12 @@ _MESSAGES = {
     r"\[metal::malloc\] Resource limit \(\d+\) exceeded": Outcome(
         _ERROR, "MLX used more buffers than Metal allows; memory is not the cause (mlx-lm #1185)"
     ),
+    # Seen with MLX 0.32.4: its CPU backend multiplies unquantized experts only in float32.
+    r"\[GatherMM::eval\] Currently only supports float32": Outcome(
+        _ERROR,
+        "on a CPU, MLX trains a mixture of experts only if it is quantized or float32; use "
+        '--quantize 4, or set "dtype" to "float32" in its config.json',
+    ),
     # This often happens on a machine that swaps (mlx #3267, #3896).
     r"ImpactingInteractivity|Impacting Interactivity|GPU Timeout|CallbackErrorTimeout": Outcome(
         _CRASH,
