@@ -47,7 +47,11 @@ def run(request: TrainingRequest, events: EventPipe) -> Trained:
     mx.reset_peak_memory()
     loop.run()
     mx.synchronize()
-    lora.check_adapters(loop.model)
+    try:
+        lora.check_adapters(loop.model)
+    except lora.EvidenceError:
+        (loop.folder / checkpoint.ADAPTERS).unlink(missing_ok=True)  # written by mlx-lm's trainer
+        raise
     # mlx-lm's trainer writes the same file without flushing it to the disk.
     checkpoint.write_adapters(loop.folder, loop.model)
     done = loop.progress

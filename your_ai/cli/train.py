@@ -21,8 +21,8 @@ from your_ai.cli.run_context import open_earlier, open_screen, resume_command
 from your_ai.errors import ExitCode, UsageError
 from your_ai.files import check_writable, refuse_to_replace, to_json, write_or_fail
 from your_ai.models import hub
-from your_ai.models.resolve import Model
 from your_ai.planning.device import from_probe
+from your_ai.recommend.history import installed_versions
 from your_ai.runs.catalog import newest_results
 from your_ai.runs.journal import CLOSED, Journal
 from your_ai.runs.open_run import begin, open_new, record_resumed
@@ -37,7 +37,7 @@ from your_ai.system.sleep import kept_awake
 from your_ai.terminal.output import say
 from your_ai.terminal.training import TrainingConsole
 from your_ai.training import adapter_dir
-from your_ai.training.dataset import check_dataset, check_unchanged
+from your_ai.training.dataset import check_dataset
 from your_ai.training.export import as_yaml, lora_config, notes
 from your_ai.training.job import Training
 from your_ai.training.progress import Progress, progress_of, results_of
@@ -53,6 +53,7 @@ from your_ai.training.request import (
     training_request,
     with_weights,
 )
+from your_ai.training.resume import check_resumable, version_note
 from your_ai.training.runner import TrainingRunner
 from your_ai.units import now
 
@@ -180,7 +181,7 @@ def _start(context: click.Context) -> ExitCode:
     device = from_probe(probe_device(), host)
     check_device(measured, results.device, device)
     model = describe_model(measured)
-    _show_note(model)
+    _show_note(model.note)
     fitted = fit(measured, model, values)
     batch_size = fitted.configuration.batch_size
     data = check_dataset(values["data"], batch_size, mask_prompt=values["mask_prompt"])
@@ -213,9 +214,9 @@ def _start(context: click.Context) -> ExitCode:
         return _train(training, journal, Progress(training.first_setting), quiet=values["quiet"])
 
 
-def _show_note(model: Model) -> None:
-    if model.note is not None:
-        say(f"Note: {model.note}", err=True)
+def _show_note(note: str | None) -> None:
+    if note is not None:
+        say(f"Note: {note}", err=True)
 
 
 def _export(context: click.Context) -> ExitCode:
@@ -227,7 +228,7 @@ def _export(context: click.Context) -> ExitCode:
     refuse_to_replace(file, source, source / RESULTS, *data.glob("*.jsonl"))
     check_writable(file)
     model = describe_model(measured)
-    _show_note(model)
+    _show_note(model.note)
     request = training_request(measured, fit(measured, model, values), values)
     check_dataset(data, request.configuration.batch_size, mask_prompt=request.mask_prompt)
     adapter_dir.check_free(Path(request.adapter_path))  # mlx_lm.lora would overwrite them
@@ -247,7 +248,9 @@ def _resume(context: click.Context) -> ExitCode:
         target = Path(training.request.adapter_path)
         with adapter_dir.claimed(target, training.id) as is_ours:
             if progress.trained is None:
-                check_unchanged(training.data, training.request)
+                check_resumable(training)
+                versions = {**installed_versions(), "your_ai": __version__}
+                _show_note(version_note(training, versions))
             elif not (is_ours and (target / adapter_dir.ADAPTERS).is_file()):
                 raise UsageError(
                     f"This training has finished, but its adapters are no longer in {target}. "

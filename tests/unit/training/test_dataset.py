@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ def test_mlx_lm_accepts_what_is_accepted(tmp_path: Path) -> None:
 def test_the_digest_changes_with_the_data(tmp_path: Path) -> None:
     write(tmp_path, "train", TEXT)
     before = check_dataset(tmp_path, 1, mask_prompt=False)
+    assert check_dataset(tmp_path, 1, mask_prompt=False) == before
+    os.utime(tmp_path / "train.jsonl", (1, 1))  # only the content counts
     assert check_dataset(tmp_path, 1, mask_prompt=False) == before
     write(tmp_path, "train", {"text": "one twO"})
     assert check_dataset(tmp_path, 1, mask_prompt=False).digest != before.digest
