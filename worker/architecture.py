@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import mlx.nn as nn
@@ -28,21 +29,57 @@ def build(config: dict[str, Any]) -> nn.Module:
         raise UnsupportedModelError("its config.json has no model_type")
     try:
         model_class, arguments_class = _get_classes(config)
-        model: nn.Module = model_class(arguments_class.from_dict(config))
+        # Some of mlx-lm's classes write defaults into the config: gemma4 into its text_config.
+        model: nn.Module = model_class(arguments_class.from_dict(copy.deepcopy(config)))
     except Exception as error:
         raise UnsupportedModelError(str(error) or type(error).__name__) from error
     return model
 
 
-def attention_projections(model: nn.Module) -> set[str]:
-    """Return the paths of the linear attention projections within a layer (usually q, k, v, o)."""
+def lora_keys(model: nn.Module) -> set[str]:
+    """Return the paths within a layer of what LoRA trains.
+
+    These are the linear projections of attention, usually q, k, v and o. In a model without
+    attention they are all linear layers, which is mlx-lm's own default.
+    """
+    return _attention_projections(model) or {
+        path for layer in model.layers for path in _linears(layer)
+    }
+
+
+def has_attention(model: nn.Module) -> bool:
+    """Return whether LoRA can train the projections of attention."""
+    return bool(_attention_projections(model))
+
+
+def _attention_projections(model: nn.Module) -> set[str]:
     return {
         path
         for layer in model.layers
-        for path, module in layer.named_modules()
-        if "attn" in path or "attention" in path
-        if isinstance(module, nn.Linear | nn.QuantizedLinear)
+        for attention in _attentions(layer)
+        for path in _linears(layer)
+        if path == attention or path.startswith(f"{attention}.")
     }
+
+
+def _attentions(layer: nn.Module) -> list[str]:
+    """Return the paths of modules that are attention, or part of it, by their name or class.
+
+    Hybrid models often call every kind of block ``mixer``, so the name alone does not tell.
+    """
+    return [
+        path
+        for path, module in layer.named_modules()
+        if "attn" in path or "attention" in path or "Attention" in type(module).__name__
+    ]
+
+
+def _linears(layer: nn.Module) -> list[str]:
+    return [
+        path
+        for path, module in layer.named_modules()
+        if isinstance(module, nn.Linear | nn.QuantizedLinear)
+    ]
 
 
 def facts(config: dict[str, Any]) -> ModelFacts:
@@ -51,5 +88,6 @@ def facts(config: dict[str, Any]) -> ModelFacts:
     return ModelFacts(
         parameters=sum(array.size for _, array in tree_flatten(model.parameters())),
         layers=len(model.layers),
-        lora_keys=tuple(sorted(attention_projections(model))),
+        lora_keys=tuple(sorted(lora_keys(model))),
+        has_attention=has_attention(model),
     )

@@ -16,11 +16,12 @@ import mlx.core as mx
 import mlx.optimizers as optim
 import numpy as np
 from mlx_lm.tuner.callbacks import TrainingCallback
-from mlx_lm.tuner.trainer import TrainingArgs, default_loss, evaluate, iterate_batches, train
+from mlx_lm.tuner.trainer import TrainingArgs, evaluate, iterate_batches, train
 
 from worker import checkpoint, loading, lora
-from worker.batches import load_data, masked_loss, resumed_batches, split
+from worker.batches import resumed_batches, split
 from worker.checkpoint import Progress
+from worker.datasets import load_data
 from worker.events import EventPipe
 from worker.kernels import Stopwatch
 from worker.lora import Batch
@@ -41,13 +42,18 @@ _SAMPLE_SECONDS = 1.0
 
 
 def run(request: TrainingRequest, events: EventPipe) -> Trained:
-    """Train and write the adapters to the disk."""
+    """Train and write the adapters to the disk. Raises EvidenceError if they did not change."""
     loop = _load(request, events)
     events.enter(Phase.TRAIN, request.limit_bytes)
     mx.set_memory_limit(request.limit_bytes)
     mx.reset_peak_memory()
     loop.run()
     mx.synchronize()
+    try:
+        lora.check_adapters(loop.model)
+    except lora.EvidenceError:
+        (loop.folder / checkpoint.ADAPTERS).unlink(missing_ok=True)  # written by mlx-lm's trainer
+        raise
     # mlx-lm's trainer writes the same file without flushing it to the disk.
     checkpoint.write_adapters(loop.folder, loop.model)
     done = loop.progress
@@ -59,8 +65,8 @@ def _load(request: TrainingRequest, events: EventPipe) -> TrainingLoop:
     watch = loading.begin(events, request.budget_bytes, _SAMPLE_SECONDS)
     began = time.perf_counter()
     np.random.seed(request.seed)  # determines the order of the data, as in mlx_lm.lora
+    data = load_data(request, events)  # before the weights, which take far longer
     model = loading.load_weights(request.model, request.configuration, watch)
-    data = load_data(request, events)
     mx.random.seed(request.seed)
     keys = lora.add_adapters(model, request.configuration)
     optimizer = optim.AdamW(learning_rate=request.learning_rate)
@@ -101,7 +107,6 @@ class TrainingLoop(TrainingCallback):  # type: ignore[misc]  # mlx-lm is untyped
 
     def __post_init__(self) -> None:
         self.folder = Path(self.request.adapter_path)
-        self._loss = masked_loss if self.request.mask_prompt else default_loss
         self._saved = self.progress.iteration
         self._micro_steps: list[tuple[float, int]] = []  # loss and tokens of each micro-batch
         self._tokens = 0
@@ -125,7 +130,6 @@ class TrainingLoop(TrainingCallback):  # type: ignore[misc]  # mlx-lm is untyped
                 grad_accumulation_steps=request.grad_accumulation_steps * request.micro_batches,
                 adapter_file=str(self.folder / checkpoint.ADAPTERS),
             ),
-            loss=self._loss,
             iterate_batches=self._micro_batches,
             training_callback=self,
         )
@@ -194,7 +198,6 @@ class TrainingLoop(TrainingCallback):  # type: ignore[misc]  # mlx-lm is untyped
             batch_size=request.configuration.batch_size,
             num_batches=max(-1, request.val_batches * request.micro_batches),  # -1 for all
             max_seq_length=request.configuration.seq_length,
-            loss=self._loss,
             iterate_batches=self._validation_batches,
             progress_callback=lambda: self.events.send(Advanced(self.events.now())),
         )

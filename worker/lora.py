@@ -13,7 +13,7 @@ from mlx.utils import tree_flatten
 from mlx_lm.tuner.trainer import default_loss, grad_checkpoint
 from mlx_lm.tuner.utils import linear_to_lora_layers
 
-from worker.architecture import UnsupportedModelError, attention_projections
+from worker.architecture import UnsupportedModelError, lora_keys
 from worker.kernels import Stopwatch
 from worker.protocol.messages import LORA_SCALE, Configuration, TrialRequest
 
@@ -30,19 +30,34 @@ class EvidenceError(RuntimeError):
 def add_adapters(model: nn.Module, configuration: Configuration) -> list[str]:
     """Freeze ``model``, add adapters and return their keys.
 
-    Raises UnsupportedModelError if the model has no linear attention projections.
+    Raises UnsupportedModelError if the last layers contain nothing that LoRA could train.
     """
-    keys = attention_projections(model)
+    keys = lora_keys(model)
     if not keys:
-        raise UnsupportedModelError("the model has no attention projections for LoRA to train")
+        raise UnsupportedModelError("the model has no linear layers for LoRA to train")
+    if not hasattr(model, "_no_grad"):
+        nn.Module.__init__(model)  # mlx-lm's recurrent_gemma omits this call
     model.freeze()
     config = {"rank": configuration.lora_rank, "scale": LORA_SCALE, "dropout": 0.0, "keys": keys}
     linear_to_lora_layers(model, configuration.lora_layers, config)
+    if not tree_flatten(model.trainable_parameters()):  # in a hybrid, few layers have attention
+        count = f"{(n := configuration.lora_layers)} layer{'' if n == 1 else 's'}"
+        raise UnsupportedModelError(f"there is no attention in the last {count}; train more layers")
     if configuration.grad_checkpoint:
         grad_checkpoint(model.layers[0])
     model.train()
     mx.eval(model.parameters())
     return sorted(keys)
+
+
+def check_adapters(model: nn.Module) -> None:
+    """Raise EvidenceError unless the adapters are finite and training has changed them."""
+    leaves = tree_flatten(model.trainable_parameters())
+    if not all(mx.isfinite(leaf).all().item() for _, leaf in leaves):
+        raise EvidenceError("an adapter weight is not finite")
+    # LoRA's b matrices start at zero, and only a gradient changes them.
+    if not any(leaf.any().item() for path, leaf in leaves if path.endswith("lora_b")):
+        raise EvidenceError("no adapter weight changed, so the training had no effect")
 
 
 class Trainer:
@@ -65,7 +80,7 @@ class Trainer:
 
         self._step: Callable[[Batch], Batch] = step
         self._model = model
-        self._batches = full_batches(request)
+        self._batches = full_batches(request, model)
         self.losses: list[float] = []
 
     def step(self) -> tuple[float, float, int, float]:
@@ -90,20 +105,17 @@ class Trainer:
             raise EvidenceError(f"a loss is not finite: {self.losses}")
         if len(set(self.losses)) == 1:
             raise EvidenceError(f"the loss never changed: {self.losses}")
-        leaves = tree_flatten(self._model.trainable_parameters())
-        if not all(mx.isfinite(leaf).all().item() for _, leaf in leaves):
-            raise EvidenceError("an adapter weight is not finite")
-        # LoRA's b matrices start at zero, and only a gradient changes them.
-        if not any(leaf.any().item() for path, leaf in leaves if path.endswith("lora_b")):
-            raise EvidenceError("no adapter weight changed")
+        check_adapters(self._model)
 
 
-def full_batches(request: TrialRequest) -> Iterator[Batch]:
+def full_batches(request: TrialRequest, model: nn.Module) -> Iterator[Batch]:
     """Yield random batches of full length, the worst case of any training."""
     # Do not use MLX's global key: it is part of the compiled step's state.
     key = mx.random.key(request.seed)
     config = request.model.config
-    vocabulary = config.get("vocab_size") or config["text_config"]["vocab_size"]
+    declared = config.get("vocab_size") or config["text_config"]["vocab_size"]
+    # MLX does not check indices: a token outside of the embedding is a segmentation fault.
+    vocabulary = min(declared, _embeddings(model))
     batch_size, length = request.configuration.batch_size, request.configuration.seq_length
     lengths = mx.array([(0, length)] * batch_size)
     while True:
@@ -111,3 +123,9 @@ def full_batches(request: TrialRequest) -> Iterator[Batch]:
         tokens = mx.random.randint(0, vocabulary, (batch_size, length), key=batch_key)
         mx.eval(key, tokens)
         yield tokens, lengths
+
+
+def _embeddings(model: nn.Module) -> int:
+    """Return the size of the model's vocabulary: other embeddings, of positions, are smaller."""
+    types = (nn.Embedding, nn.QuantizedEmbedding)
+    return max(len(m.weight) for _, m in model.named_modules() if isinstance(m, types))

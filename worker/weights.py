@@ -35,7 +35,9 @@ def plan(source: ModelSource, configuration: Configuration) -> nn.Module:
         _quantize_as_stored(model, config)
     bits = configuration.quantization_bits
     if bits is not None and config.get("quantization") is None:
-        # Like mlx_lm.convert, this skips the modules that the model's class excludes.
+        # Like mlx_lm.convert, this skips the modules that the model's class excludes. It takes a
+        # "quantization" of null for one of other modules, so remove that.
+        config = {key: value for key, value in config.items() if key != "quantization"}
         model, _ = quantize_model(model, config, GROUP_SIZE, bits)
     return model
 
@@ -108,19 +110,19 @@ def _quantize_as_stored(model: nn.Module, config: dict[str, Any]) -> None:
 def _synthesize(name: str, planned: mx.array, module: nn.Module) -> mx.array:
     """Return a random array with ``planned``'s shape and type, scaled to keep activations finite.
 
-    A quantized weight is ``scale * word + bias``, with words uniform in [0, 2^bits). The scales and
-    biases below make it uniform in ±1/√width, the initialization of `nn.Linear`.
+    Quantized weights are as large as those of `nn.Linear` at the start, which are uniform in
+    ±1/√width.
     """
     bits = getattr(module, "bits", None)
     if bits is not None and name in ("weight", "scales", "biases"):
         if planned.dtype == mx.uint32:
-            return _draw(planned, _random_words)
+            return _draw(planned, _random_words if module.mode != "mxfp8" else _random_fp8)
         bound = 1 / math.sqrt(module.weight.shape[-1] * 32 / bits)
-        if planned.dtype != mx.uint8:
-            value = -bound if name == "biases" else 2 * bound / (2**bits - 1)
-            return mx.full(planned.shape, value, dtype=planned.dtype)
-        # In microscaling modes a scale is a byte that encodes 2^(byte - 127).
-        return mx.full(planned.shape, 127 + round(math.log2(bound)), dtype=mx.uint8)
+        if module.mode in _SCALES:
+            return mx.full(planned.shape, _SCALES[module.mode](bound), dtype=mx.uint8)
+        # A weight is ``scale * word + bias``, with words uniform in [0, 2^bits).
+        value = -bound if name == "biases" else 2 * bound / (2**bits - 1)
+        return mx.full(planned.shape, value, dtype=planned.dtype)
     if planned.ndim < 2:  # norms and biases keep their initial values
         return planned
     bound = 1 / math.sqrt(planned.shape[-1])
@@ -131,6 +133,33 @@ def _random_words(shape: tuple[int, ...]) -> mx.array:
     """Return uniform 32-bit words, made of 16-bit halves: `randint` has only 24 random bits."""
     halves = mx.random.randint(0, 2**16, (*shape[:-1], shape[-1] * 2), dtype=mx.uint16)
     return halves.view(mx.uint32)
+
+
+def _random_fp8(shape: tuple[int, ...]) -> mx.array:
+    """Return random 8-bit floats (e4m3), four in each word, smaller than 2 in magnitude.
+
+    Their highest exponent bit is 0, so none is NaN (0x7f and 0xff).
+    """
+    return _random_words(shape) & 0xBFBFBFBF
+
+
+def _power_of_two(scale: float) -> int:
+    """Return the byte that encodes about this scale as a power of two (e8m0)."""
+    return 127 + round(math.log2(scale))
+
+
+def _fp8(scale: float) -> int:
+    """Return the byte that encodes about this scale as an 8-bit float (e4m3), at least 2^-9."""
+    return max(1, bytes(mx.to_fp8(mx.array([scale])))[0])
+
+
+# The scales for weights in ±bound in the microscaling modes, whose codes are floats: random 4-bit
+# codes (e2m1) are 5 times as spread as numbers in ±1, random codes of `_random_fp8` equally.
+_SCALES: dict[str, Callable[[float], int]] = {
+    "mxfp4": lambda bound: _power_of_two(bound / 5),
+    "mxfp8": _power_of_two,
+    "nvfp4": lambda bound: _fp8(bound / 5),
+}
 
 
 def _draw(planned: mx.array, draw: Callable[[tuple[int, ...]], mx.array]) -> mx.array:

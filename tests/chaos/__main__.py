@@ -12,6 +12,7 @@ from tests.chaos.disk import disk
 from tests.chaos.guard import guard
 from tests.chaos.hangs import hangs
 from tests.chaos.kills import kills
+from tests.chaos.masking import masking
 from tests.chaos.report import Report
 from tests.chaos.soak import soak
 from tests.chaos.training import training
@@ -25,6 +26,7 @@ PARTS: dict[str, tuple[Callable[[int], Report], int]] = {
     "training": (training, 20),
     "guard": (guard, 100),
     "hangs": (hangs, 100),
+    "masking": (masking, 100),
 }
 """Function and default number of each part. The number is a count of repetitions, except that
 ``damage`` and ``disk`` test every Nth position."""

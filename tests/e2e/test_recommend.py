@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.support import families, tiny
 from tests.support.command import Finished, environment, make_model, your_ai_command
 
 SMALL = ["--seq-length", "64", "--lora-rank", "4"]
@@ -129,6 +130,30 @@ def test_the_default_suite_is_used_even_without_a_gpu(bare: Path) -> None:
     document, _ = recommend(bare, PATH="")
     names = [entry["preset"] for entry in document["results"]]
     assert names == ["hermes-mistral-7b", "dolphin-8b", "llama-8b", "r1-distill-14b", "hermes-70b"]
+
+
+def test_models_that_can_be_estimated_are_answered_beside_those_that_cannot(bare: Path) -> None:
+    make_model(bare / "mamba", **{**dict.fromkeys(tiny.LLAMA), **families.config("mamba2")})
+    make_model(bare / "short", max_position_embeddings=32)
+    names = ("mamba", "smoke-tiny", "short")
+    options = [*SMALL, *(word for name in names for word in ("--model", name))]
+    document, done = recommend(bare, *options)
+    assert (done.code, document["recommended"]) == (0, "smoke-tiny")
+    errors = {entry["preset"]: entry["error"] for entry in document["results"]}
+    assert errors["smoke-tiny"] is None
+    assert errors["mamba"].startswith("mamba: The model's config.json ")
+    assert "Measure it with `your_ai benchmark --model" in errors["mamba"]
+    assert errors["short"].startswith("A sequence length of 64 tokens is too long for short.")
+    for name in ("mamba", "short"):
+        assert errors[name] in done.stdout
+        entry = next(each for each in document["results"] if each["preset"] == name)
+        assert (entry["verdict"], entry["needed_memory_bytes"]) == (None, None)
+    rest = [*SMALL, "--model", "mamba", "--model", "short"]
+    none = your_ai_command(bare, "recommend", *rest, home=bare)
+    assert (none.code, none.stdout) == (2, "")
+    assert all(errors[name] in none.stderr for name in ("mamba", "short"))
+    unknown = your_ai_command(bare, "recommend", *options, "--model", "nobody", home=bare)
+    assert (unknown.code, "Unknown model 'nobody'" in unknown.stderr) == (2, True)
 
 
 def test_damaged_and_foreign_results_are_ignored(home: Path, tmp_path: Path) -> None:

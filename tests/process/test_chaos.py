@@ -10,6 +10,7 @@ from tests.chaos.disk import filled
 from tests.chaos.guard import guarded
 from tests.chaos.hangs import hangs
 from tests.chaos.kills import kills
+from tests.chaos.masking import masked
 from tests.chaos.report import Report
 from tests.chaos.runs import Folder
 from tests.chaos.soak import soak
@@ -58,6 +59,11 @@ def test_workers_that_hang() -> None:
 
 def test_the_memory_guard(workspace: Workspace, trained: Finished) -> None:
     check(guarded(workspace, 6))
+
+
+def test_masked_prompts(workspace: Workspace) -> None:
+    """The first two cases are trained: the data of one is refused, the other's is not."""
+    check(masked(workspace, 12, 6))
 
 
 @pytest.mark.root

@@ -350,8 +350,12 @@ def test_the_newest_cached_commit_is_used_offline(tmp_path: Path) -> None:
 def test_a_cached_folder_without_weights_is_not_used_offline(tmp_path: Path) -> None:
     cached(tmp_path, A, 1000)
     fetched = fetch(tmp_path, HF_HUB_OFFLINE="1")
-    assert fetched.error.startswith("Cannot get org/tiny from the Hub (")
-    assert "HF_HUB_OFFLINE is set" in fetched.error
+    assert fetched.error.startswith("Cannot get org/tiny from the Hub (HF_HUB_OFFLINE is set); ")
+    assert fetched.error.endswith(
+        "The cache lacks the weights of org/tiny; with a connection to the Hub, "
+        f"`hf download org/tiny --revision {A}` gets them."
+    )
+    assert fetched.code == 3
 
 
 def test_a_cached_folder_with_missing_shards_is_not_used_offline(
@@ -360,7 +364,9 @@ def test_a_cached_folder_with_missing_shards_is_not_used_offline(
     """Even without an index, the name of a shard shows that there is another one."""
     folder = cached(tmp_path, A, 1000)
     (folder / "model-00001-of-00002.safetensors").write_bytes(files[WEIGHTS])
-    assert "HF_HUB_OFFLINE is set" in fetch(tmp_path, HF_HUB_OFFLINE="1").error
+    error = fetch(tmp_path, HF_HUB_OFFLINE="1").error
+    assert "HF_HUB_OFFLINE is set" in error
+    assert "The cache lacks some of the weights of org/tiny; " in error
     (folder / "model-00002-of-00002.safetensors").write_bytes(files[WEIGHTS])
     assert fetch(tmp_path, HF_HUB_OFFLINE="1").folder == folder
 

@@ -65,11 +65,8 @@ class Configuration:
 
     def covers(self, other: Configuration) -> bool:
         """Return whether batch size, rank and layers are all at least those of ``other``."""
-        return (
-            self.batch_size >= other.batch_size
-            and self.lora_rank >= other.lora_rank
-            and self.lora_layers >= other.lora_layers
-        )
+        axes = ("batch_size", "lora_rank", "lora_layers")
+        return all(getattr(self, axis) >= getattr(other, axis) for axis in axes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +99,8 @@ class ProbeRequest:
 class TrainingRequest:
     """A real training of adapters, as ``mlx_lm.lora`` would do it.
 
-    ``data`` is a folder. ``iters`` counts batches, each trained in ``micro_batches`` equal parts.
-    ``adapter_config`` is what mlx-lm needs to load the adapters, without the names of the adapted
-    projections. ``resume`` continues after the newest checkpoint in ``adapter_path``, if any.
+    ``iters`` counts batches, each trained in ``micro_batches`` equal parts. ``adapter_config`` is
+    for mlx-lm, and lacks the ``keys``. ``resume`` continues after the newest checkpoint, if any.
     """
 
     model: ModelSource
@@ -124,9 +120,6 @@ class TrainingRequest:
     budget_bytes: int
     adapter_config: dict[str, Any]
     resume: bool
-
-
-Request = TrialRequest | ProbeRequest | TrainingRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +218,15 @@ class Resumed(_Timed):
 
 
 @dataclass(frozen=True, slots=True)
+class Tokenized(_Timed):
+    """Of a file's sequences, ``done`` were tokenized, and ``dropped`` without a completion."""
+
+    file: str
+    done: int
+    dropped: int
+
+
+@dataclass(frozen=True, slots=True)
 class Truncated(_Timed):
     """A sequence of ``tokens`` will be truncated to the maximum length. Sent only once."""
 
@@ -258,10 +260,7 @@ class Trained(_Timed):
 
 @dataclass(frozen=True, slots=True)
 class Passed(_Timed):
-    """Final event of a trial: needed and peak memory, and the MLX limit under which each was found.
-
-    ``needed_limit_bytes`` belongs to needed memory, ``limit_bytes`` to peak memory.
-    """
+    """Final event of a trial: needed and peak memory, each with MLX's memory limit in its phase."""
 
     needed_bytes: int
     needed_limit_bytes: int
@@ -289,11 +288,12 @@ class Failed(_Timed):
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """Facts about a model. ``lora_keys`` are the paths of attention projections within a layer."""
+    """Facts about a model. ``lora_keys`` are the paths within a layer of what LoRA trains."""
 
     parameters: int
     layers: int
     lora_keys: tuple[str, ...]
+    has_attention: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +305,8 @@ class ProbeAnswer:
     problems: dict[str, str]
 
 
+Request = TrialRequest | ProbeRequest | TrainingRequest
 FinalEvent = Passed | Trained | OverBudget | Failed
-TrainingEvent = Resumed | Truncated | Validated | Saved | Advanced
+TrainingEvent = Resumed | Tokenized | Truncated | Validated | Saved | Advanced
 MeasuringEvent = PhaseBegan | Device | Loaded | Step | Compiled | Memory
 Event = Started | MeasuringEvent | TrainingEvent | FinalEvent | ProbeAnswer

@@ -9,14 +9,15 @@ import click
 
 from your_ai.cli import options
 from your_ai.cli.groups import GroupedCommand
-from your_ai.errors import ExitCode
+from your_ai.errors import ExitCode, UsageError
 from your_ai.files import check_writable, to_json, write_or_fail
 from your_ai.models import hub, presets, resolve
 from your_ai.models.resolve import Model
 from your_ai.planning.device import budget_bytes
-from your_ai.planning.plan import plan
+from your_ai.planning.plan import TrainingOptions, plan
 from your_ai.recommend import device_guess, history, recommend
 from your_ai.recommend.document import document
+from your_ai.recommend.recommend import Unknown
 from your_ai.runs.run_dir import runs_dir
 from your_ai.system import machine
 from your_ai.terminal.output import say, terminal_columns
@@ -43,26 +44,45 @@ def command(**values: Any) -> ExitCode:
         check_writable(output)
     if values["quiet"]:
         hub.hide_progress_bars()
-    chosen = _chosen(names, values["suite_name"])
-    for model in chosen:
-        if model.note is not None:
-            say(f"Note: {model.note}", err=True)
-    training = options.training(values, presets.training_of([model.name for model in chosen]))
+    suite = presets.suite(values["suite_name"] or "default")
+    asked = names or [preset.name for preset in suite.presets]
     host = machine.describe()
     past = history.read(runs_dir(), host, history.installed_versions())
     device, device_source = device_guess.device(past, host)
-    trials = plan(chosen, training, budget_bytes(device, values["max_memory"]))
+    budget = budget_bytes(device, values["max_memory"])
+    training = options.training(values, presets.training_of(asked))
+    chosen, unknown = _estimable(asked, training)
+    trials = plan(chosen, training, budget)
     found = recommend.forecasts(trials, past.measurements if past else (), device.backend)
     if output is not None:
-        write_or_fail(output, to_json(document(found, device, device_source, host)))
+        write_or_fail(output, to_json(document(found, unknown, device, device_source, host)))
     if not values["quiet"]:
-        say(recommendation(found, device, device_source, terminal_columns()))
+        say(recommendation(found, unknown, device, device_source, terminal_columns()))
     return ExitCode.OK if recommend.recommended(found) else ExitCode.NONE_PASSED
 
 
-def _chosen(names: Sequence[str], suite_name: str | None) -> list[Model]:
-    """The models to estimate; the default suite even on a CPU, since nothing is trained."""
-    if names:
-        return [resolve.with_declared_facts(resolve.find(name)) for name in names]
-    suite = presets.suite(suite_name or "default")
-    return [resolve.from_preset(preset) for preset in suite.presets]
+def _estimable(
+    names: Sequence[str], training: TrainingOptions
+) -> tuple[list[Model], list[Unknown]]:
+    """Return the models that can be estimated, and those that cannot.
+
+    Raises:
+        UsageError: if a name is unknown, or if no model can be estimated.
+    """
+    models, unknown = list[Model](), list[Unknown]()
+    for found in map(resolve.find, names):
+        if found.note is not None:
+            say(f"Note: {found.note}", err=True)
+        try:
+            model = resolve.with_declared_facts(found)
+            plan([model], training, budget_bytes=1)  # raises if the options do not fit the model
+        except UsageError as error:
+            if len(names) == 1:
+                raise
+            unknown.append(Unknown(found.name, found.model_name, found.params, str(error)))
+        else:
+            models.append(model)
+    if not models:
+        reasons = " ".join(model.reason for model in unknown)
+        raise UsageError(f"None of the models can be estimated. {reasons}")
+    return models, unknown

@@ -200,12 +200,11 @@ def new_run(
         check_writable(output)
     host = machine.describe()
     chosen = [resolve.find(name) for name in names]
-    _show_notes(screen, chosen)
     device, uuid = probed(host)
     chosen = chosen or _suite(params["suite_name"], device, screen)
     options = training(params, presets.training_of([model.name for model in chosen]))
     trials = _plan_trials(chosen, options, budget_bytes(device, params["max_memory"]))
-    _show_notes(screen, (trial.model for trial in trials if trial.model.is_preset))
+    _show_notes(screen, (trial.model for trial in trials))
     largest = max(parameters_of(trial.model.params) for trial in trials)
     if device.backend == "cpu" and largest >= _SLOW_PARAMETERS:
         screen.note("training a model of this size on a CPU can take hours.")

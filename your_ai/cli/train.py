@@ -22,6 +22,7 @@ from your_ai.cli.run_context import open_earlier, open_screen, probed
 from your_ai.errors import ExitCode, UsageError
 from your_ai.files import check_writable, refuse_to_replace, to_json, write_or_fail
 from your_ai.models import hub
+from your_ai.recommend.history import installed_versions
 from your_ai.runs.catalog import newest_results
 from your_ai.runs.journal import CLOSED, Journal
 from your_ai.runs.open_run import begin, open_new, record_resumed
@@ -41,6 +42,7 @@ from your_ai.training.job import Training
 from your_ai.training.progress import Progress, progress_of, results_of
 from your_ai.training.request import (
     check_device,
+    check_steps,
     choose,
     describe_model,
     expect,
@@ -50,6 +52,7 @@ from your_ai.training.request import (
     training_request,
     with_weights,
 )
+from your_ai.training.resume import check_resumable, version_note
 from your_ai.training.runner import TrainingRunner
 from your_ai.units import now
 
@@ -164,6 +167,7 @@ def command(context: click.Context, /, **values: Any) -> ExitCode:
         return _resume(context)
     if values["data"] is None:
         raise UsageError("--data is required: a folder with train.jsonl.")
+    check_steps(values["iters"], values["grad_accumulation_steps"])
     return _start(context) if values["export"] is None else _export(context)
 
 
@@ -176,6 +180,7 @@ def _start(context: click.Context) -> ExitCode:
     device, gpu_uuid = probed(host)
     check_device(measured, results.device, device)
     model = describe_model(measured)
+    _show_note(model.note)
     fitted = fit(measured, model, values)
     batch_size = fitted.configuration.batch_size
     data = check_dataset(values["data"], batch_size, mask_prompt=values["mask_prompt"])
@@ -209,6 +214,11 @@ def _start(context: click.Context) -> ExitCode:
         return _train(training, journal, Progress(training.first_setting), quiet=values["quiet"])
 
 
+def _show_note(note: str | None) -> None:
+    if note is not None:
+        say(f"Note: {note}", err=True)
+
+
 def _export(context: click.Context) -> ExitCode:
     """Write the configuration for mlx_lm.lora. Reads only the model's config, not its weights."""
     values = context.params
@@ -218,6 +228,7 @@ def _export(context: click.Context) -> ExitCode:
     refuse_to_replace(file, source, source / RESULTS, *data.glob("*.jsonl"))
     check_writable(file)
     model = describe_model(measured)
+    _show_note(model.note)
     request = training_request(measured, fit(measured, model, values), values)
     check_dataset(data, request.configuration.batch_size, mask_prompt=request.mask_prompt)
     adapter_dir.check_free(Path(request.adapter_path))  # mlx_lm.lora would overwrite them
@@ -237,7 +248,9 @@ def _resume(context: click.Context) -> ExitCode:
         target = Path(training.request.adapter_path)
         with adapter_dir.claimed(target, training.id) as is_ours:
             if progress.trained is None:
-                _check_data(training)
+                check_resumable(training)
+                versions = {**installed_versions(), "your_ai": __version__}
+                _show_note(version_note(training, versions))
             elif not (is_ours and (target / adapter_dir.ADAPTERS).is_file()):
                 raise UsageError(
                     f"This training has finished, but its adapters are no longer in {target}. "
@@ -245,18 +258,6 @@ def _resume(context: click.Context) -> ExitCode:
                 )
             record_resumed(journal)
             return _train(training, journal, progress, quiet=context.params["quiet"])
-
-
-def _check_data(training: Training) -> None:
-    """Raise UsageError if the data has changed: the order of the batches depends on all of it."""
-    request = training.request
-    batch_size = request.configuration.batch_size
-    data = check_dataset(Path(request.data), batch_size, mask_prompt=request.mask_prompt)
-    if data != training.data:
-        raise UsageError(
-            f"The data in {request.data} has changed since this training started. Restore it, or "
-            "start a new training without --resume."
-        )
 
 
 def _train(training: Training, journal: Journal, progress: Progress, *, quiet: bool) -> ExitCode:

@@ -22,7 +22,8 @@ _SIZES = ("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size
 
 _UNSUPPORTED = (
     *("kv_lora_rank", "linear_num_value_heads", "conv_L_cache", "altup_num_inputs"),
-    *("mamba_d_ssm", "mamba_d_state", "mamba_num_heads"),
+    *("mamba_d_ssm", "mamba_d_state", "mamba_num_heads", "state_size", "lru_width"),
+    *("block_types", "_block_types"),
     *("n_routed_experts", "interleave_moe_layer_step"),
 )
 """Config keys of models with layers other than the attention and MLP counted here."""

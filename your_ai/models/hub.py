@@ -86,10 +86,15 @@ def download(
     folder = _snapshots(model_id) / sha
     if _has_weights(folder) and is_complete(folder):
         return folder
+    try:
+        listed = _info(model_id, sha).siblings or ()
+    except MachineError as error:
+        raise MachineError(
+            f"{error} The cache lacks {_lacking(folder)} of {model_id}; with a connection to the "
+            f"Hub, `hf download {model_id} --revision {sha}` gets them."
+        ) from error
     wanted = [
-        file
-        for file in _info(model_id, sha).siblings or ()
-        if any(fnmatch(file.rfilename, pattern) for pattern in _FILES)
+        file for file in listed if any(fnmatch(file.rfilename, pattern) for pattern in _FILES)
     ]
     _check_disk(model_id, wanted)
     # Weights come last: if they are complete, so are the other files. One file at a time in this
@@ -149,6 +154,13 @@ def _has_weights(folder: Path) -> bool:
     except UsageError:
         return False
     return True
+
+
+def _lacking(folder: Path) -> str:
+    """Return what is missing in a cached folder, in words."""
+    if _has_weights(folder):
+        return "the tokenizer files"
+    return "some of the weights" if any(folder.glob("model*.safetensors")) else "the weights"
 
 
 def _check_disk(model_id: str, files: list[RepoSibling]) -> None:

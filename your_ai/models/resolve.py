@@ -27,7 +27,7 @@ class Model:
 
     ``name`` is what the user calls it, ``model_name`` its Hub id or path. ``params`` is the size
     label, empty until it is known. ``path`` is the local folder, if any. ``revision`` is the
-    commit on the Hub, and ``note`` a warning about it for the user.
+    commit on the Hub, and ``note`` what the user should know about the model.
     """
 
     name: str
@@ -116,7 +116,7 @@ def with_facts(model: Model, facts: Mapping[str, ModelFacts | str]) -> Model:
     build the model.
 
     Raises:
-        UsageError: if mlx-lm cannot build the model, or LoRA finds nothing to train in it.
+        UsageError: if mlx-lm cannot build the model, or it has no layers that LoRA can train.
     """
     known = facts.get(model.model_name)
     if known is None:
@@ -131,11 +131,14 @@ def with_facts(model: Model, facts: Mapping[str, ModelFacts | str]) -> Model:
         )
     if not known.lora_keys:
         raise UsageError(
-            f"LoRA cannot train {model.name}: it has no attention projections. Choose another "
-            "model."
+            f"LoRA cannot train {model.name}: it has no linear layers. Choose another model."
         )
     params = model.params or parameter_label(known.parameters)
-    return replace(model, params=params, layers=known.layers)
+    note = model.note
+    if not known.has_attention:
+        trained = f"{model.name} has no attention, so LoRA trains its other linear layers."
+        note = trained if note is None else f"{note} {trained}"
+    return replace(model, params=params, layers=known.layers, note=note)
 
 
 def with_declared_facts(model: Model) -> Model:

@@ -43,6 +43,15 @@ def check_folder(folder: Path) -> None:
             )
 
 
+def check_still_there(folder: Path) -> None:
+    """Raise UsageError if the folder of a model has been moved since a run started."""
+    if not folder.is_dir():
+        raise UsageError(
+            f"The model's folder {folder} no longer exists. Move it back and use --resume, or "
+            "start again with another one."
+        )
+
+
 def has_tokenizer(folder: Path) -> bool:
     """Return whether the folder has one of `TOKENIZER_FILES`."""
     return any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES)

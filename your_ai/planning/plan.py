@@ -116,7 +116,7 @@ def _quantization(model: Model, options: TrainingOptions) -> tuple[dict[str, Any
     """
     stored, requested = model.stored_bits, options.quantize
     is_real = options.weights is Weights.REAL
-    is_other_format = "quantization_config" in model.config and stored is None
+    is_other_format = model.config.get("quantization_config") is not None and stored is None
     if is_other_format and (requested is None or is_real):
         raise UsageError(
             f"The quantization of {model.name} is not in MLX's format. Convert the model with "

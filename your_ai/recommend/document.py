@@ -8,27 +8,31 @@ from dataclasses import dataclass
 from worker.protocol.messages import Configuration
 from your_ai import __version__
 from your_ai.planning.device import Device
-from your_ai.recommend.recommend import Forecast, Source, Verdict, recommended
+from your_ai.recommend.recommend import Forecast, Source, Unknown, Verdict, recommended
 from your_ai.system.machine import Machine
 from your_ai.units import to_gb
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The forecast for one model; sizes are in GB and, exactly, in bytes."""
+    """The forecast for one model; sizes are in GB and, exactly, in bytes.
+
+    If the model cannot be estimated, ``error`` says why, and only the names are known.
+    """
 
     preset: str
     model_name: str
     params: str
-    verdict: Verdict
-    source: Source
-    needed_memory_gb: float
-    needed_memory_bytes: int
-    peak_memory_gb: float | None
-    peak_memory_bytes: int | None
-    headroom_gb: float
-    headroom_bytes: int
-    config: Configuration
+    verdict: Verdict | None = None
+    source: Source | None = None
+    needed_memory_gb: float | None = None
+    needed_memory_bytes: int | None = None
+    peak_memory_gb: float | None = None
+    peak_memory_bytes: int | None = None
+    headroom_gb: float | None = None
+    headroom_bytes: int | None = None
+    config: Configuration | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,20 +50,28 @@ class Recommendation:
 
 
 def document(
-    found: Sequence[Forecast], device: Device, device_source: str, machine: Machine
+    found: Sequence[Forecast],
+    unknown: Sequence[Unknown],
+    device: Device,
+    device_source: str,
+    machine: Machine,
 ) -> Recommendation:
-    """Return the document with these forecasts."""
+    """Return the document with these forecasts, and the models that cannot be estimated."""
     best, budget = recommended(found), found[0].budget_bytes
     return Recommendation(
         max_memory_gb=to_gb(budget),
         recommended=best.trial.model.name if best else None,
-        results=tuple(map(_entry, found)),
+        results=(*map(_entry, found), *map(_entry_without_forecast, unknown)),
         your_ai_version=__version__,
         budget_bytes=budget,
         machine=machine,
         device=device,
         device_source=device_source,
     )
+
+
+def _entry_without_forecast(model: Unknown) -> Entry:
+    return Entry(model.name, model.model_name, model.params, error=model.reason)
 
 
 def _entry(forecast: Forecast) -> Entry:

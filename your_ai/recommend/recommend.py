@@ -114,6 +114,16 @@ class Forecast:
         return self.most_bytes / self.needed_bytes - 1
 
 
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A model whose memory cannot be estimated, and why, as sentences for the user."""
+
+    name: str
+    model_name: str
+    params: str
+    reason: str
+
+
 def forecasts(
     trials: Sequence[Trial], measurements: Sequence[Measurement], backend: str
 ) -> list[Forecast]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -32,6 +32,12 @@ class Header:
     started_at: str
     run_dir: str
     version: str
+
+    accepts_patches: ClassVar[bool] = False
+    """Whether it can be resumed after a patch release of mlx, mlx-lm or your_ai.
+
+    The trials of a run could then no longer be compared.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,17 +79,21 @@ def read_header(fields: Mapping[str, Any], kind: type[H]) -> H:
 def check_same(header: Header, arguments: Mapping[str, str], device: Device, version: str) -> None:
     """Raise UsageError if the resumed run would mix results that cannot be compared.
 
-    Options that are not given again keep their values.
+    Options that are not given again keep their values. A training may continue after a patch
+    release: it would otherwise lose days of work.
     """
     changed = [
         f"{option} {value} (was {header.arguments.get(option, 'not given')})"
         for option, value in arguments.items()
         if header.arguments.get(option) != value
     ]
-    before, now = _environment(header.device, header.version), _environment(device, version)
-    changed += [
-        f"{name} {now[name]} (was {before[name]})" for name in before if now[name] != before[name]
-    ]
+    for field in ("name", "backend"):
+        before, now = getattr(header.device, field), getattr(device, field)
+        if before != now:
+            changed.append(f"{'device' if field == 'name' else field} {now} (was {before})")
+    changed += version_changes(
+        header, {**device.versions, "your_ai": version}, even_patches=not header.accepts_patches
+    )
     if changed:
         raise UsageError(
             f"Cannot resume {header.run_dir} with different settings or versions: "
@@ -91,6 +101,19 @@ def check_same(header: Header, arguments: Mapping[str, str], device: Device, ver
         )
 
 
-def _environment(device: Device, version: str) -> dict[str, object]:
-    versions = {name: device.versions.get(name) for name in ("mlx", "mlx-lm")}
-    return {"device": device.name, "backend": device.backend, **versions, "your_ai": version}
+def version_changes(
+    header: Header, versions: Mapping[str, str], *, even_patches: bool = True
+) -> list[str]:
+    """Return which versions of the packages that a run depends on have changed, as shown."""
+    recorded = {**header.device.versions, "your_ai": header.version}
+    compared = str if even_patches else _without_patch
+    return [
+        f"{name} {versions.get(name)} (was {recorded.get(name)})"
+        for name in ("mlx", "mlx-lm", "your_ai")
+        if compared(versions.get(name)) != compared(recorded.get(name))
+    ]
+
+
+def _without_patch(version: str | None) -> str:
+    """Return ``0.32`` for version ``0.32.4``."""
+    return ".".join(str(version).split(".")[:2])

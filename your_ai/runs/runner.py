@@ -173,12 +173,17 @@ def _log_name(trial: Trial, key: str) -> str:
 def _with_weights(trial: Trial) -> Trial:
     """Return the trial with its real weights in a local folder, downloaded just before use.
 
+    A folder may have been moved since the run started.
+
     Raises:
         UsageError, MachineError: if the weights are not available.
         KeyboardInterrupt: if the user stopped the run.
     """
     source = trial.request.model
-    if trial.configuration.weights is not Weights.REAL or source.path is not None:
+    if trial.configuration.weights is not Weights.REAL:
+        return trial
+    if source.path is not None:
+        weight_files.check_still_there(Path(source.path))
         return trial
     model = trial.model
     with interrupts.immediate():

@@ -99,6 +99,12 @@ _MESSAGES = {
         "sandbox, or if nobody is logged in",
         advice="use a Mac or a runner with a GPU",
     ),
+    # Seen with MLX 0.32.4: its CPU backend multiplies unquantized experts only in float32.
+    r"\[GatherMM::eval\] Currently only supports float32": Outcome(
+        _ERROR,
+        "on a CPU, MLX trains a mixture of experts only if it is quantized or float32",
+        advice='--quantize 4, or set "dtype" to "float32" in the model\'s config.json',
+    ),
     # This often happens while the display is on (mlx #3267), or on a machine that swaps (#3896).
     r"ImpactingInteractivity|Impacting Interactivity|GPU Timeout|CallbackErrorTimeout": Outcome(
         _CRASH,
@@ -167,7 +173,8 @@ def _from_final_event(observation: Observation, final: FinalEvent, steps: int) -
         case Passed():
             return _passed(observation, steps)
         case Trained():
-            evidence = f"{final.iterations} iterations finished without an MLX error, losses finite"
+            done = f"{final.iterations} iterations finished without an MLX error"
+            evidence = f"{done}, losses finite, adapters changed"
             return Outcome(OutcomeKind.PASS, "all iterations finished", evidence=evidence)
         case OverBudget():
             return _over_budget(final)

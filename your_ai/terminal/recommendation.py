@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from your_ai.models import presets
 from your_ai.planning.device import Device
 from your_ai.planning.plan import Trial
-from your_ai.recommend.recommend import Forecast, Source, Verdict, recommended
+from your_ai.recommend.recommend import Forecast, Source, Unknown, Verdict, recommended
 from your_ai.terminal.output import wrap
 from your_ai.terminal.screen import WIDTH
 from your_ai.terminal.tables import Column, Row, table
@@ -25,13 +25,19 @@ _COLUMNS = (
 
 
 def recommendation(
-    found: Sequence[Forecast], device: Device, device_source: str, width: int | None
+    found: Sequence[Forecast],
+    unknown: Sequence[Unknown],
+    device: Device,
+    device_source: str,
+    width: int | None,
 ) -> str:
     """All lines, for a terminal of this ``width``; ``None`` means a pipe or file."""
     rule = "━" * min(WIDTH, width or WIDTH)
     above = [rule, "Recommendation", rule, *_head(found[0].budget_bytes, device, device_source), ""]
-    models = table(_COLUMNS, [_row(forecast) for forecast in found], width)
-    below = ["", *_foot(found, device), rule]
+    rows = [*map(_row, found), *map(_row_without_forecast, unknown)]
+    models = table(_COLUMNS, rows, width)
+    reasons = [model.reason for model in unknown]
+    below = ["", *_foot(found, device), *reasons, rule]
     head, foot = (wrap("\n".join(part), width) for part in (above, below))
     return f"{head}\n{models}\n{foot}"
 
@@ -55,6 +61,10 @@ def _row(forecast: Forecast) -> Row:
         forecast.verdict,
         forecast.source,
     )
+
+
+def _row_without_forecast(model: Unknown) -> Row:
+    return (model.name, model.params or None, None, None, None, "unknown", None)
 
 
 def _foot(found: Sequence[Forecast], device: Device) -> Iterator[str]:

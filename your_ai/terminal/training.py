@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.protocol.messages import Resumed, Truncated, Validated
+from worker.protocol.messages import Resumed, Tokenized, Truncated, Validated
 from your_ai.runs.training_results import Expected
 from your_ai.supervision.observation import Notice, Stopping
 from your_ai.supervision.outcome import Outcome, OutcomeKind, Remedy
@@ -26,7 +26,7 @@ class TrainingConsole:
         self._screen = screen
         self._training = training
         self._validation: float | None = None
-        self._has_truncated = False
+        self._notes = set[str]()
 
     def begin(self, progress: Progress) -> None:
         """Show the training, its expected memory and time, and where it is resumed."""
@@ -78,13 +78,14 @@ class TrainingConsole:
                     "the last checkpoint is missing or corrupt; resuming "
                     f"{_from(event.iteration)} instead."
                 )
-            case Truncated() if not self._has_truncated:
-                self._has_truncated = True
-                longest = self._training.request.configuration.seq_length
-                self._screen.note(
-                    f"sequences longer than {longest:,} tokens are truncated "
-                    f"(--max-seq-length); the first such sequence has {event.tokens:,}."
-                )
+            case Tokenized() | Truncated():
+                self._note_once(_about_data(event, self._training))
+
+    def _note_once(self, text: str | None) -> None:
+        """Show a note, unless an earlier attempt caused the same one."""
+        if text is not None and text not in self._notes:
+            self._notes.add(text)
+            self._screen.note(text)
 
     def reported(self, report: Report) -> None:
         """Show finished iterations, and the last validation loss."""
@@ -140,6 +141,23 @@ def _description(training: Training) -> str:
         f"layers={configuration.lora_layers}, up to {configuration.seq_length} tokens, "
         f"{request.iters:,} iterations, {training.data.sequences:,} sequences in {request.data}"
     )
+
+
+def _about_data(event: Tokenized | Truncated, training: Training) -> str | None:
+    limit = f"{training.request.configuration.seq_length:,} tokens"
+    if isinstance(event, Truncated):
+        return (
+            f"sequences longer than {limit} are truncated (--max-seq-length); the first such "
+            f"sequence has {event.tokens:,}."
+        )
+    is_train = event.file == "train.jsonl"
+    total = training.data.sequences if is_train else training.data.validation
+    of_all = f"of {total:,} sequences in {event.file}"
+    if event.done < total:
+        return f"tokenized {event.done:,} {of_all} (for --mask-prompt)."
+    if event.dropped:
+        return f"dropped {event.dropped:,} {of_all}: they have no completion within {limit}."
+    return None
 
 
 def _from(iteration: int) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from worker.protocol.messages import TrainingRequest
 from your_ai.errors import UsageError
 
 _SEE = "see mlx-lm's LORA.md for the data formats"
@@ -20,6 +23,10 @@ _FORMATS: tuple[Mapping[str, str], ...] = (
     {"messages": "non-empty list"},
     {"text": "non-empty string"},
 )
+
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+"""An escape that may be half of a surrogate pair; two halves are one character."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,19 @@ def check_dataset(folder: Path, batch_size: int, *, mask_prompt: bool) -> Datase
     return Dataset(counts["train"], counts["valid"], digest.hexdigest())
 
 
+def check_unchanged(before: Dataset, request: TrainingRequest) -> None:
+    """Raise UsageError if the data of a training has changed since it was ``before``.
+
+    The order of the batches depends on all of it.
+    """
+    folder, batch_size = Path(request.data), request.configuration.batch_size
+    if check_dataset(folder, batch_size, mask_prompt=request.mask_prompt) != before:
+        raise UsageError(
+            f"The data in {folder} has changed since this training started. Restore it, or start a "
+            "new training without --resume."
+        )
+
+
 def _count(path: Path, digest: Callable[[bytes], None], *, mask_prompt: bool) -> int:
     """Check a file and return its number of sequences; pass all its bytes to ``digest``."""
     fields: Mapping[str, str] | None = None
@@ -68,7 +88,8 @@ def _count(path: Path, digest: Callable[[bytes], None], *, mask_prompt: bool) ->
             for number, line in enumerate(file, start=1):
                 digest(line)
                 where = f"{path}, line {number}"
-                sequence = _object(line, where)
+                mark = codecs.BOM_UTF8 if number == 1 else b""
+                sequence = _object(line.removeprefix(mark), where)
                 fields = fields or _fields(sequence, where)
                 if mask_prompt and "text" in fields:
                     raise UsageError(
@@ -76,6 +97,10 @@ def _count(path: Path, digest: Callable[[bytes], None], *, mask_prompt: bool) ->
                         "option."
                     )
                 _check_fields(sequence, fields, where)
+                if mask_prompt and "messages" in fields and len(sequence["messages"]) < 2:
+                    raise UsageError(
+                        f"{where}: --mask-prompt needs a message before the last one. Add a prompt."
+                    )
     except OSError as error:
         raise UsageError(f"Cannot read {path}: {error.strerror}.") from error
     return number
@@ -83,9 +108,23 @@ def _count(path: Path, digest: Callable[[bytes], None], *, mask_prompt: bool) ->
 
 def _object(line: bytes, where: str) -> dict[str, Any]:
     try:
-        found = json.loads(line)
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{where}: not valid UTF-8 ({error.reason}). Save the file with the encoding UTF-8."
+        ) from error
+    try:
+        found = json.loads(text)
+        if _SURROGATE.search(text):
+            json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{where}: contains half of a surrogate pair (such as \\ud83d), which is not a "
+            "character. Remove it."
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where}: not valid JSON ({getattr(error, 'msg', error)}).") from error
+        problem = getattr(error, "msg", error) if text.strip() else "the line is empty"
+        raise UsageError(f"{where}: not valid JSON ({problem}).") from error
     if not isinstance(found, dict):
         raise UsageError(f"{where}: not a JSON object; {_SEE}.")
     return found

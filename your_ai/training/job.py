@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from typing import ClassVar
 
 from worker.protocol.messages import TrainingRequest
 from your_ai.runs.run import Header
@@ -36,6 +37,8 @@ class Training(Header):
     expected: Expected
     restarts: int
     steps_per_report: int
+
+    accepts_patches: ClassVar[bool] = True
 
     @property
     def first_setting(self) -> Setting:

@@ -78,6 +78,15 @@ def check_device(measured: TrialResult, measured_on: Device, current: Device) ->
     )
 
 
+def check_steps(iters: int, batches: int) -> None:
+    """Raise UsageError if ``iters`` batches give no optimizer step, each of so many ``batches``."""
+    if iters < batches:
+        raise UsageError(
+            f"--iters {iters} is less than --grad-accumulation-steps {batches}, so nothing would "
+            "be trained. Raise --iters, or lower --grad-accumulation-steps."
+        )
+
+
 def describe_model(measured: TrialResult) -> Model:
     """Return the model with its size and layers, without reading or downloading weights.
 

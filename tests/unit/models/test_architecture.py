@@ -60,6 +60,8 @@ def test_tied_embeddings_default_to_those_of_mlx_lm() -> None:
         ({"text_config": 5}, "is invalid"),
         ({"hidden_size": -64}, "a size is out of range"),
         ({"kv_lora_rank": 512}, "does not support (kv_lora_rank)"),
+        ({"lru_width": 64}, "does not support (lru_width)"),
+        ({"block_types": ["recurrent", "attention"]}, "does not support (block_types)"),
     ],
 )
 def test_an_invalid_config_is_a_one_line_error(changed: dict[str, Any], said: str) -> None:

@@ -266,18 +266,26 @@ def test_a_model_that_is_not_cached_cannot_be_found_offline(tmp_path: Path) -> N
     assert answer.stderr == ""
 
 
-FACTS = ModelFacts(parameters=1_543_714_304, layers=28, lora_keys=("q", "k", "v", "o"))
+FACTS = ModelFacts(1_543_714_304, 28, lora_keys=("q", "k", "v", "o"), has_attention=True)
 
 
 def test_a_probe_completes_a_model() -> None:
     unprobed = model(params="", layers=0)
     probed = resolve.with_facts(unprobed, {unprobed.model_name: FACTS})
-    assert (probed.params, probed.layers) == ("1.5B", 28)
+    assert (probed.params, probed.layers, probed.note) == ("1.5B", 28, None)
 
 
-def test_a_model_without_attention_projections_is_refused() -> None:
-    facts = ModelFacts(1000, 2, lora_keys=())
-    with pytest.raises(UsageError, match="it has no attention projections"):
+@pytest.mark.parametrize("note", [None, "The cache may be outdated."])
+def test_a_note_says_what_is_trained_without_attention(note: str | None) -> None:
+    facts = ModelFacts(1000, 2, lora_keys=("mixer.in_proj",), has_attention=False)
+    found = resolve.with_facts(model(note=note), {"org/tiny": facts}).note
+    trained = "tiny has no attention, so LoRA trains its other linear layers."
+    assert found == (f"{note} {trained}" if note else trained)
+
+
+def test_a_model_without_linear_layers_is_refused() -> None:
+    facts = ModelFacts(1000, 2, lora_keys=(), has_attention=False)
+    with pytest.raises(UsageError, match="it has no linear layers"):
         resolve.with_facts(model(), {"org/tiny": facts})
 
 

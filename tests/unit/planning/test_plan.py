@@ -127,6 +127,13 @@ def test_a_quantization_in_another_format_is_refused(weights: Weights) -> None:
         planned(FOREIGN, TrainingOptions(weights=weights))
 
 
+@pytest.mark.parametrize("key", ["quantization", "quantization_config"])
+@pytest.mark.parametrize("weights", list(Weights))
+def test_a_quantization_of_null_means_none(key: str, weights: Weights) -> None:
+    found = planned({**CONFIG, key: None}, TrainingOptions(weights=weights))
+    assert found.configuration.quantization_bits == 4
+
+
 def test_synthetic_weights_do_not_depend_on_the_format_of_the_files() -> None:
     assert planned(FOREIGN, TrainingOptions(quantize=8)).configuration.quantization_bits == 8
 

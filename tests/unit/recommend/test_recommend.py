@@ -301,7 +301,7 @@ def test_a_tight_model_within_the_budget_is_preferred() -> None:
 
 def test_the_document_has_gb_and_exact_bytes() -> None:
     found = recommend.forecasts([trial()], [measured()], "cuda")
-    content = orjson.loads(to_json(document(found, DEVICE, "as told", MACHINE)))
+    content = orjson.loads(to_json(document(found, [], DEVICE, "as told", MACHINE)))
     assert content["recommended"] == "tiny"
     assert (content["max_memory_gb"], content["budget_bytes"]) == (16.0, 16 * GB)
     assert content["device"]["backend"] == "cuda"
@@ -328,13 +328,14 @@ def test_the_document_has_gb_and_exact_bytes() -> None:
                 "seq_length": 1024,
                 "grad_checkpoint": True,
             },
+            "error": None,
         }
     ]
 
 
 def test_the_document_may_have_a_name_that_is_not_utf8() -> None:
     found = recommend.forecasts([trial("caf\udce9")], [], "cuda")
-    content = orjson.loads(to_json(document(found, DEVICE, "", MACHINE)))
+    content = orjson.loads(to_json(document(found, [], DEVICE, "", MACHINE)))
     assert (content["recommended"], content["results"][0]["model_name"]) == ("caf?", "org/caf?")
 
 

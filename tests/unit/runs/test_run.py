@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
-from tests.support import builders
+from tests.support import builders, trainings
 from worker.protocol.messages import ModelSource
 from your_ai.errors import UsageError
 from your_ai.planning.plan import Trial
 from your_ai.runs import journal
-from your_ai.runs.run import Run, check_same, read_header
+from your_ai.runs.run import Run, check_same, read_header, version_changes
 from your_ai.search.grid import make_grid
 from your_ai.search.search import Objective, SearchOptions
 
@@ -93,3 +94,27 @@ def test_another_device_or_version_is_refused(
 
 def test_the_free_memory_of_a_gpu_may_change() -> None:
     check_same(RUN, {}, replace(RUN.device, free_bytes=1), RUN.version)
+
+
+@pytest.mark.parametrize(
+    ("mlx", "version", "difference"),
+    [
+        ("0.32.5", "1.0", None),
+        ("0.32.4", "1.0.1", None),
+        ("0.33.0", "1.0", "mlx 0.33.0 (was 0.32.4)"),
+        ("0.32.4", "1.1", "your_ai 1.1 (was 1.0)"),
+    ],
+)
+def test_a_training_may_be_resumed_after_a_patch_release(
+    mlx: str, version: str, difference: str | None
+) -> None:
+    header = trainings.training()
+    device = replace(header.device, versions={"mlx": mlx})
+    changes = version_changes(header, {"mlx": mlx, "your_ai": version})
+    assert len(changes) == 1
+    if difference is None:
+        check_same(header, {}, device, version)
+    else:
+        assert changes == [difference]
+        with pytest.raises(UsageError, match=re.escape(difference)):
+            check_same(header, {}, device, version)

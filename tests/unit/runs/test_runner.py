@@ -12,7 +12,15 @@ import pytest
 
 from tests.support import builders
 from worker.protocol.codec import decode_request
-from worker.protocol.messages import Configuration, Failed, OverBudget, Phase, TrialRequest, Weights
+from worker.protocol.messages import (
+    Configuration,
+    Failed,
+    ModelSource,
+    OverBudget,
+    Phase,
+    TrialRequest,
+    Weights,
+)
 from your_ai.errors import NotStartedError
 from your_ai.planning.plan import Trial
 from your_ai.runs.cooldown import Cooldown
@@ -272,6 +280,23 @@ def test_a_resumed_search_repeats_nothing(tmp_path: Path, journal: Journal) -> N
     history = history_of(journal.records())
     list(runner(run, journal, worker, history).search(trial))
     assert len(tried) == len(set(tried))
+
+
+def test_a_moved_folder_fails_only_that_trial_until_it_is_back(
+    tmp_path: Path, journal: Journal
+) -> None:
+    folder = tmp_path / "model"
+    source = ModelSource(builders.CONFIG, str(folder))
+    moved = builders.trial(1, "m1", "1B", weights=Weights.REAL, model=source)
+    run = builders.run(moved, builders.trial(2, "m2", "2B"), run_dir=str(tmp_path))
+    first = runner(run, journal, scripted(PASS))
+    assert outcomes(first.trials()) == ["error", "pass"]
+    assert f"The model's folder {folder} no longer exists. Move it back" in str(
+        first.ended[0].error
+    )
+    folder.mkdir()
+    again = runner(run, journal, scripted(PASS), history_of(journal.records()))
+    assert outcomes(again.trials()) == ["pass", "pass"]
 
 
 def test_a_search_stops_if_weights_are_missing(

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import builders
 from your_ai.planning.device import Device
-from your_ai.recommend.recommend import Forecast, Source
+from your_ai.recommend.recommend import Forecast, Source, Unknown
 from your_ai.terminal.recommendation import recommendation
 from your_ai.units import GB, MB
 
@@ -82,31 +82,41 @@ hermes-70b
 
 
 def test_at_80_columns() -> None:
-    assert recommendation(LADDER, DEVICE, "as told", 80) == WIDE
+    assert recommendation(LADDER, [], DEVICE, "as told", 80) == WIDE
 
 
 def test_a_pipe_gets_the_same_without_wrapping() -> None:
-    piped = recommendation(LADDER, DEVICE, "as told", None)
+    piped = recommendation(LADDER, [], DEVICE, "as told", None)
     assert piped.splitlines() == WIDE.replace("\n    ", " ").splitlines()
 
 
 def test_rows_are_paragraphs_on_a_narrow_terminal() -> None:
-    assert recommendation(LADDER, DEVICE, "as told", 40).startswith(NARROW)
+    assert recommendation(LADDER, [], DEVICE, "as told", 40).startswith(NARROW)
 
 
 def test_negative_headroom_is_shown_in_gb() -> None:
-    row = recommendation([line(25 * 1024)], DEVICE, "as told", None).splitlines()[7]
+    row = recommendation([line(25 * 1024)], [], DEVICE, "as told", None).splitlines()[7]
     assert " ".join(row.split()) == "tiny 100K 25.0 GB – -24.9 GB does not fit measured"
+
+
+def test_a_model_that_cannot_be_estimated_has_a_row_and_a_reason() -> None:
+    unknown = Unknown(
+        "mamba", "org/mamba", "", "mamba: its config.json has no num_attention_heads."
+    )
+    shown = recommendation(LADDER, [unknown], DEVICE, "as told", None).splitlines()
+    assert " ".join(shown[10].split()) == "mamba – – – – unknown –"
+    assert shown[-2] == unknown.reason
+    assert "Recommended: hermes-mistral-7b (largest model that fits)" in shown
 
 
 @pytest.mark.parametrize("columns", [79, 60, 40])
 def test_lines_fit_the_terminal(columns: int) -> None:
-    shown = recommendation(LADDER, DEVICE, "as told", columns)
+    shown = recommendation(LADDER, [], DEVICE, "as told", columns)
     assert max(map(len, shown.splitlines())) <= columns
 
 
 def foot(*found: Forecast) -> str:
-    return recommendation(found, DEVICE, "as told", 200).rpartition("\n\n")[2]
+    return recommendation(found, [], DEVICE, "as told", 200).rpartition("\n\n")[2]
 
 
 @pytest.mark.parametrize(
@@ -146,12 +156,12 @@ CPU = Device("cpu", "AMD EPYC", 24 * GB, None, None, {})
 
 
 def test_a_note_that_training_on_a_cpu_takes_hours() -> None:
-    assert "on a CPU takes hours" in recommendation([line(10)], CPU, "as told", None)
+    assert "on a CPU takes hours" in recommendation([line(10)], [], CPU, "as told", None)
 
 
 def test_on_a_cpu_the_hint_is_to_run_tiny_models_unless_the_models_are_tiny() -> None:
-    shown = recommendation(LADDER, CPU, "as told", 400)
+    shown = recommendation(LADDER, [], CPU, "as told", 400)
     assert "`your_ai benchmark --suite smoke`" in shown
     assert "with the same options" not in shown
     tiny = builders.line(TINY, 10, Source.ESTIMATED)
-    assert "`your_ai benchmark` with the same options" in recommendation([tiny], CPU, "", 400)
+    assert "`your_ai benchmark` with the same options" in recommendation([tiny], [], CPU, "", 400)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ def test_the_digest_changes_with_the_data(tmp_path: Path) -> None:
     write(tmp_path, "train", TEXT)
     before = check_dataset(tmp_path, 1, mask_prompt=False)
     assert check_dataset(tmp_path, 1, mask_prompt=False) == before
+    os.utime(tmp_path / "train.jsonl", (1, 1))  # only the content counts
+    assert check_dataset(tmp_path, 1, mask_prompt=False) == before
     write(tmp_path, "train", {"text": "one twO"})
     assert check_dataset(tmp_path, 1, mask_prompt=False).digest != before.digest
 
@@ -59,6 +62,10 @@ def test_the_digest_changes_with_the_data(tmp_path: Path) -> None:
         ),
         ([TEXT, "{", TEXT], r"train\.jsonl, line 2: not valid JSON \("),
         ([TEXT, "", TEXT], r"train\.jsonl, line 2: not valid JSON \("),
+        ([TEXT, "", TEXT], r"line 2: not valid JSON \(the line is empty\)"),
+        ([TEXT, '{"text": "\\ud800"}'], r"train\.jsonl, line 2: contains half of a surrogate pair"),
+        ([TEXT, '{"text": "\\uDC00 \\uD83D"}'], "line 2: contains half of a surrogate pair"),
+        ([TEXT, '{"text": "x", "\\udfff": 1}'], "line 2: contains half of a surrogate pair"),
         ([TEXT, "[1]"], r"train\.jsonl, line 2: not a JSON object"),
         ([{"words": "one"}], r'line 1: needs "text", "messages", or "prompt" and "completion"'),
         ([{"prompt": "one"}], r'line 1: needs "text", "messages", or "prompt"'),
@@ -73,6 +80,32 @@ def test_invalid_data_is_refused(lines: list[Any], complaint: str, tmp_path: Pat
     write(tmp_path, "train", *lines)
     with pytest.raises(UsageError, match=complaint):
         check_dataset(tmp_path, 2, mask_prompt=False)
+
+
+@pytest.mark.parametrize("name", ["train", "valid"])
+@pytest.mark.parametrize("text", [b"\xff", b"\xed\xa0\x80", b"\xc3"])
+def test_invalid_utf_8_is_refused(text: bytes, name: str, tmp_path: Path) -> None:
+    write(tmp_path, "train", TEXT, TEXT)
+    line = json.dumps(TEXT).encode()
+    content = b"\n".join((line, line.replace(b"one", text)))
+    (tmp_path / f"{name}.jsonl").write_bytes(content)
+    with pytest.raises(UsageError, match=rf"{name}\.jsonl, line 2: not valid UTF-8 .* encoding"):
+        check_dataset(tmp_path, 1, mask_prompt=False)
+
+
+@pytest.mark.parametrize("lines", ["utf-8-sig", "\r\n", "no newline at the end", "escapes"])
+def test_valid_encodings_are_accepted(lines: str, tmp_path: Path) -> None:
+    rows = [json.dumps({"text": "\U0001f600 \0"}, ensure_ascii=lines == "escapes")] * 2
+    text = ("\r\n" if lines == "\r\n" else "\n").join(rows)
+    content = text.encode("utf-8-sig" if lines == "utf-8-sig" else "utf-8")
+    (tmp_path / "train.jsonl").write_bytes(content)
+    assert check_dataset(tmp_path, 2, mask_prompt=False).sequences == 2
+
+
+def test_a_byte_order_mark_elsewhere_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "train", TEXT, "\ufeff" + json.dumps(TEXT))
+    with pytest.raises(UsageError, match=r"train\.jsonl, line 2: not valid JSON"):
+        check_dataset(tmp_path, 1, mask_prompt=False)
 
 
 def test_validation_and_test_files_are_checked(tmp_path: Path) -> None:
@@ -93,6 +126,14 @@ def test_mask_prompt_is_refused_for_plain_text(tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match=r"--mask-prompt needs prompts, but .*train\.jsonl contains plain text"
     ):
+        check_dataset(tmp_path, 2, mask_prompt=True)
+
+
+def test_mask_prompt_needs_a_message_before_the_last_one(tmp_path: Path) -> None:
+    message = CHAT["messages"][0]
+    write(tmp_path, "train", {"messages": [message, message]}, CHAT)
+    assert check_dataset(tmp_path, 2, mask_prompt=False).sequences == 2
+    with pytest.raises(UsageError, match=r"line 2: --mask-prompt needs a message before the last"):
         check_dataset(tmp_path, 2, mask_prompt=True)
 
 

@@ -41,6 +41,7 @@ from worker.protocol.messages import (
     Saved,
     Started,
     Step,
+    Tokenized,
     Trained,
     TrialRequest,
     Truncated,
@@ -61,6 +62,7 @@ EVENTS: tuple[Event, ...] = (
     Passed(0.6, 1, 2, 3, 4),
     OverBudget(0.7, Phase.LOAD, 99, planned=True),
     Resumed(0.8, 100),
+    Tokenized(0.8, "train.jsonl", 1000, 2),
     Truncated(0.8, 1500),
     Validated(0.8, 200, 2.5, 1.5),
     Saved(0.8, 200),
@@ -68,7 +70,7 @@ EVENTS: tuple[Event, ...] = (
     Failed(0.8, Phase.LOAD, "RuntimeError", "bad\nmultiline \u2713 text"),
     ProbeAnswer(
         Device(0.9, "cpu", {"device_name": "AMD EPYC"}, {"python": "3.11.7"}),
-        {"a": ModelFacts(1000, 2, ("self_attn.q_proj",))},
+        {"a": ModelFacts(1000, 2, ("self_attn.q_proj",), has_attention=True)},
         {"b": "Model type nonesuch not supported."},
     ),
 )

@@ -10,16 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 import mlx.optimizers as optim
 import numpy as np
 import pytest
-from mlx.utils import tree_flatten
-from mlx_lm.tuner.trainer import default_loss
 
 from tests.support import tiny
 from tests.support.prepared import prepared_model
-from worker.batches import masked_loss
 from worker.checkpoint import Progress
 from worker.events import EventPipe
 from worker.finetune import TrainingLoop
@@ -140,30 +136,6 @@ def test_val_batches_of_0_and_of_all(batches: int, iterations: list[int], tmp_pa
     found = trained(request, tmp_path, valid=sequences(4)).validations
     assert list(found) == iterations
     assert np.isfinite(list(found.values())).all()
-
-
-def test_a_prompt_without_completion_has_a_finite_loss(tmp_path: Path) -> None:
-    only_prompt, *others = sequences(6)
-    data = [(only_prompt[0], TOKENS), *others]
-    request = replace(REQUEST, mask_prompt=True, micro_batches=2, iters=3)
-    losses = trained(request, tmp_path, data).losses
-    assert np.isfinite(losses).all()
-    assert len(losses) == 3
-
-
-def test_masked_loss_equals_mlx_lms_loss_or_is_0_without_targets() -> None:
-    model = prepared_model()
-    tokens = mx.array([row for row, _ in sequences(2)])
-
-    def evaluate(function: Any, lengths: mx.array) -> tuple[float, dict[str, Any]]:
-        value, gradient = nn.value_and_grad(model, lambda m: function(m, tokens, lengths)[0])(model)
-        return value.item(), gradient
-
-    some_tokens = mx.array([[5, TOKENS], [TOKENS, TOKENS]])
-    assert evaluate(masked_loss, some_tokens)[0] == evaluate(default_loss, some_tokens)[0]
-    value, gradient = evaluate(masked_loss, mx.array([[TOKENS, TOKENS], [TOKENS, TOKENS]]))
-    assert value == 0
-    assert not any(leaf.any().item() for _, leaf in tree_flatten(gradient))  # NaN would be true
 
 
 def test_the_wired_limit_that_mlx_lm_raises_is_reset(

@@ -46,7 +46,7 @@ def test_steps_equal_those_of_mlx_lm(
     model: nn.Module, trainer: lora.Trainer, tmp_path: Path
 ) -> None:
     def same_batches(**_: object) -> Iterator[lora.Batch]:
-        return lora.full_batches(REQUEST)
+        return lora.full_batches(REQUEST, reference)
 
     reference, losses = prepared_model(), Losses()
     train(

@@ -1,0 +1,108 @@
+"""The training data as mlx-lm's datasets, checked before the weights are loaded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+from mlx_lm.tuner.datasets import CacheDataset, TextDataset, create_dataset
+from mlx_lm.utils import load_tokenizer
+
+from worker.events import EventPipe
+from worker.protocol.messages import Advanced, Tokenized, TrainingRequest, Truncated
+
+_REPORTS = 10
+"""Number of reports while all sequences of a file are tokenized, each of at least 1000."""
+
+_ADVANCE = 100
+"""Number of sequences after which tokenizing is known not to hang."""
+
+
+class DataError(ValueError):
+    """The data cannot be trained on; the message says why and what to do."""
+
+
+def load_data(request: TrainingRequest, events: EventPipe) -> tuple[Any, Any]:
+    """Return the training set and the validation set, ``None`` if missing.
+
+    Tokenization is lazy. Only if prompts are masked, all sequences are tokenized here, and those
+    without a completion are dropped.
+
+    Raises:
+        DataError: if a sequence cannot be tokenized, or too few of them have a completion.
+    """
+    eos = request.model.config.get("eos_token_id")
+    tokenizer = load_tokenizer(Path(request.model.path or ""), eos_token_ids=eos)
+    train, valid = (Path(request.data) / f"{name}.jsonl" for name in ("train", "valid"))
+    data = _Dataset(train, tokenizer, request, events)
+    return data, _Dataset(valid, tokenizer, request, events) if valid.exists() else None
+
+
+class _Dataset(CacheDataset):  # type: ignore[misc]  # mlx-lm is untyped
+    """A tokenized file. The first sequence of all files to be truncated is reported."""
+
+    _has_truncated: ClassVar[bool] = False
+
+    def __init__(
+        self, path: Path, tokenizer: Any, request: TrainingRequest, events: EventPipe
+    ) -> None:
+        self._path, self._events = path, events
+        # Not mlx-lm's reader, which fails if the file starts with a byte order mark.
+        with path.open(encoding="utf-8-sig", newline="\n") as file:
+            self._rows = [json.loads(line) for line in file]
+        self._lines = list(range(1, len(self._rows) + 1))
+        self._seq_length = request.configuration.seq_length
+        super().__init__(
+            create_dataset(self._rows, tokenizer, SimpleNamespace(mask_prompt=request.mask_prompt))
+        )
+        if not (isinstance(self._data, TextDataset) or tokenizer.has_chat_template):
+            raise DataError(
+                f"{path} has prompts or messages, but the tokenizer in {request.model.path} has no "
+                "chat template; use a chat or instruct model, add a chat_template.jinja to that "
+                'folder, or write the data as "text"'
+            )
+        if request.mask_prompt:
+            self._drop_prompts(request.configuration.batch_size)
+        else:
+            self[0]  # a template that does not suit the data fails before the weights are loaded
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            sequence = super().__getitem__(index)
+        except Exception as error:
+            problem = str(error).strip().partition("\n")[0] or type(error).__name__
+            where = f"{self._path}, line {self._lines[index]}"
+            raise DataError(f"{where}: cannot be tokenized ({problem})") from error
+        tokens = len(sequence[0])
+        if tokens > self._seq_length and not _Dataset._has_truncated:
+            _Dataset._has_truncated = True
+            self._events.send(Truncated(self._events.now(), tokens))
+        return sequence
+
+    def _drop_prompts(self, batch_size: int) -> None:
+        """Drop the sequences in which masking the prompt leaves nothing to train on."""
+        total, kept = len(self), list[int]()
+        every = max(total // _REPORTS, 1000)
+        for index in range(total):
+            tokens, offset = self[index]
+            # The first token is never predicted, so it is no target even without a prompt.
+            if max(offset, 1) < min(len(tokens), self._seq_length):
+                kept.append(index)
+            done = index + 1
+            if done % _ADVANCE == 0:
+                self._events.send(Advanced(self._events.now()))
+            if done % every == 0 or done == total:
+                now, dropped = self._events.now(), done - len(kept)
+                self._events.send(Tokenized(now, self._path.name, done, dropped))
+        if len(kept) < batch_size:
+            left = f"only {len(kept)} of" if kept else "none of the"
+            raise DataError(
+                f"--mask-prompt needs {batch_size} or more sequences, but {left} {total} in "
+                f"{self._path} have a completion within {self._seq_length} tokens; check the "
+                "completions, shorten the prompts, or raise --max-seq-length"
+            )
+        self._rows[:] = [self._rows[index] for index in kept]  # mlx-lm's dataset has this list
+        self._lines = [self._lines[index] for index in kept]
+        self._proc_data: list[Any] = [self._proc_data[index] for index in kept]
