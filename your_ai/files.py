@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from worker import durable
 from your_ai.errors import MachineError, UsageError
 
 
@@ -53,6 +54,8 @@ def refuse_to_replace(target: Path, *sources: Path) -> None:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` so that the file is never seen or left half-written.
 
+    It is on the disk itself when this returns.
+
     A device or pipe (``/dev/stdout``) is written to directly. A symbolic link is kept and its
     target replaced.
 
@@ -67,13 +70,11 @@ def write_atomically(path: Path, content: bytes) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
         # mkstemp makes files that only the user can read; apply the usual permissions instead.
         umask = os.umask(0)
         os.umask(umask)
         Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
+        durable.replace(Path(temporary), path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

@@ -11,13 +11,13 @@ import contextlib
 import fcntl
 import json
 import os
-import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from worker import durable
 from your_ai.errors import MachineError, UsageError
 
 JOURNAL = "journal.jsonl"
@@ -88,7 +88,7 @@ class Journal:
                 # The lock is released when this process ends, and workers do not inherit it.
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 _repair(path, descriptor)
-                _sync_folder(folder)
+                durable.sync_folder(folder)
                 journal = cls(path, descriptor)
             except BlockingIOError as error:
                 raise _still_running(folder) from error
@@ -111,7 +111,7 @@ class Journal:
         line = encode(Record(kind, dict(fields)))
         try:
             _write(self._descriptor, line)
-            _sync(self._descriptor)
+            durable.sync(self._descriptor)
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, self._end)
@@ -207,7 +207,7 @@ def _repair(path: Path, descriptor: int) -> None:
             os.ftruncate(descriptor, begin)
         else:
             _write(descriptor, b"\n")
-        _sync(descriptor)
+        durable.sync(descriptor)
 
 
 def _still_running(folder: Path) -> UsageError:
@@ -230,24 +230,3 @@ def _write(descriptor: int, content: bytes) -> None:
     left = memoryview(content)
     while left:
         left = left[os.write(descriptor, left) :]
-
-
-def _sync(descriptor: int) -> None:
-    """Flush the file to the disk itself; on macOS, fsync does not guarantee that (fcntl(2))."""
-    if sys.platform == "darwin":
-        try:
-            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-        except OSError:  # not supported by the file system
-            pass
-        else:
-            return
-    os.fsync(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Flush the folder, so that it lists a new journal even after a power loss."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
