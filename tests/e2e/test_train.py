@@ -291,14 +291,25 @@ def test_results_of_another_device_can_only_be_exported(workspace: Workspace) ->
     assert your_ai(workspace, *arguments, "--export", "elsewhere.yaml").code == 0
 
 
-def test_a_training_that_cannot_start_leaves_no_journal(
-    workspace: Workspace, trained: Finished
-) -> None:
-    options = ["--adapter-path", "results.json", "--run-dir", "never"]
+def test_a_training_that_cannot_start_leaves_nothing(workspace: Workspace) -> None:
+    folder = workspace.folder
+    options = ["--adapter-path", "results.json", "--run-dir", "never/run"]
     done = your_ai(workspace, *workspace.train("never", *options))
     assert (done.code, done.stdout) == (2, "")
     assert "Cannot write adapters to " in done.stderr
-    assert not (workspace.folder / "never/journal.jsonl").exists()
+    assert not (folder / "never").exists()
+
+    shutil.copytree(folder / "model", folder / "weightless")
+    (folder / "weightless/model.safetensors").unlink()
+    document = json.loads((folder / "results.json").read_bytes())
+    document["results"][0]["model_name"] = str(folder / "weightless")
+    (folder / "weightless.json").write_text(json.dumps(document))
+    (folder / "mine").mkdir()
+    options = ["--adapter-path", "mine", "--from", "weightless.json"]
+    done = your_ai(workspace, *workspace.train("never", *options))
+    assert (done.code, done.stdout) == (2, ""), done.stderr
+    assert not (folder / "never").exists()
+    assert [*(folder / "mine").iterdir()] == []  # the user's folder is still there
 
 
 def test_benchmark_cannot_resume_a_training(workspace: Workspace, trained: Finished) -> None:

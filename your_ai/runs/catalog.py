@@ -11,10 +11,11 @@ from your_ai.errors import UsageError
 from your_ai.runs import journal
 from your_ai.runs.journal import BEGAN, CLOSED, ENDED, JOURNAL
 from your_ai.runs.run import Header, read_header
-from your_ai.runs.run_dir import RESULTS
+from your_ai.runs.run_dir import RESULTS, run_number
 from your_ai.supervision.outcome import OutcomeKind
 
 _COMPLETE = "complete"
+_RUNNING = "running"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +40,35 @@ class SavedRun:
         return self.state == _COMPLETE
 
     @property
-    def started_at(self) -> str:
-        """When the run started, in UTC; empty if unknown."""
-        return self.header.started_at if self.header else ""
+    def is_running(self) -> bool:
+        """Whether a process has the run open."""
+        return self.state == _RUNNING
+
+    @property
+    def order(self) -> tuple[bool, int, str, str]:
+        """Sort key: a later run is larger, and one that was never started or is unreadable least.
+
+        The clock may have been set back between two runs, so the numbers of their folders decide.
+        Older versions did not number folders; of these, the times decide.
+        """
+        name = self.folder.name
+        if self.header is None:
+            return False, 0, "", name
+        return True, run_number(self.folder), self.header.started_at, name
 
 
 def saved_runs(runs: Path) -> list[SavedRun]:
     """Return all runs in the folder ``runs``, newest first; unreadable ones come last."""
-    found = [_saved(path) for path in sorted(runs.glob(f"*/{JOURNAL}"), reverse=True)]
-    return sorted(found, key=lambda run: run.started_at, reverse=True)
+    found = map(_saved, runs.glob(f"*/{JOURNAL}"))
+    return sorted(found, key=lambda run: run.order, reverse=True)
 
 
 def newest_to_resume(runs: Path, command: str) -> Path:
     """Return the folder of the newest unfinished run of ``command``.
 
-    If all are finished, return the newest: resuming it shows its results again. Runs that were
-    never started or cannot be read, such as those of another version, are skipped.
+    Runs that are under way in another process are skipped, and those that were never started or
+    cannot be read, such as those of another version. If there is no other, return the newest:
+    resuming it shows its results again, or says that it is still running.
 
     Raises:
         UsageError: if there is none.
@@ -69,18 +83,24 @@ def newest_to_resume(runs: Path, command: str) -> Path:
             f"No run of `your_ai {command}` found in {runs}{hint}. Pass the folder of a run with "
             "--run-dir."
         )
-    return next((run for run in found if not run.is_complete), found[0]).folder
+    unfinished = (run for run in found if not (run.is_complete or run.is_running))
+    return next(unfinished, found[0]).folder
 
 
-def newest_results(runs: Path) -> Path:
-    """Return the folder of the newest run that has results.
+def newest_results(runs: Path, *, settled: bool = False) -> Path:
+    """Return the folder of the newest run that has results, even if it is still running.
 
     Raises:
-        UsageError: if there is none.
+        UsageError: if there is none or, if ``settled``, it is still running.
     """
     # Runs of an older version come last: their results can still be read.
     for run in saved_runs(runs):
         if (run.folder / RESULTS).exists() or (run.done and run.is_readable):
+            if settled and run.is_running:
+                raise UsageError(
+                    f"The last run, in {run.folder}, is still running. Wait for it to end, or pass "
+                    "other results with --from."
+                )
             return run.folder
     raise UsageError("No results found. Run `your_ai benchmark` first, or pass a results file.")
 
@@ -116,7 +136,7 @@ def _saved(path: Path) -> SavedRun:
                 outcomes[record.fields["trial"]] = record.fields["result"]["outcome"]
             state = _state(record)
         if journal.is_open(path):
-            state = "running"
+            state = _RUNNING
     except (UsageError, OSError, KeyError) as error:
         state, is_readable = str(error), False
     passed = sum(outcome == OutcomeKind.PASS for outcome in outcomes.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zlib
 from dataclasses import asdict
 from pathlib import Path
@@ -82,6 +83,21 @@ def test_the_newest_run_is_first_regardless_of_its_folder(tmp_path: Path) -> Non
     assert saved_runs(tmp_path / "missing") == []
 
 
+def test_the_run_started_last_is_first_after_the_clock_was_set_back(tmp_path: Path) -> None:
+    older = begun(tmp_path, "20310101-000000-77", "benchmark", started_at="2031-01-01T00:00:00Z")
+    ahead = begun(
+        tmp_path, "0001-20300101-000000Z-9", "benchmark", started_at="2030-01-01T00:00:00Z"
+    )
+    last = begun(
+        tmp_path, "0002-20260101-000000Z-5", "benchmark", started_at="2026-01-01T00:00:00Z"
+    )
+    assert [each.folder for each in saved_runs(tmp_path)] == [last, ahead, older]
+    assert newest_to_resume(tmp_path, "benchmark") == last
+    for folder in (older, ahead, last):
+        (folder / "results.json").touch()
+    assert newest_results(tmp_path) == last
+
+
 def test_a_run_of_another_version_is_described_in_one_line(tmp_path: Path) -> None:
     folder = of_version_1(begun(tmp_path, "1", "benchmark"))
     (only,) = saved_runs(tmp_path)
@@ -133,6 +149,28 @@ def test_the_newest_unfinished_run_is_resumed(tmp_path: Path) -> None:
     begun(tmp_path, "3", "benchmark", complete=True)
     begun(tmp_path, "4", "optimize")
     assert newest_to_resume(tmp_path, "benchmark") == wanted
+
+
+def test_a_run_under_way_is_not_resumed(tmp_path: Path) -> None:
+    wanted = begun(tmp_path, "1", "benchmark", complete=False)
+    running = begun(tmp_path, "2", "benchmark")
+    with Journal.open(running):
+        assert newest_to_resume(tmp_path, "benchmark") == wanted
+        shutil.rmtree(wanted)
+        # There is no other; opening it says that it is still running.
+        assert newest_to_resume(tmp_path, "benchmark") == running
+    assert newest_to_resume(tmp_path, "benchmark") == running
+
+
+def test_results_of_a_run_under_way_are_shown_but_not_trained_with(tmp_path: Path) -> None:
+    (begun(tmp_path, "1", "benchmark", complete=True) / "results.json").touch()
+    running = begun(tmp_path, "2", "benchmark")
+    (running / "results.json").touch()
+    with Journal.open(running):
+        assert newest_results(tmp_path) == running
+        with pytest.raises(UsageError, match=r"The last run, in .*/2, is still running\. Wait"):
+            newest_results(tmp_path, settled=True)
+    assert newest_results(tmp_path, settled=True) == running
 
 
 def test_if_all_runs_are_finished_the_newest_is_resumed(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +13,6 @@ from tests.support import builders
 from your_ai.errors import UsageError
 from your_ai.runs.assembly import assemble
 from your_ai.runs.results import Results, read, recommended, write
-from your_ai.runs.run_dir import make_run_dir
 from your_ai.runs.trial_record import result_without_worker
 from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.outcome import Outcome, OutcomeKind
@@ -153,8 +151,3 @@ def test_other_files_are_refused_with_the_reason(content: bytes, what: str) -> N
 def test_a_path_that_is_not_utf8_can_be_written() -> None:
     name = b"bad\xff".decode(errors="surrogateescape")
     assert written(record(name, "7B"))["results"][0]["preset"] == "bad?"
-
-
-def test_a_new_run_directory_is_private(tmp_path: Path) -> None:
-    path = make_run_dir(tmp_path / "some" / "run")
-    assert [p.stat().st_mode & 0o777 for p in (path, path / "logs")] == [0o700, 0o700]
