@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import time
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ BEGAN, RESUMED, CLOSED = "began", "resumed", "closed"
 STARTED, ENDED = "started", "ended"
 
 _SAVED = " Finished trials are saved. Fix the problem and continue with --resume."
+_RETRY_SECONDS = 0.01
 _CHECKSUM = b',"crc32":"%08x"}'
 _CHECKSUM_BYTES = len(_CHECKSUM % 0)
 
@@ -85,8 +87,7 @@ class Journal:
                 flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
                 descriptor = os.open(path, flags, 0o600)
                 closing.callback(os.close, descriptor)
-                # The lock is released when this process ends, and workers do not inherit it.
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(descriptor)
                 _repair(path, descriptor)
                 durable.sync_folder(folder)
                 journal = cls(path, descriptor)
@@ -194,6 +195,23 @@ def decode(line: bytes) -> Record | None:
     if fields.pop("v") != VERSION:
         raise OtherVersionError
     return Record(fields.pop("kind"), fields)
+
+
+def _lock(descriptor: int) -> None:
+    """Lock the journal for this process; raise BlockingIOError if another one has it open.
+
+    The lock is released when this process ends, and workers do not inherit it.
+    """
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # If a shared lock is possible, there is no run, only `is_open` in other processes.
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            time.sleep(_RETRY_SECONDS)
+        else:
+            return
 
 
 def _repair(path: Path, descriptor: int) -> None:
