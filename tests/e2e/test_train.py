@@ -190,6 +190,18 @@ def test_a_training_stopped_by_a_full_disk_can_be_resumed(workspace: Workspace) 
         assert losses == list(range(1, 31))
 
 
+@pytest.mark.root
+def test_a_training_whose_log_is_on_a_full_disk_finishes(workspace: Workspace) -> None:
+    """mlx-lm prints a line for each iteration."""
+    with small_disk(workspace.folder / "full-disk", "size=16k") as disk:
+        (disk / "filler").write_bytes(bytes(16 * 2**10))
+        (workspace.folder / "logless").mkdir()
+        (workspace.folder / "logless/logs").symlink_to(disk)
+        done = your_ai(workspace, *workspace.train("logless", "--iters", "3"))
+        assert (done.code, "✓ Done" in done.stdout) == (0, True), done.stdout + done.stderr
+        assert (disk / "attempt-1.log").stat().st_size == 0
+
+
 def test_a_training_with_closed_output_finishes_and_is_listed(workspace: Workspace) -> None:
     arguments = ["train", "--from", "results.json", "--data", "data", "--iters", "1"]
     process = workspace.start([*arguments, "--adapter-path", "listed"])

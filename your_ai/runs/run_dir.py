@@ -73,8 +73,9 @@ def _errors(path: Path) -> Iterator[None]:
 
 
 def make_logs_dir(run_dir: Path) -> None:
-    """Create the folder for a run's logs if it is missing."""
-    (run_dir / _LOGS).mkdir(mode=0o700, exist_ok=True)
+    """Create the folder for a run's logs if it is missing. Trials can go on without logs."""
+    with contextlib.suppress(OSError):
+        (run_dir / _LOGS).mkdir(mode=0o700, exist_ok=True)
 
 
 def log_path(run_dir: str, name: str) -> Path:
