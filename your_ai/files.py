@@ -24,6 +24,8 @@ def check_writable(path: Path) -> None:
         target = _target(path)
         if target.is_dir():
             raise UsageError(f"Cannot write {path}: it is a folder. Choose a file.")
+        if target.is_fifo() and not _is_open(target):
+            raise UsageError(f"Cannot write {path}: it is a named pipe. Choose a file.")
         if is_special(target):
             target.open("ab").close()
         else:
@@ -113,6 +115,19 @@ def _target(path: Path) -> Path:
     # os.path, because Path.resolve raises if links form a cycle. The links to pipes in /dev
     # cannot be resolved to a path.
     return path if is_special(path) else Path(os.path.realpath(path))
+
+
+def _is_open(path: Path) -> bool:
+    """Return whether this process has the pipe at ``path`` open, such as /dev/stdout in `a | b`.
+
+    To open any other pipe would wait for a reader.
+    """
+    status = path.stat()
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - numbers
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(int(name)), status):
+                return True
+    return False
 
 
 def is_special(path: Path) -> bool:
