@@ -10,7 +10,7 @@ from pathlib import Path
 from your_ai.errors import UsageError
 from your_ai.runs import journal
 from your_ai.runs.journal import BEGAN, CLOSED, ENDED, JOURNAL
-from your_ai.runs.run import Header, read_header
+from your_ai.runs.run import Argument, Header, read_header
 from your_ai.runs.run_dir import RESULTS, run_number
 from your_ai.supervision.outcome import OutcomeKind
 
@@ -115,12 +115,12 @@ def run_text(run: SavedRun) -> str:
     return f"{header.started_at}  {command}: {run.state}{figures}\n    {run.folder}"
 
 
-def _as_typed(option: str, value: str) -> str:
+def _as_typed(option: str, value: Argument) -> str:
     """Return an option as it is typed on the command line."""
-    if value in ("on", "off"):
-        return option if value == "on" else option.replace("--", "--no-", 1)
-    if option == "--model":
-        return " ".join(f"{option} {shlex.quote(name)}" for name in value.split(","))
+    if isinstance(value, bool):
+        return option if value else option.replace("--", "--no-", 1)
+    if isinstance(value, tuple):
+        return " ".join(_as_typed(option, each) for each in value)
     return shlex.quote(value) if option == "MODEL" else f"{option} {shlex.quote(value)}"
 
 

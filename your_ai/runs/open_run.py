@@ -13,7 +13,7 @@ from worker import durable
 from your_ai.errors import UsageError
 from your_ai.planning.device import Device
 from your_ai.runs.journal import BEGAN, JOURNAL, RESUMED, Journal, Record
-from your_ai.runs.run import Header, check_same, read_header
+from your_ai.runs.run import Argument, Header, check_same, read_header
 from your_ai.runs.run_dir import make_logs_dir, make_run_dir
 from your_ai.system.machine import boot_id
 from your_ai.units import now
@@ -61,7 +61,7 @@ def open_to_resume(
     folder: Path,
     kind: type[H],
     command: str,
-    arguments: Mapping[str, str],
+    arguments: Mapping[str, Argument],
     version: str,
     device: Callable[[], Device],
 ) -> Iterator[tuple[Journal, H, list[Record]]]:

@@ -207,18 +207,18 @@ def test_resuming_without_a_run_of_the_command_is_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("value", "typed"), [("on", "--grad-checkpoint"), ("off", "--no-grad-checkpoint")]
+    ("value", "typed"), [(True, "--grad-checkpoint"), (False, "--no-grad-checkpoint")]
 )
-def test_a_switch_is_shown_as_it_is_typed(value: str, typed: str, tmp_path: Path) -> None:
-    asked = builders.run(arguments={"--model": "a", "--grad-checkpoint": value})
+def test_a_switch_is_shown_as_it_is_typed(value: bool, typed: str, tmp_path: Path) -> None:
+    asked = builders.run(arguments={"--model": ("on",), "--grad-checkpoint": value})
     text = run_text(summary(tmp_path, (BEGAN, {"run": asdict(asked)})))
-    assert f"benchmark --model a {typed}: " in text
+    assert f"benchmark --model on {typed}: " in text
 
 
 def test_models_are_shown_as_they_are_typed(tmp_path: Path) -> None:
-    asked = builders.run(arguments={"--model": "a,my model", "--ranks": "8,16"})
+    asked = builders.run(arguments={"--model": ("a,b", "my model"), "--ranks": "8,16"})
     text = run_text(summary(tmp_path, (BEGAN, {"run": asdict(asked)})))
-    assert "benchmark --model a --model 'my model' --ranks 8,16: " in text
+    assert "benchmark --model a,b --model 'my model' --ranks 8,16: " in text
 
 
 def test_the_newest_run_with_results_is_found(tmp_path: Path) -> None:
