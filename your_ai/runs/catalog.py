@@ -6,10 +6,13 @@ import shlex
 from dataclasses import dataclass
 from itertools import starmap
 from pathlib import Path
+from typing import TypedDict
+
+import msgspec
 
 from your_ai.errors import UsageError
 from your_ai.runs import journal
-from your_ai.runs.journal import BEGAN, CLOSED, ENDED, JOURNAL
+from your_ai.runs.journal import BEGAN, CLOSED, ENDED, JOURNAL, OtherVersionError
 from your_ai.runs.run import Argument, Header, read_header
 from your_ai.runs.run_dir import RESULTS, run_number
 from your_ai.supervision.outcome import OutcomeKind
@@ -133,11 +136,12 @@ def _saved(path: Path) -> SavedRun:
             if record.kind == BEGAN:
                 header = read_header(record.fields, Header)
             elif record.kind == ENDED:
-                outcomes[record.fields["trial"]] = record.fields["result"]["outcome"]
+                ended = _ended(record)
+                outcomes[ended["trial"]] = ended["result"]["outcome"]
             state = _state(record)
         if journal.is_open(path):
             state = _RUNNING
-    except (UsageError, OSError, KeyError) as error:
+    except (UsageError, OSError) as error:
         state, is_readable = str(error), False
     passed = sum(outcome == OutcomeKind.PASS for outcome in outcomes.values())
     interrupted = sum(outcome == OutcomeKind.INTERRUPTED for outcome in outcomes.values())
@@ -145,10 +149,27 @@ def _saved(path: Path) -> SavedRun:
     return SavedRun(path.parent, state, header, done, passed, is_readable)
 
 
+class _Result(TypedDict):
+    outcome: str
+
+
+class _Ended(TypedDict):
+    trial: str
+    result: _Result
+
+
+def _ended(record: journal.Record) -> _Ended:
+    """Return the part of a trial's record that matters here."""
+    try:
+        return msgspec.convert(record.fields, _Ended)
+    except msgspec.ValidationError as error:
+        raise OtherVersionError from error
+
+
 def _state(last: journal.Record) -> str:
     if last.kind != CLOSED:
         return "ended unexpectedly, can be resumed"
-    if last.fields["complete"]:
+    if last.fields.get("complete"):
         return _COMPLETE
     outcome = last.fields.get("outcome", OutcomeKind.INTERRUPTED)  # only trainings have one
     return f"{'interrupted' if outcome == OutcomeKind.INTERRUPTED else outcome}, can be resumed"

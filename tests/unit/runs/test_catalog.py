@@ -107,6 +107,15 @@ def test_a_run_of_another_version_is_described_in_one_line(tmp_path: Path) -> No
     )
 
 
+@pytest.mark.parametrize("fields", [{}, {"trial": "a", "result": {"outcome": None}}])
+def test_a_run_with_records_of_another_form_is_listed(
+    fields: dict[str, Any], tmp_path: Path
+) -> None:
+    found = summary(tmp_path, BEGUN, (ENDED, fields))
+    assert found.state.startswith("This run was made by another version of your_ai.")
+    assert not found.is_readable
+
+
 def test_a_run_is_listed_with_its_command(tmp_path: Path) -> None:
     assert run_text(summary(tmp_path, BEGUN, PASSED)).splitlines() == [
         "2026-01-02T03:04:00Z  optimize llama-8b --max-memory 24.0: "
