@@ -78,10 +78,10 @@ def damaged_checkpoints(workspace: Workspace, number: int) -> Report:
     """Damage checkpoints of a training like ``trained`` in the workspace ``number`` times each."""
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
         trainings = Trainings(workspace, Path(name))
-        ways = [(damage, case) for damage in DAMAGES for case in range(number)]
+        ways = [(damage, case) for case in range(number) for damage in DAMAGES]
         with ThreadPoolExecutor(2) as pool:
-            found = [*pool.map(lambda way: trainings.resume_damaged(*way), ways)]
             refused = [*pool.map(trainings.resume_both_damaged, range(number))]
+            found = [*pool.map(lambda way: trainings.resume_damaged(*way), ways)]
     commands = [command(workspace, case) for case in range(-(-number // CASES_PER_COMMAND))]
     failures = [failure for failure in [*found, *refused, *commands] if failure]
     figures = {
