@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import msgspec
 
@@ -57,46 +56,6 @@ TYPES: dict[str, type[TrainingRecord]] = {
 }
 """The types of records by their kind in the journal."""
 
-T = TypeVar("T", Report, Validated)
-
-
-class Series(Generic[T]):
-    """What was measured at increasing iterations; immutable, but cheap to add to.
-
-    Series that grew out of one another share a list, of which each has the first ``length`` items:
-    in a long training, a copy for each report would take minutes.
-    """
-
-    def __init__(self, shared: list[T] | None = None, length: int = 0) -> None:
-        self._shared: list[T] = [] if shared is None else shared
-        self._length = length
-
-    def after(self, item: T, start: int) -> Series[T]:
-        """Return this series up to iteration ``start``, followed by ``item``."""
-        length = self._length
-        while length and self._shared[length - 1].iteration > start:
-            length -= 1
-        # What follows in the list belongs to another series.
-        shared = self._shared if length == len(self._shared) else self._shared[:length]
-        shared.append(item)
-        return Series(shared, length + 1)
-
-    @property
-    def last(self) -> T | None:
-        """The last item."""
-        return self._shared[self._length - 1] if self._length else None
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[T]:
-        return itertools.islice(self._shared, self._length)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Series) and list(self) == list(other)
-
-    __hash__ = None  # type: ignore[assignment]
-
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -105,8 +64,8 @@ class Progress:
     setting: Setting
     saved: int = 0
     attempts: int = 0
-    reports: Series[Report] = field(default_factory=Series)
-    validations: Series[Validated] = field(default_factory=Series)
+    reports: tuple[Report, ...] = ()
+    validations: tuple[Validated, ...] = ()
     failures: tuple[FailedAttempt, ...] = ()
     loaded: Loaded | None = None
     trained: Trained | None = None
@@ -114,8 +73,7 @@ class Progress:
     @property
     def iterations(self) -> int:
         """The last reported iteration."""
-        last = self.reports.last
-        return last.iteration if last else 0
+        return self.reports[-1].iteration if self.reports else 0
 
     @property
     def measured(self) -> Measured:
@@ -139,10 +97,11 @@ class Progress:
                 return replace(self, loaded=record)
             case Report():
                 start = record.iteration - record.iterations
-                return replace(self, reports=self.reports.after(record, start))
+                kept = [report for report in self.reports if report.iteration <= start]
+                return replace(self, reports=(*kept, record))
             case Validated():
-                validations = self.validations.after(record, record.iteration - 1)
-                return replace(self, validations=validations)
+                before = [each for each in self.validations if each.iteration < record.iteration]
+                return replace(self, validations=(*before, record))
             case Saved():
                 return replace(self, saved=record.iteration)
             case Failure():
