@@ -147,16 +147,11 @@ class Supervisor:
         return Kill.SILENCE if quiet > self.limits.silence else None
 
     def _ask_to_end(self) -> None:
-        """Ask the worker to end, and watch it until it has, has nothing more to say, or time is up.
-
-        A worker that has closed its pipe has saved everything.
-        """
+        """Ask the worker to end, and continue to watch it until it has or time is up."""
         _signal_group(self.process.pid, signal.SIGTERM)
         until = time.monotonic() + self.limits.grace
         while not (self._is_dead() or self.monitor.alarm or time.monotonic() > until):
             self._tick()
-            if self.reader.ended:
-                return
 
     def _is_dead(self) -> bool:
         """Return whether the worker has ended, without reaping it like `Popen.poll` (see `_end`).

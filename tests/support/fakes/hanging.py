@@ -50,11 +50,6 @@ def close_the_pipe(reporter: Reporter) -> None:
     _wait_forever()
 
 
-def close_the_pipe_and_ignore_sigterm(reporter: Reporter) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    close_the_pipe(reporter)
-
-
 def pass_and_hang(reporter: Reporter) -> None:
     reporter.train(1)
     reporter.send(reporter.passed())
@@ -74,6 +69,5 @@ if __name__ == "__main__":
         stop,
         beat_forever,
         close_the_pipe,
-        close_the_pipe_and_ignore_sigterm,
         pass_and_hang,
     )
