@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import faulthandler
+import io
 import os
 import resource
 import sys
 import traceback
 from pathlib import Path
+from typing import Any, TextIO
 
 from worker import lifeline
 from worker.events import EventPipe
@@ -31,6 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -P -m worker", description=__doc__)
     parser.add_argument(EVENTS_FD_FLAG, type=int, required=True, dest="events_fd")
     arguments = parser.parse_args()
+    sys.stdout, sys.stderr = _log(sys.stdout), _log(sys.stderr)
     _prepare_for_crashes()
     line = sys.stdin.buffer.readline()
     lifeline.hold(sys.stdin.buffer)
@@ -43,6 +46,22 @@ def main() -> None:
 
         probe.run(request, events)
     events.finish(_run(request, events))
+
+
+class _LogFile(io.FileIO):
+    """A log that may be on a full or failing disk. What cannot be written to it is dropped."""
+
+    def write(self, content: Any) -> int:
+        try:
+            return super().write(content) or 0
+        except OSError:
+            return len(content)
+
+
+def _log(stream: TextIO) -> TextIO:
+    """Return the stream, except that printing never raises an error, which would end a training."""
+    file = _LogFile(stream.fileno(), "w", closefd=False)
+    return io.TextIOWrapper(file, stream.encoding, "backslashreplace", write_through=True)
 
 
 def _prepare_for_crashes() -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from mlx_lm.tuner.callbacks import TrainingCallback
 from mlx_lm.tuner.trainer import TrainingArgs, evaluate, iterate_batches, train
 
-from worker import checkpoint, loading, lora
+from worker import checkpoint, durable, loading, lora
 from worker.batches import resumed_batches, split
 from worker.checkpoint import Progress
 from worker.datasets import load_data
@@ -81,12 +81,12 @@ def _load(request: TrainingRequest, events: EventPipe) -> TrainingLoop:
 
 
 def _write_adapter_config(folder: Path, config: dict[str, Any], keys: list[str]) -> None:
-    """Write the file that mlx-lm needs to load the adapters, atomically."""
+    """Write the file that mlx-lm needs to load the adapters, atomically and durably."""
     content = {**config, "lora_parameters": {**config["lora_parameters"], "keys": keys}}
     folder.mkdir(parents=True, exist_ok=True)
     target, copy = folder / "adapter_config.json", folder / ".adapter_config.json"
     copy.write_text(json.dumps(content, indent=4))
-    copy.replace(target)
+    durable.replace(copy, target)
 
 
 @dataclass

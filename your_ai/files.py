@@ -11,6 +11,7 @@ from typing import Any
 
 import orjson
 
+from worker import durable
 from your_ai.errors import MachineError, UsageError
 
 
@@ -23,6 +24,8 @@ def check_writable(path: Path) -> None:
         target = _target(path)
         if target.is_dir():
             raise UsageError(f"Cannot write {path}: it is a folder. Choose a file.")
+        if target.is_fifo() and not _is_open(target):
+            raise UsageError(f"Cannot write {path}: it is a named pipe. Choose a file.")
         if is_special(target):
             target.open("ab").close()
         else:
@@ -53,6 +56,8 @@ def refuse_to_replace(target: Path, *sources: Path) -> None:
 def write_atomically(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` so that the file is never seen or left half-written.
 
+    It is on the disk itself when this returns.
+
     A device or pipe (``/dev/stdout``) is written to directly. A symbolic link is kept and its
     target replaced.
 
@@ -67,13 +72,11 @@ def write_atomically(path: Path, content: bytes) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
         # mkstemp makes files that only the user can read; apply the usual permissions instead.
         umask = os.umask(0)
         os.umask(umask)
         Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
+        durable.replace(Path(temporary), path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -112,6 +115,19 @@ def _target(path: Path) -> Path:
     # os.path, because Path.resolve raises if links form a cycle. The links to pipes in /dev
     # cannot be resolved to a path.
     return path if is_special(path) else Path(os.path.realpath(path))
+
+
+def _is_open(path: Path) -> bool:
+    """Return whether this process has the pipe at ``path`` open, such as /dev/stdout in `a | b`.
+
+    To open any other pipe would wait for a reader.
+    """
+    status = path.stat()
+    for name in os.listdir("/dev/fd"):  # noqa: PTH208 - numbers
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.fstat(int(name)), status):
+                return True
+    return False
 
 
 def is_special(path: Path) -> bool:

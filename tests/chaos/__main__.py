@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
+from tests.chaos.checkpoints import checkpoints
 from tests.chaos.damage import damage
 from tests.chaos.deaths import deaths
 from tests.chaos.disk import disk
@@ -27,6 +28,7 @@ PARTS: dict[str, tuple[Callable[[int], Report], int]] = {
     "guard": (guard, 100),
     "hangs": (hangs, 100),
     "masking": (masking, 100),
+    "checkpoints": (checkpoints, 100),
 }
 """Function and default number of each part. The number is a count of repetitions, except that
 ``damage`` and ``disk`` test every Nth position."""

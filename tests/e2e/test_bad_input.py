@@ -95,8 +95,8 @@ def test_bad_input_is_a_usage_error(
 
 RUN_DIRS = [
     ("held", "held contains the results of another run. Choose a different --run-dir"),
-    ("file", "Cannot create the run's folder file: "),
-    ("file/below", "Cannot create the run's folder file/below: "),
+    ("file", "cwd/file: File exists. Choose a different --run-dir"),
+    ("file/below", "cwd/file/below: Not a directory. Choose a different"),
     ("x" * 300, "File name too long. Choose a different --run-dir"),
 ]
 

@@ -248,7 +248,7 @@ def test_report_prints_a_table(ladder: Finished, tmp_path: Path) -> None:
         (
             b"{}",
             "Error: results.json is not a results file of `your_ai benchmark` or `optimize`: "
-            "missing 'results'.\n",
+            "Object missing required field `results`.\n",
         ),
         (
             b'{"results": [{}]}',

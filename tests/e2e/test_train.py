@@ -191,6 +191,18 @@ def test_a_training_stopped_by_a_full_disk_can_be_resumed(workspace: Workspace) 
         assert losses == list(range(1, 31))
 
 
+@pytest.mark.root
+def test_a_training_whose_log_is_on_a_full_disk_finishes(workspace: Workspace) -> None:
+    """mlx-lm prints a line for each iteration."""
+    with small_disk(workspace.folder / "full-disk", "size=16k") as disk:
+        (disk / "filler").write_bytes(bytes(16 * 2**10))
+        (workspace.folder / "logless").mkdir()
+        (workspace.folder / "logless/logs").symlink_to(disk)
+        done = your_ai(workspace, *workspace.train("logless", "--iters", "3"))
+        assert (done.code, "✓ Done" in done.stdout) == (0, True), done.stdout + done.stderr
+        assert (disk / "attempt-1.log").stat().st_size == 0
+
+
 def test_a_training_with_closed_output_finishes_and_is_listed(workspace: Workspace) -> None:
     arguments = ["train", "--from", "results.json", "--data", "data", "--iters", "1"]
     process = workspace.start([*arguments, "--adapter-path", "listed"])
@@ -292,14 +304,25 @@ def test_results_of_another_device_can_only_be_exported(workspace: Workspace) ->
     assert your_ai(workspace, *arguments, "--export", "elsewhere.yaml").code == 0
 
 
-def test_a_training_that_cannot_start_leaves_no_journal(
-    workspace: Workspace, trained: Finished
-) -> None:
-    options = ["--adapter-path", "results.json", "--run-dir", "never"]
+def test_a_training_that_cannot_start_leaves_nothing(workspace: Workspace) -> None:
+    folder = workspace.folder
+    options = ["--adapter-path", "results.json", "--run-dir", "never/run"]
     done = your_ai(workspace, *workspace.train("never", *options))
     assert (done.code, done.stdout) == (2, "")
     assert "Cannot write adapters to " in done.stderr
-    assert not (workspace.folder / "never/journal.jsonl").exists()
+    assert not (folder / "never").exists()
+
+    shutil.copytree(folder / "model", folder / "weightless")
+    (folder / "weightless/model.safetensors").unlink()
+    document = json.loads((folder / "results.json").read_bytes())
+    document["results"][0]["model_name"] = str(folder / "weightless")
+    (folder / "weightless.json").write_text(json.dumps(document))
+    (folder / "mine").mkdir()
+    options = ["--adapter-path", "mine", "--from", "weightless.json"]
+    done = your_ai(workspace, *workspace.train("never", *options))
+    assert (done.code, done.stdout) == (2, ""), done.stderr
+    assert not (folder / "never").exists()
+    assert [*(folder / "mine").iterdir()] == []  # the user's folder is still there
 
 
 def test_benchmark_cannot_resume_a_training(workspace: Workspace, trained: Finished) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.chaos.checkpoints import damaged_checkpoints
 from tests.chaos.damage import damaged
 from tests.chaos.deaths import KINDS, deaths
 from tests.chaos.disk import filled
@@ -69,3 +70,7 @@ def test_masked_prompts(workspace: Workspace) -> None:
 @pytest.mark.root
 def test_a_training(workspace: Workspace) -> None:
     check(disturbed(workspace, 1))
+
+
+def test_damaged_checkpoints(workspace: Workspace) -> None:
+    check(damaged_checkpoints(workspace, 1))

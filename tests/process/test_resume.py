@@ -224,17 +224,10 @@ def test_the_files_of_a_run_are_private(finished: Path) -> None:
     assert os.listdir(run / "logs") == ["01-smoke-tiny-2x4x4.log"]  # noqa: PTH208 - names are compared
 
 
-def test_a_trial_that_could_not_start_is_not_quarantined(run: Path, tmp_path: Path) -> None:
-    """Its log cannot be opened, which ends two runs; the third one measures it."""
-    logs = run / "logs"
-    shutil.rmtree(logs)
-    for _ in range(2):
-        logs.symlink_to("/proc/self")  # where no file can be created
-        failed = your_ai_command(
-            tmp_path, "benchmark", "--resume", "--run-dir", "run", home=tmp_path
-        )
-        assert failed.code == 3, failed.stdout
-        logs.unlink()
-    done = your_ai_command(tmp_path, "benchmark", "--resume", "--run-dir", "run", home=tmp_path)
+def test_a_trial_whose_log_cannot_be_written_is_measured(run: Path, tmp_path: Path) -> None:
+    shutil.rmtree(run / "logs")
+    (run / "logs").symlink_to("/proc/self")  # where no file can be created
+    done = resume(tmp_path)
     assert done.code == 0, done.stdout + done.stderr
-    assert "Crash" not in done.stdout
+    assert [entry["outcome"] for entry in done.document["results"]] == ["pass", "pass"]
+    assert done.document["results"][1]["log_excerpt"] == []

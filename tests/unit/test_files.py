@@ -129,6 +129,25 @@ def test_standard_output_can_be_a_pipe_or_a_file(
     assert Path("/dev/stdout").readlink() == link
 
 
+def test_a_named_pipe_is_refused_and_not_opened(tmp_path: Path) -> None:
+    """To open it would wait for a reader, perhaps for ever."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "link"):
+        with pytest.raises(UsageError, match=r"it is a named pipe\. Choose a file"):
+            check_writable(tmp_path / name)
+
+
+def test_a_process_substitution_is_written() -> None:
+    program = (
+        "import sys; from pathlib import Path; from your_ai.files import *\n"
+        "out = Path(sys.argv[1]); check_writable(out); write_atomically(out, b'content')"
+    )
+    command = f'{sys.executable} -c "$0" >(cat)'
+    done = subprocess.run(["bash", "-c", command, program], capture_output=True, check=True)
+    assert done.stdout == b"content"
+
+
 def test_a_name_of_maximum_length_can_be_written(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 255)
     check_writable(path)

@@ -16,6 +16,7 @@ from your_ai.errors import UsageError
 from your_ai.models import presets
 from your_ai.planning.device import DEFAULT_BUDGET_SHARE
 from your_ai.planning.plan import DEFAULT_BITS, DEFAULT_LORA_LAYERS, TrainingOptions
+from your_ai.runs.run import Argument
 from your_ai.search.grid import FULL, QUICK, make_grid
 from your_ai.search.search import Objective, SearchOptions
 from your_ai.supervision.supervisor import Limits
@@ -248,10 +249,10 @@ def reject_search_options(values: Mapping[str, Any]) -> None:
             raise UsageError(f"{_option_name(name)} requires --optimize.")
 
 
-def given(context: click.Context) -> dict[str, str]:
-    """The options on the command line that affect what is measured, as the user would type them."""
+def given(context: click.Context) -> dict[str, Argument]:
+    """The options on the command line that affect what is measured."""
     return {
-        _name(parameter): _text(context.params[parameter.name])
+        _name(parameter): _argument(context.params[parameter.name], parameter)
         for parameter in context.command.params
         if parameter.name not in _NOT_RECORDED
         and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
@@ -266,7 +267,10 @@ def _name(parameter: click.Parameter) -> str:
     return max(parameter.opts, key=len) if isinstance(parameter, click.Option) else "MODEL"
 
 
-def _text(value: Any) -> str:
+def _argument(value: Any, parameter: click.Parameter) -> Argument:
+    """Return a value as `Header` has it; the sizes of a grid are one text, as they were typed."""
     if isinstance(value, bool):
-        return "on" if value else "off"
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        return value
+    if isinstance(value, tuple):
+        return tuple(map(str, value)) if parameter.multiple else _joined(value)
+    return str(value)

@@ -33,7 +33,7 @@ from your_ai.runs.results import Results
 from your_ai.runs.results_file import ResultsWriter
 from your_ai.runs.resume import RunHistory, history_of
 from your_ai.runs.run import Header, Run
-from your_ai.runs.run_dir import REPORT, RESULTS, make_run_dir, runs_dir
+from your_ai.runs.run_dir import REPORT, RESULTS, choose_run_dir, runs_dir
 from your_ai.runs.runner import TrialRunner
 from your_ai.runs.trial_result import TrialResult
 from your_ai.search.search import SearchOptions
@@ -189,7 +189,7 @@ def probed(host: Machine) -> tuple[Device, str | None]:
 def new_run(
     context: click.Context, screen: Screen, names: Sequence[str], search: SearchOptions | None
 ) -> Run:
-    """Plan a run of the models called ``names``, or of a suite, and make its folder.
+    """Plan a run of the models called ``names``, or of a suite, and choose its folder.
 
     Raises UsageError if the options do not suit the machine or a model, or if the folder is in use,
     and MachineError if MLX does not work on this machine.
@@ -219,7 +219,7 @@ def new_run(
         deadline=params["timeout"],
         keep_going=params.get("keep_going", False),
         started_at=now(),
-        run_dir=str(make_run_dir(params["run_dir"]).absolute()),
+        run_dir=str(choose_run_dir(params["run_dir"])),
         output=str(output.absolute()) if output else None,
         version=__version__,
     )

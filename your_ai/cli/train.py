@@ -27,7 +27,7 @@ from your_ai.runs.catalog import newest_results
 from your_ai.runs.journal import CLOSED, Journal
 from your_ai.runs.open_run import begin, open_new, record_resumed
 from your_ai.runs.results_file import load
-from your_ai.runs.run_dir import RESULTS, TRAINING, make_run_dir, runs_dir
+from your_ai.runs.run_dir import RESULTS, TRAINING, choose_run_dir, runs_dir
 from your_ai.runs.worker_run import WorkerRunner
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.system import machine
@@ -174,7 +174,7 @@ def command(context: click.Context, /, **values: Any) -> ExitCode:
 def _start(context: click.Context) -> ExitCode:
     """Train. Weights are downloaded only after everything else has been checked."""
     values = context.params
-    results = load(values["source"] or newest_results(runs_dir()))
+    results = load(values["source"] or newest_results(runs_dir(), settled=True))
     measured = choose(results, values["name"])
     host = machine.describe()
     device, gpu_uuid = probed(host)
@@ -185,9 +185,9 @@ def _start(context: click.Context) -> ExitCode:
     batch_size = fitted.configuration.batch_size
     data = check_dataset(values["data"], batch_size, mask_prompt=values["mask_prompt"])
     owner = uuid.uuid4().hex
-    run_dir = make_run_dir(values["run_dir"]).absolute()  # first: may contain the adapters
+    run_dir = choose_run_dir(values["run_dir"])  # first: may contain the adapters
     target = values["adapter_path"].absolute()
-    with adapter_dir.claimed(target, owner), open_new(run_dir) as journal:
+    with open_new(run_dir) as journal, adapter_dir.claimed(target, owner):
         fitted = fit(measured, with_weights(model, measured.revision), values)
         request = training_request(measured, fitted, values)
         config = lora_config(request, measured.model_name, values["steps_per_report"], [])
@@ -223,7 +223,7 @@ def _export(context: click.Context) -> ExitCode:
     """Write the configuration for mlx_lm.lora. Reads only the model's config, not its weights."""
     values = context.params
     file, data = values["export"], values["data"]
-    source = values["source"] or newest_results(runs_dir())
+    source = values["source"] or newest_results(runs_dir(), settled=True)
     measured = choose(load(source), values["name"])
     refuse_to_replace(file, source, source / RESULTS, *data.glob("*.jsonl"))
     check_writable(file)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
 
 from your_ai.errors import UsageError
 
@@ -18,6 +20,7 @@ _UNGATED = frozenset({"starcoder2", "nemotron", "phi"})
 _FUSED = frozenset({"phi3", "internlm2"})
 """These have one matrix for queries, keys and values together."""
 
+_Size = Annotated[int, msgspec.Meta(gt=0, lt=2**32)]
 _SIZES = ("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size")
 
 _UNSUPPORTED = (
@@ -60,16 +63,14 @@ class Shape:
 
 def shape_of(config: Mapping[str, Any]) -> Shape:
     """Return the shape described by a config.json; raise UsageError if that is not possible."""
-    try:
-        text = {**config, **(config.get("text_config") or {})}
-        unsupported = next((key for key in _UNSUPPORTED if text.get(key)), None)
-        if unsupported is None:
+    nested = config.get("text_config") or {}
+    if isinstance(nested, Mapping):
+        text = {**config, **nested}
+        problem = _problem(text)
+        if problem is None:
             return _read(text)
-        problem = f"has layers that the estimate does not support ({unsupported})"
-    except KeyError as error:
-        problem = f"has no {error.args[0]}"
-    except (TypeError, ValueError, OverflowError, ZeroDivisionError) as error:
-        problem = f"is invalid ({error})"
+    else:
+        problem = "is invalid (text_config is not an object)"
     raise UsageError(
         f"The model's config.json {problem}, so the model's memory cannot be estimated. "
         "Measure it with `your_ai benchmark --model …`."
@@ -81,11 +82,45 @@ def parameters(config: Mapping[str, Any]) -> int:
     return shape_of(config).parameters
 
 
+@dataclass(frozen=True)
+class _Sizes:
+    """The numbers in a config.json that `_read` uses."""
+
+    hidden_size: _Size
+    num_attention_heads: _Size
+    num_hidden_layers: _Size
+    vocab_size: _Size
+    intermediate_size: int | None = None
+    head_dim: int | None = None
+    num_key_value_heads: int | None = None
+    num_experts: int | None = None
+    num_local_experts: int | None = None
+    num_experts_per_tok: int | None = None
+    moe_intermediate_size: int | None = None
+    shared_expert_intermediate_size: int | None = None
+
+
+def _problem(text: Mapping[str, Any]) -> str | None:
+    """Return why `_read` cannot read the config, or ``None``."""
+    for key in _UNSUPPORTED:
+        if text.get(key):
+            return f"has layers that the estimate does not support ({key})"
+    for key in _SIZES:
+        if key not in text:
+            return f"has no {key}"
+    try:
+        sizes = msgspec.convert(text, _Sizes, strict=False)
+    except msgspec.ValidationError as error:
+        return f"is invalid ({error})"
+    experts = sizes.num_experts or sizes.num_local_experts
+    if sizes.intermediate_size is None and not (experts and sizes.moe_intermediate_size):
+        return "has no intermediate_size"
+    return None
+
+
 def _read(text: Mapping[str, Any]) -> Shape:
     kind = str(text.get("model_type"))
     hidden, heads, layers, vocabulary = (int(text[key]) for key in _SIZES)
-    if not all(0 < size < 2**32 for size in (hidden, heads, layers, vocabulary)):
-        raise ValueError("a size is out of range")
     head = int(text.get("head_dim") or hidden // heads)
     queries, keys = heads * head, int(text.get("num_key_value_heads") or heads) * head
     input_rows = [queries + 2 * keys] if kind in _FUSED else [queries, keys, keys]

@@ -6,7 +6,9 @@ import re
 import struct
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, TypedDict
 
+import msgspec
 import orjson
 
 from your_ai.errors import UsageError
@@ -57,14 +59,22 @@ def has_tokenizer(folder: Path) -> bool:
     return any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES)
 
 
+class _Index(TypedDict):
+    weight_map: dict[str, str]
+
+
+class _Tensor(TypedDict):
+    data_offsets: tuple[int, int]
+
+
 def _shards(folder: Path) -> set[str]:
     """Return the weight files listed in the folder's index; empty without an index."""
     try:
-        index = orjson.loads((folder / "model.safetensors.index.json").read_bytes())
-        return {str(name) for name in index["weight_map"].values()}
+        content = (folder / "model.safetensors.index.json").read_bytes()
+        return {*msgspec.convert(orjson.loads(content), _Index)["weight_map"].values()}
     except FileNotFoundError:
         return set()
-    except (orjson.JSONDecodeError, KeyError, AttributeError, TypeError) as error:
+    except (orjson.JSONDecodeError, msgspec.ValidationError) as error:
         raise UsageError(
             f"Cannot read {folder}/model.safetensors.index.json ({error}). Download it again."
         ) from error
@@ -92,9 +102,10 @@ def _expected_size(file: Path) -> int | None:
             (length,) = struct.unpack("<Q", stream.read(_LENGTH_BYTES))
             if length > min(file.stat().st_size, _MAX_HEADER_BYTES):
                 return None
-            header = orjson.loads(stream.read(length))
+            header = msgspec.convert(orjson.loads(stream.read(length)), dict[str, Any])
             header.pop("__metadata__", None)
-            ends = [int(tensor["data_offsets"][1]) for tensor in header.values()]
-        except (struct.error, AttributeError, LookupError, TypeError, ValueError, OverflowError):
+            tensors = msgspec.convert(header, dict[str, _Tensor])
+        except (struct.error, orjson.JSONDecodeError, msgspec.ValidationError):
             return None
+    ends = (tensor["data_offsets"][1] for tensor in tensors.values())
     return int(_LENGTH_BYTES + length + max(ends, default=0))

@@ -6,15 +6,19 @@ import shlex
 from dataclasses import dataclass
 from itertools import starmap
 from pathlib import Path
+from typing import TypedDict
+
+import msgspec
 
 from your_ai.errors import UsageError
 from your_ai.runs import journal
-from your_ai.runs.journal import BEGAN, CLOSED, ENDED, JOURNAL
-from your_ai.runs.run import Header, read_header
-from your_ai.runs.run_dir import RESULTS
+from your_ai.runs.journal import BEGAN, CLOSED, ENDED, JOURNAL, OtherVersionError
+from your_ai.runs.run import Argument, Header, read_header
+from your_ai.runs.run_dir import RESULTS, run_number
 from your_ai.supervision.outcome import OutcomeKind
 
 _COMPLETE = "complete"
+_RUNNING = "running"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +43,35 @@ class SavedRun:
         return self.state == _COMPLETE
 
     @property
-    def started_at(self) -> str:
-        """When the run started, in UTC; empty if unknown."""
-        return self.header.started_at if self.header else ""
+    def is_running(self) -> bool:
+        """Whether a process has the run open."""
+        return self.state == _RUNNING
+
+    @property
+    def order(self) -> tuple[bool, int, str, str]:
+        """Sort key: a later run is larger, and one that was never started or is unreadable least.
+
+        The clock may have been set back between two runs, so the numbers of their folders decide.
+        Older versions did not number folders; of these, the times decide.
+        """
+        name = self.folder.name
+        if self.header is None:
+            return False, 0, "", name
+        return True, run_number(self.folder), self.header.started_at, name
 
 
 def saved_runs(runs: Path) -> list[SavedRun]:
     """Return all runs in the folder ``runs``, newest first; unreadable ones come last."""
-    found = [_saved(path) for path in sorted(runs.glob(f"*/{JOURNAL}"), reverse=True)]
-    return sorted(found, key=lambda run: run.started_at, reverse=True)
+    found = map(_saved, runs.glob(f"*/{JOURNAL}"))
+    return sorted(found, key=lambda run: run.order, reverse=True)
 
 
 def newest_to_resume(runs: Path, command: str) -> Path:
     """Return the folder of the newest unfinished run of ``command``.
 
-    If all are finished, return the newest: resuming it shows its results again. Runs that were
-    never started or cannot be read, such as those of another version, are skipped.
+    Runs that are under way in another process are skipped, and those that were never started or
+    cannot be read, such as those of another version. If there is no other, return the newest:
+    resuming it shows its results again, or says that it is still running.
 
     Raises:
         UsageError: if there is none.
@@ -69,18 +86,24 @@ def newest_to_resume(runs: Path, command: str) -> Path:
             f"No run of `your_ai {command}` found in {runs}{hint}. Pass the folder of a run with "
             "--run-dir."
         )
-    return next((run for run in found if not run.is_complete), found[0]).folder
+    unfinished = (run for run in found if not (run.is_complete or run.is_running))
+    return next(unfinished, found[0]).folder
 
 
-def newest_results(runs: Path) -> Path:
-    """Return the folder of the newest run that has results.
+def newest_results(runs: Path, *, settled: bool = False) -> Path:
+    """Return the folder of the newest run that has results, even if it is still running.
 
     Raises:
-        UsageError: if there is none.
+        UsageError: if there is none or, if ``settled``, it is still running.
     """
     # Runs of an older version come last: their results can still be read.
     for run in saved_runs(runs):
         if (run.folder / RESULTS).exists() or (run.done and run.is_readable):
+            if settled and run.is_running:
+                raise UsageError(
+                    f"The last run, in {run.folder}, is still running. Wait for it to end, or pass "
+                    "other results with --from."
+                )
             return run.folder
     raise UsageError("No results found. Run `your_ai benchmark` first, or pass a results file.")
 
@@ -95,12 +118,12 @@ def run_text(run: SavedRun) -> str:
     return f"{header.started_at}  {command}: {run.state}{figures}\n    {run.folder}"
 
 
-def _as_typed(option: str, value: str) -> str:
+def _as_typed(option: str, value: Argument) -> str:
     """Return an option as it is typed on the command line."""
-    if value in ("on", "off"):
-        return option if value == "on" else option.replace("--", "--no-", 1)
-    if option == "--model":
-        return " ".join(f"{option} {shlex.quote(name)}" for name in value.split(","))
+    if isinstance(value, bool):
+        return option if value else option.replace("--", "--no-", 1)
+    if isinstance(value, tuple):
+        return " ".join(_as_typed(option, each) for each in value)
     return shlex.quote(value) if option == "MODEL" else f"{option} {shlex.quote(value)}"
 
 
@@ -113,11 +136,12 @@ def _saved(path: Path) -> SavedRun:
             if record.kind == BEGAN:
                 header = read_header(record.fields, Header)
             elif record.kind == ENDED:
-                outcomes[record.fields["trial"]] = record.fields["result"]["outcome"]
+                ended = _ended(record)
+                outcomes[ended["trial"]] = ended["result"]["outcome"]
             state = _state(record)
         if journal.is_open(path):
-            state = "running"
-    except (UsageError, OSError, KeyError) as error:
+            state = _RUNNING
+    except (UsageError, OSError) as error:
         state, is_readable = str(error), False
     passed = sum(outcome == OutcomeKind.PASS for outcome in outcomes.values())
     interrupted = sum(outcome == OutcomeKind.INTERRUPTED for outcome in outcomes.values())
@@ -125,10 +149,27 @@ def _saved(path: Path) -> SavedRun:
     return SavedRun(path.parent, state, header, done, passed, is_readable)
 
 
+class _Result(TypedDict):
+    outcome: str
+
+
+class _Ended(TypedDict):
+    trial: str
+    result: _Result
+
+
+def _ended(record: journal.Record) -> _Ended:
+    """Return the part of a trial's record that matters here."""
+    try:
+        return msgspec.convert(record.fields, _Ended)
+    except msgspec.ValidationError as error:
+        raise OtherVersionError from error
+
+
 def _state(last: journal.Record) -> str:
     if last.kind != CLOSED:
         return "ended unexpectedly, can be resumed"
-    if last.fields["complete"]:
+    if last.fields.get("complete"):
         return _COMPLETE
     outcome = last.fields.get("outcome", OutcomeKind.INTERRUPTED)  # only trainings have one
     return f"{'interrupted' if outcome == OutcomeKind.INTERRUPTED else outcome}, can be resumed"

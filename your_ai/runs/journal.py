@@ -11,13 +11,14 @@ import contextlib
 import fcntl
 import json
 import os
-import sys
+import time
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from worker import durable
 from your_ai.errors import MachineError, UsageError
 
 JOURNAL = "journal.jsonl"
@@ -28,6 +29,7 @@ BEGAN, RESUMED, CLOSED = "began", "resumed", "closed"
 STARTED, ENDED = "started", "ended"
 
 _SAVED = " Finished trials are saved. Fix the problem and continue with --resume."
+_RETRY_SECONDS = 0.01
 _CHECKSUM = b',"crc32":"%08x"}'
 _CHECKSUM_BYTES = len(_CHECKSUM % 0)
 
@@ -85,10 +87,9 @@ class Journal:
                 flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
                 descriptor = os.open(path, flags, 0o600)
                 closing.callback(os.close, descriptor)
-                # The lock is released when this process ends, and workers do not inherit it.
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(descriptor)
                 _repair(path, descriptor)
-                _sync_folder(folder)
+                durable.sync_folder(folder)
                 journal = cls(path, descriptor)
             except BlockingIOError as error:
                 raise _still_running(folder) from error
@@ -111,7 +112,7 @@ class Journal:
         line = encode(Record(kind, dict(fields)))
         try:
             _write(self._descriptor, line)
-            _sync(self._descriptor)
+            durable.sync(self._descriptor)
         except OSError as error:
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, self._end)
@@ -196,6 +197,23 @@ def decode(line: bytes) -> Record | None:
     return Record(fields.pop("kind"), fields)
 
 
+def _lock(descriptor: int) -> None:
+    """Lock the journal for this process; raise BlockingIOError if another one has it open.
+
+    The lock is released when this process ends, and workers do not inherit it.
+    """
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            # If a shared lock is possible, there is no run, only `is_open` in other processes.
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            time.sleep(_RETRY_SECONDS)
+        else:
+            return
+
+
 def _repair(path: Path, descriptor: int) -> None:
     """Complete the last line if only its newline is missing; drop it if more is missing."""
     last, begin = b"", 0
@@ -207,7 +225,7 @@ def _repair(path: Path, descriptor: int) -> None:
             os.ftruncate(descriptor, begin)
         else:
             _write(descriptor, b"\n")
-        _sync(descriptor)
+        durable.sync(descriptor)
 
 
 def _still_running(folder: Path) -> UsageError:
@@ -230,24 +248,3 @@ def _write(descriptor: int, content: bytes) -> None:
     left = memoryview(content)
     while left:
         left = left[os.write(descriptor, left) :]
-
-
-def _sync(descriptor: int) -> None:
-    """Flush the file to the disk itself; on macOS, fsync does not guarantee that (fcntl(2))."""
-    if sys.platform == "darwin":
-        try:
-            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-        except OSError:  # not supported by the file system
-            pass
-        else:
-            return
-    os.fsync(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Flush the folder, so that it lists a new journal even after a power loss."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -9,11 +9,12 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from worker import durable
 from your_ai.errors import UsageError
 from your_ai.planning.device import Device
 from your_ai.runs.journal import BEGAN, JOURNAL, RESUMED, Journal, Record
-from your_ai.runs.run import Header, check_same, read_header
-from your_ai.runs.run_dir import make_logs_dir
+from your_ai.runs.run import Argument, Header, check_same, read_header
+from your_ai.runs.run_dir import make_logs_dir, make_run_dir
 from your_ai.system.machine import boot_id
 from your_ai.units import now
 
@@ -22,23 +23,32 @@ H = TypeVar("H", bound=Header)
 
 @contextlib.contextmanager
 def open_new(run_dir: Path) -> Iterator[Journal]:
-    """Open the journal of a new run for this process only; delete it at the end if it is empty.
+    """Create the folder of a new run, and open its journal for this process only.
+
+    If the run was not started at the end, the journal and what was created for it are removed.
 
     Raises:
-        UsageError: if the folder already contains a run.
-        MachineError: if the journal cannot be written.
+        UsageError: if the folder already contains a run or cannot be created.
+        MachineError: if the disk is full or the journal cannot be written.
     """
-    with Journal.open(run_dir) as journal:
-        if not journal.is_empty:
-            raise UsageError(
-                f"{run_dir} already contains a run. Add --resume to continue it, or choose a "
-                "different --run-dir."
-            )
-        try:
-            yield journal
-        finally:
-            if journal.is_empty:  # a run that was never started cannot be resumed
-                journal.discard()
+    created = make_run_dir(run_dir)
+    is_started = False
+    try:
+        with Journal.open(run_dir) as journal:
+            if not journal.is_empty:
+                raise UsageError(
+                    f"{run_dir} already contains a run. Add --resume to continue it, or choose a "
+                    "different --run-dir."
+                )
+            try:
+                yield journal
+            finally:
+                is_started = not journal.is_empty
+                if not is_started:
+                    journal.discard()
+    finally:
+        if not is_started:
+            durable.remove_empty(created)
 
 
 def begin(journal: Journal, header: Header) -> None:
@@ -51,7 +61,7 @@ def open_to_resume(
     folder: Path,
     kind: type[H],
     command: str,
-    arguments: Mapping[str, str],
+    arguments: Mapping[str, Argument],
     version: str,
     probe: Callable[[], tuple[Device, str | None]],
 ) -> Iterator[tuple[Journal, H, list[Record]]]:

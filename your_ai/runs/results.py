@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 import orjson
@@ -72,14 +72,38 @@ def read(content: bytes, name: str) -> Results:
     """
     try:
         document = orjson.loads(content)
+        msgspec.convert(document, _Document)
         for trial in _trials(document):
             _restore(trial)
         return msgspec.convert(document, Results)
-    except (ValueError, msgspec.ValidationError, KeyError, TypeError, AttributeError) as error:
+    except (orjson.JSONDecodeError, msgspec.ValidationError) as error:
         reason = invalid_because(error)
         raise UsageError(
             f"{name} is not a results file of `your_ai benchmark` or `optimize`: {reason}."
         ) from error
+
+
+class _Step(TypedDict):
+    loss: float | None
+
+
+class _Trial(TypedDict, total=False):
+    steps: list[_Step] | None
+    load: dict[str, Any] | None
+
+
+class _Search(TypedDict, total=False):
+    all_results: list[_Trial]
+
+
+class _Entry(_Trial, total=False):
+    optimal_config: _Search | None
+
+
+class _Document(TypedDict):
+    """The parts of a results file that `_restore` relies on before the rest is checked."""
+
+    results: list[_Entry]
 
 
 def _trials(document: Any) -> list[dict[str, Any]]:
@@ -98,12 +122,6 @@ def _restore(trial: dict[str, Any]) -> None:
         trial["load"].setdefault("at", 0.0)
 
 
-def invalid_because(error: Exception) -> str:
+def invalid_because(error: orjson.JSONDecodeError | msgspec.ValidationError) -> str:
     """Return the reason why a file could not be read, from the error of its decoding."""
-    if isinstance(error, KeyError):
-        return f"missing {error.args[0]!r}"
-    if isinstance(error, orjson.JSONDecodeError):
-        return "not valid JSON"
-    if isinstance(error, TypeError | AttributeError):
-        return "not the expected structure"
-    return str(error).rstrip(".")
+    return "not valid JSON" if isinstance(error, orjson.JSONDecodeError) else str(error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
@@ -15,17 +16,20 @@ from your_ai.runs.journal import OtherVersionError
 from your_ai.search.search import SearchOptions
 from your_ai.system.machine import Machine
 
+Argument = str | bool | tuple[str, ...]
+"""What the user gave for an option: a value, on or off, or one value for each repetition."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
     """The facts that runs and trainings have in common.
 
-    ``arguments`` maps the options that the user gave to their values, both as typed. ``gpu_uuid``
-    is the UUID of the GPU that this process uses, if it has one.
+    ``arguments`` maps the options that the user gave to what was given for them. ``gpu_uuid`` is
+    the UUID of the GPU that this process uses, if it has one.
     """
 
     command: str
-    arguments: dict[str, str]
+    arguments: dict[str, Argument]
     machine: Machine
     device: Device
     gpu_uuid: str | None = None
@@ -76,14 +80,16 @@ def read_header(fields: Mapping[str, Any], kind: type[H]) -> H:
         raise OtherVersionError from error
 
 
-def check_same(header: Header, arguments: Mapping[str, str], device: Device, version: str) -> None:
+def check_same(
+    header: Header, arguments: Mapping[str, Argument], device: Device, version: str
+) -> None:
     """Raise UsageError if the resumed run would mix results that cannot be compared.
 
     Options that are not given again keep their values. A training may continue after a patch
     release: it would otherwise lose days of work.
     """
     changed = [
-        f"{option} {value} (was {header.arguments.get(option, 'not given')})"
+        f"{option} {_text(value)} (was {_text(header.arguments.get(option, 'not given'))})"
         for option, value in arguments.items()
         if header.arguments.get(option) != value
     ]
@@ -117,3 +123,9 @@ def version_changes(
 def _without_patch(version: str | None) -> str:
     """Return ``0.32`` for version ``0.32.4``."""
     return ".".join(str(version).split(".")[:2])
+
+
+def _text(value: Argument) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return value if isinstance(value, str) else shlex.join(value)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import re
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
+from worker import durable
 from your_ai.errors import MachineError, UsageError
 from your_ai.runs.journal import JOURNAL, refuse_open
 
@@ -16,16 +20,15 @@ TRAINING = "training.json"
 _LOGS = "logs"
 
 
-def make_run_dir(run_dir: Path | None) -> Path:
-    """Create the folder of a run, private to the user, and return its path.
+def choose_run_dir(run_dir: Path | None) -> Path:
+    """Return the absolute path of the folder for a new run; it need not exist.
 
-    Without ``run_dir`` it is a new folder in `runs_dir`.
+    Without ``run_dir`` it is a new name in `runs_dir`.
 
     Raises:
-        UsageError: if it already contains a run or other files, or cannot be created.
-        MachineError: if the disk is full.
+        UsageError: if it already contains a run or other files, or cannot be read.
     """
-    path = run_dir if run_dir is not None else _default()
+    path = (run_dir if run_dir is not None else _default()).absolute()
     # os.path, because Path raises if the name is too long. That is reported below.
     if os.path.exists(path / JOURNAL):  # noqa: PTH110
         refuse_open(path)
@@ -35,22 +38,44 @@ def make_run_dir(run_dir: Path | None) -> Path:
         raise UsageError(
             f"{path} contains the results of another run. {remedy} a different --run-dir."
         )
-    try:
+    with _errors(path):
         if path.is_dir() and any(each.name not in (JOURNAL, _LOGS) for each in path.iterdir()):
             raise UsageError(f"{path} contains other files. Choose a different --run-dir.")
-        # A new folder is private; an existing one keeps its permissions.
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        make_logs_dir(path)
+    return path
+
+
+def make_run_dir(path: Path) -> list[Path]:
+    """Create the folder of a run, private to the user; return the folders that were created.
+
+    An existing folder keeps its permissions.
+
+    Raises:
+        UsageError: if it cannot be created.
+        MachineError: if the disk is full.
+    """
+    with _errors(path):
+        created = durable.make_folder(path, mode=0o700)
+        try:
+            return created + durable.make_folder(path / _LOGS, mode=0o700)
+        except OSError:
+            durable.remove_empty(created)
+            raise
+
+
+@contextlib.contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         problem = f"Cannot create the run's folder {path}: {error.strerror}."
         kind = MachineError if error.errno in (errno.ENOSPC, errno.EDQUOT) else UsageError
         raise kind(f"{problem} Choose a different --run-dir.") from error
-    return path
 
 
 def make_logs_dir(run_dir: Path) -> None:
-    """Create the folder for a run's logs if it is missing."""
-    (run_dir / _LOGS).mkdir(mode=0o700, exist_ok=True)
+    """Create the folder for a run's logs if it is missing. Trials can go on without logs."""
+    with contextlib.suppress(OSError):
+        (run_dir / _LOGS).mkdir(mode=0o700, exist_ok=True)
 
 
 def log_path(run_dir: str, name: str) -> Path:
@@ -65,5 +90,17 @@ def runs_dir() -> Path:
     return platformdirs.user_state_path("your_ai", appauthor=False) / "runs"
 
 
+def run_number(folder: Path) -> int:
+    """Return the number in the name of a run's folder, 0 if it has none.
+
+    Runs are numbered in the order in which they were started, which clocks do not always tell.
+    """
+    name = re.fullmatch(r"(\d+)-\d{8}-\d{6}Z-\d+", folder.name)
+    return int(name[1]) if name else 0
+
+
 def _default() -> Path:
-    return runs_dir() / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"
+    """Return a new name: the run's number, the time in UTC, and this process."""
+    runs = runs_dir()
+    number = 1 + max(map(run_number, runs.iterdir()), default=0) if runs.is_dir() else 1
+    return runs / f"{number:04d}-{time.strftime('%Y%m%d-%H%M%SZ', time.gmtime())}-{os.getpid()}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 import orjson
@@ -89,15 +89,23 @@ class TrainingResults:
     run_dir: str
 
 
+class _Document(TypedDict):
+    """The settings, whose form differs in version 0.1."""
+
+    setting: dict[str, Any]
+    failures: list[dict[str, Any]]
+
+
 def read(content: bytes, name: str) -> TrainingResults:
     """Read the bytes of a file called ``name``; raise UsageError if they are not such results."""
     try:
         document = orjson.loads(content)
+        msgspec.convert(document, _Document)
         for setting in (document["setting"], *document["failures"]):
             if "parts" in setting:  # as version 0.1 wrote it
                 setting["micro_batches"] = setting.pop("parts")
         return msgspec.convert(document, TrainingResults)
-    except (orjson.JSONDecodeError, msgspec.ValidationError, KeyError, TypeError) as error:
+    except (orjson.JSONDecodeError, msgspec.ValidationError) as error:
         raise UsageError(
             f"{name} is not a record of `your_ai train`: {invalid_because(error)}."
         ) from error

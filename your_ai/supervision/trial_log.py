@@ -20,26 +20,42 @@ _MAX_READS = 20
 
 
 class TrialLog:
-    """A log file, private to the user. The worker appends to it, and the parent keeps it short."""
+    """A log file, private to the user. The worker appends to it, and the parent keeps it short.
+
+    If it is on a full, stale or failing disk, the trial goes on without it, and `tail` says why.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.discarded_bytes = 0
+        self._problem: str | None = None
 
     def open(self) -> BinaryIO:
-        """Open the file for appending; create it if missing."""
-        return os.fdopen(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "wb")
+        """Open the file for appending; create it if missing. If that fails, open /dev/null."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        if self._problem is None:
+            with self._noting_errors("write"):
+                return os.fdopen(os.open(self.path, flags, 0o600), "wb")
+        return Path(os.devnull).open("wb")
 
     def discard(self) -> None:
         """Delete the file if it exists."""
-        self.path.unlink(missing_ok=True)
+        with self._noting_errors("replace"):
+            self.path.unlink(missing_ok=True)
 
     def tail(self) -> str:
         """Return the last 16 KiB, which show why a worker died."""
+        if self._problem is None:
+            with self._noting_errors("read"):
+                return self._tail().decode(errors="replace")
+        return self._problem or ""
+
+    @contextlib.contextmanager
+    def _noting_errors(self, verb: str) -> Iterator[None]:
         try:
-            return self._tail().decode(errors="replace")
-        except FileNotFoundError:
-            return ""
+            yield
+        except OSError as error:
+            self._problem = f"[your_ai cannot {verb} this log: {error.strerror}]"
 
     @contextlib.contextmanager
     def kept_short(self) -> Iterator[None]:
@@ -89,7 +105,11 @@ class TrialLog:
             os.close(descriptor)
 
     def _tail(self) -> bytes:
-        with self.path.open("rb") as file:
+        try:
+            file = self.path.open("rb")
+        except FileNotFoundError:
+            return b""
+        with file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
             return file.read(TAIL_BYTES)
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+import orjson
+
+from worker import durable
 from worker.protocol.messages import CHECKPOINT_PREFIX
 from your_ai.errors import UsageError
 
@@ -17,29 +21,32 @@ ADAPTERS = "adapters.safetensors"
 OWNER = "your_ai_training"
 """Key in ``adapter_config.json`` for the id of the training; mlx-lm ignores it."""
 _CONFIG = "adapter_config.json"
+_LOCK = ".your_ai.lock"
 _CHOOSE = "choose a different --adapter-path"
+
+
+@dataclass(frozen=True)
+class _Config:
+    """What concerns us in ``adapter_config.json``."""
+
+    your_ai_training: str
 
 
 @contextlib.contextmanager
 def claimed(folder: Path, owner: str) -> Iterator[bool]:
     """Create the folder if missing, and lock it; yield whether it already belongs to ``owner``.
 
+    A folder that was created here is removed again if it is still empty at the end.
+
     Raises:
         UsageError: if another training is writing to the folder or has left adapters or checkpoints
             in it, or if it cannot be created or written.
     """
-    descriptor = _lock(folder)
-    try:
+    with _locked(folder):
         is_owned = _owner(folder) == owner
         if not is_owned:
             check_free(folder)
-        if not os.access(folder, os.W_OK):
-            raise UsageError(f"Cannot write adapters to {folder}: permission denied; {_CHOOSE}.")
         yield is_owned
-    finally:
-        with contextlib.suppress(OSError):
-            folder.rmdir()  # only if it is empty
-        os.close(descriptor)
 
 
 def check_free(folder: Path) -> None:
@@ -54,23 +61,46 @@ def discard_checkpoints(folder: Path) -> None:
         shutil.rmtree(checkpoint, ignore_errors=True)
 
 
-def _lock(folder: Path) -> int:
-    """Return a descriptor that holds a lock on the folder until it is closed."""
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of the folder, which exists meanwhile."""
+    lock = folder / _LOCK
+    created: list[Path] = []
+    try:
+        descriptor = _lock(lock, created)
+    except BlockingIOError as error:
+        raise UsageError(f"Another training is writing to {folder}; {_CHOOSE}.") from error
+    except OSError as error:
+        durable.remove_empty(created)
+        problem = f"Cannot write adapters to {folder}: {error.strerror}"
+        raise UsageError(f"{problem}; {_CHOOSE}.") from error
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            lock.unlink()
+        os.close(descriptor)
+        durable.remove_empty(created)
+
+
+def _lock(path: Path, created: list[Path]) -> int:
+    """Return a descriptor that holds the lock on ``path``; add the folders that were created.
+
+    It is a file, and open for writing, because NFS locks nothing else (flock(2)).
+    """
     while True:
+        created += durable.make_folder(path.parent)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            if path.parent.is_dir():
+                raise
+            continue  # the training that held the lock before has just removed the folder
         with contextlib.ExitStack() as undo:
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-                descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-                undo.callback(os.close, descriptor)
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UsageError(f"Another training is writing to {folder}; {_CHOOSE}.") from error
-            except OSError as error:
-                problem = f"Cannot write adapters to {folder}: {error.strerror}"
-                raise UsageError(f"{problem}; {_CHOOSE}.") from error
-            # The training that held the lock before may just have removed the folder.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(descriptor), folder.stat()):
+            undo.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with contextlib.suppress(FileNotFoundError):  # it may just have removed the file, too
+                if os.path.samestat(os.fstat(descriptor), path.stat()):
                     undo.pop_all()
                     return descriptor
 
@@ -81,6 +111,7 @@ def _checkpoints(folder: Path) -> Iterator[Path]:
 
 def _owner(folder: Path) -> str | None:
     try:
-        return str(json.loads((folder / _CONFIG).read_bytes())[OWNER])
-    except (OSError, ValueError, KeyError, TypeError):
+        content = (folder / _CONFIG).read_bytes()
+        return msgspec.convert(orjson.loads(content), _Config).your_ai_training
+    except (OSError, orjson.JSONDecodeError, msgspec.ValidationError):
         return None

@@ -6,7 +6,8 @@ import click
 import pytest
 
 from worker.protocol.messages import Weights
-from your_ai.cli.options import training
+from your_ai.cli import benchmark
+from your_ai.cli.options import given, training
 from your_ai.cli.params import Number
 from your_ai.planning.plan import TrainingOptions
 
@@ -35,6 +36,19 @@ def test_an_invalid_time(text: str) -> None:
 @pytest.mark.parametrize("text", ["0.5", "3600", "inf"])
 def test_a_valid_time(text: str) -> None:
     assert SECONDS.convert(text, None, None) == float(text)
+
+
+def test_given_options_are_recorded_without_ambiguity() -> None:
+    """The name of a model may contain a comma, or be that of a switch's state."""
+    typed = "--model a,b --model on --batch-sizes 1,2 --optimize --no-grad-checkpoint --steps 3"
+    context = benchmark.command.make_context("benchmark", typed.split())
+    assert given(context) == {
+        "--model": ("a,b", "on"),
+        "--batch-sizes": "1,2",
+        "--optimize": True,
+        "--grad-checkpoint": False,
+        "--steps": "3",
+    }
 
 
 def test_defaults() -> None:

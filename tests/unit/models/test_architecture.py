@@ -8,6 +8,7 @@ import pytest
 
 from tests.support import tiny
 from your_ai.errors import UsageError
+from your_ai.models import architecture
 from your_ai.models.architecture import parameters, shape_of
 from your_ai.models.presets import all_presets
 from your_ai.units import parameter_label
@@ -57,8 +58,11 @@ def test_tied_embeddings_default_to_those_of_mlx_lm() -> None:
         ({"hidden_size": None}, "is invalid"),
         ({"num_attention_heads": 0}, "is invalid"),
         ({"vocab_size": "many"}, "is invalid"),
-        ({"text_config": 5}, "is invalid"),
-        ({"hidden_size": -64}, "a size is out of range"),
+        ({"text_config": 5}, "is invalid (text_config is not an object)"),
+        ({"head_dim": [64]}, "is invalid"),
+        ({"num_experts": "some"}, "is invalid"),
+        ({"intermediate_size": None}, "has no intermediate_size"),
+        ({"hidden_size": -64}, "is invalid (Expected `int` >= 1 - at `$.hidden_size`)"),
         ({"kv_lora_rank": 512}, "does not support (kv_lora_rank)"),
         ({"lru_width": 64}, "does not support (lru_width)"),
         ({"block_types": ["recurrent", "attention"]}, "does not support (block_types)"),
@@ -82,3 +86,15 @@ def test_the_error_names_the_missing_key(key: str) -> None:
     config = {name: value for name, value in tiny.LLAMA.items() if name != key}
     with pytest.raises(UsageError, match=f"has no {key}"):
         parameters(config)
+
+
+@pytest.mark.parametrize("error", [TypeError, KeyError, ValueError])
+def test_a_bug_is_not_reported_as_an_invalid_config(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(architecture, "_mlp", fail)
+    with pytest.raises(error):
+        shape_of(tiny.LLAMA)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import zlib
 from dataclasses import asdict
 from pathlib import Path
@@ -82,6 +83,21 @@ def test_the_newest_run_is_first_regardless_of_its_folder(tmp_path: Path) -> Non
     assert saved_runs(tmp_path / "missing") == []
 
 
+def test_the_run_started_last_is_first_after_the_clock_was_set_back(tmp_path: Path) -> None:
+    older = begun(tmp_path, "20310101-000000-77", "benchmark", started_at="2031-01-01T00:00:00Z")
+    ahead = begun(
+        tmp_path, "0001-20300101-000000Z-9", "benchmark", started_at="2030-01-01T00:00:00Z"
+    )
+    last = begun(
+        tmp_path, "0002-20260101-000000Z-5", "benchmark", started_at="2026-01-01T00:00:00Z"
+    )
+    assert [each.folder for each in saved_runs(tmp_path)] == [last, ahead, older]
+    assert newest_to_resume(tmp_path, "benchmark") == last
+    for folder in (older, ahead, last):
+        (folder / "results.json").touch()
+    assert newest_results(tmp_path) == last
+
+
 def test_a_run_of_another_version_is_described_in_one_line(tmp_path: Path) -> None:
     folder = of_version_1(begun(tmp_path, "1", "benchmark"))
     (only,) = saved_runs(tmp_path)
@@ -89,6 +105,15 @@ def test_a_run_of_another_version_is_described_in_one_line(tmp_path: Path) -> No
         f"{folder}: This run was made by another version of your_ai. Use that version, or start "
         "a new run."
     )
+
+
+@pytest.mark.parametrize("fields", [{}, {"trial": "a", "result": {"outcome": None}}])
+def test_a_run_with_records_of_another_form_is_listed(
+    fields: dict[str, Any], tmp_path: Path
+) -> None:
+    found = summary(tmp_path, BEGUN, (ENDED, fields))
+    assert found.state.startswith("This run was made by another version of your_ai.")
+    assert not found.is_readable
 
 
 def test_a_run_is_listed_with_its_command(tmp_path: Path) -> None:
@@ -135,6 +160,28 @@ def test_the_newest_unfinished_run_is_resumed(tmp_path: Path) -> None:
     assert newest_to_resume(tmp_path, "benchmark") == wanted
 
 
+def test_a_run_under_way_is_not_resumed(tmp_path: Path) -> None:
+    wanted = begun(tmp_path, "1", "benchmark", complete=False)
+    running = begun(tmp_path, "2", "benchmark")
+    with Journal.open(running):
+        assert newest_to_resume(tmp_path, "benchmark") == wanted
+        shutil.rmtree(wanted)
+        # There is no other; opening it says that it is still running.
+        assert newest_to_resume(tmp_path, "benchmark") == running
+    assert newest_to_resume(tmp_path, "benchmark") == running
+
+
+def test_results_of_a_run_under_way_are_shown_but_not_trained_with(tmp_path: Path) -> None:
+    (begun(tmp_path, "1", "benchmark", complete=True) / "results.json").touch()
+    running = begun(tmp_path, "2", "benchmark")
+    (running / "results.json").touch()
+    with Journal.open(running):
+        assert newest_results(tmp_path) == running
+        with pytest.raises(UsageError, match=r"The last run, in .*/2, is still running\. Wait"):
+            newest_results(tmp_path, settled=True)
+    assert newest_results(tmp_path, settled=True) == running
+
+
 def test_if_all_runs_are_finished_the_newest_is_resumed(tmp_path: Path) -> None:
     begun(tmp_path, "1", "benchmark", complete=True)
     newest = begun(tmp_path, "2", "benchmark", complete=True)
@@ -169,18 +216,18 @@ def test_resuming_without_a_run_of_the_command_is_refused(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("value", "typed"), [("on", "--grad-checkpoint"), ("off", "--no-grad-checkpoint")]
+    ("value", "typed"), [(True, "--grad-checkpoint"), (False, "--no-grad-checkpoint")]
 )
-def test_a_switch_is_shown_as_it_is_typed(value: str, typed: str, tmp_path: Path) -> None:
-    asked = builders.run(arguments={"--model": "a", "--grad-checkpoint": value})
+def test_a_switch_is_shown_as_it_is_typed(value: bool, typed: str, tmp_path: Path) -> None:
+    asked = builders.run(arguments={"--model": ("on",), "--grad-checkpoint": value})
     text = run_text(summary(tmp_path, (BEGAN, {"run": asdict(asked)})))
-    assert f"benchmark --model a {typed}: " in text
+    assert f"benchmark --model on {typed}: " in text
 
 
 def test_models_are_shown_as_they_are_typed(tmp_path: Path) -> None:
-    asked = builders.run(arguments={"--model": "a,my model", "--ranks": "8,16"})
+    asked = builders.run(arguments={"--model": ("a,b", "my model"), "--ranks": "8,16"})
     text = run_text(summary(tmp_path, (BEGAN, {"run": asdict(asked)})))
-    assert "benchmark --model a --model 'my model' --ranks 8,16: " in text
+    assert "benchmark --model a,b --model 'my model' --ranks 8,16: " in text
 
 
 def test_the_newest_run_with_results_is_found(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import math
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +130,7 @@ def test_another_version_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 HOLD = """
 import sys
+import time
 from pathlib import Path
 from your_ai.runs.journal import Journal
 with Journal.open(Path(sys.argv[1])) as opened:
@@ -154,6 +156,37 @@ def test_a_second_process_is_refused_while_the_first_lives(tmp_path: Path) -> No
         holder.wait()
     assert not journal.is_open(path)
     written(tmp_path, [])
+
+
+ASK = """
+import fcntl, sys
+from pathlib import Path
+from your_ai.runs.journal import is_open
+
+lock = fcntl.flock
+def lock_slowly(file, operation):
+    lock(file, operation)
+    print("asking", flush=True)
+    sys.stdin.read()
+
+fcntl.flock = lock_slowly
+print(is_open(Path(sys.argv[1])))
+"""
+
+
+def test_a_run_can_start_while_another_process_asks_whether_it_is_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = written(tmp_path)
+    with subprocess.Popen(
+        [sys.executable, "-c", ASK, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as asking:
+        assert asking.stdout is not None
+        assert asking.stdout.readline() == b"asking\n"
+        answers = []
+        monkeypatch.setattr(time, "sleep", lambda _: answers.append(asking.communicate()[0]))
+        with Journal.open(tmp_path):
+            assert answers == [b"False\n"]
 
 
 def test_a_journal_is_closed(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +13,9 @@ import pytest
 from tests.support import builders
 from worker.protocol.messages import Device
 from your_ai.errors import UsageError
+from your_ai.runs import results
 from your_ai.runs.assembly import assemble
 from your_ai.runs.results import Results, read, recommended, write
-from your_ai.runs.run_dir import make_run_dir
 from your_ai.runs.trial_record import result_without_worker
 from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.outcome import Outcome, OutcomeKind
@@ -123,8 +123,8 @@ def test_nothing_is_recommended_if_nothing_passed(kind: OutcomeKind) -> None:
 
 
 def test_results_survive_a_round_trip() -> None:
-    results = assembled(record("a", "7B"), record("b", "8B", OutcomeKind.OOM))
-    assert read(write(results), "results.json") == results
+    written = assembled(record("a", "7B"), record("b", "8B", OutcomeKind.OOM))
+    assert read(write(written), "results.json") == written
 
 
 def test_a_nan_loss_is_null_in_json() -> None:
@@ -139,9 +139,11 @@ def test_a_nan_loss_is_null_in_json() -> None:
     ("content", "what"),
     [
         (b"{", "not valid JSON"),
-        (b"{}", "missing 'results'"),
-        (b"5", "not the expected structure"),
-        (b'{"results": [null]}', "not the expected structure"),
+        (b"{}", "Object missing required field `results`."),
+        (b"5", "Expected `object`, got `int`."),
+        (b'{"results": [null]}', "Expected `object`, got `null` - at `$.results[0]`."),
+        (b'{"results": [{"steps": [{}]}]}', "missing required field `loss`"),
+        (b'{"results": [{"optimal_config": {"all_results": 5}}]}', "Expected `array`"),
         (b'{"results": [], "recommended": 5}', "recommended"),
     ],
 )
@@ -151,14 +153,24 @@ def test_other_files_are_refused_with_the_reason(content: bytes, what: str) -> N
     assert what in str(refused.value)
 
 
+def test_a_bug_is_not_reported_as_a_damaged_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = write(assembled(record("a", "7B")))
+    for error in (TypeError, KeyError, AttributeError, ValueError):
+        monkeypatch.setattr(results, "_restore", raising(error))
+        with pytest.raises(error):
+            read(content, "x.json")
+
+
+def raising(error: type[Exception]) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise error
+
+    return fail
+
+
 def test_a_path_that_is_not_utf8_can_be_written() -> None:
     name = b"bad\xff".decode(errors="surrogateescape")
     assert written(record(name, "7B"))["results"][0]["preset"] == "bad?"
-
-
-def test_a_new_run_directory_is_private(tmp_path: Path) -> None:
-    path = make_run_dir(tmp_path / "some" / "run")
-    assert [p.stat().st_mode & 0o777 for p in (path, path / "logs")] == [0o700, 0o700]
 
 
 def test_the_uuid_of_a_gpu_is_not_in_the_results() -> None:

@@ -14,7 +14,7 @@ from worker.protocol.messages import ModelSource
 from your_ai.errors import UsageError
 from your_ai.planning.plan import Trial
 from your_ai.runs import journal
-from your_ai.runs.run import Run, check_same, read_header, version_changes
+from your_ai.runs.run import Argument, Run, check_same, read_header, version_changes
 from your_ai.search.grid import make_grid
 from your_ai.search.search import Objective, SearchOptions
 
@@ -31,6 +31,7 @@ ODD = Trial(
     [
         builders.run(),
         builders.run(gpu_uuid="GPU-1"),
+        builders.run(arguments={"--model": ("a,b", "c"), "--ranks": "8,16", "--quick": True}),
         builders.run(builders.trial(), ODD, search=SEARCH, deadline=math.inf, output="out.json"),
     ],
 )
@@ -52,11 +53,11 @@ def test_a_run_of_another_version_is_refused(change: dict[str, Any]) -> None:
         read_header({"run": {**asdict(builders.run()), **change}}, Run)
 
 
-RUN = builders.run(arguments={"--max-memory": "24.0", "--model": "llama-8b"})
+RUN = builders.run(arguments={"--max-memory": "24.0", "--model": ("llama-8b",)})
 
 
 @pytest.mark.parametrize("given", [{}, {"--max-memory": "24.0"}, RUN.arguments])
-def test_a_run_can_be_resumed_with_the_same_options_or_none(given: dict[str, str]) -> None:
+def test_a_run_can_be_resumed_with_the_same_options_or_none(given: dict[str, Argument]) -> None:
     check_same(RUN, given, RUN.device, RUN.version)
 
 
@@ -64,10 +65,12 @@ def test_a_run_can_be_resumed_with_the_same_options_or_none(given: dict[str, str
     ("given", "difference"),
     [
         ({"--max-memory": "16.0"}, "--max-memory 16.0 (was 24.0)"),
-        ({"--model": "llama-8b", "--steps": "9"}, "--steps 9 (was not given)"),
+        ({"--model": ("llama-8b",), "--steps": "9"}, "--steps 9 (was not given)"),
+        ({"--model": ("llama-8b", "a b")}, "--model llama-8b 'a b' (was llama-8b)"),
+        ({"--model": ("llama-8b",), "--keep-going": True}, "--keep-going on (was not given)"),
     ],
 )
-def test_a_changed_option_is_refused(given: dict[str, str], difference: str) -> None:
+def test_a_changed_option_is_refused(given: dict[str, Argument], difference: str) -> None:
     with pytest.raises(UsageError) as refused:
         check_same(RUN, given, RUN.device, RUN.version)
     assert f"Cannot resume /runs/1 with different settings or versions: {difference}." in str(

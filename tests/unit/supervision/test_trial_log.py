@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
+import subprocess
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from tests.support.disks import small_disk
 from your_ai.supervision.trial_log import (
     EXCERPT_COLUMNS,
     LIMIT_BYTES,
@@ -88,6 +95,58 @@ def test_a_flood_exceeds_the_limit_by_one_write_at_most(tmp_path: Path) -> None:
     kept = log.path.read_bytes().count(b"y")
     assert log.discarded_bytes > 0
     assert kept + log.discarded_bytes >= written
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.EDQUOT, errno.ENOSPC])
+@pytest.mark.parametrize("call", ["open", "unlink", "read"])
+def test_a_failing_disk_does_not_end_the_trial(
+    call: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error of the operating system is in the log's tail, and old output is not."""
+    log = TrialLog(tmp_path / "trial.log")
+    log.path.write_bytes(b"the output of another attempt")
+    if call != "read":
+        monkeypatch.setattr(os, call, failing(getattr(os, call), log.path, number))
+    with log.kept_short():
+        log.discard()
+        with log.open() as file:
+            file.write(b"the cause")
+        if call == "read":
+            monkeypatch.setattr(Path, "open", failing(Path.open, log.path, number))
+    assert log.tail().startswith("[your_ai cannot ")
+    assert log.tail().endswith(f" this log: {os.strerror(number)}]")
+    assert excerpt(log.tail()) == [log.tail()]
+
+
+def failing(call: Any, path: Path, number: int) -> Any:
+    """Return ``call``, except that it fails for ``path``."""
+
+    def fail(*arguments: Any, **keywords: Any) -> Any:
+        if arguments[0] == path:
+            raise OSError(number, os.strerror(number))
+        return call(*arguments, **keywords)
+
+    return fail
+
+
+def test_a_missing_folder_does_not_end_the_trial(tmp_path: Path) -> None:
+    log = TrialLog(tmp_path / "missing" / "trial.log")
+    log.discard()
+    with log.open() as file:
+        file.write(b"the cause")
+    assert log.tail() == "[your_ai cannot write this log: No such file or directory]"
+
+
+@pytest.mark.root
+def test_a_disk_that_has_become_read_only_does_not_end_the_trial(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "size=64k") as disk:
+        log = TrialLog(disk / "trial.log")
+        log.path.write_bytes(b"the output of another attempt")
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        log.discard()
+        with log.open() as file:
+            file.write(b"the cause")
+        assert log.tail() == "[your_ai cannot replace this log: Read-only file system]"
 
 
 CHAINED = """\

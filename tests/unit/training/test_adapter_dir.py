@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
+import stat
+import subprocess
+import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from your_ai.errors import UsageError
+from your_ai.runs import journal
+from your_ai.runs.journal import Journal
 from your_ai.training.adapter_dir import OWNER, claimed, discard_checkpoints
 
 
@@ -26,6 +35,60 @@ def test_a_new_folder_is_created_and_removed_if_empty(tmp_path: Path) -> None:
         assert folder.is_dir()
         assert not is_ours
     assert not folder.exists()
+
+
+def test_a_folder_of_the_user_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "adapters").mkdir()
+    assert not claim(tmp_path / "adapters", "mine")
+    assert [*tmp_path.iterdir()] == [tmp_path / "adapters"]
+    assert not any((tmp_path / "adapters").iterdir())  # no lock is left
+
+
+def test_a_refusal_leaves_no_parents(tmp_path: Path) -> None:
+    assert not claim(tmp_path / "new" / "adapters", "mine")
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_the_lock_left_by_a_killed_training_does_not_count(tmp_path: Path) -> None:
+    program = """
+import os, sys
+from pathlib import Path
+from typing import BinaryIO
+from your_ai.training.adapter_dir import claimed
+with claimed(Path(sys.argv[1]), "theirs"):
+    os._exit(0)
+"""
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True)
+    assert [path.name for path in tmp_path.iterdir()] == [".your_ai.lock"]
+    assert not claim(tmp_path, "mine")
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_folder_can_be_locked_on_nfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS locks byte ranges instead: an exclusive lock needs a file open for writing (flock(2))."""
+    lock = fcntl.flock
+
+    def lock_on_nfs(file: int | BinaryIO, operation: int) -> None:
+        descriptor = file if isinstance(file, int) else file.fileno()
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        access = fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
+        if operation & fcntl.LOCK_EX and (access == os.O_RDONLY or not is_file):
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock_on_nfs)
+    with claimed(tmp_path / "adapters", "mine"), pytest.raises(UsageError, match="Another"):
+        claim(tmp_path / "adapters", "theirs")
+    with Journal.open(tmp_path):
+        assert journal.is_open(tmp_path / journal.JOURNAL)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"your_ai_training": 5}', b"\xff"])
+def test_a_folder_with_another_configuration_belongs_to_nobody(
+    content: bytes, tmp_path: Path
+) -> None:
+    (tmp_path / "adapter_config.json").write_bytes(content)
+    assert not claim(tmp_path, "mine")
 
 
 def test_a_folder_belongs_to_the_training_in_its_configuration(tmp_path: Path) -> None:

@@ -131,8 +131,9 @@ def test_training_json_is_read_back() -> None:
     ("content", "reason"),
     [
         (b"", "not valid JSON"),
-        (b"[]", "not the expected structure"),
-        (b"{}", "missing 'setting'"),
+        (b"[]", "Expected `object`, got `array`"),
+        (b"{}", "Object missing required field `setting`"),
+        (b'{"setting": 5, "failures": []}', r"Expected `object`, got `int` - at `\$.setting`"),
         (b'{"setting": {}, "failures": []}', "Object missing required field"),
     ],
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +16,7 @@ import pytest
 from mlx.utils import tree_flatten
 
 from tests.support.disks import small_disk
-from worker import checkpoint
+from worker import checkpoint, durable
 from worker.checkpoint import CheckpointError, Progress
 
 
@@ -91,15 +94,90 @@ def test_checkpoints_are_sorted_by_iteration(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["adapters.safetensors", "optimizer.safetensors", "place.json"])
-def test_a_damaged_checkpoint_is_skipped(name: str, tmp_path: Path) -> None:
+FILES = ["adapters.safetensors", "optimizer.safetensors", "place.json", "SHA256SUMS"]
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def zero_the_end(path: Path) -> None:
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[: size // 2] + bytes(size - size // 2))
+
+
+def take_from_the_other(path: Path) -> None:
+    shutil.copyfile(path.parent.parent / "checkpoint-0000001" / path.name, path)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "zeros from the middle on": zero_the_end,
+    "empty": lambda path: path.write_bytes(b""),
+    "cut": lambda path: os.truncate(path, path.stat().st_size - 1),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b" "),
+    "a flipped bit": flip_a_bit,
+    "missing": Path.unlink,
+    "the file of another checkpoint": take_from_the_other,
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=[*DAMAGES])
+def test_a_damaged_checkpoint_is_skipped(
+    damage: Callable[[Path], object], name: str, tmp_path: Path
+) -> None:
     before = save(tmp_path, 1)
     save(tmp_path, 2)
-    (tmp_path / "checkpoint-0000002" / name).write_bytes(b"{")
+    damage(tmp_path / "checkpoint-0000002" / name)
     found, model = load(tmp_path)
     assert found is not None
     assert found.iteration == 1
     assert same(model, before)
+
+
+def test_a_bug_is_not_taken_for_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path, 1)
+    monkeypatch.setattr(Progress, "__init__", lambda self: None)
+    with pytest.raises(TypeError):
+        load(tmp_path)
+
+
+def test_everything_is_on_the_disk_before_it_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each file is flushed with its final content, and each rename with its folder's entries."""
+    flushed: list[tuple[int, int]] = []
+    renamed_to: list[tuple[Path, int]] = []
+    rename = Path.replace
+
+    def sync(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        flushed.append((status.st_ino, status.st_size))
+
+    def watched(source: Path, target: Path) -> Path:
+        status = source.stat()
+        assert (status.st_ino, status.st_size) in flushed, source
+        renamed_to.append((target, len(flushed)))
+        return rename(source, target)
+
+    monkeypatch.setattr(durable, "sync", sync)
+    for name in ("replace", "rename"):
+        monkeypatch.setattr(Path, name, watched)
+    model = save(tmp_path, 1)
+    checkpoint.write_adapters(tmp_path, model)
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {(path.stat().st_ino, path.stat().st_size) for path in written} <= {*flushed}
+    assert [target.name for target, _ in renamed_to] == [
+        "checkpoint-0000001",
+        "0000001_adapters.safetensors",
+        *("adapters.safetensors", "adapters.safetensors"),
+    ]
+    folder = tmp_path.stat().st_ino
+    for _, count in renamed_to:
+        assert folder in [inode for inode, _ in flushed[count:]]
 
 
 def test_no_readable_checkpoint_is_an_error(tmp_path: Path) -> None:
