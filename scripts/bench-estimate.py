@@ -14,7 +14,7 @@ from statistics import median
 
 from benchlib import table
 
-from worker.protocol.messages import ModelSource, TrialRequest
+from worker.protocol.requests import ModelSource, TrialRequest
 from your_ai.models.presets import all_presets
 from your_ai.planning.memory_estimate import Estimate, estimate
 from your_ai.runs import results

@@ -16,16 +16,8 @@ from typing import Any, TextIO
 from worker import lifeline
 from worker.events import EventPipe
 from worker.protocol.codec import decode_request
-from worker.protocol.messages import (
-    EVENTS_FD_FLAG,
-    Failed,
-    FinalEvent,
-    Phase,
-    ProbeRequest,
-    Started,
-    TrainingRequest,
-    TrialRequest,
-)
+from worker.protocol.messages import EVENTS_FD_FLAG, Failed, FinalEvent, Phase, Started
+from worker.protocol.requests import ProbeRequest, TrainingRequest, TrialRequest
 
 
 def main() -> None:

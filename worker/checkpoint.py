@@ -21,7 +21,7 @@ import numpy as np
 from mlx.utils import tree_flatten, tree_unflatten
 
 from worker import durable
-from worker.protocol.messages import CHECKPOINT_PREFIX
+from worker.protocol.requests import CHECKPOINT_PREFIX
 
 _KEPT = 2
 """Number of checkpoints to keep: the newest may be damaged."""

@@ -11,7 +11,8 @@ from mlx_lm.tuner.datasets import CacheDataset, TextDataset, create_dataset
 from mlx_lm.utils import load_tokenizer
 
 from worker.events import EventPipe
-from worker.protocol.messages import Advanced, Tokenized, TrainingRequest, Truncated
+from worker.protocol.messages import Advanced, Tokenized, Truncated
+from worker.protocol.requests import TrainingRequest
 
 _REPORTS = 10
 """Number of reports while all sequences of a file are tokenized, each of at least 1000."""

@@ -26,16 +26,8 @@ from worker.events import EventPipe
 from worker.kernels import Stopwatch
 from worker.lora import Batch
 from worker.memory import reset_wired_limit
-from worker.protocol.messages import (
-    Advanced,
-    Phase,
-    Resumed,
-    Saved,
-    Step,
-    Trained,
-    TrainingRequest,
-    Validated,
-)
+from worker.protocol.messages import Advanced, Phase, Resumed, Saved, Step, Trained, Validated
+from worker.protocol.requests import TrainingRequest
 
 _SAMPLE_SECONDS = 1.0
 """Seconds between memory samples: longer than in a trial, because a training takes hours."""

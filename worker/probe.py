@@ -7,7 +7,8 @@ from typing import NoReturn
 
 from worker import device
 from worker.events import EventPipe
-from worker.protocol.messages import ModelFacts, ProbeAnswer, ProbeRequest
+from worker.protocol.messages import ModelFacts, ProbeAnswer
+from worker.protocol.requests import ProbeRequest
 
 
 def run(request: ProbeRequest, events: EventPipe) -> NoReturn:

@@ -9,7 +9,8 @@ import mlx.core as mx
 from worker import loading, lora
 from worker.events import EventPipe
 from worker.memory import SAMPLE_SECONDS, MemoryWatch
-from worker.protocol.messages import Passed, Phase, Step, TrialRequest
+from worker.protocol.messages import Passed, Phase, Step
+from worker.protocol.requests import TrialRequest
 
 TIGHT_STEPS = 10
 """Maximum number of tight steps; the phase ends earlier once the peak has settled. The first step

@@ -15,7 +15,8 @@ from pathlib import Path
 from tests.chaos.report import Report, counted
 from tests.support.workspace import Workspace, prepare, wait_for
 from worker.protocol.codec import encode
-from worker.protocol.messages import Failed, Resumed, Step, Trained, TrainingRequest
+from worker.protocol.messages import Failed, Resumed, Step, Trained
+from worker.protocol.requests import TrainingRequest
 from your_ai.runs import journal
 from your_ai.runs.journal import JOURNAL
 from your_ai.runs.run import read_header

@@ -28,7 +28,8 @@ from tests.support.chat import (
 from tests.support.command import your_ai_command
 from tests.support.workspace import Workspace, prepare
 from worker.protocol.codec import decode_event
-from worker.protocol.messages import ModelSource, Tokenized, TrainingRequest
+from worker.protocol.messages import Tokenized
+from worker.protocol.requests import ModelSource, TrainingRequest
 
 TEMPLATES = {"closed": CLOSED, "open": OPEN, "thinking": THINKING}
 TRAINED_EVERY = 10

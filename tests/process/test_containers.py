@@ -15,7 +15,7 @@ from tests.support.cgroups import MIB, MemoryCgroup, memory_cgroup
 from tests.support.fakes import dying
 from tests.support.trials import FOREVER, fake, giant_request, is_gone, tiny_request, wait_for
 from worker.protocol.codec import encode
-from worker.protocol.messages import TrialRequest
+from worker.protocol.requests import TrialRequest
 from your_ai.supervision.outcome import Certainty, OutcomeKind
 from your_ai.supervision.supervisor import WORKER
 

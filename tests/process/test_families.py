@@ -10,7 +10,7 @@ from tests.support import families
 from tests.support.families import HYBRID, WITHOUT_ATTENTION
 from tests.support.trials import NO_BUDGET, PATIENT
 from worker.protocol.codec import encode
-from worker.protocol.messages import Configuration, ModelSource, TrialRequest
+from worker.protocol.requests import Configuration, ModelSource, TrialRequest
 from your_ai.supervision.outcome import Outcome, OutcomeKind, classify
 from your_ai.supervision.supervisor import supervise
 from your_ai.supervision.trial_log import TrialLog

@@ -14,7 +14,8 @@ import pytest
 from tests.support.cgroups import MIB, memory_cgroup
 from tests.support.trials import FOREVER, PATIENT, giant_request, is_gone, tiny_request
 from worker.protocol.codec import encode
-from worker.protocol.messages import Started, TrialRequest
+from worker.protocol.messages import Started
+from worker.protocol.requests import TrialRequest
 from your_ai.supervision import memory_guard
 from your_ai.supervision.observation import Kill, Observation
 from your_ai.supervision.outcome import Certainty, Outcome, OutcomeKind, classify

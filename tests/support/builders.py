@@ -7,17 +7,19 @@ from typing import Any
 
 from tests.support import tiny
 from worker.protocol.messages import (
-    Configuration,
     Device,
     Event,
     Loaded,
     Memory,
-    ModelSource,
     Passed,
     Phase,
     PhaseBegan,
     Started,
     Step,
+)
+from worker.protocol.requests import (
+    Configuration,
+    ModelSource,
     TrainingRequest,
     TrialRequest,
     Weights,

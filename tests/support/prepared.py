@@ -7,7 +7,7 @@ import mlx.nn as nn
 
 from tests.support import tiny
 from worker import lora, weights
-from worker.protocol.messages import Configuration, ModelSource, TrialRequest
+from worker.protocol.requests import Configuration, ModelSource, TrialRequest
 
 REQUEST = TrialRequest(
     model=ModelSource(tiny.LLAMA),

@@ -8,7 +8,8 @@ from enum import StrEnum
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
-from worker.protocol.messages import VERSION, Event, Request
+from worker.protocol.messages import VERSION, Event
+from worker.protocol.requests import Request
 
 
 class ProtocolError(ValueError):

@@ -1,4 +1,4 @@
-"""The messages between parent and worker: the parent sends one request, the worker events.
+"""The events from the worker to the parent.
 
 Imports only the standard library, because the parent imports this module and must start fast.
 Sizes are in bytes, durations in seconds.
@@ -12,16 +12,6 @@ from typing import Any
 
 VERSION = 2  # increase it when the meaning of a message changes
 EVENTS_FD_FLAG = "--events-fd"
-GROUP_SIZE = 64  # quantization group size: weights that share a scale and a bias
-LORA_SCALE = 2.0  # scale of every adapter
-CHECKPOINT_PREFIX = "checkpoint-"  # start of the names of checkpoint folders in --adapter-path
-
-
-class Weights(StrEnum):
-    """Random weights with the model's shapes, or the weights from its files."""
-
-    SYNTHETIC = "synthetic"
-    REAL = "real"
 
 
 class Phase(StrEnum):
@@ -32,94 +22,6 @@ class Phase(StrEnum):
     TIGHT = "tight"
     RELAXED = "relaxed"
     TRAIN = "train"
-
-
-@dataclass(frozen=True, slots=True)
-class Configuration:
-    """Everything about a training that changes its memory or speed."""
-
-    weights: Weights = Weights.SYNTHETIC
-    """Random weights with the model's shapes, or the weights from its files."""
-    quantization_bits: int | None = None
-    """Bits per weight; null if the weights are not quantized."""
-    batch_size: int = 2
-    """Sequences per step."""
-    lora_rank: int = 64
-    """Rank of the adapters."""
-    lora_layers: int = 16
-    """Number of layers with adapters, counted from the last."""
-    seq_length: int = 1024
-    """Tokens per sequence."""
-    grad_checkpoint: bool = True
-    """Whether activations are recomputed to save memory."""
-
-    @property
-    def capacity(self) -> int:
-        """The capacity score: batch × rank × layers."""
-        return self.batch_size * self.lora_rank * self.lora_layers
-
-    @property
-    def preference(self) -> tuple[int, int, int]:
-        """Sort key; larger is better. No ties within a grid: search and exhaustive scan agree."""
-        return self.capacity, self.lora_rank, self.lora_layers
-
-    def covers(self, other: Configuration) -> bool:
-        """Return whether batch size, rank and layers are all at least those of ``other``."""
-        axes = ("batch_size", "lora_rank", "lora_layers")
-        return all(getattr(self, axis) >= getattr(other, axis) for axis in axes)
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSource:
-    """A model's ``config.json``, and the local folder of its weights if they are real."""
-
-    config: dict[str, Any]
-    path: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TrialRequest:
-    """A trial of ``configuration`` with ``steps`` relaxed steps within the budget."""
-
-    model: ModelSource
-    configuration: Configuration
-    steps: int
-    budget_bytes: int
-    seed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ProbeRequest:
-    """Asks for the device and, for each model's config by name, whether it can be trained."""
-
-    configs: dict[str, dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingRequest:
-    """A real training of adapters, as ``mlx_lm.lora`` would do it.
-
-    ``iters`` counts batches, each trained in ``micro_batches`` equal parts. ``adapter_config`` is
-    for mlx-lm, and lacks the ``keys``. ``resume`` continues after the newest checkpoint, if any.
-    """
-
-    model: ModelSource
-    configuration: Configuration
-    data: str
-    adapter_path: str
-    iters: int
-    micro_batches: int
-    grad_accumulation_steps: int
-    learning_rate: float
-    mask_prompt: bool
-    seed: int
-    val_batches: int
-    steps_per_eval: int
-    save_every: int
-    limit_bytes: int
-    budget_bytes: int
-    adapter_config: dict[str, Any]
-    resume: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,7 +207,6 @@ class ProbeAnswer:
     problems: dict[str, str]
 
 
-Request = TrialRequest | ProbeRequest | TrainingRequest
 FinalEvent = Passed | Trained | OverBudget | Failed
 TrainingEvent = Resumed | Tokenized | Truncated | Validated | Saved | Advanced
 MeasuringEvent = PhaseBegan | Device | Loaded | Step | Compiled | Memory

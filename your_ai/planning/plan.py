@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from worker.protocol.messages import Configuration, ModelSource, TrialRequest, Weights
+from worker.protocol.requests import Configuration, ModelSource, TrialRequest, Weights
 from your_ai.errors import UsageError
 from your_ai.models.resolve import Model
 from your_ai.units import parameters_of

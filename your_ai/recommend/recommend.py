@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from worker.protocol.messages import ModelSource, TrialRequest
+from worker.protocol.requests import ModelSource, TrialRequest
 from your_ai.models import presets, resolve
 from your_ai.models.architecture import parameters
 from your_ai.models.resolve import Model

@@ -11,14 +11,8 @@ from typing import Annotated, Any
 
 import msgspec
 
-from worker.protocol.messages import (
-    Configuration,
-    Loaded,
-    PhaseBegan,
-    Step,
-    TrainingRequest,
-    TrialRequest,
-)
+from worker.protocol.messages import Loaded, PhaseBegan, Step
+from worker.protocol.requests import Configuration, TrainingRequest, TrialRequest
 from your_ai.search.search import Objective, Tried
 from your_ai.supervision.outcome import Certainty, OutcomeKind
 from your_ai.system.conditions import Conditions

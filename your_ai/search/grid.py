@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 
-from worker.protocol.messages import Configuration
+from worker.protocol.requests import Configuration
 
 
 @dataclass(frozen=True)

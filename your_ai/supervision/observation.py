@@ -7,14 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-from worker.protocol.messages import (
-    Device,
-    Event,
-    FinalEvent,
-    Phase,
-    PhaseBegan,
-    Step,
-)
+from worker.protocol.messages import Device, Event, FinalEvent, Phase, PhaseBegan, Step
 
 T = TypeVar("T", bound=Event)
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from worker.protocol.codec import encode
-from worker.protocol.messages import Device, ModelFacts, ProbeAnswer, ProbeRequest
+from worker.protocol.messages import Device, ModelFacts, ProbeAnswer
+from worker.protocol.requests import ProbeRequest
 from your_ai.errors import MachineError, UsageError
 from your_ai.supervision.observation import Kill, Observation
 from your_ai.supervision.outcome import OutcomeKind, classify

@@ -6,15 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from worker.protocol.messages import (
-    Advanced,
-    Compiled,
-    Memory,
-    Phase,
-    PhaseBegan,
-    Step,
-    Validated,
-)
+from worker.protocol.messages import Advanced, Compiled, Memory, Phase, PhaseBegan, Step, Validated
 from your_ai.supervision.observation import Notice
 from your_ai.terminal.eta import show_duration, show_end
 from your_ai.units import show_size

@@ -14,7 +14,7 @@ import msgspec
 import orjson
 
 from worker import durable
-from worker.protocol.messages import CHECKPOINT_PREFIX
+from worker.protocol.requests import CHECKPOINT_PREFIX
 from your_ai.errors import UsageError
 
 ADAPTERS = "adapters.safetensors"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from worker.protocol.messages import TrainingRequest
+from worker.protocol.requests import TrainingRequest
 from your_ai.errors import UsageError
 
 _SEE = "see mlx-lm's LORA.md for the data formats"

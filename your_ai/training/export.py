@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from worker.protocol.messages import LORA_SCALE, TrainingRequest
+from worker.protocol.requests import LORA_SCALE, TrainingRequest
 
 SAME_NAMES = (
     *("mask_prompt", "seed", "iters", "val_batches", "learning_rate", "steps_per_eval"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import ClassVar
 
-from worker.protocol.messages import TrainingRequest
+from worker.protocol.requests import TrainingRequest
 from your_ai.runs.run import Header
 from your_ai.runs.training_results import Expected, Setting
 from your_ai.supervision.outcome import Outcome, OutcomeKind, Remedy

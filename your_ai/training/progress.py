@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from worker.protocol.messages import Loaded, Saved, Step, Trained, TrainingRequest, Validated
+from worker.protocol.messages import Loaded, Saved, Step, Trained, Validated
+from worker.protocol.requests import TrainingRequest
 from your_ai.runs.journal import STARTED, Record
 from your_ai.runs.training_results import (
     FailedAttempt,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.support import tiny
 from tests.support.builders import request
-from worker.protocol.messages import ModelSource, TrialRequest
+from worker.protocol.requests import ModelSource, TrialRequest
 from your_ai.errors import UsageError
 from your_ai.models.architecture import parameters
 from your_ai.models.presets import all_presets

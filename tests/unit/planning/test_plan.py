@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.builders import CONFIG, model, trial
-from worker.protocol.messages import Configuration, ModelSource, TrialRequest, Weights
+from worker.protocol.requests import Configuration, ModelSource, TrialRequest, Weights
 from your_ai.errors import UsageError
 from your_ai.models import presets, resolve
 from your_ai.planning.plan import TrainingOptions, Trial, plan, reason_to_skip

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import builders
 from tests.support.builders import CONFIG, model, request
-from worker.protocol.messages import Configuration, ModelSource, TrialRequest, Weights
+from worker.protocol.requests import Configuration, ModelSource, TrialRequest, Weights
 from your_ai.errors import UsageError
 from your_ai.files import to_json
 from your_ai.models import presets

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support import builders, trainings
-from worker.protocol.messages import ModelSource
+from worker.protocol.requests import ModelSource
 from your_ai.errors import UsageError
 from your_ai.planning.plan import Trial
 from your_ai.runs import journal

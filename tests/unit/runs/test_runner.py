@@ -12,15 +12,8 @@ import pytest
 
 from tests.support import builders
 from worker.protocol.codec import decode_request
-from worker.protocol.messages import (
-    Configuration,
-    Failed,
-    ModelSource,
-    OverBudget,
-    Phase,
-    TrialRequest,
-    Weights,
-)
+from worker.protocol.messages import Failed, OverBudget, Phase
+from worker.protocol.requests import Configuration, ModelSource, TrialRequest, Weights
 from your_ai.errors import NotStartedError
 from your_ai.planning.plan import Trial
 from your_ai.runs.cooldown import Cooldown

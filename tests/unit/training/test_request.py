@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import builders
 from tests.support.builders import model
-from worker.protocol.messages import ModelSource, TrialRequest, Weights
+from worker.protocol.requests import ModelSource, TrialRequest, Weights
 from your_ai.errors import UsageError
 from your_ai.runs.training_results import Expected
 from your_ai.training.export import as_yaml, lora_config, notes

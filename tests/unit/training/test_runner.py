@@ -12,15 +12,8 @@ import pytest
 from tests.support import builders
 from tests.support.trainings import of_batch_size, step, training
 from worker.protocol.codec import decode_request
-from worker.protocol.messages import (
-    Event,
-    Loaded,
-    Resumed,
-    Saved,
-    Trained,
-    TrainingRequest,
-    Validated,
-)
+from worker.protocol.messages import Event, Loaded, Resumed, Saved, Trained, Validated
+from worker.protocol.requests import TrainingRequest
 from your_ai.errors import MachineError
 from your_ai.runs.journal import STARTED, Journal
 from your_ai.runs.training_results import Setting

@@ -33,7 +33,8 @@ from tests.support.chat import (
 from worker.datasets import DataError, load_data
 from worker.events import EventPipe
 from worker.protocol.codec import decode_event
-from worker.protocol.messages import Event, ModelSource, Tokenized, TrainingRequest
+from worker.protocol.messages import Event, Tokenized
+from worker.protocol.requests import ModelSource, TrainingRequest
 
 LIMIT = 32
 TEXT = {"text": words(5)}

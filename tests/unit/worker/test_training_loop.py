@@ -20,15 +20,8 @@ from worker.checkpoint import Progress
 from worker.events import EventPipe
 from worker.finetune import TrainingLoop
 from worker.protocol.codec import decode_event
-from worker.protocol.messages import (
-    Configuration,
-    Event,
-    ModelSource,
-    Saved,
-    Step,
-    TrainingRequest,
-    Validated,
-)
+from worker.protocol.messages import Event, Saved, Step, Validated
+from worker.protocol.requests import Configuration, ModelSource, TrainingRequest
 
 REQUEST = TrainingRequest(
     model=ModelSource(tiny.LLAMA),

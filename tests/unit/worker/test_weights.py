@@ -14,7 +14,7 @@ import pytest
 from tests.support import families, tiny
 from tests.support.command import add_weights
 from worker import weights
-from worker.protocol.messages import Configuration, ModelSource, Weights
+from worker.protocol.requests import Configuration, ModelSource, Weights
 
 STORED = [
     *({"group_size": 64, "bits": bits} for bits in (2, 3, 4, 5, 6, 8)),

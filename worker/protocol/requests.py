@@ -1,0 +1,117 @@
+"""The requests from the parent to the worker.
+
+Imports only the standard library, because the parent imports this module and must start fast.
+Sizes are in bytes, durations in seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+GROUP_SIZE = 64  # quantization group size: weights that share a scale and a bias
+LORA_SCALE = 2.0  # scale of every adapter
+CHECKPOINT_PREFIX = "checkpoint-"  # start of the names of checkpoint folders in --adapter-path
+
+
+class Weights(StrEnum):
+    """Random weights with the model's shapes, or the weights from its files."""
+
+    SYNTHETIC = "synthetic"
+    REAL = "real"
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """Everything about a training that changes its memory or speed."""
+
+    weights: Weights = Weights.SYNTHETIC
+    """Random weights with the model's shapes, or the weights from its files."""
+    quantization_bits: int | None = None
+    """Bits per weight; null if the weights are not quantized."""
+    batch_size: int = 2
+    """Sequences per step."""
+    lora_rank: int = 64
+    """Rank of the adapters."""
+    lora_layers: int = 16
+    """Number of layers with adapters, counted from the last."""
+    seq_length: int = 1024
+    """Tokens per sequence."""
+    grad_checkpoint: bool = True
+    """Whether activations are recomputed to save memory."""
+
+    @property
+    def capacity(self) -> int:
+        """The capacity score: batch × rank × layers."""
+        return self.batch_size * self.lora_rank * self.lora_layers
+
+    @property
+    def preference(self) -> tuple[int, int, int]:
+        """Sort key; larger is better. No ties within a grid: search and exhaustive scan agree."""
+        return self.capacity, self.lora_rank, self.lora_layers
+
+    def covers(self, other: Configuration) -> bool:
+        """Return whether batch size, rank and layers are all at least those of ``other``."""
+        return (
+            self.batch_size >= other.batch_size
+            and self.lora_rank >= other.lora_rank
+            and self.lora_layers >= other.lora_layers
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """A model's ``config.json``, and the local folder of its weights if they are real."""
+
+    config: dict[str, Any]
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRequest:
+    """A trial of ``configuration`` with ``steps`` relaxed steps within the budget."""
+
+    model: ModelSource
+    configuration: Configuration
+    steps: int
+    budget_bytes: int
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeRequest:
+    """Asks for the device and, for each model's config by name, whether it can be trained."""
+
+    configs: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRequest:
+    """A real training of adapters, as ``mlx_lm.lora`` would do it.
+
+    ``data`` is a folder. ``iters`` counts batches, each trained in ``micro_batches`` equal parts.
+    ``adapter_config`` is what mlx-lm needs to load the adapters, without the names of the adapted
+    projections. ``resume`` continues after the newest checkpoint in ``adapter_path``, if any.
+    """
+
+    model: ModelSource
+    configuration: Configuration
+    data: str
+    adapter_path: str
+    iters: int
+    micro_batches: int
+    grad_accumulation_steps: int
+    learning_rate: float
+    mask_prompt: bool
+    seed: int
+    val_batches: int
+    steps_per_eval: int
+    save_every: int
+    limit_bytes: int
+    budget_bytes: int
+    adapter_config: dict[str, Any]
+    resume: bool
+
+
+Request = TrialRequest | ProbeRequest | TrainingRequest
