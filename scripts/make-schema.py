@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-from your_ai.runs import results, trial_result
+from your_ai.runs import results, search_result, trial_result
 
 HEAD = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -28,7 +28,7 @@ HEAD = {
 
 def main() -> None:
     """Print the schema."""
-    classes = {**vars(trial_result), **vars(results)}
+    classes = {**vars(search_result), **vars(trial_result), **vars(results)}
     definitions = msgspec.json.schema(results.Results)["$defs"]
     for name, definition in definitions.items():
         if "properties" in definition:

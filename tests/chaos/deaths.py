@@ -31,7 +31,7 @@ from tests.support.trials import (
 from worker.protocol.codec import encode
 from worker.protocol.messages import Step
 from worker.protocol.requests import ModelSource, TrialRequest
-from your_ai.supervision.outcome import classify
+from your_ai.supervision.classify import classify
 from your_ai.supervision.supervisor import WORKER, Limits, supervise
 from your_ai.supervision.trial_log import TrialLog
 

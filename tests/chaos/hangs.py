@@ -13,8 +13,9 @@ from typing import Any
 from tests.chaos.report import Report, counted
 from tests.support.fakes import hanging
 from tests.support.trials import fake
+from your_ai.supervision.classify import classify
 from your_ai.supervision.observation import Kill
-from your_ai.supervision.outcome import OutcomeKind, classify
+from your_ai.supervision.outcome import OutcomeKind
 from your_ai.supervision.supervisor import Limits, supervise
 from your_ai.supervision.trial_log import TrialLog
 

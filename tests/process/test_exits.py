@@ -10,7 +10,8 @@ import pytest
 from tests.support.fakes import dying
 from tests.support.trials import PATIENT, fake, observe
 from your_ai.errors import MachineError
-from your_ai.supervision.outcome import OutcomeKind, classify
+from your_ai.supervision.classify import classify
+from your_ai.supervision.outcome import OutcomeKind
 from your_ai.supervision.probe import probe_device
 from your_ai.supervision.supervisor import supervise
 from your_ai.supervision.trial_log import TrialLog

@@ -11,7 +11,8 @@ from tests.support.families import HYBRID, WITHOUT_ATTENTION
 from tests.support.trials import NO_BUDGET, PATIENT
 from worker.protocol.codec import encode
 from worker.protocol.requests import Configuration, ModelSource, TrialRequest
-from your_ai.supervision.outcome import Outcome, OutcomeKind, classify
+from your_ai.supervision.classify import classify
+from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.supervision.supervisor import supervise
 from your_ai.supervision.trial_log import TrialLog
 

@@ -9,7 +9,8 @@ import pytest
 
 from tests.support.fakes import garbling
 from tests.support.trials import observe
-from your_ai.supervision.outcome import Certainty, OutcomeKind, classify
+from your_ai.supervision.classify import classify
+from your_ai.supervision.outcome import Certainty, OutcomeKind
 from your_ai.supervision.trial_log import TrialLog
 
 ONE_LINE = 1000

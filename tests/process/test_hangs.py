@@ -12,8 +12,9 @@ import pytest
 from tests.support.fakes import hanging
 from tests.support.trials import PATIENT, fake, observe
 from worker.protocol.messages import Memory, Started, Step
+from your_ai.supervision.classify import classify
 from your_ai.supervision.observation import Kill, Notice, Observation, Stopping
-from your_ai.supervision.outcome import OutcomeKind, classify
+from your_ai.supervision.outcome import OutcomeKind
 from your_ai.supervision.supervisor import Limits, supervise
 from your_ai.supervision.trial_log import TrialLog
 

@@ -11,8 +11,9 @@ import pytest
 
 from tests.support.fakes import littering
 from tests.support.trials import is_gone, observe, wait_for
+from your_ai.supervision.classify import classify
 from your_ai.supervision.observation import Kill, Observation
-from your_ai.supervision.outcome import OutcomeKind, classify
+from your_ai.supervision.outcome import OutcomeKind
 from your_ai.supervision.supervisor import Limits
 from your_ai.supervision.trial_log import LIMIT_BYTES, TrialLog
 

@@ -15,7 +15,8 @@ from tests.support.fakes import dying
 from tests.support.trials import PATIENT, giant_request, observe, tiny_request
 from worker.protocol.codec import encode
 from worker.protocol.messages import Phase
-from your_ai.supervision.outcome import Certainty, OutcomeKind, classify
+from your_ai.supervision.classify import classify
+from your_ai.supervision.outcome import Certainty, OutcomeKind
 from your_ai.supervision.supervisor import WORKER, supervise
 from your_ai.supervision.trial_log import TrialLog
 

@@ -18,7 +18,8 @@ from tests.support.trials import (
 )
 from worker.protocol.codec import encode
 from worker.protocol.messages import Passed, Started, Step
-from your_ai.supervision.outcome import Certainty, OutcomeKind, classify
+from your_ai.supervision.classify import classify
+from your_ai.supervision.outcome import Certainty, OutcomeKind
 from your_ai.supervision.trial_log import TrialLog
 
 

@@ -17,8 +17,9 @@ from worker.protocol.codec import encode
 from worker.protocol.messages import Started
 from worker.protocol.requests import TrialRequest
 from your_ai.supervision import memory_guard
+from your_ai.supervision.classify import classify
 from your_ai.supervision.observation import Kill, Observation
-from your_ai.supervision.outcome import Certainty, Outcome, OutcomeKind, classify
+from your_ai.supervision.outcome import Certainty, Outcome, OutcomeKind
 from your_ai.supervision.supervisor import supervise
 from your_ai.supervision.trial_log import TrialLog
 from your_ai.system import memory

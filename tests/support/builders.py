@@ -31,11 +31,13 @@ from your_ai.recommend.recommend import Forecast, Source
 from your_ai.runs.assembly import assemble
 from your_ai.runs.results import Results
 from your_ai.runs.run import Run
+from your_ai.runs.search_result import GridAxes, ProofOfOptimum
 from your_ai.runs.trial_record import result_of, result_without_worker
-from your_ai.runs.trial_result import GridAxes, OptimalConfig, ProofOfOptimum, TrialResult
+from your_ai.runs.trial_result import OptimalConfig, TrialResult
 from your_ai.search.search import Objective
+from your_ai.supervision.classify import classify
 from your_ai.supervision.observation import Observation
-from your_ai.supervision.outcome import Outcome, OutcomeKind, classify
+from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.system.conditions import Conditions
 from your_ai.system.machine import Machine
 from your_ai.system.macos import ThermalPressure

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tests.support.trials import PATIENT
 from your_ai.supervision import memory_guard
-from your_ai.supervision.outcome import classify
+from your_ai.supervision.classify import classify
 from your_ai.supervision.supervisor import supervise
 from your_ai.supervision.trial_log import TrialLog
 

@@ -22,8 +22,9 @@ from your_ai.planning.device import Device, budget_bytes, from_probe, gpu_uuid
 from your_ai.planning.plan import TrainingOptions, plan
 from your_ai.runs.run_dir import runs_dir
 from your_ai.supervision import memory_guard
+from your_ai.supervision.classify import classify
 from your_ai.supervision.observation import Kill
-from your_ai.supervision.outcome import OutcomeKind, classify
+from your_ai.supervision.outcome import OutcomeKind
 from your_ai.supervision.probe import install_line, probe_device
 from your_ai.supervision.supervisor import Limits, supervise
 from your_ai.supervision.trial_log import TrialLog

@@ -7,18 +7,17 @@ import shlex
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from your_ai import __version__
-from your_ai.cli.groups import Group, GroupedCommand, flag, option
-from your_ai.cli.options import BATCH, LAYERS, PATH, QUIET, RANK, RUN_DIR, TOKENS, given
-from your_ai.cli.params import FILE, Count
+from your_ai.cli.groups import GroupedCommand
+from your_ai.cli.options import given
 from your_ai.cli.resume_command import resume_command
 from your_ai.cli.run_context import open_earlier, open_screen, probed
+from your_ai.cli.train_options import GROUPS
 from your_ai.errors import ExitCode, UsageError
 from your_ai.files import check_writable, refuse_to_replace, to_json, write_or_fail
 from your_ai.models import hub
@@ -56,103 +55,8 @@ from your_ai.training.resume import check_resumable, version_note
 from your_ai.training.runner import TrainingRunner
 from your_ai.units import now
 
-_COUNT = Count(1)
-_measured = partial(option, computed="as measured")
-_GROUPS = [
-    Group(
-        "Input",
-        (
-            option(
-                "--from source",
-                FILE,
-                "Results file or run folder.",
-                computed="the last run",
-                metavar="PATH",
-            ),
-            option(
-                "--data",
-                FILE,
-                "Folder with train.jsonl and, optionally, valid.jsonl. Required, except with "
-                "--resume.",
-                metavar="DIR",
-            ),
-            option(
-                "--model name",
-                click.STRING,
-                "Which of the models in the results to train.",
-                computed="the recommended one",
-                metavar="NAME",
-            ),
-        ),
-    ),
-    Group(
-        "Training",
-        (
-            _measured("--batch-size", BATCH, "Batch size."),
-            _measured(
-                *("--num-layers lora_layers", LAYERS),
-                "Number of layers with adapters, counted from the last.",
-            ),
-            _measured("--lora-rank", RANK, "Rank of the adapters."),
-            _measured(
-                *("--max-seq-length seq_length", TOKENS), "Truncate sequences to this many tokens."
-            ),
-            _measured(
-                *("--grad-checkpoint/--no-grad-checkpoint", click.BOOL),
-                "Recompute activations to save memory.",
-            ),
-            option("--iters", Count(1, 2**31), "Batches to train on.", 1000),
-            option(
-                "--learning-rate",
-                click.FloatRange(0, 1, min_open=True),
-                "Learning rate of AdamW.",
-                1e-5,
-                metavar="RATE",
-            ),
-            option("--grad-accumulation-steps", Count(1, 2**16), "Batches per optimizer step.", 1),
-            flag("--mask-prompt", "Compute the loss on completions only."),
-            option("--seed", Count(0, 2**32 - 1), "Seed for the adapters and the data order.", 0),
-        ),
-    ),
-    Group(
-        "Progress",
-        (
-            option("--steps-per-report", _COUNT, "Batches between reports of the loss.", 10),
-            option("--steps-per-eval", _COUNT, "Batches between validations.", 200),
-            option("--val-batches", Count(-1), "Batches per validation; -1 for all.", 25),
-            option("--save-every", _COUNT, "Batches between checkpoints.", 100),
-        ),
-    ),
-    Group(
-        "Run",
-        (
-            option(
-                "--restarts",
-                Count(0),
-                "Maximum number of restarts after failures.",
-                4,
-            ),
-            RUN_DIR,
-            flag("--resume", "Resume the training in --run-dir, or the last unfinished one."),
-        ),
-    ),
-    Group(
-        "Output",
-        (
-            option("--adapter-path", PATH, "Folder for the adapters.", "adapters", metavar="DIR"),
-            option(
-                "--export",
-                PATH,
-                "Write a configuration file for mlx_lm.lora instead of training.",
-                metavar="FILE",
-            ),
-            QUIET,
-        ),
-    ),
-]
 
-
-@click.command(name="train", cls=GroupedCommand, groups=_GROUPS)
+@click.command(name="train", cls=GroupedCommand, groups=GROUPS)
 @click.pass_context
 def command(context: click.Context, /, **values: Any) -> ExitCode:
     """Train LoRA adapters with the model and configuration that the results recommend.
@@ -181,9 +85,8 @@ def _start(context: click.Context) -> ExitCode:
     check_device(measured, results.device, device)
     model = describe_model(measured)
     _show_note(model.note)
-    fitted = fit(measured, model, values)
-    batch_size = fitted.configuration.batch_size
-    data = check_dataset(values["data"], batch_size, mask_prompt=values["mask_prompt"])
+    size = fit(measured, model, values).configuration.batch_size
+    data = check_dataset(values["data"], size, mask_prompt=values["mask_prompt"])
     owner = uuid.uuid4().hex
     run_dir = choose_run_dir(values["run_dir"])  # first: may contain the adapters
     target = values["adapter_path"].absolute()

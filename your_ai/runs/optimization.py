@@ -11,15 +11,8 @@ from worker.protocol.requests import Configuration
 from your_ai.errors import UsageError
 from your_ai.planning.memory_estimate import estimate
 from your_ai.planning.plan import Trial
-from your_ai.runs.trial_result import (
-    FailedPoint,
-    GridAxes,
-    OptimalConfig,
-    ParetoPoint,
-    Point,
-    ProofOfOptimum,
-    TrialResult,
-)
+from your_ai.runs.search_result import FailedPoint, GridAxes, ParetoPoint, Point, ProofOfOptimum
+from your_ai.runs.trial_result import OptimalConfig, TrialResult
 from your_ai.search.search import Certificate, Expected, Search, SearchOptions, Tried
 
 

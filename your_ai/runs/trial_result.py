@@ -13,6 +13,7 @@ import msgspec
 
 from worker.protocol.messages import Loaded, PhaseBegan, Step
 from worker.protocol.requests import Configuration, TrainingRequest, TrialRequest
+from your_ai.runs.search_result import GridAxes, ParetoPoint, ProofOfOptimum
 from your_ai.search.search import Objective, Tried
 from your_ai.supervision.outcome import Certainty, OutcomeKind
 from your_ai.system.conditions import Conditions
@@ -49,64 +50,6 @@ class TrialConfig(Configuration):
     def configuration(self) -> Configuration:
         """The configuration without the other fields."""
         return Configuration(**{n: getattr(self, n) for n in Configuration.__dataclass_fields__})
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """The sizes that a search varies."""
-
-    batch_size: int
-    """Sequences per training step."""
-    lora_rank: int
-    """LoRA rank of the adapters."""
-    lora_layers: int
-    """Number of layers with adapters, counted from the last layer."""
-
-
-@dataclass(frozen=True, slots=True)
-class FailedPoint(Point):
-    """A configuration that failed, and why."""
-
-    outcome: OutcomeKind
-    """How the trial ended."""
-    certainty: Certainty
-    """How certain the stated cause is."""
-    error: str
-    """Why it failed, in one line."""
-
-
-@dataclass(frozen=True, slots=True)
-class ParetoPoint(Point):
-    """A configuration that passed, with its memory, capacity and speed."""
-
-    needed_memory_bytes: int | None
-    """Needed memory in bytes."""
-    capacity: int
-    """Capacity score: batch × rank × layers."""
-    tokens_per_second: float | None
-    """Training speed over the measured steps."""
-
-
-@dataclass(frozen=True, slots=True)
-class GridAxes:
-    """The grid that a search chooses from: all combinations of these sizes."""
-
-    batch_sizes: tuple[int, ...]
-    """Batch sizes, ascending."""
-    lora_ranks: tuple[int, ...]
-    """Ranks, ascending."""
-    lora_layers: tuple[int, ...]
-    """Layer counts, ascending."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProofOfOptimum:
-    """The proof that no better configuration fits; incomplete if `unsettled` is not empty."""
-
-    failures: tuple[FailedPoint, ...]
-    """Failed configurations. They rule out all that are at least as large on every axis."""
-    unsettled: tuple[Point, ...]
-    """Configurations that may be better: neither tried nor ruled out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,10 @@ from typing import Any
 from worker.protocol.messages import Event
 from your_ai.runs.journal import STARTED, Journal
 from your_ai.supervision import memory_guard
+from your_ai.supervision.classify import classify
 from your_ai.supervision.event_reader import OnEvent
 from your_ai.supervision.observation import Observation
-from your_ai.supervision.outcome import Outcome, classify
+from your_ai.supervision.outcome import Outcome
 from your_ai.supervision.supervisor import Limits, supervise
 from your_ai.supervision.trial_log import TrialLog
 from your_ai.system import memory

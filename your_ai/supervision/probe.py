@@ -16,8 +16,9 @@ from worker.protocol.codec import encode
 from worker.protocol.messages import Device, ModelFacts, ProbeAnswer
 from worker.protocol.requests import ProbeRequest
 from your_ai.errors import MachineError, UsageError
+from your_ai.supervision.classify import classify
 from your_ai.supervision.observation import Kill, Observation
-from your_ai.supervision.outcome import OutcomeKind, classify
+from your_ai.supervision.outcome import OutcomeKind
 from your_ai.supervision.supervisor import Limits, supervise
 from your_ai.supervision.trial_log import TrialLog
 

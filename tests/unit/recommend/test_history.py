@@ -20,6 +20,7 @@ from your_ai.planning.device import Device
 from your_ai.recommend import history
 from your_ai.recommend.history import Measurement
 from your_ai.runs.results import Results
+from your_ai.runs.search_result import GridAxes, ProofOfOptimum
 from your_ai.runs.training_results import (
     Expected,
     LoadedModel,
@@ -27,13 +28,7 @@ from your_ai.runs.training_results import (
     Setting,
     TrainingResults,
 )
-from your_ai.runs.trial_result import (
-    GridAxes,
-    OptimalConfig,
-    ProofOfOptimum,
-    TrialConfig,
-    TrialResult,
-)
+from your_ai.runs.trial_result import OptimalConfig, TrialConfig, TrialResult
 from your_ai.search.search import Objective
 from your_ai.supervision.outcome import OutcomeKind
 from your_ai.system.machine import Machine

@@ -11,8 +11,9 @@ from worker.protocol.messages import OverBudget, Phase, Step
 from worker.protocol.requests import Configuration
 from your_ai.planning.plan import Trial
 from your_ai.runs.optimization import Optimization, search_for
+from your_ai.runs.search_result import Point
 from your_ai.runs.trial_record import result_without_worker
-from your_ai.runs.trial_result import Point, TrialResult
+from your_ai.runs.trial_result import TrialResult
 from your_ai.search.grid import make_grid
 from your_ai.search.search import Objective, Search, SearchOptions
 from your_ai.supervision.outcome import Outcome, OutcomeKind

@@ -15,8 +15,9 @@ from your_ai.models import presets, resolve
 from your_ai.planning.memory_estimate import estimate
 from your_ai.planning.plan import TrainingOptions, Trial, plan
 from your_ai.runs.suggestions import suggestion
+from your_ai.supervision.classify import classify
 from your_ai.supervision.observation import Kill, Observation
-from your_ai.supervision.outcome import Outcome, OutcomeKind, classify
+from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.units import GB
 
 

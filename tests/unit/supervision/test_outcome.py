@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from tests.support.builders import CPU, METAL, began, observed, passing_events, result
 from tests.support.macs import NO_METAL, NO_METAL_BEFORE_0_32
 from worker.protocol.messages import Event, Failed, OverBudget, Passed, Phase, PhaseBegan, Step
+from your_ai.supervision.classify import classify
 from your_ai.supervision.observation import Kill, Observation
-from your_ai.supervision.outcome import Certainty, Outcome, OutcomeKind, Remedy, classify
+from your_ai.supervision.outcome import Certainty, Outcome, OutcomeKind, Remedy
 
 STEPS = 5
 
