@@ -28,12 +28,15 @@ class Stopwatch:
     """Measures the duration of a step from its creation."""
 
     def __init__(self) -> None:
+        self._compiled = last_compiled()
         self._began, self._began_at = time.perf_counter(), time.time()
 
     def seconds(self) -> tuple[float, float]:
         """Return the seconds so far, and those of them until the last kernel was compiled."""
-        seconds = time.perf_counter() - self._began
-        return seconds, min(seconds, max(0.0, last_compiled() - self._began_at))
+        seconds, compiled = time.perf_counter() - self._began, last_compiled()
+        if compiled == self._compiled:  # it may be in the future, if the clock was set back
+            return seconds, 0.0
+        return seconds, min(seconds, max(0.0, compiled - self._began_at))
 
 
 def _changed(folder: Path) -> float:

@@ -93,6 +93,11 @@ class Step(_Timed):
     compile_seconds: float = 0.0
     """The part of the duration in which MLX compiled kernels, as it does at their first use."""
 
+    @property
+    def training_seconds(self) -> float:
+        """The duration without the compilation of kernels, from which speeds are computed."""
+        return self.seconds - self.compile_seconds
+
 
 @dataclass(frozen=True, slots=True)
 class Compiled(_Timed):

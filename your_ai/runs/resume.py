@@ -61,7 +61,10 @@ def history_of(records: Iterable[Record]) -> RunHistory:
     for record in records:
         key = record.fields.get("trial", "")
         if record.kind == STARTED:
-            unfinished[key] = (*unfinished.get(key, ()), record.fields["boot"])
+            earlier = unfinished.get(key, ())
+            # A retry replaces the start of the attempt that had ended.
+            earlier = earlier[:-1] if record.fields.get("retry") else earlier
+            unfinished[key] = (*earlier, record.fields["boot"])
         elif record.kind == ENDED:
             unfinished.pop(key, None)
             ended.pop(key, None)  # the last result determines the order

@@ -125,9 +125,9 @@ class TrialRunner:
         before = self._conditions()
         try:
             observation, outcome = self._work(trial, key, log)
-            if outcome.remedy is Remedy.RETRY and not interrupts.requested:
+            if outcome.remedy is Remedy.RETRY:
                 first = f"; before that: {outcome.reason} ({outcome.evidence})"
-                observation, outcome = self._work(trial, key, log)
+                observation, outcome = self._work(trial, key, log, is_retry=True)
                 outcome = replace(outcome, evidence=outcome.evidence + first)
         except NotStartedError as error:
             # Without a result, a resumed run would assume that the trial killed your_ai.
@@ -142,10 +142,12 @@ class TrialRunner:
     def _conditions(self) -> Conditions:
         return conditions.read(self._run.device.backend, self._run.gpu_uuid)
 
-    def _work(self, trial: Trial, key: str, log: Path) -> tuple[Observation, Outcome]:
+    def _work(
+        self, trial: Trial, key: str, log: Path, *, is_retry: bool = False
+    ) -> tuple[Observation, Outcome]:
         return self._workers.run(
             encode(trial.request),
-            started={"trial": key},
+            started={"trial": key, "retry": is_retry},
             log=log,
             limits=Limits(deadline=self._run.deadline),
             steps=trial.request.steps,

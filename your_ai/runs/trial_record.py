@@ -117,7 +117,5 @@ def thin_out(samples: Sequence[S], most: int = TIMELINE_POINTS) -> tuple[S, ...]
 
 
 def _speed(steps: list[Step]) -> float | None:
-    """Return the tokens per second, without steps in which kernels were compiled."""
-    timed = [step for step in steps if not step.compile_seconds]
-    seconds = sum(step.seconds for step in timed)
-    return sum(step.tokens for step in timed) / seconds if seconds else None
+    seconds = sum(step.training_seconds for step in steps)
+    return sum(step.tokens for step in steps) / seconds if seconds else None

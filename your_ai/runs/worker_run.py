@@ -40,6 +40,7 @@ class WorkerRunner:
         self._backend = backend
         self._gpu_uuid = gpu_uuid
         self._memory = self._read_memory()
+        self._footprint = 0
         self.boot = boot_id()
 
     def run(
@@ -64,7 +65,7 @@ class WorkerRunner:
             MachineError: if the journal cannot be written, the machine is short of memory, or the
                 worker cannot be killed.
         """
-        self.wait_for_memory()
+        self._wait()
         self._journal.append(STARTED, {**started, "at": now(), "boot": self.boot})
         trial_log = TrialLog(log)
         trial_log.discard()  # output of an earlier attempt is no evidence for this one
@@ -76,16 +77,25 @@ class WorkerRunner:
             on_event=on_event,
             keeps=keeps,
         )
+        self._footprint = observation.footprint_peak_bytes or 0
         return observation, classify(observation, steps)
 
-    def wait_for_memory(self, max_seconds: float = memory_guard.MAX_WAIT_SECONDS) -> None:
-        """Wait until the memory of the previous worker is free again.
+    def wait_for_room(self, max_seconds: float) -> None:
+        """Wait until the machine has memory for a worker like the last one.
 
         Raises:
-            MachineError: if the machine is short of memory after ``max_seconds``.
+            MachineError: if it is short of memory after ``max_seconds``.
         """
+        self._wait(max_seconds, self._footprint)
+
+    def _wait(
+        self,
+        max_seconds: float = memory_guard.MAX_WAIT_SECONDS,
+        enough_bytes: int | None = None,
+    ) -> None:
         self._memory = memory_guard.wait_for_memory(
-            self._memory, lambda: interrupts.requested, self._read_memory, max_seconds
+            *(self._memory, lambda: interrupts.requested, self._read_memory),
+            *(max_seconds, enough_bytes),
         )
 
     def _read_memory(self) -> MachineMemory:

@@ -88,7 +88,7 @@ def shortage(now: MachineMemory) -> str | None:
     if now.gpu:
         memories.append((now.gpu.free_bytes, now.gpu.total_bytes, "GPU memory is free"))
     for free, total, text in memories:
-        needed = _share(total, 0.05, 512 * MB, 4 * GB)  # more than for the alarm: room for a worker
+        needed = _least_to_start(total)
         if free < needed:
             return f"only {show_size(free)} of {text}, but {show_size(needed)} is required"
     return None
@@ -99,9 +99,11 @@ def wait_for_memory(
     must_stop: Callable[[], bool],
     read: Callable[[], MachineMemory],
     max_seconds: float = MAX_WAIT_SECONDS,
+    enough_bytes: int | None = None,
 ) -> MachineMemory:
     """Wait until about as much memory is available as at ``baseline``, or ``max_seconds`` pass.
 
+    ``enough_bytes`` ends the wait, too, if they are available and no trial would be refused.
     Returns the baseline for the next wait. After a timeout that is the last reading, because other
     programs have the missing memory.
 
@@ -109,7 +111,7 @@ def wait_for_memory(
         MachineError: if the machine is still short of memory after the wait.
     """
     until = time.monotonic() + max_seconds
-    while not is_recovered(baseline, now := read()) or shortage(now):
+    while not is_recovered(baseline, now := read(), enough_bytes) or shortage(now):
         if must_stop():
             return baseline
         if time.monotonic() > until:
@@ -125,18 +127,28 @@ def wait_for_memory(
     return baseline
 
 
-def is_recovered(baseline: MachineMemory, now: MachineMemory) -> bool:
+def is_recovered(
+    baseline: MachineMemory, now: MachineMemory, enough_bytes: int | None = None
+) -> bool:
     """Return whether about as much memory is available as at ``baseline``, also on the GPU.
 
-    On macOS, whether the pressure is normal, or the same as at ``baseline`` (see `alarm`).
+    ``enough_bytes`` are enough if they leave the machine what a trial must find. On macOS, whether
+    the pressure is normal, or the same as at ``baseline`` (see `alarm`).
     """
     if now.pressure is not None:
         return now.pressure in (PressureLevel.NORMAL, baseline.pressure)
-    if now.available_bytes < baseline.available_bytes - _tolerance(baseline.total_bytes):
+    wanted = baseline.available_bytes - _tolerance(baseline.total_bytes)
+    if enough_bytes is not None:
+        wanted = min(wanted, enough_bytes + _least_to_start(now.total_bytes))
+    if now.available_bytes < wanted:
         return False
     if baseline.gpu is None or now.gpu is None:
         return True
     return now.gpu.free_bytes >= baseline.gpu.free_bytes - _tolerance(baseline.gpu.total_bytes)
+
+
+def _least_to_start(total: int) -> int:
+    return _share(total, 0.05, 512 * MB, 4 * GB)  # more than for the alarm: room for a worker
 
 
 def _tolerance(total: int) -> int:

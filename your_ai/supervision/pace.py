@@ -45,7 +45,7 @@ class Pace:
             case Compiled():
                 return replace(self, last=now, compiling=self.compiling + now - self.last)
             case Step():
-                seconds = self.seconds + event.seconds - event.compile_seconds
+                seconds = self.seconds + event.training_seconds
                 return replace(self, last=now, steps=self.steps + 1, seconds=seconds)
         return replace(self, last=now)
 

@@ -57,7 +57,7 @@ class Console:
         """Show an event of the running worker."""
         if self._running and isinstance(event, Step):
             trial, _ = self._running
-            self._step_seconds += event.seconds - event.compile_seconds
+            self._step_seconds += event.training_seconds
             is_last = event.index >= trial.request.steps
             self._is_measured = is_last and event.phase is Phase.RELAXED
         self._screen.on_event(event)

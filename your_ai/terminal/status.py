@@ -60,7 +60,7 @@ class WorkerStatus:
         return self
 
     def _after_step(self, step: Step) -> WorkerStatus:
-        seconds = step.seconds - step.compile_seconds
+        seconds = step.training_seconds
         return replace(
             self,
             step=step.index,

@@ -94,7 +94,9 @@ class TrainingConsole:
         if self._validation is not None:
             line += f", validation {self._validation:.3f}"
             self._validation = None
-        self._screen.print(f"{line}, {report.tokens / report.seconds:,.0f} tokens/s")
+        if report.seconds:
+            line += f", {report.tokens / report.seconds:,.0f} tokens/s"
+        self._screen.print(line)
 
     def restarting(self, outcome: Outcome, progress: Progress) -> None:
         """Show why an attempt failed, and the settings of the next."""

@@ -136,7 +136,7 @@ def report_on(steps: Sequence[Step]) -> Report:
         iterations=len(steps),
         loss=sum(step.loss for step in steps) / len(steps),
         tokens=sum(step.tokens for step in steps),
-        seconds=sum(step.seconds - step.compile_seconds for step in steps),
+        seconds=sum(step.training_seconds for step in steps),
         peak_bytes=max(step.peak_bytes for step in steps),
     )
 

@@ -150,6 +150,22 @@ def test_a_trial_that_macos_stopped_is_retried_once(
     assert outcome == "pass" or "let the display sleep" in (result.advice or "")
 
 
+def test_a_parent_that_dies_in_a_retry_has_died_once(tmp_path: Path, journal: Journal) -> None:
+    attempts = []
+
+    def worker(_: TrialRequest) -> Observation:
+        attempts.append(1)
+        if len(attempts) == 1:
+            return TOO_LONG
+        raise KeyboardInterrupt
+
+    run = ladder(tmp_path, "1B")
+    with pytest.raises(KeyboardInterrupt):
+        outcomes(runner(run, journal, worker).trials())
+    history = history_of(journal.records())
+    assert outcomes(runner(run, journal, scripted(PASS), history).trials()) == ["pass"]
+
+
 def test_no_model_is_skipped_after_an_over_budget_model(tmp_path: Path, journal: Journal) -> None:
     run = ladder(tmp_path, "1B", "2B")
     assert outcomes(runner(run, journal, scripted(OVER, PASS)).trials()) == ["over-budget", "pass"]

@@ -72,7 +72,7 @@ def test_a_pass_has_all_measurements() -> None:
     assert (found.device, found.versions) == (device, {"mlx": "0.32.4"})
 
 
-def test_steps_that_compile_kernels_are_not_part_of_the_speed() -> None:
+def test_compiling_kernels_is_not_part_of_the_speed() -> None:
     events = list(passing_events())
     number = next(n for n, e in enumerate(events) if getattr(e, "phase", None) is Phase.RELAXED) + 1
     first = events[number]

@@ -103,6 +103,15 @@ def test_recovered_memory(baseline: MachineMemory, now: dict[str, Any], back: bo
     assert memory_guard.is_recovered(baseline, replace(baseline, **now)) is back
 
 
+def test_what_a_worker_needs_is_enough_if_others_have_taken_memory() -> None:
+    taken = replace(LINUX, available_bytes=12 * GB)
+    assert not memory_guard.is_recovered(LINUX, taken)
+    assert memory_guard.is_recovered(LINUX, taken, enough_bytes=10 * GB)
+    assert not memory_guard.is_recovered(LINUX, taken, enough_bytes=11 * GB)  # 1.6 GB must be left
+    full = replace(CUDA, available_bytes=12 * GB, gpu=GpuMemory(140 * GB, 10 * GB))
+    assert not memory_guard.is_recovered(CUDA, full, enough_bytes=10 * GB)
+
+
 def reader(*available: int) -> Callable[[], MachineMemory]:
     readings: Iterator[int] = iter(available)
     return lambda: replace(LINUX, available_bytes=next(readings))
