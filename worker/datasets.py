@@ -18,7 +18,8 @@ _REPORTS = 10
 """Number of reports while all sequences of a file are tokenized, each of at least 1000."""
 
 _ADVANCE = 100
-"""Number of sequences after which tokenizing is known not to hang."""
+"""Number of sequences after which reading them is known not to hang. A resumed training reads
+those before its checkpoint again, and that tokenizes them."""
 
 
 class DataError(ValueError):
@@ -55,6 +56,7 @@ class _Dataset(CacheDataset):  # type: ignore[misc]  # mlx-lm is untyped
             self._rows = [json.loads(line) for line in file]
         self._lines = list(range(1, len(self._rows) + 1))
         self._seq_length = request.configuration.seq_length
+        self._read = 0
         super().__init__(
             create_dataset(self._rows, tokenizer, SimpleNamespace(mask_prompt=request.mask_prompt))
         )
@@ -70,6 +72,9 @@ class _Dataset(CacheDataset):  # type: ignore[misc]  # mlx-lm is untyped
             self[0]  # a template that does not suit the data fails before the weights are loaded
 
     def __getitem__(self, index: int) -> Any:
+        self._read += 1
+        if self._read % _ADVANCE == 0:
+            self._events.send(Advanced(self._events.now()))
         try:
             sequence = super().__getitem__(index)
         except Exception as error:
@@ -92,8 +97,6 @@ class _Dataset(CacheDataset):  # type: ignore[misc]  # mlx-lm is untyped
             if max(offset, 1) < min(len(tokens), self._seq_length):
                 kept.append(index)
             done = index + 1
-            if done % _ADVANCE == 0:
-                self._events.send(Advanced(self._events.now()))
             if done % every == 0 or done == total:
                 now, dropped = self._events.now(), done - len(kept)
                 self._events.send(Tokenized(now, self._path.name, done, dropped))

@@ -30,7 +30,8 @@ class MemoryWatch:
 
     def start(self) -> None:
         """Start sampling in a daemon thread. `mx.eval` releases the GIL, so it does not stall."""
-        threading.Thread(target=self._sample, name="memory", daemon=True).start()
+        compiled = kernels.last_compiled()
+        threading.Thread(target=self._sample, args=[compiled], name="memory", daemon=True).start()
 
     def require(self, nbytes: int, *, planned: bool = False) -> None:
         """End the process as over budget if ``nbytes`` is more than the budget."""
@@ -38,8 +39,7 @@ class MemoryWatch:
             now = self.events.now()
             self.events.finish(OverBudget(now, self.events.phase, nbytes, planned))
 
-    def _sample(self) -> None:
-        compiled = kernels.last_compiled()
+    def _sample(self, compiled: float) -> None:
         while True:
             if (newest := kernels.last_compiled()) != compiled:
                 compiled = newest

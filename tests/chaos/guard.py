@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,15 +11,12 @@ from pathlib import Path
 
 from tests.chaos.report import Report
 from tests.chaos.training import MAX_DIFFERENCE, largest_difference
-from tests.support.disturbed import ALARM
-from tests.support.workspace import ITERS, Workspace, prepare, wait_for
+from tests.support.workspace import ITERS, Workspace, disturbed, prepare
 from your_ai.supervision import memory_guard
 from your_ai.system.macos import PressureLevel
 from your_ai.system.memory import MachineMemory
 from your_ai.units import GB
 
-DISTURBED = [sys.executable, "-m", "tests.support.disturbed"]
-TIMEOUT_SECONDS = 120.0
 HOURS = 3
 TRAININGS = 0.1
 """Real trainings for each simulated one."""
@@ -51,7 +47,7 @@ def guarded(workspace: Workspace, number: int) -> Report:
     trainings = math.ceil(number * TRAININGS)
     largest = 0.0
     for n in range(trainings):
-        found = _ended_by_the_guard(workspace, f"guarded-{n}", draw.randrange(1, ITERS))
+        found = _ended_by_the_guard(workspace, f"guarded-{n}", draw.randrange(1, ITERS - 10))
         largest = max(largest, found)
         if found > MAX_DIFFERENCE:
             failures.append(f"training {n} ended by the guard: losses differ by {found}")
@@ -101,10 +97,12 @@ def _problem(swapping: Swapping) -> str | None:
 
 
 def _ended_by_the_guard(workspace: Workspace, name: str, at: int) -> float:
-    """Let the guard end a training at iteration ``at``; return the largest difference of a loss."""
-    process = workspace.start(workspace.train(name), program=DISTURBED)
-    wait_for(lambda: workspace.iteration(name) >= at, process)
-    (workspace.folder / ALARM).touch()
-    process.communicate(timeout=TIMEOUT_SECONDS)
-    (workspace.folder / ALARM).unlink(missing_ok=True)  # if the training had just finished
-    return largest_difference(workspace.record(name), workspace.record("trained"))
+    """Let the guard end a training at iteration ``at``.
+
+    Return the largest difference of a loss, infinite if the guard did not end it.
+    """
+    disturbed(workspace, "alarm", name, at)
+    found = workspace.record(name)
+    if not found["failures"]:
+        return math.inf
+    return largest_difference(found, workspace.record("trained"))

@@ -19,7 +19,9 @@ from your_ai.supervision.outcome import OutcomeKind
 from your_ai.supervision.supervisor import Limits, supervise
 from your_ai.supervision.trial_log import TrialLog
 
-LIMITS = Limits(deadline=15.0, stall=3.0, step_seconds=0.01)
+LIMITS = Limits(deadline=15.0, stall=3.0)
+"""Each worker begins with a step, so the duration of steps is known."""
+
 LONGEST_STEP = 0.1
 LONGEST_PAUSE = 1.0
 AT_ONCE = 8

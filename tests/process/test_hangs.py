@@ -52,12 +52,12 @@ def test_a_worker_that_only_beats_hangs(log: TrialLog) -> None:
     assert beats[-1] > STALL.stall / 2
     outcome = classify(seen, steps=1)
     assert outcome.kind is OutcomeKind.TIMEOUT
-    assert "the GPU hangs" in outcome.reason
+    assert "the GPU probably hangs" in outcome.reason
     assert not psutil.pid_exists(_pid(seen))
 
 
 def test_compiling_kernels_is_no_hang_and_does_not_count_as_time(log: TrialLog) -> None:
-    limits = replace(STALL, deadline=hanging.COMPILE_SECONDS - 0.5, step_seconds=0.01)
+    limits = replace(STALL, deadline=hanging.COMPILE_SECONDS - 0.5)
     seen = observe(hanging.compile_and_pass, log, limits)
     assert seen.killed is None
     assert seen.wall_seconds > limits.deadline

@@ -77,23 +77,34 @@ class Workspace:
 
     def iteration(self, name: str) -> int:
         """Return the last iteration in a training's journal, or 0."""
-        found = self._reported(name)
-        return int(found[-1]) if found else 0
+        return (reported(self.folder / name) or [0])[-1]
 
     def reports(self, name: str) -> int:
         """Return the number of iterations in a training's journal, including repeated ones."""
-        return len(self._reported(name))
+        return len(reported(self.folder / name))
 
     def has_reported(self, name: str, times: int) -> bool:
         """Return whether a training's journal has at least ``times`` iterations."""
         return self.reports(name) >= times
 
-    def _reported(self, name: str) -> list[str]:
-        try:
-            text = (self.folder / name / JOURNAL).read_text(errors="replace")
-        except OSError:
-            return []
-        return re.findall(r'"kind":"reported".*?"iteration":(\d+)', text)
+
+def reported(run_dir: Path) -> list[int]:
+    """Return the iterations in a training's journal, in order."""
+    try:
+        text = (run_dir / JOURNAL).read_text(errors="replace")
+    except OSError:
+        return []
+    return list(map(int, re.findall(r'"kind":"reported".*?"iteration":(\d+)', text)))
+
+
+def disturbed(workspace: Workspace, kind: str, name: str, iteration: int) -> str:
+    """Run a training that is disturbed once (see tests/support/disturbed.py); return its output."""
+    program = [sys.executable, "-m", "tests.support.disturbed", kind, name, str(iteration)]
+    process = workspace.start(workspace.train(name, "--restarts", "0"), program=program)
+    output, _ = process.communicate(timeout=_TIMEOUT_SECONDS)
+    if process.returncode != 0:
+        raise SystemExit(output)
+    return output
 
 
 def prepare(folder: Path) -> Workspace:

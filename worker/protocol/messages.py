@@ -91,12 +91,15 @@ class Step(_Timed):
     peak_bytes: int
     """MLX's peak memory since the phase began."""
     compile_seconds: float = 0.0
-    """The part of the duration in which MLX compiled kernels, as it does at their first use."""
+    """Time until MLX had compiled the step's last new kernel; 0 if it compiled none."""
 
     @property
-    def training_seconds(self) -> float:
-        """The duration without the compilation of kernels, from which speeds are computed."""
-        return self.seconds - self.compile_seconds
+    def is_timed(self) -> bool:
+        """Whether the duration is that of the training alone: no kernels were compiled.
+
+        What the GPU did in the meantime is unknown, so the difference would be no measurement.
+        """
+        return not self.compile_seconds
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,7 +173,12 @@ def _train(training: Training, journal: Journal, progress: Progress, *, quiet: b
         else:
             workers = WorkerRunner(journal, training.device.backend, training.gpu_uuid)
             outcome = TrainingRunner(
-                *(training, journal, progress, console, workers.run, workers.wait_for_room)
+                training,
+                journal,
+                progress,
+                listener=console,
+                run_worker=workers.run,
+                wait=workers.wait_for_room,
             ).run()
         passed = outcome.kind is OutcomeKind.PASS
         journal.append(CLOSED, {"at": now(), "complete": passed, "outcome": outcome.kind})

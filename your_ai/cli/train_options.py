@@ -83,7 +83,7 @@ GROUPS = [
             option(
                 "--restarts",
                 Count(0),
-                "Maximum number of restarts after failures.",
+                "Maximum number of restarts after an OOM or a crash.",
                 4,
             ),
             RUN_DIR,

@@ -51,7 +51,7 @@ def from_probe(answer: DeviceEvent, machine: Machine) -> Device:
 def gpu_uuid(answer: DeviceEvent) -> str | None:
     """Return the UUID of the GPU that a probe found; only CUDA reports one.
 
-    It is no part of `Device`, because results files contain that, and it identifies the machine.
+    It is not part of `Device`, because results files contain that, and it identifies the machine.
     """
     return answer.info.get("uuid")
 

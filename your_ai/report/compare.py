@@ -160,7 +160,7 @@ def _spread(trial: TrialResult, phase: Phase) -> float:
 def _error(trial: TrialResult) -> float:
     """Return the relative standard error of the mean step; infinite for fewer than two steps."""
     relaxed = [step for step in trial.steps if step.phase is Phase.RELAXED]
-    seconds = [step.training_seconds for step in relaxed]
+    seconds = [step.seconds for step in relaxed if step.is_timed]
     if len(seconds) < 2:
         return math.inf
     return stdev(seconds) / math.sqrt(len(seconds)) / fmean(seconds)

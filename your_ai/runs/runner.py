@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, replace
@@ -21,6 +22,7 @@ from your_ai.runs.run_dir import log_path
 from your_ai.runs.trial_record import result_of, result_without_worker
 from your_ai.runs.trial_result import TrialResult, trial_key
 from your_ai.runs.worker_run import Supervise, WorkerRunner
+from your_ai.supervision.classify import STOPPED
 from your_ai.supervision.event_reader import OnEvent
 from your_ai.supervision.observation import Observation
 from your_ai.supervision.outcome import Outcome, OutcomeKind, Remedy
@@ -126,9 +128,9 @@ class TrialRunner:
         try:
             observation, outcome = self._work(trial, key, log)
             if outcome.remedy is Remedy.RETRY:
-                first = f"; before that: {outcome.reason} ({outcome.evidence})"
-                observation, outcome = self._work(trial, key, log, is_retry=True)
-                outcome = replace(outcome, evidence=outcome.evidence + first)
+                first = f"before that: {outcome.reason} ({outcome.evidence})"
+                observation, outcome = self._retry(trial, key, log) or (observation, STOPPED)
+                outcome = replace(outcome, evidence=f"{outcome.evidence}; {first}")
         except NotStartedError as error:
             # Without a result, a resumed run would assume that the trial killed your_ai.
             outcome = Outcome(OutcomeKind.ERROR, str(error))
@@ -138,6 +140,13 @@ class TrialRunner:
         after = self._conditions()
         result = result_of(trial, outcome, started_at, observation, str(log))
         return replace(result, conditions_before=before, conditions_after=after)
+
+    def _retry(self, trial: Trial, key: str, log: Path) -> tuple[Observation, Outcome] | None:
+        """Run the trial's worker once more; ``None`` if the user has stopped the run."""
+        self._cooldown.begin()
+        with contextlib.suppress(KeyboardInterrupt):
+            self._cooldown.wait()
+        return None if interrupts.requested else self._work(trial, key, log, is_retry=True)
 
     def _conditions(self) -> Conditions:
         return conditions.read(self._run.device.backend, self._run.gpu_uuid)

@@ -117,5 +117,6 @@ def thin_out(samples: Sequence[S], most: int = TIMELINE_POINTS) -> tuple[S, ...]
 
 
 def _speed(steps: list[Step]) -> float | None:
-    seconds = sum(step.training_seconds for step in steps)
-    return sum(step.tokens for step in steps) / seconds if seconds else None
+    timed = [step for step in steps if step.is_timed] or steps
+    seconds = sum(step.seconds for step in timed)
+    return sum(step.tokens for step in timed) / seconds if seconds else None

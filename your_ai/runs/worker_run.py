@@ -77,16 +77,18 @@ class WorkerRunner:
             on_event=on_event,
             keeps=keeps,
         )
-        self._footprint = observation.footprint_peak_bytes or 0
+        self._footprint = max(self._footprint, observation.footprint_peak_bytes or 0)
         return observation, classify(observation, steps)
 
-    def wait_for_room(self, max_seconds: float) -> None:
-        """Wait until the machine has memory for a worker like the last one.
+    def wait_for_room(self, max_seconds: float, device_bytes: int) -> None:
+        """Wait until the machine has memory for a worker that uses ``device_bytes`` of the device.
 
         Raises:
             MachineError: if it is short of memory after ``max_seconds``.
         """
-        self._wait(max_seconds, self._footprint)
+        # A GPU with memory of its own takes it from there, and the footprint is the rest.
+        own = 0 if self._backend == "cuda" else device_bytes
+        self._wait(max_seconds, enough_bytes=max(self._footprint, own))
 
     def _wait(
         self,
@@ -94,8 +96,11 @@ class WorkerRunner:
         enough_bytes: int | None = None,
     ) -> None:
         self._memory = memory_guard.wait_for_memory(
-            *(self._memory, lambda: interrupts.requested, self._read_memory),
-            *(max_seconds, enough_bytes),
+            self._memory,
+            must_stop=lambda: interrupts.requested,
+            read=self._read_memory,
+            max_seconds=max_seconds,
+            enough_bytes=enough_bytes,
         )
 
     def _read_memory(self) -> MachineMemory:

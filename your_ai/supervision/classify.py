@@ -15,9 +15,11 @@ from your_ai.supervision.observation import Kill, Observation
 from your_ai.supervision.outcome import Certainty, Outcome, OutcomeKind, Remedy
 from your_ai.units import show_size
 
+STOPPED = Outcome(OutcomeKind.INTERRUPTED, "interrupted", evidence="stopped by the user")
+
 _HANGS = {
     Kill.SILENCE: "the worker stopped reporting",
-    Kill.STALL: "the worker stopped making progress, so MLX or the GPU hangs",
+    Kill.STALL: "the worker made no progress, so MLX or the GPU probably hangs",
     Kill.CLOSED: "the worker stopped reporting and did not exit",
 }
 
@@ -37,7 +39,7 @@ def _classify(observation: Observation, steps: int) -> Outcome:
     if observation.corrupt is None and observation.final is not None:
         return _from_final_event(observation, observation.final, steps)
     if observation.killed is Kill.INTERRUPT:
-        return Outcome(OutcomeKind.INTERRUPTED, "interrupted", evidence="stopped by the user")
+        return STOPPED
     if observation.killed is Kill.MEMORY:
         return replace(_killed_by_guard(observation), remedy=Remedy.WAIT)
     # A worker that had closed its pipe was dying before the supervisor sent a signal.
@@ -111,10 +113,18 @@ def _timed_out(observation: Observation, killed: Kill) -> Outcome:
     if killed is Kill.DEADLINE:
         reason = "the trial took longer than its time limit; raise --timeout"
         return Outcome(OutcomeKind.TIMEOUT, reason, evidence=evidence)
+    certainty = Certainty.CERTAIN
+    if killed is Kill.STALL:
+        certainty = Certainty.MEDIUM  # a disk that does not answer looks the same
+        evidence += (
+            f"; no progress for {observation.idle_seconds:.0f} s, although a step takes "
+            f"{observation.step_seconds or 0.0:.1f} s"
+        )
     return Outcome(
         OutcomeKind.TIMEOUT,
         _HANGS[killed],
-        evidence=evidence,
+        certainty,
+        evidence,
         advice="run it again; if it hangs again, look at the log",
         remedy=Remedy.FRESH_PROCESS,
     )

@@ -103,7 +103,7 @@ def wait_for_memory(
 ) -> MachineMemory:
     """Wait until about as much memory is available as at ``baseline``, or ``max_seconds`` pass.
 
-    ``enough_bytes`` ends the wait, too, if they are available and no trial would be refused.
+    ``enough_bytes`` available in addition to what a new trial requires end the wait, too.
     Returns the baseline for the next wait. After a timeout that is the last reading, because other
     programs have the missing memory.
 
@@ -132,8 +132,8 @@ def is_recovered(
 ) -> bool:
     """Return whether about as much memory is available as at ``baseline``, also on the GPU.
 
-    ``enough_bytes`` are enough if they leave the machine what a trial must find. On macOS, whether
-    the pressure is normal, or the same as at ``baseline`` (see `alarm`).
+    It is also true if ``enough_bytes`` are available in addition to what a new trial requires. On
+    macOS, return whether the pressure is normal, or the same as at ``baseline`` (see `alarm`).
     """
     if now.pressure is not None:
         return now.pressure in (PressureLevel.NORMAL, baseline.pressure)

@@ -55,6 +55,8 @@ class Observation:
             count from about then.
         killed: Why the supervisor ended the worker, if it did.
         corrupt: The first line on the event pipe that was not an event.
+        idle_seconds: Time since the worker made progress.
+        step_seconds: How long a step takes; ``None`` if unknown.
         oom_kills: The kernel's OOM kills in the worker's cgroup; ``None`` if they are not counted.
         machine_oom_kills: The kernel's OOM kills on the whole machine, likewise.
         memory_limited: Whether the worker's address space was limited (RLIMIT_AS).
@@ -70,6 +72,8 @@ class Observation:
     start_seconds: float = 0.0
     killed: Kill | None = None
     corrupt: str | None = None
+    idle_seconds: float = 0.0
+    step_seconds: float | None = None
     log_tail: str = ""
     log_discarded_bytes: int = 0
     oom_kills: int | None = None

@@ -39,9 +39,9 @@ class Remedy(StrEnum):
     WAIT = "wait"
     """The machine must first have memory again."""
     FRESH_PROCESS = "fresh process"
-    """Nothing else: what failed does not outlast the process."""
+    """A new process is enough: the settings are not the cause."""
     RETRY = "retry"
-    """Nothing else, if the cause was a passing one."""
+    """One retry with the same settings, because the cause may have been temporary."""
 
 
 @dataclass(frozen=True, slots=True)

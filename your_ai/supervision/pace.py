@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from worker.protocol.messages import Compiled, Event, Memory, Step
+from worker.protocol.messages import Compiled, Event, Loaded, Memory, Step
 
 STALL_STEPS = 20
 """A worker hangs if it makes no progress for as long as this many steps should take."""
@@ -15,9 +15,9 @@ class Pace:
     """A worker's progress. Times are from `time.monotonic`, durations are in seconds.
 
     ``expected`` is the duration of a step as measured earlier, ``None`` if unknown. ``last`` is the
-    time of the last progress. ``steps`` were finished in ``seconds``, which like ``compiling`` (the
-    time spent on compiling kernels) does not include the other. ``peak_bytes`` is the largest
-    active memory.
+    time of the last progress. ``steps`` were finished in ``seconds``, and ``compiling`` is the time
+    spent on compiling kernels. ``peak_bytes`` is the largest active memory. ``is_loaded`` is true
+    from the end of loading on.
     """
 
     last: float
@@ -26,6 +26,7 @@ class Pace:
     seconds: float = 0.0
     compiling: float = 0.0
     peak_bytes: int = 0
+    is_loaded: bool = False
 
     @property
     def step_seconds(self) -> float | None:
@@ -44,16 +45,19 @@ class Pace:
                 return replace(self, last=now, peak_bytes=active) if grew else self
             case Compiled():
                 return replace(self, last=now, compiling=self.compiling + now - self.last)
-            case Step():
-                seconds = self.seconds + event.training_seconds
+            case Step() if event.is_timed:
+                seconds = self.seconds + event.seconds
                 return replace(self, last=now, steps=self.steps + 1, seconds=seconds)
+            case Loaded():
+                return replace(self, last=now, is_loaded=True)
         return replace(self, last=now)
 
     def is_stalled(self, now: float, least_seconds: float) -> bool:
         """Return whether the worker hangs: no progress for `STALL_STEPS` and ``least_seconds``.
 
         The heartbeat does not count, because it proves only that Python runs: MLX may wait for the
-        GPU forever. False if nothing is known about the duration of a step.
+        GPU forever. False if nothing is known about the duration of a step. A single kernel that
+        compiles for longer than that is taken for a hang, because MLX saves only whole kernels.
         """
         step = self.step_seconds
         return step is not None and now - self.last > max(least_seconds, STALL_STEPS * step)

@@ -89,7 +89,7 @@ def _blameless(seen: Observation) -> MachineError | None:
         check = f"{shlex.quote(sys.executable)} -c 'import mlx_lm'"
         return MachineError(
             f"MLX did not answer within {seen.wall_seconds:.0f} s. Try again. If that does not "
-            f"help, check whether this ends: {check}"
+            f"help, check whether this command finishes: {check}"
         )
     if outcome.kind is OutcomeKind.OOM or seen.returncode == -signal.SIGKILL:
         return MachineError(f"{reason} {_CLOSE}")

@@ -154,7 +154,8 @@ class Supervisor:
         if not steps or killed is not Kill.INTERRUPT:
             return self.limits.grace
         seconds = max(self.limits.grace, steps * (self.reader.pace.step_seconds or 0.0))
-        self.reader.tell(Stopping(seconds))
+        if self.reader.pace.is_loaded:  # before that there is nothing to save
+            self.reader.tell(Stopping(seconds))
         return seconds
 
     def _ask_to_end(self, grace: float) -> None:
@@ -188,6 +189,8 @@ def _observed(returncode: int, reader: EventReader, log: TrialLog, began: float)
         wall_seconds=time.monotonic() - began,
         start_seconds=reader.first_heard - began if reader.events else 0.0,
         corrupt=reader.corrupt,
+        idle_seconds=time.monotonic() - reader.pace.last,
+        step_seconds=reader.pace.step_seconds,
         log_tail=log.tail(),
         log_discarded_bytes=log.discarded_bytes,
     )

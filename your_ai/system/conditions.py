@@ -1,4 +1,4 @@
-"""What a measured speed depends on besides what was measured: power and heat."""
+"""Power and heat, which affect a measured speed."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ import contextlib
 import os
 import re
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,7 +29,10 @@ RESERVE_BYTES = 128 * MB
 
 It is less than what raises the alarm, which is at least 256 MB, so the memory guard acts first. If
 other processes of the container grow by more than this during a trial, the container can get full.
+The worker's limit does not rise when others free memory later; what it needs fits from the start.
 """
+
+_REMOVE_ATTEMPTS = 100
 
 OURS = "your_ai-parent"
 """The name of the cgroup that our process moves to on v2."""
@@ -113,5 +117,12 @@ def _remove_leftovers(home: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # its last processes are still ending
-        folder.rmdir()
+    """Remove a cgroup; wait a moment for the last processes in it, which are still ending."""
+    for _ in range(_REMOVE_ATTEMPTS):
+        with contextlib.suppress(FileNotFoundError):
+            try:
+                folder.rmdir()
+            except OSError:
+                time.sleep(0.01)
+                continue
+        return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from worker.protocol.messages import Phase, Step
+from worker.protocol.messages import Phase, Started, Step
 from your_ai.planning.plan import Trial
 from your_ai.runs.optimization import Optimization
 from your_ai.runs.results import Results
@@ -55,9 +55,12 @@ class Console:
 
     def on_event(self, event: Notice) -> None:
         """Show an event of the running worker."""
+        if self._running and isinstance(event, Started):  # after a pause, or once more
+            self._running = (self._running[0], time.monotonic())
+            self._step_seconds = 0.0
         if self._running and isinstance(event, Step):
             trial, _ = self._running
-            self._step_seconds += event.training_seconds
+            self._step_seconds += event.seconds if event.is_timed else 0.0
             is_last = event.index >= trial.request.steps
             self._is_measured = is_last and event.phase is Phase.RELAXED
         self._screen.on_event(event)

@@ -124,10 +124,10 @@ class LiveScreen(Screen):
         width = columns - len("^C")
         indent = _INDENT if columns >= _NARROW else _NARROW_INDENT
         elapsed, now = time.monotonic() - self._started, datetime.now(UTC).astimezone()
-        cool_at = self._cool_at
+        left = (self._cool_at or 0.0) - time.monotonic()
         doing = [progress(task, status), figures(task, status, elapsed)]
-        if cool_at is not None:
-            doing = [cooling(cool_at - time.monotonic())]
+        if left > 0:
+            doing = [cooling(left)]
         parts = (*doing, outlook(task, status, elapsed, now))
         phase, *lines = (
             line for part in parts if part for line in wrap_parts(part, width - indent)

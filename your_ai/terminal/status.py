@@ -27,9 +27,9 @@ _BARS = "▁▂▃▄▅▆▇█"
 class WorkerStatus:
     """The latest values that the worker reported.
 
-    ``step`` is the last finished step, ``steps`` the number of steps that this worker finished in
-    this phase, in ``seconds``. ``losses`` are the last ones, ``validation`` is the last loss on the
-    validation set.
+    ``step`` is the last finished step. Of those that this worker finished in this phase, ``steps``
+    took ``seconds``, without those in which kernels were compiled. ``losses`` are the last ones,
+    ``validation`` is the last loss on the validation set.
     """
 
     phase: Phase | None = None
@@ -60,15 +60,15 @@ class WorkerStatus:
         return self
 
     def _after_step(self, step: Step) -> WorkerStatus:
-        seconds = step.training_seconds
+        losses = (*self.losses, step.loss)[-_CURVE_COLUMNS:]
+        done = replace(self, step=step.index, losses=losses, is_compiling=False)
+        if not (step.is_timed and step.seconds):
+            return done
         return replace(
-            self,
-            step=step.index,
+            done,
             steps=self.steps + 1,
-            seconds=self.seconds + seconds,
-            tokens_per_second=step.tokens / seconds if seconds else None,
-            losses=(*self.losses, step.loss)[-_CURVE_COLUMNS:],
-            is_compiling=False,
+            seconds=self.seconds + step.seconds,
+            tokens_per_second=step.tokens / step.seconds,
         )
 
 
@@ -106,7 +106,7 @@ def progress(task: Task, status: WorkerStatus) -> list[str]:
 
 def cooling(seconds: float) -> list[str]:
     """How long the pause before the worker still takes."""
-    return [f"cooling down, {max(0.0, seconds):.0f} s left"]
+    return [f"cooling down, {seconds:.0f} s left"]
 
 
 def figures(task: Task, status: WorkerStatus, elapsed: float) -> list[str]:

@@ -55,8 +55,13 @@ def can_restart(outcome: Outcome) -> bool:
     return outcome.remedy is not None or outcome.kind in _LESS_MEMORY_MAY_HELP
 
 
-def uses_up_a_restart(outcome: Outcome) -> bool:
-    """Return whether a restart after this failure counts; not if its cause is no setting."""
+def uses_up_a_restart(outcome: Outcome, fruitless: int) -> bool:
+    """Return whether a restart after this failure counts; see `setting_after_failure`.
+
+    Not if the settings are not the cause, or if that is likely because the attempt got further.
+    """
+    if outcome.remedy is Remedy.RETRY:
+        return fruitless > 0
     return outcome.remedy not in (Remedy.WAIT, Remedy.FRESH_PROCESS)
 
 
@@ -66,10 +71,10 @@ def setting_after_failure(
     """Return the setting for a restart; ``None`` if the training would fail again.
 
     ``fruitless`` is the number of attempts in a row, up to this one, without a further iteration.
-    The setting stays the same if the cause was not in it, and once for what may have been a passing
-    cause.
+    The setting stays the same if it is not the cause, and once if the cause may have been
+    temporary.
     """
-    if not uses_up_a_restart(outcome):
+    if outcome.remedy in (Remedy.WAIT, Remedy.FRESH_PROCESS):
         return setting if fruitless < MAX_FRUITLESS else None
     if outcome.remedy is Remedy.RETRY and fruitless <= 1:
         return setting

@@ -25,9 +25,9 @@ from your_ai.training.job import Training
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """Mean loss, tokens, seconds and peak memory of the last ``iterations`` up to ``iteration``.
+    """Mean loss and peak memory of the last ``iterations`` up to ``iteration``.
 
-    The seconds do not include the compilation of kernels.
+    ``timed`` of these took ``seconds`` for ``tokens``; in the others, kernels were compiled.
     """
 
     iteration: int
@@ -35,6 +35,7 @@ class Report:
     loss: float
     tokens: int
     seconds: float
+    timed: int
     peak_bytes: int
 
 
@@ -85,12 +86,12 @@ class Progress:
     @property
     def measured(self) -> Measured:
         """The time and memory that the training has taken so far."""
-        iterations = sum(report.iterations for report in self.reports)
+        timed = sum(report.timed for report in self.reports)
         seconds = sum(report.seconds for report in self.reports)
         tokens = sum(report.tokens for report in self.reports)
         return Measured(
             peak_bytes=max((report.peak_bytes for report in self.reports), default=None),
-            seconds_per_iteration=seconds / iterations if iterations else None,
+            seconds_per_iteration=seconds / timed if timed else None,
             seconds=seconds,
             tokens_per_second=tokens / seconds if seconds else None,
         )
@@ -131,12 +132,14 @@ def progress_of(training: Training, records: Iterable[Record]) -> Progress:
 
 def report_on(steps: Sequence[Step]) -> Report:
     """Return the report on consecutive iterations."""
+    timed = [step for step in steps if step.is_timed]
     return Report(
         iteration=steps[-1].index,
         iterations=len(steps),
         loss=sum(step.loss for step in steps) / len(steps),
-        tokens=sum(step.tokens for step in steps),
-        seconds=sum(step.training_seconds for step in steps),
+        tokens=sum(step.tokens for step in timed),
+        seconds=sum(step.seconds for step in timed),
+        timed=len(timed),
         peak_bytes=max(step.peak_bytes for step in steps),
     )
 

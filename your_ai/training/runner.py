@@ -1,10 +1,10 @@
-"""Run a training: start a worker, record its events, restart with less memory on failure."""
+"""Run a training: start a worker, record its events, restart it after a failure."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Protocol
 
 from worker.protocol.codec import encode
@@ -19,6 +19,7 @@ from worker.protocol.messages import (
     Trained,
     Validated,
 )
+from your_ai.errors import MachineError
 from your_ai.runs.journal import Journal
 from your_ai.runs.run_dir import log_path
 from your_ai.runs.training_results import FailedAttempt, Setting
@@ -66,7 +67,8 @@ _KINDS = {record_type: kind for kind, record_type in TYPES.items()}
 class TrainingRunner:
     """Runs workers until the training has finished or no restart can help.
 
-    ``wait`` waits at most that many seconds until the machine has memory for a worker.
+    ``wait`` waits at most that many seconds until the machine has that much memory for a worker,
+    and raises MachineError if it is then short of memory.
     """
 
     training: Training
@@ -74,7 +76,7 @@ class TrainingRunner:
     progress: Progress
     listener: Listener
     run_worker: Callable[..., tuple[Observation, Outcome]]
-    wait: Callable[[float], None]
+    wait: Callable[[float, int], None]
     _steps: list[Step] = field(default_factory=list, init=False)
     _furthest: int = field(default=0, init=False)
 
@@ -87,21 +89,32 @@ class TrainingRunner:
         """
         restarts = fruitless = 0
         while True:
-            furthest = self._furthest = max(self._furthest, self.progress.saved)
+            self._furthest = max(self._furthest, self.progress.saved)
+            furthest = self._furthest
             outcome = self._attempt()
             if not can_restart(outcome):
                 return outcome
             fruitless = 0 if self._furthest > furthest else fruitless + 1
             following = self._record_failure(outcome, fruitless)
-            restarts += uses_up_a_restart(outcome)
+            restarts += uses_up_a_restart(outcome, fruitless)
             if not interrupts.requested:
                 if following is None or restarts > self.training.restarts:
                     return outcome
                 self.listener.restarting(outcome, self.progress)
-                if outcome.remedy is Remedy.WAIT:
-                    self.wait(WAIT_SECONDS)
+                if shortage := self._wait_after(outcome):
+                    return replace(outcome, advice=shortage)
             if interrupts.requested:
                 return Outcome(OutcomeKind.INTERRUPTED, "interrupted", evidence=outcome.evidence)
+
+    def _wait_after(self, outcome: Outcome) -> str | None:
+        """Wait for memory if the guard ended the worker; return what is wrong if there is none."""
+        if outcome.remedy is not Remedy.WAIT:
+            return None
+        try:
+            self.wait(WAIT_SECONDS, self.training.expected.peak_bytes)
+        except MachineError as error:
+            return str(error)
+        return None
 
     def _attempt(self) -> Outcome:
         setting = self.progress.setting

@@ -9,7 +9,16 @@ import sys
 import time
 
 from tests.support.fakes.reporting import Reporter, run_one_of
-from worker.protocol.messages import Advanced, Compiled, Event, Phase, PhaseBegan, Saved, Step
+from worker.protocol.messages import (
+    Advanced,
+    Compiled,
+    Event,
+    Loaded,
+    Phase,
+    PhaseBegan,
+    Saved,
+    Step,
+)
 
 BEAT_SECONDS = 0.05
 NEVER_READ_SECONDS = 5
@@ -50,13 +59,12 @@ def beat_forever(reporter: Reporter) -> None:
 
 
 def compile_and_pass(reporter: Reporter) -> None:
-    """Compile kernels for `COMPILE_SECONDS` before the first step."""
-    reporter.start()
+    """Compile kernels for `COMPILE_SECONDS` after some steps, so their duration is known."""
+    reporter.train(1)
     while reporter.now() < COMPILE_SECONDS:
         reporter.send(Compiled(reporter.now()))
         reporter.beat()
         time.sleep(BEAT_SECONDS)
-    reporter.train(1)
     reporter.send(reporter.passed())
 
 
@@ -88,6 +96,7 @@ def follow(reporter: Reporter) -> None:
 def finish_the_step(reporter: Reporter) -> None:
     """Exit in the usual way, but only some time after SIGTERM."""
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+    reporter.send(Loaded(reporter.now(), 1.0, 2**20, 2**20, 1000, 10))
     reporter.train(1)
     signal.sigwait([signal.SIGTERM])
     time.sleep(FINISH_SECONDS)

@@ -250,6 +250,12 @@ def test_sigkill_long_after_critical_pressure_has_no_known_cause() -> None:
     assert classify(seen, STEPS).kind is OutcomeKind.CRASH
 
 
+def test_a_hang_is_no_certain_cause() -> None:
+    outcome = classify(died(signal.SIGKILL, killed=Kill.STALL, idle_seconds=301.0), STEPS)
+    assert (outcome.kind, outcome.certainty) == (OutcomeKind.TIMEOUT, Certainty.MEDIUM)
+    assert "no progress for 301 s" in outcome.evidence
+
+
 @pytest.mark.parametrize(
     ("seen", "remedy"),
     [

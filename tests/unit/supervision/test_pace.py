@@ -52,7 +52,8 @@ def stalled_after(pace: Pace) -> float | None:
         (after(step(20.0), step(40.0)), STALL_STEPS * 30),
         (after(step(20.0), expected=60.0), STALL_STEPS * 60),
         (after(step(90.0), expected=60.0), STALL_STEPS * 90),
-        (after(step(1000.0, compile_seconds=980.0)), STALL_STEPS * 20),
+        (after(step(1000.0, compile_seconds=980.0)), None),
+        (after(step(1000.0, compile_seconds=980.0), step(20.0)), STALL_STEPS * 20),
     ],
 )
 def test_when_a_worker_is_considered_hung(pace: Pace, expected: float | None) -> None:

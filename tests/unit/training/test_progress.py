@@ -60,6 +60,8 @@ def test_the_speed_does_not_include_compiling_kernels() -> None:
     first = replace(step(1), seconds=300.5, compile_seconds=300.0)
     progress = after(report_on([first, step(2)]))
     assert progress.measured.tokens_per_second == 200
+    assert progress.measured.seconds_per_iteration == 0.5
+    assert after(report_on([first])).measured.tokens_per_second is None
 
 
 def test_repeated_validations_are_counted_once() -> None:

@@ -40,7 +40,10 @@ class Worker:
     script: Sequence[tuple[Sequence[Event], Outcome]]
     requests: list[TrainingRequest] = field(default_factory=list)
     logs: list[str] = field(default_factory=list)
-    waits: list[float] = field(default_factory=list)
+    waits: list[tuple[float, int]] = field(default_factory=list)
+
+    def wait(self, max_seconds: float, device_bytes: int) -> None:
+        self.waits.append((max_seconds, device_bytes))
 
     def run(
         self, request: bytes, *, started: Any, log: Path, on_event: Any, **_: Any
@@ -108,7 +111,7 @@ def run(
     of = of or training()
     worker, listener = Worker(journal, script), Recorder()
     progress = progress or Progress(of.first_setting)
-    runner = TrainingRunner(of, journal, progress, listener, worker.run, worker.waits.append)
+    runner = TrainingRunner(of, journal, progress, listener, worker.run, worker.wait)
     outcome = runner.run()
     assert progress_of(of, journal.records()) == runner.progress  # a resumed training sees the same
     return Result(outcome, runner.progress, worker, listener)
@@ -192,7 +195,7 @@ def test_a_training_that_the_guard_ended_waits_and_continues(
     ended = [([step(index)], guard) for index in (5, 8, 8, 7, 9)]
     found = run(journal, *ended, ([TRAINED], PASSED), of=training(restarts=0))
     assert found.outcome == PASSED
-    assert found.worker.waits == [WAIT_SECONDS] * 5
+    assert found.worker.waits == [(WAIT_SECONDS, 7 * GB)] * 5
     assert set(found.worker.settings) == {training().first_setting}
 
 
@@ -203,7 +206,7 @@ def test_a_training_ends_after_three_attempts_without_a_further_iteration(
     ended = [([step(index)], guard) for index in (5, 5, 4, 3)]
     found = run(journal, *ended)
     assert found.outcome == guard
-    assert found.worker.waits == [WAIT_SECONDS] * 3
+    assert found.worker.waits == [(WAIT_SECONDS, 7 * GB)] * 3
 
 
 def test_a_fresh_process_is_no_restart_with_less_memory(journal: Journal) -> None:
@@ -214,13 +217,26 @@ def test_a_fresh_process_is_no_restart_with_less_memory(journal: Journal) -> Non
     assert found.worker.waits == []
 
 
+def test_a_training_ends_if_memory_stays_short(journal: Journal) -> None:
+    guard = Outcome(OutcomeKind.OOM, "the machine ran short of memory", remedy=Remedy.WAIT)
+    worker, of = Worker(journal, [([LOADED], guard)]), training()
+
+    def wait(_seconds: float, _bytes: int) -> None:
+        raise MachineError("This machine is short of memory. Continue with --resume.")
+
+    runner = TrainingRunner(of, journal, Progress(of.first_setting), Recorder(), worker.run, wait)
+    outcome = runner.run()
+    assert (outcome.kind, outcome.reason) == (guard.kind, guard.reason)
+    assert "--resume" in (outcome.advice or "")
+
+
 def test_an_interrupt_ends_the_wait_for_the_machine(
     journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guard = Outcome(OutcomeKind.OOM, "the machine ran short of memory", remedy=Remedy.WAIT)
     worker, of = Worker(journal, [([LOADED], guard)]), training()
 
-    def wait(_seconds: float) -> None:
+    def wait(_seconds: float, _bytes: int) -> None:
         monkeypatch.setattr(interrupts, "requested", True)
 
     runner = TrainingRunner(of, journal, Progress(of.first_setting), Recorder(), worker.run, wait)
@@ -272,8 +288,10 @@ def test_a_journal_that_cannot_be_written_ends_the_training(
         raise OSError(28, "No space left on device")
 
     worker = Worker(journal, [([LOADED], PASSED)])
-    of, waits = training(), worker.waits.append
-    runner = TrainingRunner(of, journal, Progress(of.first_setting), Recorder(), worker.run, waits)
+    of = training()
+    runner = TrainingRunner(
+        of, journal, Progress(of.first_setting), Recorder(), worker.run, worker.wait
+    )
     monkeypatch.setattr("your_ai.runs.journal.os.write", fail)
     with pytest.raises(MachineError, match="No space left"):
         runner.run()
