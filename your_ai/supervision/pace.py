@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from worker.protocol.messages import Compiled, Event, Loaded, Memory, Step
+from worker.protocol.messages import Compiled, Device, Event, Loaded, Memory, Step
 
 STALL_STEPS = 20
 """A worker hangs if it makes no progress for as long as this many steps should take."""
@@ -16,8 +16,9 @@ class Pace:
 
     ``expected`` is the duration of a step as measured earlier, ``None`` if unknown. ``last`` is the
     time of the last progress. ``steps`` were finished in ``seconds``, and ``compiling`` is the time
-    spent on compiling kernels. ``peak_bytes`` is the largest active memory. ``is_loaded`` is true
-    from the end of loading on.
+    spent on compiling kernels. ``may_compile`` is true as long as kernels may be compiled that take
+    minutes. ``peak_bytes`` is the largest active memory. ``is_loaded`` is true from the end of
+    loading on.
     """
 
     last: float
@@ -25,6 +26,7 @@ class Pace:
     steps: int = 0
     seconds: float = 0.0
     compiling: float = 0.0
+    may_compile: bool = False
     peak_bytes: int = 0
     is_loaded: bool = False
 
@@ -45,9 +47,12 @@ class Pace:
                 return replace(self, last=now, peak_bytes=active) if grew else self
             case Compiled():
                 return replace(self, last=now, compiling=self.compiling + now - self.last)
+            case Device(backend="cuda"):
+                return replace(self, last=now, may_compile=True)
             case Step() if event.is_timed:
                 seconds = self.seconds + event.seconds
-                return replace(self, last=now, steps=self.steps + 1, seconds=seconds)
+                done = replace(self, steps=self.steps + 1, seconds=seconds)
+                return replace(done, last=now, may_compile=False)
             case Loaded():
                 return replace(self, last=now, is_loaded=True)
         return replace(self, last=now)
@@ -56,8 +61,16 @@ class Pace:
         """Return whether the worker hangs: no progress for `STALL_STEPS` and ``least_seconds``.
 
         The heartbeat does not count, because it proves only that Python runs: MLX may wait for the
-        GPU forever. False if nothing is known about the duration of a step. A single kernel that
-        compiles for longer than that is taken for a hang, because MLX saves only whole kernels.
+        GPU forever. False if nothing is known about the duration of a step.
         """
         step = self.step_seconds
         return step is not None and now - self.last > max(least_seconds, STALL_STEPS * step)
+
+    def is_late(self, now: float, deadline: float, least_seconds: float) -> bool:
+        """Return whether it is past the deadline, which does not include compiling kernels.
+
+        MLX saves a kernel only when it is complete, and one can take more than a minute. So while
+        there may be one under way, the worker is late only after ``least_seconds`` without it.
+        """
+        may_be_compiling = self.may_compile and now - self.last <= least_seconds
+        return now > deadline + self.compiling and not may_be_compiling

@@ -142,7 +142,7 @@ class Supervisor:
             return Kill.CORRUPT
         if self.reader.ended:  # the worker is exiting, and only that can take too long
             return Kill.CLOSED if quiet > self.limits.closing else None
-        if now > deadline + self.reader.pace.compiling:
+        if self.reader.pace.is_late(now, deadline, self.limits.stall):
             return Kill.DEADLINE
         if quiet > self.limits.silence:
             return Kill.SILENCE

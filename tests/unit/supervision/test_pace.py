@@ -7,6 +7,7 @@ import pytest
 from worker.protocol.messages import (
     Advanced,
     Compiled,
+    Device,
     Event,
     Memory,
     Phase,
@@ -76,6 +77,27 @@ def test_when_a_worker_is_considered_hung(pace: Pace, expected: float | None) ->
 def test_what_is_progress(event: Event, is_progress: bool) -> None:
     pace = after(Memory(1.0, GB, 0))
     assert (pace.after(event, 50.0).last == 50.0) is is_progress
+
+
+def cuda(*events: Event) -> Pace:
+    return after(Device(1.0, "cuda", {}, {}), *events)
+
+
+@pytest.mark.parametrize(
+    ("pace", "late_from"),
+    [
+        (after(), 60.0),
+        (after(step(1.0), Compiled(1.0)), 70.0),
+        (cuda(), LEAST),  # a kernel may be under way, from 0 s on
+        (cuda(Compiled(1.0)), 10.0 + LEAST),
+        (cuda(step(5.0, compile_seconds=4.0)), 10.0 + LEAST),
+        (cuda(step(5.0)), 60.0),
+        (cuda(Compiled(1.0), step(5.0)), 70.0),
+    ],
+)
+def test_when_a_deadline_of_a_minute_has_passed(pace: Pace, late_from: float) -> None:
+    late = [s for s in range(400) if pace.is_late(float(s), 60.0, LEAST)]
+    assert late[0] == late_from + 1
 
 
 def test_the_time_for_compiling_is_known() -> None:
