@@ -38,10 +38,12 @@ class Dataset:
     digest: str
 
 
-def check_dataset(folder: Path, batch_size: int, *, mask_prompt: bool) -> Dataset:
-    """Check ``train.jsonl`` and, if they exist, ``valid.jsonl`` and ``test.jsonl``.
+def check_dataset(
+    folder: Path, batch_size: int, *, mask_prompt: bool, for_mlx_lm: bool = False
+) -> Dataset:
+    """Check ``train.jsonl`` and, if it exists, ``valid.jsonl``.
 
-    mlx-lm reads all three, even if it uses only the first.
+    ``for_mlx_lm`` checks ``test.jsonl``, too: mlx_lm.lora reads it, even if it only trains.
 
     Raises:
         UsageError: if a file cannot be read, has a format that mlx-lm does not support, or has too
@@ -51,7 +53,8 @@ def check_dataset(folder: Path, batch_size: int, *, mask_prompt: bool) -> Datase
         raise UsageError(f"{folder} is not a folder with a train.jsonl; {_SEE}.")
     digest = hashlib.sha256()
     counts = {"valid": 0}
-    for name, least in (("train", batch_size), ("valid", batch_size), ("test", 1)):
+    minima = {"train": batch_size, "valid": batch_size} | ({"test": 1} if for_mlx_lm else {})
+    for name, least in minima.items():
         path = folder / f"{name}.jsonl"
         if not path.exists():
             continue

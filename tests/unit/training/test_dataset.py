@@ -108,17 +108,26 @@ def test_a_byte_order_mark_elsewhere_is_refused(tmp_path: Path) -> None:
         check_dataset(tmp_path, 1, mask_prompt=False)
 
 
-def test_validation_and_test_files_are_checked(tmp_path: Path) -> None:
+def test_validation_files_are_checked(tmp_path: Path) -> None:
     write(tmp_path, "train", TEXT, TEXT)
     write(tmp_path, "valid", TEXT)
     with pytest.raises(
         UsageError, match=r"valid\.jsonl has 1 sequence, .*. Add sequences, .*or remove the file"
     ):
         check_dataset(tmp_path, 2, mask_prompt=False)
-    write(tmp_path, "valid", TEXT, TEXT)
-    write(tmp_path, "test", "?")
-    with pytest.raises(UsageError, match=r"test\.jsonl, line 1: not valid JSON"):
-        check_dataset(tmp_path, 2, mask_prompt=False)
+
+
+def test_test_files_matter_only_to_mlx_lm(tmp_path: Path) -> None:
+    write(tmp_path, "train", PAIR)
+    before = check_dataset(tmp_path, 1, mask_prompt=True)
+    for line, complaint in (
+        ("?", r"test\.jsonl, line 1: not valid JSON"),
+        (TEXT, r"--mask-prompt needs prompts, but .*test\.jsonl contains plain text"),
+    ):
+        write(tmp_path, "test", line)
+        assert check_dataset(tmp_path, 1, mask_prompt=True) == before
+        with pytest.raises(UsageError, match=complaint):
+            check_dataset(tmp_path, 1, mask_prompt=True, for_mlx_lm=True)
 
 
 def test_mask_prompt_is_refused_for_plain_text(tmp_path: Path) -> None:
