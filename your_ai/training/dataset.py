@@ -43,7 +43,8 @@ def check_dataset(
 ) -> Dataset:
     """Check ``train.jsonl`` and, if it exists, ``valid.jsonl``.
 
-    ``for_mlx_lm`` checks ``test.jsonl``, too: mlx_lm.lora reads it, even if it only trains.
+    ``for_mlx_lm`` checks ``test.jsonl``, too, which mlx_lm.lora reads even if it only trains, and
+    refuses what only our worker can read.
 
     Raises:
         UsageError: if a file cannot be read, has a format that mlx-lm does not support, or has too
@@ -58,7 +59,9 @@ def check_dataset(
         path = folder / f"{name}.jsonl"
         if not path.exists():
             continue
-        counts[name] = count = _count(path, digest.update, mask_prompt=mask_prompt)
+        counts[name] = count = _count(
+            path, digest.update, mask_prompt=mask_prompt, for_mlx_lm=for_mlx_lm
+        )
         if count < least:
             smaller = ", or lower --batch-size" if least > 1 else ""
             optional = "" if name == "train" else ", or remove the file"
@@ -82,7 +85,9 @@ def check_unchanged(before: Dataset, request: TrainingRequest) -> None:
         )
 
 
-def _count(path: Path, digest: Callable[[bytes], None], *, mask_prompt: bool) -> int:
+def _count(
+    path: Path, digest: Callable[[bytes], None], *, mask_prompt: bool, for_mlx_lm: bool
+) -> int:
     """Check a file and return its number of sequences; pass all its bytes to ``digest``."""
     fields: Mapping[str, str] | None = None
     number = 0
@@ -92,6 +97,11 @@ def _count(path: Path, digest: Callable[[bytes], None], *, mask_prompt: bool) ->
                 digest(line)
                 where = f"{path}, line {number}"
                 mark = codecs.BOM_UTF8 if number == 1 else b""
+                if for_mlx_lm and mark and line.startswith(mark):
+                    raise UsageError(
+                        f"{path} starts with a byte order mark, which mlx_lm.lora cannot read. "
+                        "Save it without a byte order mark."
+                    )
                 sequence = _object(line.removeprefix(mark), where)
                 fields = fields or _fields(sequence, where)
                 if mask_prompt and "text" in fields:

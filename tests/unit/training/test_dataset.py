@@ -102,6 +102,17 @@ def test_valid_encodings_are_accepted(lines: str, tmp_path: Path) -> None:
     assert check_dataset(tmp_path, 2, mask_prompt=False).sequences == 2
 
 
+@pytest.mark.parametrize("name", ["train", "valid", "test"])
+def test_mlx_lm_cannot_read_a_byte_order_mark(name: str, tmp_path: Path) -> None:
+    write(tmp_path, "train", TEXT)
+    (tmp_path / f"{name}.jsonl").write_text(json.dumps(TEXT), encoding="utf-8-sig")
+    assert check_dataset(tmp_path, 1, mask_prompt=False).sequences == 1
+    with pytest.raises(
+        UsageError, match=rf"{name}\.jsonl starts with .* without a byte order mark"
+    ):
+        check_dataset(tmp_path, 1, mask_prompt=False, for_mlx_lm=True)
+
+
 def test_a_byte_order_mark_elsewhere_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "train", TEXT, "\ufeff" + json.dumps(TEXT))
     with pytest.raises(UsageError, match=r"train\.jsonl, line 2: not valid JSON"):
