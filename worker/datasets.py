@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from mlx_lm.tuner.datasets import CacheDataset, TextDataset, create_dataset
+from mlx_lm.tuner.datasets import CacheDataset, ChatDataset, TextDataset, create_dataset
 from mlx_lm.utils import load_tokenizer
 
 from worker.events import EventPipe
@@ -87,9 +87,7 @@ class _Dataset(CacheDataset):  # type: ignore[misc]  # mlx-lm is untyped
         total, kept = len(self), list[int]()
         every = max(total // _REPORTS, 1000)
         for index in range(total):
-            tokens, offset = self[index]
-            # The first token is never predicted, so it is no target even without a prompt.
-            if max(offset, 1) < min(len(tokens), self._seq_length):
+            if self._has_completion(index):
                 kept.append(index)
             done = index + 1
             if done % _ADVANCE == 0:
@@ -107,3 +105,11 @@ class _Dataset(CacheDataset):  # type: ignore[misc]  # mlx-lm is untyped
         self._rows[:] = [self._rows[index] for index in kept]  # mlx-lm's dataset has this list
         self._lines = [self._lines[index] for index in kept]
         self._proc_data: list[Any] = [self._proc_data[index] for index in kept]
+
+    def _has_completion(self, index: int) -> bool:
+        # A single message has no prompt, and mlx-lm fails to mask it.
+        if isinstance(self._data, ChatDataset) and len(self._rows[index]["messages"]) < 2:
+            return False
+        tokens, offset = self[index]
+        # The first token is never predicted, so it is no target even without a prompt.
+        return max(offset, 1) < min(len(tokens), self._seq_length)

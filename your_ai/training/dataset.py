@@ -110,7 +110,8 @@ def _count(
                         "option."
                     )
                 _check_fields(sequence, fields, where)
-                if mask_prompt and "messages" in fields and len(sequence["messages"]) < 2:
+                is_chat = "messages" in fields
+                if for_mlx_lm and mask_prompt and is_chat and len(sequence["messages"]) < 2:
                     raise UsageError(
                         f"{where}: --mask-prompt needs a message before the last one. Add a prompt."
                     )

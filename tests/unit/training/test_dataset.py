@@ -149,12 +149,13 @@ def test_mask_prompt_is_refused_for_plain_text(tmp_path: Path) -> None:
         check_dataset(tmp_path, 2, mask_prompt=True)
 
 
-def test_mask_prompt_needs_a_message_before_the_last_one(tmp_path: Path) -> None:
+def test_mlx_lm_cannot_mask_the_prompt_of_a_single_message(tmp_path: Path) -> None:
     message = CHAT["messages"][0]
     write(tmp_path, "train", {"messages": [message, message]}, CHAT)
-    assert check_dataset(tmp_path, 2, mask_prompt=False).sequences == 2
+    assert check_dataset(tmp_path, 2, mask_prompt=True).sequences == 2  # the worker drops it
+    assert check_dataset(tmp_path, 2, mask_prompt=False, for_mlx_lm=True).sequences == 2
     with pytest.raises(UsageError, match=r"line 2: --mask-prompt needs a message before the last"):
-        check_dataset(tmp_path, 2, mask_prompt=True)
+        check_dataset(tmp_path, 2, mask_prompt=True, for_mlx_lm=True)
 
 
 def test_missing_data_is_refused(tmp_path: Path) -> None:

@@ -112,6 +112,15 @@ def test_sequences_without_a_completion_are_dropped(
     assert [found.train.itemlen(i) for i in range(len(kept))] == [theirs.itemlen(i) for i in kept]
 
 
+def test_a_message_without_a_prompt_is_dropped(model: Path) -> None:
+    """mlx-lm's dataset fails at such a row, since it asks for the tokens of no message."""
+    add_template(model, CLOSED)
+    write_rows(model.parent / "train.jsonl", [chat(3), chat(2, 3), chat(3, last="user")])
+    found = load(request_for(model))
+    assert (len(found.train), found.dropped) == (1, {"train.jsonl": 2})
+    assert found.train[0][0] == load(request_for(model, mask_prompt=False)).train[1][0]
+
+
 @pytest.mark.parametrize("rows", [[FITS] * 8, [chat(2, 3)] * 7 + [chat(2, 3, 4, 5)], [TEXT] * 6])
 def test_batches_equal_those_of_mlx_lm_if_nothing_is_dropped(
     rows: list[dict[str, Any]], model: Path
