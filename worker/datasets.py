@@ -72,6 +72,8 @@ class _Dataset(CacheDataset):  # type: ignore[misc]  # mlx-lm is untyped
     def __getitem__(self, index: int) -> Any:
         try:
             sequence = super().__getitem__(index)
+        except MemoryError:
+            raise
         except Exception as error:
             problem = str(error).strip().partition("\n")[0] or type(error).__name__
             where = f"{self._path}, line {self._lines[index]}"
@@ -112,4 +114,4 @@ class _Dataset(CacheDataset):  # type: ignore[misc]  # mlx-lm is untyped
             return False
         tokens, offset = self[index]
         # The first token is never predicted, so it is no target even without a prompt.
-        return max(offset, 1) < min(len(tokens), self._seq_length)
+        return bool(max(offset, 1) < min(len(tokens), self._seq_length))
