@@ -99,10 +99,12 @@ class _Dataset(CacheDataset):  # type: ignore[misc]  # mlx-lm is untyped
                 self._events.send(Tokenized(now, self._path.name, done, dropped))
         if len(kept) < batch_size:
             left = f"only {len(kept)} of" if kept else "none of the"
+            smaller = ", or lower --batch-size" if kept else ""
+            optional = "" if self._path.stem == "train" else ", or remove the file"
             raise DataError(
                 f"--mask-prompt needs {batch_size} or more sequences, but {left} {total} in "
                 f"{self._path} have a completion within {self._seq_length} tokens; check the "
-                "completions, shorten the prompts, or raise --max-seq-length"
+                f"completions, shorten the prompts, or raise --max-seq-length{smaller}{optional}"
             )
         self._rows[:] = [self._rows[index] for index in kept]  # mlx-lm's dataset has this list
         self._lines = [self._lines[index] for index in kept]
