@@ -137,7 +137,7 @@ def test_a_training_whose_model_was_moved_resumes_once_it_is_back(workspace: Wor
     resume = ["train", "--resume", "--run-dir", "moved"]
     done = your_ai(workspace, *resume)
     assert (done.code, done.stdout) == (2, "")
-    assert f"The model's folder {model} no longer exists. Move it back" in done.stderr
+    assert f"The model's folder {model} no longer exists. Restore it" in done.stderr
     away.rename(model)
     for file in (workspace.folder / "data").iterdir():
         file.touch()  # only the content counts
