@@ -61,7 +61,12 @@ def replace(temporary: Path, target: Path) -> None:
     After a power cut, ``target`` has either its old content or all of the new one.
     """
     sync_file(temporary)
-    temporary.replace(target)
+    rename(temporary, target)
+
+
+def rename(flushed: Path, target: Path) -> None:
+    """Rename a file that has been flushed to ``target``, in the same folder, durably."""
+    flushed.replace(target)
     sync_folder(target.parent)
 
 
