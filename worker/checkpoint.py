@@ -140,15 +140,19 @@ def write_adapters(folder: Path, model: nn.Module) -> None:
 def load_newest(folder: Path, model: nn.Module, optimizer: optim.Optimizer) -> Progress | None:
     """Restore model, optimizer and MLX's random state from the newest undamaged checkpoint.
 
-    Returns its progress, or ``None`` if there are no checkpoints. Raises CheckpointError if there
-    are some and none can be read.
+    Returns its progress, or ``None`` if there are no checkpoints. Newer ones are deleted, so that
+    they do not count among those to keep. Raises CheckpointError if none can be read.
     """
     found = checkpoints(folder)
-    for checkpoint in reversed(found):
+    for position, checkpoint in reversed([*enumerate(found)]):
         try:
-            return _load(checkpoint, model, optimizer)
+            progress = _load(checkpoint, model, optimizer)
         except (OSError, CheckpointError):
             traceback.print_exc()  # goes to the log; then try the previous checkpoint
+            continue
+        for damaged in found[position + 1 :]:
+            shutil.rmtree(damaged, ignore_errors=True)
+        return progress
     if not found:
         return None
     problem = f"none of the {len(found)} checkpoints in {folder} can be read"

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from mlx_lm.tuner.datasets import CacheDataset, TextDataset, create_dataset
+from mlx_lm.tuner.datasets import CacheDataset, ChatDataset, TextDataset, create_dataset
 from mlx_lm.utils import load_tokenizer
 
 from worker.events import EventPipe
@@ -77,6 +77,8 @@ class _Dataset(CacheDataset):  # type: ignore[misc]  # mlx-lm is untyped
             self._events.send(Advanced(self._events.now()))
         try:
             sequence = super().__getitem__(index)
+        except MemoryError:
+            raise
         except Exception as error:
             problem = str(error).strip().partition("\n")[0] or type(error).__name__
             where = f"{self._path}, line {self._lines[index]}"
@@ -92,9 +94,7 @@ class _Dataset(CacheDataset):  # type: ignore[misc]  # mlx-lm is untyped
         total, kept = len(self), list[int]()
         every = max(total // _REPORTS, 1000)
         for index in range(total):
-            tokens, offset = self[index]
-            # The first token is never predicted, so it is no target even without a prompt.
-            if max(offset, 1) < min(len(tokens), self._seq_length):
+            if self._has_completion(index):
                 kept.append(index)
             done = index + 1
             if done % every == 0 or done == total:
@@ -102,11 +102,21 @@ class _Dataset(CacheDataset):  # type: ignore[misc]  # mlx-lm is untyped
                 self._events.send(Tokenized(now, self._path.name, done, dropped))
         if len(kept) < batch_size:
             left = f"only {len(kept)} of" if kept else "none of the"
+            smaller = ", or lower --batch-size" if kept else ""
+            optional = "" if self._path.stem == "train" else ", or remove the file"
             raise DataError(
                 f"--mask-prompt needs {batch_size} or more sequences, but {left} {total} in "
                 f"{self._path} have a completion within {self._seq_length} tokens; check the "
-                "completions, shorten the prompts, or raise --max-seq-length"
+                f"completions, shorten the prompts, or raise --max-seq-length{smaller}{optional}"
             )
         self._rows[:] = [self._rows[index] for index in kept]  # mlx-lm's dataset has this list
         self._lines = [self._lines[index] for index in kept]
         self._proc_data: list[Any] = [self._proc_data[index] for index in kept]
+
+    def _has_completion(self, index: int) -> bool:
+        # A single message has no prompt, and mlx-lm fails to mask it.
+        if isinstance(self._data, ChatDataset) and len(self._rows[index]["messages"]) < 2:
+            return False
+        tokens, offset = self[index]
+        # The first token is never predicted, so it is no target even without a prompt.
+        return bool(max(offset, 1) < min(len(tokens), self._seq_length))

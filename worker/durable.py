@@ -17,12 +17,23 @@ _CANNOT_FLUSH = frozenset({errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACC
 """Errors of a folder that cannot be flushed: on some network file systems, or if not readable."""
 
 
+_NO_FULL_FLUSH = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY})
+"""Errors of file systems without F_FULLFSYNC: SMB and NTFS, WebDAV, and ZFS (libuv #2135)."""
+
+
 def sync(descriptor: int) -> None:
-    """Flush an open file to the disk itself; on macOS, fsync does not guarantee that (fcntl(2))."""
+    """Flush an open file to the disk itself; on macOS, fsync does not guarantee that (fcntl(2)).
+
+    Another error of F_FULLFSYNC is not ignored: after EIO, a second flush may succeed although data
+    was lost.
+    """
     if sys.platform == "darwin":
-        with contextlib.suppress(OSError):  # not supported by every file system
+        try:
             fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
             return
+        except OSError as error:
+            if error.errno not in _NO_FULL_FLUSH:
+                raise
     os.fsync(descriptor)
 
 
@@ -50,7 +61,12 @@ def replace(temporary: Path, target: Path) -> None:
     After a power cut, ``target`` has either its old content or all of the new one.
     """
     sync_file(temporary)
-    temporary.replace(target)
+    rename(temporary, target)
+
+
+def rename(flushed: Path, target: Path) -> None:
+    """Rename a file that has been flushed to ``target``, in the same folder, durably."""
+    flushed.replace(target)
     sync_folder(target.parent)
 
 

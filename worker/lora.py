@@ -115,7 +115,7 @@ def full_batches(request: TrialRequest, model: nn.Module) -> Iterator[Batch]:
     config = request.model.config
     declared = config.get("vocab_size") or config["text_config"]["vocab_size"]
     # MLX does not check indices: a token outside of the embedding is a segmentation fault.
-    vocabulary = min(declared, _embeddings(model))
+    vocabulary = min(declared, _embeddings(model) or declared)
     batch_size, length = request.configuration.batch_size, request.configuration.seq_length
     lengths = mx.array([(0, length)] * batch_size)
     while True:
@@ -126,6 +126,10 @@ def full_batches(request: TrialRequest, model: nn.Module) -> Iterator[Batch]:
 
 
 def _embeddings(model: nn.Module) -> int:
-    """Return the size of the model's vocabulary: other embeddings, of positions, are smaller."""
+    """Return the size of the model's vocabulary, 0 if its embeddings have an unknown class.
+
+    Other embeddings, of positions, are smaller.
+    """
     types = (nn.Embedding, nn.QuantizedEmbedding)
-    return max(len(m.weight) for _, m in model.named_modules() if isinstance(m, types))
+    sizes = (len(m.weight) for _, m in model.named_modules() if isinstance(m, types))
+    return max(sizes, default=0)

@@ -115,11 +115,12 @@ def _synthesize(name: str, planned: mx.array, module: nn.Module) -> mx.array:
     """
     bits = getattr(module, "bits", None)
     if bits is not None and name in ("weight", "scales", "biases"):
+        mode = getattr(module, "mode", "affine")  # some modules of mlx-lm have only this mode
         if planned.dtype == mx.uint32:
-            return _draw(planned, _random_words if module.mode != "mxfp8" else _random_fp8)
+            return _draw(planned, _random_words if mode != "mxfp8" else _random_fp8)
         bound = 1 / math.sqrt(module.weight.shape[-1] * 32 / bits)
-        if module.mode in _SCALES:
-            return mx.full(planned.shape, _SCALES[module.mode](bound), dtype=mx.uint8)
+        if mode in _SCALES:
+            return mx.full(planned.shape, _SCALES[mode](bound), dtype=mx.uint8)
         # A weight is ``scale * word + bias``, with words uniform in [0, 2^bits).
         value = -bound if name == "biases" else 2 * bound / (2**bits - 1)
         return mx.full(planned.shape, value, dtype=planned.dtype)

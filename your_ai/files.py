@@ -62,7 +62,8 @@ def write_atomically(path: Path, content: bytes) -> None:
     target replaced.
 
     Raises:
-        OSError: if the disk is full or the folder is missing; ``path`` is then unchanged.
+        OSError: if the disk is full or the folder is missing; ``path`` is then unchanged. It has
+            the new content if only its folder could not be flushed.
     """
     path = _target(path)
     if is_special(path):
@@ -72,11 +73,13 @@ def write_atomically(path: Path, content: bytes) -> None:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-        # mkstemp makes files that only the user can read; apply the usual permissions instead.
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        durable.replace(Path(temporary), path)
+            # mkstemp makes files that only the user can read; apply the usual permissions instead.
+            umask = os.umask(0)
+            os.umask(umask)
+            os.fchmod(descriptor, 0o666 & ~umask)
+            file.flush()
+            durable.sync(descriptor)  # not after closing: the umask may forbid to open the file
+        durable.rename(Path(temporary), path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

@@ -126,8 +126,10 @@ def _pair(draw: random.Random, limit: int, is_poor: bool) -> dict[str, Any]:
 
 
 def _chat(draw: random.Random, limit: int, is_poor: bool) -> dict[str, Any]:
-    turns = [draw.randrange(4) for _ in range(2 * draw.randrange(2))]
     last = draw.choice(["assistant", "assistant", "user"])
+    if draw.random() < 0.1:
+        return chat(draw.randrange(1, limit), last=last)
+    turns = [draw.randrange(4) for _ in range(2 * draw.randrange(2))]
     return chat(*turns, *_counts(draw, limit, is_poor), last=last)
 
 

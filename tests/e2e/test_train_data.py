@@ -102,13 +102,17 @@ def test_prompts_need_a_chat_template(workspace: Workspace) -> None:
     assert workspace.record("untemplated")["load"] is None
 
 
-def test_a_byte_order_mark_is_accepted(workspace: Workspace) -> None:
+def test_a_byte_order_mark_is_accepted_except_for_mlx_lm_lora(workspace: Workspace) -> None:
     folder = workspace.folder / "marked"
     folder.mkdir()
     line = json.dumps({"text": words(5)})
     (folder / "train.jsonl").write_text(f"{line}\r\n{line}", encoding="utf-8-sig")
-    done = your_ai(workspace, *workspace.train("marked-run", *QUICK, "--data", "marked"))
+    options = workspace.train("marked-run", *QUICK, "--data", "marked")
+    done = your_ai(workspace, *options)
     assert done.code == 0, done.stdout + done.stderr
+    exported = your_ai(workspace, *options, "--export", "marked.yaml")
+    assert (exported.code, exported.stdout) == (2, "")
+    assert "marked/train.jsonl starts with a byte order mark" in exported.stderr
 
 
 def test_half_a_surrogate_pair_is_refused_with_file_and_line(workspace: Workspace) -> None:
@@ -133,7 +137,7 @@ def test_a_training_whose_model_was_moved_resumes_once_it_is_back(workspace: Wor
     resume = ["train", "--resume", "--run-dir", "moved"]
     done = your_ai(workspace, *resume)
     assert (done.code, done.stdout) == (2, "")
-    assert f"The model's folder {model} no longer exists. Move it back" in done.stderr
+    assert f"The model's folder {model} no longer exists. Restore it" in done.stderr
     away.rename(model)
     for file in (workspace.folder / "data").iterdir():
         file.touch()  # only the content counts

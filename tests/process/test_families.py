@@ -49,7 +49,7 @@ def test_experts_on_a_cpu(dtype: str, bits: int | None, passes: bool, log: Trial
         assert outcome.kind is OutcomeKind.PASS, outcome
     else:
         assert outcome.kind is OutcomeKind.ERROR
-        assert "use --quantize 4, or set" in outcome.reason
+        assert "measure it with --quantize 4, or set" in str(outcome.advice)
         assert "[GatherMM::eval]" in outcome.evidence
 
 

@@ -35,6 +35,8 @@ class Template:
     def has_completion(self, row: Mapping[str, Any], limit: int) -> bool:
         """Return whether masking the prompt leaves a token within ``limit`` tokens."""
         messages = _messages(row)
+        if len(messages) < 2:  # mlx-lm cannot mask it
+            return False
         prompt = self._length(messages[:-1])
         if messages[-1]["role"] == "assistant":
             prompt += 1 + self.thought

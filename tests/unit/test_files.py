@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
 import stat
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from worker import durable
 from your_ai.errors import UsageError
 from your_ai.files import check_writable, refuse_to_replace, to_json, write_atomically
 
@@ -78,6 +81,35 @@ def test_a_file_has_the_usual_permissions(tmp_path: Path, umask: int, mode: int)
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "out.json").stat().st_mode) == mode
+
+
+def test_a_umask_that_forbids_reading_does_not_prevent_writing() -> None:
+    user, umask = os.geteuid(), os.umask(0)
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        try:
+            if user == 0:  # root may read every file
+                os.seteuid(65534)
+            os.umask(0o777)
+            write_atomically(Path(folder) / "out.json", b"x")
+        finally:
+            os.umask(umask)
+            os.seteuid(user)
+        assert stat.S_IMODE((Path(folder) / "out.json").stat().st_mode) == 0
+        assert (user != 0) or (Path(folder) / "out.json").read_bytes() == b"x"
+
+
+def test_a_folder_that_cannot_be_flushed_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_folder: Path) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(durable, "sync_folder", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        write_atomically(tmp_path / "out.json", b"new")
+    assert (tmp_path / "out.json").read_bytes() == b"new"  # whole, but not known to be on the disk
+    assert names(tmp_path) == ["out.json"]
 
 
 def test_a_symbolic_link_is_kept_and_its_target_written(tmp_path: Path) -> None:

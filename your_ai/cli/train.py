@@ -133,7 +133,8 @@ def _export(context: click.Context) -> ExitCode:
     model = describe_model(measured)
     _show_note(model.note)
     request = training_request(measured, fit(measured, model, values), values)
-    check_dataset(data, request.configuration.batch_size, mask_prompt=request.mask_prompt)
+    size = request.configuration.batch_size
+    check_dataset(data, size, mask_prompt=request.mask_prompt, for_mlx_lm=True)
     adapter_dir.check_free(Path(request.adapter_path))  # mlx_lm.lora would overwrite them
     name, keys = measured.model_name, lora_keys(model)
     config = lora_config(request, name, values["steps_per_report"], keys)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -18,12 +18,13 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt
 _LENGTH_BYTES = 8
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 _MAX_SHARDS = 10_000  # a larger number is not a count of shards
+_SNAPSHOT = re.compile(r".*/models--(?P<name>[^/]+)/snapshots/(?P<sha>[^/]+)")  # the Hub's cache
 _SHARD = re.compile(r"(.*-)(\d+)-of-(\d+)\.safetensors")
 
 
 def check_folder(folder: Path) -> None:
     """Raise UsageError unless every weight file that mlx-lm would read is present and complete."""
-    files = sorted(file for file in folder.glob("model*.safetensors") if file.is_file())
+    files = sorted(_weight_files(folder))
     if not files:
         raise UsageError(
             f"{folder} contains no model*.safetensors. Choose a folder with weights. To measure "
@@ -46,17 +47,29 @@ def check_folder(folder: Path) -> None:
 
 
 def check_still_there(folder: Path) -> None:
-    """Raise UsageError if the folder of a model has been moved since a run started."""
-    if not folder.is_dir():
-        raise UsageError(
-            f"The model's folder {folder} no longer exists. Move it back and use --resume, or "
-            "start again with another one."
-        )
+    """Raise UsageError unless the folder of a model still has the weights that a run started with.
+
+    Weights in the Hub's cache may have been deleted, others moved.
+    """
+    if not any(_weight_files(folder)):
+        lack = "has weights" if folder.is_dir() else "exists"
+        cached = _SNAPSHOT.fullmatch(folder.as_posix())
+        if cached:
+            model_id = cached["name"].replace("--", "/")
+            remedy = f"Run `hf download {model_id} --revision {cached['sha']}`, then use --resume."
+        else:
+            remedy = "Restore it and use --resume, or start again with another one."
+        raise UsageError(f"The model's folder {folder} no longer {lack}. {remedy}")
+    check_folder(folder)
 
 
 def has_tokenizer(folder: Path) -> bool:
     """Return whether the folder has one of `TOKENIZER_FILES`."""
     return any(any(folder.glob(pattern)) for pattern in TOKENIZER_FILES)
+
+
+def _weight_files(folder: Path) -> Iterator[Path]:
+    return (file for file in folder.glob("model*.safetensors") if file.is_file())
 
 
 class _Index(TypedDict):

@@ -70,8 +70,9 @@ def plan(models: Iterable[Model], options: TrainingOptions, budget_bytes: int) -
 def reason_to_skip(trial: Trial, out_of_memory: Sequence[Trial]) -> str | None:
     """Return why ``trial`` need not run, or ``None`` if it must.
 
-    It need not run if a smaller model provably ran out of memory. Models over budget do not count:
-    they end by themselves within seconds, so it costs little to measure larger ones, too.
+    It need not run if a smaller model ran out of memory, even if that is only probable, because a
+    larger one would endanger the machine. Models over budget do not count: they end by themselves
+    within seconds, so it costs little to measure larger ones, too.
     """
     size = parameters_of(trial.model.params)
     for other in out_of_memory:

@@ -184,7 +184,7 @@ def _log_name(trial: Trial, key: str) -> str:
 def _with_weights(trial: Trial) -> Trial:
     """Return the trial with its real weights in a local folder, downloaded just before use.
 
-    A folder may have been moved since the run started.
+    A folder may have been moved or damaged since the run started.
 
     Raises:
         UsageError, MachineError: if the weights are not available.

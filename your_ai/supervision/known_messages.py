@@ -41,7 +41,9 @@ _MESSAGES = {
     r"\[GatherMM::eval\] Currently only supports float32": Outcome(
         _ERROR,
         "on a CPU, MLX trains a mixture of experts only if it is quantized or float32",
-        advice='--quantize 4, or set "dtype" to "float32" in the model\'s config.json',
+        advice=(  # also shown by `train`, which takes the quantization from the results
+            'measure it with --quantize 4, or set "dtype" to "float32" in the model\'s config.json'
+        ),
     ),
     # This often happens while the display is on (mlx #3267), or on a machine that swaps (#3896).
     r"ImpactingInteractivity|Impacting Interactivity|GPU Timeout|CallbackErrorTimeout": Outcome(

@@ -38,10 +38,13 @@ class Dataset:
     digest: str
 
 
-def check_dataset(folder: Path, batch_size: int, *, mask_prompt: bool) -> Dataset:
-    """Check ``train.jsonl`` and, if they exist, ``valid.jsonl`` and ``test.jsonl``.
+def check_dataset(
+    folder: Path, batch_size: int, *, mask_prompt: bool, for_mlx_lm: bool = False
+) -> Dataset:
+    """Check ``train.jsonl`` and, if it exists, ``valid.jsonl``.
 
-    mlx-lm reads all three, even if it uses only the first.
+    ``for_mlx_lm`` checks ``test.jsonl``, too, which mlx_lm.lora reads even if it only trains, and
+    refuses what only our worker can read.
 
     Raises:
         UsageError: if a file cannot be read, has a format that mlx-lm does not support, or has too
@@ -51,11 +54,14 @@ def check_dataset(folder: Path, batch_size: int, *, mask_prompt: bool) -> Datase
         raise UsageError(f"{folder} is not a folder with a train.jsonl; {_SEE}.")
     digest = hashlib.sha256()
     counts = {"valid": 0}
-    for name, least in (("train", batch_size), ("valid", batch_size), ("test", 1)):
+    minima = {"train": batch_size, "valid": batch_size} | ({"test": 1} if for_mlx_lm else {})
+    for name, least in minima.items():
         path = folder / f"{name}.jsonl"
         if not path.exists():
             continue
-        counts[name] = count = _count(path, digest.update, mask_prompt=mask_prompt)
+        counts[name] = count = _count(
+            path, digest.update, mask_prompt=mask_prompt, for_mlx_lm=for_mlx_lm
+        )
         if count < least:
             smaller = ", or lower --batch-size" if least > 1 else ""
             optional = "" if name == "train" else ", or remove the file"
@@ -79,7 +85,9 @@ def check_unchanged(before: Dataset, request: TrainingRequest) -> None:
         )
 
 
-def _count(path: Path, digest: Callable[[bytes], None], *, mask_prompt: bool) -> int:
+def _count(
+    path: Path, digest: Callable[[bytes], None], *, mask_prompt: bool, for_mlx_lm: bool
+) -> int:
     """Check a file and return its number of sequences; pass all its bytes to ``digest``."""
     fields: Mapping[str, str] | None = None
     number = 0
@@ -89,6 +97,11 @@ def _count(path: Path, digest: Callable[[bytes], None], *, mask_prompt: bool) ->
                 digest(line)
                 where = f"{path}, line {number}"
                 mark = codecs.BOM_UTF8 if number == 1 else b""
+                if for_mlx_lm and mark and line.startswith(mark):
+                    raise UsageError(
+                        f"{path} starts with a byte order mark, which mlx_lm.lora cannot read. "
+                        "Save it without a byte order mark."
+                    )
                 sequence = _object(line.removeprefix(mark), where)
                 fields = fields or _fields(sequence, where)
                 if mask_prompt and "text" in fields:
@@ -97,7 +110,8 @@ def _count(path: Path, digest: Callable[[bytes], None], *, mask_prompt: bool) ->
                         "option."
                     )
                 _check_fields(sequence, fields, where)
-                if mask_prompt and "messages" in fields and len(sequence["messages"]) < 2:
+                is_chat = "messages" in fields
+                if for_mlx_lm and mask_prompt and is_chat and len(sequence["messages"]) < 2:
                     raise UsageError(
                         f"{where}: --mask-prompt needs a message before the last one. Add a prompt."
                     )

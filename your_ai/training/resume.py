@@ -12,7 +12,7 @@ from your_ai.training.job import Training
 
 
 def check_resumable(training: Training) -> None:
-    """Raise UsageError if the data has changed, or the model is no longer where it was."""
+    """Raise UsageError if the data has changed, or the model's weights are missing."""
     check_unchanged(training.data, training.request)
     check_still_there(Path(str(training.request.model.path)))
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from your_ai.errors import UsageError
-from your_ai.models.weight_files import check_folder, has_tokenizer
+from your_ai.models.weight_files import check_folder, check_still_there, has_tokenizer
 
 INDEX = "model.safetensors.index.json"
 
@@ -188,6 +188,31 @@ def test_a_missing_shard_is_found_without_an_index(tmp_path: Path, at: int) -> N
 def test_a_name_that_only_resembles_a_shard_is_a_single_file(tmp_path: Path, name: str) -> None:
     (tmp_path / f"{name}.safetensors").write_bytes(SMALL)
     check_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("model", "Restore it and use --resume, or start again with another one"),
+        ("models--org--a-model/snapshots/5a0c", "hf download org/a-model --revision 5a0c`"),
+        ("models--gpt2/snapshots/5a0c", "`hf download gpt2 --revision 5a0c`"),
+    ],
+)
+def test_a_folder_that_lost_its_weights_can_be_restored(
+    tmp_path: Path, name: str, remedy: str
+) -> None:
+    folder = tmp_path / name
+    with pytest.raises(UsageError, match=f"no longer exists. .*{remedy}"):
+        check_still_there(folder)
+    folder.mkdir(parents=True)
+    (folder / "model.safetensors").symlink_to(tmp_path / "blob")  # as in the cache of the Hub
+    with pytest.raises(UsageError, match=f"no longer has weights. .*{remedy}"):
+        check_still_there(folder)
+    (tmp_path / "blob").write_bytes(SMALL[:-1])
+    with pytest.raises(UsageError, match="truncated or corrupt"):
+        check_still_there(folder)
+    (tmp_path / "blob").write_bytes(SMALL)
+    check_still_there(folder)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import mlx.core as mx
 import pytest
 
 from tests.support import builders
@@ -300,10 +301,16 @@ def test_a_moved_folder_fails_only_that_trial_until_it_is_back(
     run = builders.run(moved, builders.trial(2, "m2", "2B"), run_dir=str(tmp_path))
     first = runner(run, journal, scripted(PASS))
     assert outcomes(first.trials()) == ["error", "pass"]
-    assert f"The model's folder {folder} no longer exists. Move it back" in str(
-        first.ended[0].error
-    )
+    assert f"The model's folder {folder} no longer exists. Restore it" in str(first.ended[0].error)
     folder.mkdir()
+    again = runner(run, journal, scripted(PASS), history_of(journal.records()))
+    assert outcomes(again.trials()) == ["error", "pass"]
+    assert f"The model's folder {folder} no longer has weights" in str(again.ended[0].error)
+    (folder / "model.safetensors").write_bytes(bytes(8))
+    again = runner(run, journal, scripted(PASS), history_of(journal.records()))
+    assert outcomes(again.trials()) == ["error", "pass"]
+    assert "model.safetensors is corrupt" in str(again.ended[0].error)
+    mx.save_safetensors(str(folder / "model.safetensors"), {"weight": mx.zeros(1)})
     again = runner(run, journal, scripted(PASS), history_of(journal.records()))
     assert outcomes(again.trials()) == ["pass", "pass"]
 

@@ -102,23 +102,43 @@ def test_valid_encodings_are_accepted(lines: str, tmp_path: Path) -> None:
     assert check_dataset(tmp_path, 2, mask_prompt=False).sequences == 2
 
 
+@pytest.mark.parametrize("name", ["train", "valid", "test"])
+def test_mlx_lm_cannot_read_a_byte_order_mark(name: str, tmp_path: Path) -> None:
+    write(tmp_path, "train", TEXT)
+    (tmp_path / f"{name}.jsonl").write_text(json.dumps(TEXT), encoding="utf-8-sig")
+    assert check_dataset(tmp_path, 1, mask_prompt=False).sequences == 1
+    with pytest.raises(
+        UsageError, match=rf"{name}\.jsonl starts with .* without a byte order mark"
+    ):
+        check_dataset(tmp_path, 1, mask_prompt=False, for_mlx_lm=True)
+
+
 def test_a_byte_order_mark_elsewhere_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "train", TEXT, "\ufeff" + json.dumps(TEXT))
     with pytest.raises(UsageError, match=r"train\.jsonl, line 2: not valid JSON"):
         check_dataset(tmp_path, 1, mask_prompt=False)
 
 
-def test_validation_and_test_files_are_checked(tmp_path: Path) -> None:
+def test_validation_files_are_checked(tmp_path: Path) -> None:
     write(tmp_path, "train", TEXT, TEXT)
     write(tmp_path, "valid", TEXT)
     with pytest.raises(
         UsageError, match=r"valid\.jsonl has 1 sequence, .*. Add sequences, .*or remove the file"
     ):
         check_dataset(tmp_path, 2, mask_prompt=False)
-    write(tmp_path, "valid", TEXT, TEXT)
-    write(tmp_path, "test", "?")
-    with pytest.raises(UsageError, match=r"test\.jsonl, line 1: not valid JSON"):
-        check_dataset(tmp_path, 2, mask_prompt=False)
+
+
+def test_test_files_matter_only_to_mlx_lm(tmp_path: Path) -> None:
+    write(tmp_path, "train", PAIR)
+    before = check_dataset(tmp_path, 1, mask_prompt=True)
+    for line, complaint in (
+        ("?", r"test\.jsonl, line 1: not valid JSON"),
+        (TEXT, r"--mask-prompt needs prompts, but .*test\.jsonl contains plain text"),
+    ):
+        write(tmp_path, "test", line)
+        assert check_dataset(tmp_path, 1, mask_prompt=True) == before
+        with pytest.raises(UsageError, match=complaint):
+            check_dataset(tmp_path, 1, mask_prompt=True, for_mlx_lm=True)
 
 
 def test_mask_prompt_is_refused_for_plain_text(tmp_path: Path) -> None:
@@ -129,12 +149,13 @@ def test_mask_prompt_is_refused_for_plain_text(tmp_path: Path) -> None:
         check_dataset(tmp_path, 2, mask_prompt=True)
 
 
-def test_mask_prompt_needs_a_message_before_the_last_one(tmp_path: Path) -> None:
+def test_mlx_lm_cannot_mask_the_prompt_of_a_single_message(tmp_path: Path) -> None:
     message = CHAT["messages"][0]
     write(tmp_path, "train", {"messages": [message, message]}, CHAT)
-    assert check_dataset(tmp_path, 2, mask_prompt=False).sequences == 2
+    assert check_dataset(tmp_path, 2, mask_prompt=True).sequences == 2  # the worker drops it
+    assert check_dataset(tmp_path, 2, mask_prompt=False, for_mlx_lm=True).sequences == 2
     with pytest.raises(UsageError, match=r"line 2: --mask-prompt needs a message before the last"):
-        check_dataset(tmp_path, 2, mask_prompt=True)
+        check_dataset(tmp_path, 2, mask_prompt=True, for_mlx_lm=True)
 
 
 def test_missing_data_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import copy
 
 import mlx.core as mx
 import mlx.nn as nn
+import numpy as np
 import pytest
 
 from tests.support import families, tiny
@@ -64,6 +65,14 @@ def test_batches_have_only_token_ids_of_the_model(declared: int) -> None:
     size = min(embeddings, declared)
     assert mx.logical_and(tokens >= 0, tokens < size).all().item()
     assert (tokens > size // 2).any().item()
+
+
+def test_batches_for_embeddings_of_an_unknown_class_have_the_declared_vocabulary() -> None:
+    """mlx-lm has classes of quantized embeddings that are no subclasses of MLX's."""
+    model = nn.Sequential(nn.Linear(4, 4))
+    request = TrialRequest(ModelSource({"vocab_size": 9}), Configuration(seq_length=100), 1, 2**40)
+    tokens, _ = next(lora.full_batches(request, model))
+    assert {*np.array(tokens).flat} == {*range(9)}
 
 
 def test_a_model_without_linear_layers_is_refused() -> None:

@@ -138,6 +138,28 @@ def test_a_damaged_checkpoint_is_skipped(
     assert same(model, before)
 
 
+def test_a_damaged_checkpoint_does_not_take_the_place_of_a_good_one(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    before = save(tmp_path, 2)
+    for iteration in (3, 4):
+        save(tmp_path, iteration)
+        flip_a_bit(tmp_path / f"checkpoint-000000{iteration}" / "adapters.safetensors")
+        found, model = load(tmp_path)
+        assert found is not None
+        assert found.iteration == 2
+        assert same(model, before)
+    assert [path.name for path in checkpoint.checkpoints(tmp_path)] == ["checkpoint-0000002"]
+
+
+def test_checkpoints_are_kept_if_none_can_be_read(tmp_path: Path) -> None:
+    for iteration in (1, 2):
+        save(tmp_path, iteration)
+        (tmp_path / f"checkpoint-000000{iteration}" / "place.json").unlink()
+    with pytest.raises(CheckpointError, match="none of the 2 checkpoints"):
+        load(tmp_path)
+    assert len(checkpoint.checkpoints(tmp_path)) == 2
+
+
 def test_a_bug_is_not_taken_for_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path, 1)
     monkeypatch.setattr(Progress, "__init__", lambda self: None)

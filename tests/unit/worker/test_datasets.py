@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from mlx_lm.tuner.datasets import CacheDataset, load_dataset
+from mlx_lm.tuner.datasets import CacheDataset, TextDataset, load_dataset
 from mlx_lm.tuner.trainer import iterate_batches
 from mlx_lm.utils import load_tokenizer
 
@@ -93,6 +93,7 @@ CASES: list[tuple[Template, list[dict[str, Any]], list[int]]] = [
     (OPEN, [pair(LIMIT - 3, 9), pair(LIMIT - 2, 9)], [0]),  # the prompt has two more tokens
     (OPEN, [chat(3, 0), chat(3, 2), chat(3, 4, LIMIT, 2)], [1]),
     (OPEN, [chat(3, 4, 5, last="user"), chat(40, 1, last="user"), chat(1, 0)], [0]),
+    (CLOSED, [chat(3), chat(2, 3), chat(3, last="user")], [1]),  # mlx-lm fails at a single message
 ]
 
 
@@ -148,8 +149,13 @@ def test_a_file_with_too_few_completions_is_refused(
     add_template(model, OPEN)
     write_rows(model.parent / "train.jsonl", [FITS] * 2)
     write_rows(model.parent / f"{name}.jsonl", rows)
-    with pytest.raises(DataError, match=rf"{problem}{name}\.jsonl have a completion within 32 "):
+    with pytest.raises(
+        DataError, match=rf"{problem}{name}\.jsonl have a completion within 32 "
+    ) as raised:
         load(request_for(model, batch_size=2))
+    advice = str(raised.value)
+    assert ("lower --batch-size" in advice) is (FITS in rows)
+    assert ("remove the file" in advice) is (name == "valid")
 
 
 def test_without_masking_no_sequence_is_dropped(model: Path) -> None:
@@ -186,6 +192,18 @@ def test_a_row_that_cannot_be_tokenized_is_named(model: Path) -> None:
     found = load(request_for(model, mask_prompt=False)).train
     with pytest.raises(DataError, match=r"train\.jsonl, line 3: cannot be tokenized \("):
         found[2]
+
+
+def test_a_lack_of_memory_is_no_problem_of_the_data(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    write_rows(model.parent / "train.jsonl", [TEXT])
+    monkeypatch.setattr(TextDataset, "process", fail)
+    with pytest.raises(MemoryError):
+        load(request_for(model, mask_prompt=False))
 
 
 LINES: dict[str, Sequence[bytes]] = {

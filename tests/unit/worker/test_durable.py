@@ -61,15 +61,26 @@ def test_on_macos_every_durable_write_empties_the_disks_cache(
     assert {*flushed} == wanted
 
 
-def test_a_file_system_without_f_fullfsync_gets_fsync(
-    tmp_path: Path, flushed: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("number", [errno.ENOTSUP, errno.EINVAL, errno.ENOTTY, errno.EIO])
+def test_only_a_file_system_without_f_fullfsync_gets_fsync(
+    number: int,
+    tmp_path: Path,
+    flushed: list[tuple[str, int]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """After EIO, fsync may succeed although data was lost."""
+
     def refuse(descriptor: int, command: int) -> None:
-        raise OSError(errno.ENOTSUP, "Operation not supported")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "fcntl", refuse)
-    durable.sync_folder(tmp_path)
-    assert flushed == [("plain", tmp_path.stat().st_ino)]
+    if number == errno.EIO:
+        with pytest.raises(OSError, match="Input/output"):
+            durable.sync_folder(tmp_path)
+        assert flushed == []
+    else:
+        durable.sync_folder(tmp_path)
+        assert flushed == [("plain", tmp_path.stat().st_ino)]
 
 
 @pytest.mark.parametrize(("number", "raises"), [(errno.EINVAL, False), (errno.EIO, True)])

@@ -10,6 +10,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx_lm.models.prism_hadamard_qwen35 import HadamardQuantizedLinear
 
 from tests.support import families, tiny
 from tests.support.command import add_weights
@@ -52,6 +53,15 @@ def test_synthesized_experts_are_finite() -> None:
     model = weights.plan(ModelSource(config), Configuration())
     weights.materialize(model, synthesize=True)
     assert mx.isfinite(model(mx.array([[1, 2, 3]]))).all().item()
+
+
+def test_quantized_modules_of_mlx_lm_without_a_mode_are_affine() -> None:
+    module = HadamardQuantizedLinear(256, 64, block=0)
+    weights.materialize(module, synthesize=True)
+    floats = mx.dequantize(
+        module.weight, module.scales, module.biases, group_size=module.group_size, bits=module.bits
+    )
+    assert np.abs(np.array(floats)).max() == pytest.approx(1 / math.sqrt(256), rel=0.01)
 
 
 NULLS = [{"quantization": None}, {"quantization_config": None}]
