@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import orjson
 
 from worker import durable
 from worker.protocol.requests import CHECKPOINT_PREFIX
@@ -111,7 +111,8 @@ def _checkpoints(folder: Path) -> Iterator[Path]:
 
 def _owner(folder: Path) -> str | None:
     try:
-        content = (folder / _CONFIG).read_bytes()
-        return msgspec.convert(orjson.loads(content), _Config).your_ai_training
-    except (OSError, orjson.JSONDecodeError, msgspec.ValidationError):
+        # Not orjson, which rejects paths that are not UTF-8.
+        config = json.loads((folder / _CONFIG).read_bytes())
+        return msgspec.convert(config, _Config).your_ai_training
+    except (OSError, ValueError, RecursionError, msgspec.ValidationError):
         return None
