@@ -16,7 +16,7 @@ from your_ai.errors import UsageError
 from your_ai.planning.device import Device
 from your_ai.runs import results_file, training_results
 from your_ai.runs.results import Results
-from your_ai.runs.run_dir import RESULTS, TRAINING
+from your_ai.runs.run_dir import RESULTS, TRAINING, files_of_runs
 from your_ai.runs.training_results import LoadedModel, TrainingResults
 from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.outcome import OutcomeKind
@@ -72,8 +72,8 @@ def installed_versions() -> dict[str, str]:
 def read(runs: Path, machine: Machine, versions: Mapping[str, str]) -> History | None:
     """Return what runs in the folder ``runs`` measured on ``machine`` with these ``versions``.
 
-    Files that are damaged, not ours, or from another machine are ignored. Of a run with other
-    versions only the device is used. ``None`` if there is no run of this machine.
+    What cannot be read, is damaged, not ours, or from another machine is ignored. Of a run with
+    other versions only the device is used. ``None`` if there is no run of this machine.
     """
     histories = [
         History(run.device, run.started_at, tuple(_measurements(run)))
@@ -106,8 +106,11 @@ def _runs(folder: Path) -> Iterator[Results | TrainingResults]:
 
 def _files(runs: Path) -> Iterator[Path]:
     """Yield the runs' results files, starting with the last written, up to a total size."""
+    paths = list[Path]()
+    with contextlib.suppress(UsageError):
+        paths = [*files_of_runs(runs, RESULTS), *files_of_runs(runs, TRAINING)]
     found = []
-    for path in itertools.chain(runs.glob(f"*/{RESULTS}"), runs.glob(f"*/{TRAINING}")):
+    for path in paths:
         with contextlib.suppress(OSError):
             found.append((path.stat(), path))
     remaining = _MAX_BYTES

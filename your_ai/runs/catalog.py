@@ -14,7 +14,7 @@ from your_ai.errors import UsageError
 from your_ai.runs import journal
 from your_ai.runs.journal import BEGAN, CLOSED, ENDED, JOURNAL, OtherVersionError
 from your_ai.runs.run import Argument, Header, read_header
-from your_ai.runs.run_dir import RESULTS, run_number
+from your_ai.runs.run_dir import RESULTS, files_of_runs, run_number
 from your_ai.supervision.outcome import OutcomeKind
 
 _COMPLETE = "complete"
@@ -61,8 +61,12 @@ class SavedRun:
 
 
 def saved_runs(runs: Path) -> list[SavedRun]:
-    """Return all runs in the folder ``runs``, newest first; unreadable ones come last."""
-    found = map(_saved, runs.glob(f"*/{JOURNAL}"))
+    """Return all runs in the folder ``runs``, newest first; unreadable ones come last.
+
+    Raises:
+        UsageError: if the folder cannot be read.
+    """
+    found = map(_saved, files_of_runs(runs, JOURNAL))
     return sorted(found, key=lambda run: run.order, reverse=True)
 
 
@@ -74,7 +78,7 @@ def newest_to_resume(runs: Path, command: str) -> Path:
     resuming it shows its results again, or says that it is still running.
 
     Raises:
-        UsageError: if there is none.
+        UsageError: if there is none, or ``runs`` cannot be read.
     """
     saved = saved_runs(runs)
     readable = [run for run in saved if run.is_readable]
@@ -94,7 +98,8 @@ def newest_results(runs: Path, *, settled: bool = False) -> Path:
     """Return the folder of the newest run that has results, even if it is still running.
 
     Raises:
-        UsageError: if there is none or, if ``settled``, it is still running.
+        UsageError: if there is none, ``runs`` cannot be read or, if ``settled``, the run is still
+            running.
     """
     # Runs of an older version come last: their results can still be read.
     for run in saved_runs(runs):

@@ -90,6 +90,23 @@ def runs_dir() -> Path:
     return platformdirs.user_state_path("your_ai", appauthor=False) / "runs"
 
 
+def files_of_runs(runs: Path, name: str) -> list[Path]:
+    """Return the files called ``name`` of all runs in the folder ``runs``, which may be missing.
+
+    Raises:
+        UsageError: if the folder cannot be read.
+    """
+    try:
+        files = [folder / name for folder in runs.iterdir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UsageError(
+            f"Cannot read the runs in {runs}: {error.strerror}. Make it a folder that you can read."
+        ) from error
+    return [file for file in files if os.path.exists(file)]  # noqa: PTH110 - Path may raise
+
+
 def run_number(folder: Path) -> int:
     """Return the number in the name of a run's folder, 0 if it has none.
 
@@ -102,5 +119,6 @@ def run_number(folder: Path) -> int:
 def _default() -> Path:
     """Return a new name: the run's number, the time in UTC, and this process."""
     runs = runs_dir()
-    number = 1 + max(map(run_number, runs.iterdir()), default=0) if runs.is_dir() else 1
+    with _errors(runs):
+        number = 1 + max(map(run_number, runs.iterdir()), default=0) if runs.is_dir() else 1
     return runs / f"{number:04d}-{time.strftime('%Y%m%d-%H%M%SZ', time.gmtime())}-{os.getpid()}"

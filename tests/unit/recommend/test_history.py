@@ -13,6 +13,7 @@ import pytest
 
 from tests.support import builders
 from tests.support.builders import observed, passing_events, result, trial
+from tests.support.unreadable import unreadable
 from worker.protocol.messages import Loaded, OverBudget, Phase
 from worker.protocol.requests import Configuration, Weights
 from your_ai.files import to_json
@@ -248,6 +249,13 @@ def test_an_invalid_file_is_ignored(content: bytes, tmp_path: Path) -> None:
     assert history.read(tmp_path, MACHINE, VERSIONS) is None
     write(tmp_path, "1", WHOLE)
     assert found(tmp_path) == (PASSED,)
+
+
+def test_runs_that_cannot_be_read_are_ignored(tmp_path: Path) -> None:
+    write(tmp_path / "runs", "1", results(result()))
+    assert history.read(tmp_path / "runs", MACHINE, VERSIONS) is not None
+    with unreadable(tmp_path / "runs"):
+        assert history.read(tmp_path / "runs", MACHINE, VERSIONS) is None
 
 
 def test_other_files_are_ignored(tmp_path: Path) -> None:

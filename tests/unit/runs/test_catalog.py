@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support import builders
+from tests.support.unreadable import unreadable
 from your_ai.errors import UsageError
 from your_ai.runs.catalog import (
     SavedRun,
@@ -96,6 +97,17 @@ def test_the_run_started_last_is_first_after_the_clock_was_set_back(tmp_path: Pa
     for folder in (older, ahead, last):
         (folder / "results.json").touch()
     assert newest_results(tmp_path) == last
+
+
+@pytest.mark.parametrize("name", ["runs", "runs/hidden"])
+def test_runs_that_cannot_be_read_are_an_error(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir(parents=True)
+    with unreadable(tmp_path / "runs"):
+        for find in (saved_runs, newest_results):
+            with pytest.raises(UsageError, match=r"Cannot read the runs in .*: Permission denied"):
+                find(tmp_path / name)
+    with pytest.raises(UsageError, match=r"Cannot read the runs in .*: File name too long"):
+        newest_to_resume(tmp_path / ("x" * 300), "train")
 
 
 def test_a_run_of_another_version_is_described_in_one_line(tmp_path: Path) -> None:
