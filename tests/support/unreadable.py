@@ -13,12 +13,13 @@ _NOBODY = 65534
 @contextlib.contextmanager
 def unreadable(folder: Path) -> Iterator[None]:
     """Take away the permission to read ``folder``; root, who keeps it, becomes another user."""
-    user = os.geteuid()
+    is_root = os.getuid() == 0
     folder.chmod(0)
-    if user == 0:
-        os.seteuid(_NOBODY)
+    if is_root:
+        os.setresuid(_NOBODY, _NOBODY, 0)
     try:
         yield
     finally:
-        os.seteuid(user)
+        if is_root:
+            os.setresuid(0, 0, 0)
         folder.chmod(0o700)
