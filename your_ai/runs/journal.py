@@ -22,7 +22,7 @@ from worker import durable
 from your_ai.errors import MachineError, UsageError
 
 JOURNAL = "journal.jsonl"
-VERSION = 2
+VERSION = 3
 """Version of the format, incremented whenever the meaning of a record changes."""
 
 BEGAN, RESUMED, CLOSED = "began", "resumed", "closed"

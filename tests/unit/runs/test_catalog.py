@@ -20,7 +20,7 @@ from your_ai.runs.catalog import (
     run_text,
     saved_runs,
 )
-from your_ai.runs.journal import BEGAN, CLOSED, ENDED, JOURNAL, RESUMED, STARTED, Journal
+from your_ai.runs.journal import BEGAN, CLOSED, ENDED, JOURNAL, RESUMED, STARTED, VERSION, Journal
 
 RUN = builders.run(command="optimize", arguments={"MODEL": "llama-8b", "--max-memory": "24.0"})
 BEGUN = (BEGAN, {"run": asdict(RUN)})
@@ -111,7 +111,7 @@ def test_runs_that_cannot_be_read_are_an_error(name: str, tmp_path: Path) -> Non
 
 
 def test_a_run_of_another_version_is_described_in_one_line(tmp_path: Path) -> None:
-    folder = of_version_1(begun(tmp_path, "1", "benchmark"))
+    folder = of_version(1, begun(tmp_path, "1", "benchmark"))
     (only,) = saved_runs(tmp_path)
     assert run_text(only) == (
         f"{folder}: This run was made by another version of your_ai. Use that version, or start "
@@ -156,10 +156,11 @@ def begun(
     return folder
 
 
-def of_version_1(run: Path) -> Path:
-    """Rewrite a run's journal in the format of version 1."""
+def of_version(version: int, run: Path) -> Path:
+    """Rewrite a run's journal in the format of an earlier version."""
     path = run / JOURNAL
-    old = path.read_bytes().partition(b',"crc32"')[0].replace(b'{"v":2', b'{"v":1')
+    content = path.read_bytes().partition(b',"crc32"')[0]
+    old = content.replace(b'{"v":%d' % VERSION, b'{"v":%d' % version)
     path.write_bytes(old + b',"crc32":"%08x"}\n' % zlib.crc32(old))
     return run
 
@@ -207,9 +208,10 @@ def test_an_unstarted_or_damaged_run_is_skipped(content: bytes, tmp_path: Path) 
     assert newest_to_resume(tmp_path, "benchmark") == wanted
 
 
-def test_a_run_of_another_version_is_skipped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_run_of_another_version_is_skipped(version: int, tmp_path: Path) -> None:
     wanted = begun(tmp_path, "1", "benchmark", complete=False)
-    of_version_1(begun(tmp_path, "2", "benchmark"))
+    of_version(version, begun(tmp_path, "2", "benchmark"))
     assert newest_to_resume(tmp_path, "benchmark") == wanted
 
 
