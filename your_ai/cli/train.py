@@ -37,7 +37,7 @@ from your_ai.terminal.training import TrainingConsole
 from your_ai.training import adapter_dir
 from your_ai.training.dataset import check_dataset
 from your_ai.training.export import as_yaml, lora_config, notes
-from your_ai.training.job import Training
+from your_ai.training.job import Training, can_resume
 from your_ai.training.progress import Progress, progress_of, results_of
 from your_ai.training.request import (
     check_device,
@@ -176,7 +176,9 @@ def _train(training: Training, journal: Journal, progress: Progress, *, quiet: b
                 *(training, journal, progress, console, workers.run, workers.wait_for_memory)
             ).run()
         passed = outcome.kind is OutcomeKind.PASS
-        journal.append(CLOSED, {"at": now(), "complete": passed, "outcome": outcome.kind})
+        end = {"complete": passed, "outcome": outcome.kind}
+        end["can_resume"] = can_resume(outcome, progress.saved)
+        journal.append(CLOSED, {"at": now(), **end})
         content = to_json(results_of(training, progress, outcome))
         write_or_fail(Path(training.run_dir) / TRAINING, content)
         if passed:
@@ -199,6 +201,6 @@ def _hints(training: Training, outcome: Outcome, progress: Progress) -> Iterator
                 f"You can train fewer layers (--num-layers {fewer}); this changes the result, "
                 "so it was not tried automatically."
             )
-        if outcome.kind is OutcomeKind.INTERRUPTED or progress.saved:
+        if can_resume(outcome, progress.saved):
             yield f"Training incomplete. Continue with: {resume_command(training)}"
     yield f"Losses and measurements written to {Path(training.run_dir) / TRAINING}"

@@ -19,6 +19,7 @@ from your_ai.supervision.outcome import OutcomeKind
 
 _COMPLETE = "complete"
 _RUNNING = "running"
+_RESUMABLE = ", can be resumed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,9 @@ class SavedRun:
     is_readable: bool = True
 
     @property
-    def is_complete(self) -> bool:
-        """Whether the run is finished."""
-        return self.state == _COMPLETE
+    def can_resume(self) -> bool:
+        """Whether the run is unfinished, nobody has it open, and resuming it may help."""
+        return self.state.endswith(_RESUMABLE)
 
     @property
     def is_running(self) -> bool:
@@ -74,8 +75,9 @@ def newest_to_resume(runs: Path, command: str) -> Path:
     """Return the folder of the newest unfinished run of ``command``.
 
     Runs that are under way in another process are skipped, and those that were never started or
-    cannot be read, such as those of another version. If there is no other, return the newest:
-    resuming it shows its results again, or says that it is still running.
+    cannot be read, such as those of another version, and trainings that would fail again. If there
+    is no other, return the newest: resuming it shows its results or its error again, or says that
+    it is still running.
 
     Raises:
         UsageError: if there is none, or ``runs`` cannot be read.
@@ -90,8 +92,7 @@ def newest_to_resume(runs: Path, command: str) -> Path:
             f"No run of `your_ai {command}` found in {runs}{hint}. Pass the folder of a run with "
             "--run-dir."
         )
-    unfinished = (run for run in found if not (run.is_complete or run.is_running))
-    return next(unfinished, found[0]).folder
+    return next((run for run in found if run.can_resume), found[0]).folder
 
 
 def newest_results(runs: Path, *, settled: bool = False) -> Path:
@@ -173,8 +174,8 @@ def _ended(record: journal.Record) -> _Ended:
 
 def _state(last: journal.Record) -> str:
     if last.kind != CLOSED:
-        return "ended unexpectedly, can be resumed"
+        return f"ended unexpectedly{_RESUMABLE}"
     if last.fields.get("complete"):
         return _COMPLETE
     outcome = last.fields.get("outcome", OutcomeKind.INTERRUPTED)  # only trainings have one
-    return f"{'interrupted' if outcome == OutcomeKind.INTERRUPTED else outcome}, can be resumed"
+    return f"{outcome}{_RESUMABLE if last.fields.get('can_resume', True) else ''}"

@@ -42,6 +42,8 @@ class Remedy(StrEnum):
     """Nothing else: what failed does not outlast the process."""
     RETRY = "retry"
     """Nothing else, if the cause was a passing one."""
+    USER = "user"
+    """The user must first do something, such as free disk space."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,6 +173,21 @@ def test_the_newest_unfinished_run_is_resumed(tmp_path: Path) -> None:
     assert newest_to_resume(tmp_path, "benchmark") == wanted
 
 
+def test_a_training_that_would_fail_again_is_resumed_only_if_there_is_no_other(
+    tmp_path: Path,
+) -> None:
+    refused = {"complete": False, "outcome": "error", "can_resume": False}
+    for name, end in (("1", {"complete": False, "outcome": "interrupted"}), ("2", refused)):
+        folder = begun(tmp_path, name, "train")
+        with Journal.open(folder) as opened:
+            opened.append(CLOSED, end)
+    newest, older = saved_runs(tmp_path)
+    assert (newest.state, older.state) == ("error", "interrupted, can be resumed")
+    assert newest_to_resume(tmp_path, "train") == older.folder
+    shutil.rmtree(older.folder)
+    assert newest_to_resume(tmp_path, "train") == newest.folder
+
+
 def test_a_run_under_way_is_not_resumed(tmp_path: Path) -> None:
     wanted = begun(tmp_path, "1", "benchmark", complete=False)
     running = begun(tmp_path, "2", "benchmark")
