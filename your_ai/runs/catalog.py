@@ -14,7 +14,7 @@ from your_ai.errors import UsageError
 from your_ai.runs import journal
 from your_ai.runs.journal import BEGAN, CLOSED, ENDED, JOURNAL, OtherVersionError
 from your_ai.runs.run import Argument, Header, read_header
-from your_ai.runs.run_dir import RESULTS, files_of_runs, run_number
+from your_ai.runs.run_dir import RESULTS, files_of_runs, start_order
 from your_ai.supervision.outcome import OutcomeKind
 
 _COMPLETE = "complete"
@@ -49,16 +49,11 @@ class SavedRun:
         return self.state == _RUNNING
 
     @property
-    def order(self) -> tuple[bool, int, str, str]:
-        """Sort key: a later run is larger, and one that was never started or is unreadable least.
-
-        The clock may have been set back between two runs, so the numbers of their folders decide.
-        Older versions did not number folders; of these, the times decide.
-        """
-        name = self.folder.name
+    def order(self) -> tuple[bool, tuple[int, str, str]]:
+        """Sort key: larger for a later run, least if it was never started or is unreadable."""
         if self.header is None:
-            return False, 0, "", name
-        return True, run_number(self.folder), self.header.started_at, name
+            return False, (0, "", self.folder.name)
+        return True, start_order(self.folder, self.header.started_at)
 
 
 def saved_runs(runs: Path) -> list[SavedRun]:

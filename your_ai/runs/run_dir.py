@@ -110,10 +110,19 @@ def files_of_runs(runs: Path, name: str) -> list[Path]:
 def run_number(folder: Path) -> int:
     """Return the number in the name of a run's folder, 0 if it has none.
 
-    Runs are numbered in the order in which they were started, which clocks do not always tell.
+    Runs are numbered in the order in which they were started, because clocks may be set back.
     """
     name = re.fullmatch(r"(\d+)-\d{8}-\d{6}Z-\d+", folder.name)
     return int(name[1]) if name else 0
+
+
+def start_order(folder: Path, started_at: str) -> tuple[int, str, str]:
+    """Return a sort key for the run in ``folder``: the later a run was started, the larger.
+
+    The clock may have been set back between two runs, so the numbers of their folders decide.
+    Older versions did not number folders; of these, the times decide.
+    """
+    return run_number(folder), started_at, folder.name
 
 
 def _default() -> Path:

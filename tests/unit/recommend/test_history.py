@@ -191,6 +191,17 @@ def test_the_newest_run_is_the_one_that_started_last(tmp_path: Path) -> None:
     assert batch_sizes(tmp_path) == [3, 2, 1]
 
 
+def test_the_run_started_last_is_the_newest_after_the_clock_was_set_back(tmp_path: Path) -> None:
+    for number, year in ((1, 2030), (2, 2026)):
+        name, day = f"{number:04d}-{year}0101-000000Z-7", f"{year}-01-01T00:00:00Z"
+        path = write(tmp_path, name, results(of_batch(number), started_at=day))
+        os.utime(path, (year, year))
+    past = history.read(tmp_path, MACHINE, VERSIONS)
+    assert past is not None
+    assert past.started_at == "2026-01-01T00:00:00Z"
+    assert batch_sizes(tmp_path) == [2, 1]
+
+
 def test_measurements_on_other_backends_are_ignored(tmp_path: Path) -> None:
     write(tmp_path, "1", results(of_batch(1), started_at="2026-01-02"))
     on_cpu = replace(DEVICE, backend="cpu")
