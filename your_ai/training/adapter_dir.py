@@ -16,6 +16,7 @@ import msgspec
 from worker import durable
 from worker.protocol.requests import CHECKPOINT_PREFIX
 from your_ai.errors import UsageError
+from your_ai.files import is_at
 
 ADAPTERS = "adapters.safetensors"
 OWNER = "your_ai_training"
@@ -99,10 +100,9 @@ def _lock(path: Path, created: list[Path]) -> int:
         with contextlib.ExitStack() as undo:
             undo.callback(os.close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with contextlib.suppress(FileNotFoundError):  # it may just have removed the file, too
-                if os.path.samestat(os.fstat(descriptor), path.stat()):
-                    undo.pop_all()
-                    return descriptor
+            if is_at(path, descriptor):  # it may just have removed the file, too
+                undo.pop_all()
+                return descriptor
 
 
 def _checkpoints(folder: Path) -> Iterator[Path]:

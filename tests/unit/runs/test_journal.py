@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import math
 import signal
@@ -119,6 +120,22 @@ def test_opening_a_damaged_journal_does_not_change_it(tmp_path: Path) -> None:
     with Journal.open(tmp_path) as opened, pytest.raises(DamagedError, match="head -n 1"):
         list(opened.records())
     assert path.read_bytes() == spoilt
+
+
+def test_a_journal_that_another_process_discards_meanwhile_is_created_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, path = fcntl.flock, tmp_path / journal.JOURNAL
+
+    def lock_after_the_other_process(descriptor: int, operation: int) -> None:
+        monkeypatch.undo()
+        path.unlink()
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock_after_the_other_process)
+    with Journal.open(tmp_path) as opened:
+        opened.append(RECORDS[0].kind, RECORDS[0].fields)
+        assert opened.records() == RECORDS[:1]
 
 
 def test_another_version_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
