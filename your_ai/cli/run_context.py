@@ -156,19 +156,19 @@ def run_trials(
             with open_new(Path(run.run_dir)) as journal:
                 begin(journal, run)
                 return _execute(run_all, run, journal, RunHistory(), params["output"], screen)
-        with open_earlier(context, Run) as (journal, earlier, records):
+        with open_earlier(context, Run) as (journal, earlier, records, device):
             output = params["output"] or earlier.output
             if output:
                 check_writable(Path(output))
             given_now = params["cooldown"]
             run = earlier if given_now is None else replace(earlier, cooldown=given_now)
-            record_resumed(journal)
+            record_resumed(journal, device)
             return _execute(run_all, run, journal, history_of(records), output, screen)
 
 
 def open_earlier(
     context: click.Context, kind: type[H]
-) -> contextlib.AbstractContextManager[tuple[Journal, H, list[Record]]]:
+) -> contextlib.AbstractContextManager[tuple[Journal, H, list[Record], Device]]:
     """Open the run or training that ``--resume`` refers to; see `open_to_resume`."""
     command = str(context.command.name)
     folder = context.params["run_dir"] or newest_to_resume(runs_dir(), command)

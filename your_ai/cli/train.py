@@ -21,7 +21,6 @@ from your_ai.cli.train_options import GROUPS
 from your_ai.errors import ExitCode, UsageError
 from your_ai.files import check_writable, refuse_to_replace, to_json, write_or_fail
 from your_ai.models import hub
-from your_ai.recommend.history import installed_versions
 from your_ai.runs.catalog import newest_results
 from your_ai.runs.journal import CLOSED, Journal
 from your_ai.runs.open_run import begin, open_new, record_resumed
@@ -146,20 +145,19 @@ def _export(context: click.Context) -> ExitCode:
 
 
 def _resume(context: click.Context) -> ExitCode:
-    with open_earlier(context, Training) as (journal, training, records):
+    with open_earlier(context, Training) as (journal, training, records, device):
         progress = progress_of(training, records)
         target = Path(training.request.adapter_path)
         with adapter_dir.claimed(target, training.id) as is_ours:
             if progress.trained is None:
                 check_resumable(training)
-                versions = {**installed_versions(), "your_ai": __version__}
-                _show_note(version_note(training, versions))
+                _show_note(version_note(training, {**device.versions, "your_ai": __version__}))
             elif not (is_ours and (target / adapter_dir.ADAPTERS).is_file()):
                 raise UsageError(
                     f"This training has finished, but its adapters are no longer in {target}. "
                     "Move them back, or start a new training without --resume."
                 )
-            record_resumed(journal)
+            record_resumed(journal, device)
             return _train(training, journal, progress, quiet=context.params["quiet"])
 
 
