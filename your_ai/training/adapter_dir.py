@@ -28,7 +28,7 @@ _CHOOSE = "choose a different --adapter-path"
 
 @dataclass(frozen=True)
 class _Config:
-    """What concerns us in ``adapter_config.json``."""
+    """The part of ``adapter_config.json`` that is read here."""
 
     your_ai_training: str
 
