@@ -174,8 +174,8 @@ def _train(training: Training, journal: Journal, progress: Progress, *, quiet: b
                 *(training, journal, progress, console, workers.run, workers.wait_for_memory)
             ).run()
         passed = outcome.kind is OutcomeKind.PASS
-        end = {"complete": passed, "outcome": outcome.kind}
-        end["can_resume"] = can_resume(outcome, progress.saved)
+        helps = can_resume(outcome, progress.saved)
+        end = {"complete": passed, "outcome": outcome.kind, "can_resume": helps}
         journal.append(CLOSED, {"at": now(), **end})
         content = to_json(results_of(training, progress, outcome))
         write_or_fail(Path(training.run_dir) / TRAINING, content)
