@@ -90,7 +90,7 @@ def make_folder(folder: Path, mode: int = 0o777) -> list[Path]:
 
 
 def remove_empty(created: Sequence[Path]) -> None:
-    """Remove what `make_folder` created, as far as it is empty."""
+    """Remove the folders that `make_folder` created, if they are empty."""
     for folder in reversed(created):
         with contextlib.suppress(OSError):
             folder.rmdir()

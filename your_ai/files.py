@@ -133,6 +133,14 @@ def _is_open(path: Path) -> bool:
     return False
 
 
+def is_at(path: Path, descriptor: int) -> bool:
+    """Return whether the open file is still the one at ``path``, neither deleted nor replaced."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
 def is_special(path: Path) -> bool:
     """Return whether ``path`` exists but is not a regular file: a device, a pipe or a folder."""
     return path.exists() and not path.is_file()

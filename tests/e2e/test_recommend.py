@@ -156,6 +156,24 @@ def test_models_that_can_be_estimated_are_answered_beside_those_that_cannot(bare
     assert (unknown.code, "Unknown model 'nobody'" in unknown.stderr) == (2, True)
 
 
+def test_models_without_a_config_are_answered_beside_the_others(bare: Path) -> None:
+    (make_model(bare / "broken") / "config.json").write_text("{")
+    lost = ["--model", "org/uncached", "--model", "broken"]  # the Hub is offline
+    document, done = recommend(bare, *SMALL, *lost, "--model", "smoke-tiny")
+    assert (done.code, document["recommended"]) == (0, "smoke-tiny")
+    errors = {entry["preset"]: entry["error"] for entry in document["results"]}
+    assert errors["smoke-tiny"] is None
+    assert errors["org/uncached"].startswith("Cannot get org/uncached from the Hub ")
+    assert errors["broken"].startswith("The config.json of broken is not valid JSON")
+    for names, code in ((lost, 2), ([*lost[:2], "--model", "org/other"], 3), (lost[:2], 3)):
+        none = your_ai_command(bare, "recommend", *SMALL, *names, home=bare)
+        assert (none.code, none.stdout) == (code, "")
+        assert "Cannot get org/uncached from the Hub " in none.stderr
+    for name in ("no/such/folder", "~/missing"):
+        unknown = your_ai_command(bare, "recommend", *SMALL, *lost, "--model", name, home=bare)
+        assert (unknown.code, f"The folder {name!r} does not exist" in unknown.stderr) == (2, True)
+
+
 def test_damaged_and_foreign_results_are_ignored(home: Path, tmp_path: Path) -> None:
     copy = with_history(home, tmp_path)
     runs = results_file(copy).parent.parent

@@ -87,6 +87,14 @@ def test_a_training_that_changes_no_adapter_has_failed(workspace: Workspace) -> 
     assert not (workspace.folder / "unchanged-adapters/adapters.safetensors").exists()
 
 
+def test_resuming_a_training_that_would_fail_again_is_not_suggested(workspace: Workspace) -> None:
+    options = [*QUICK, "--learning-rate", "1e-300", "--save-every", "1"]
+    done = your_ai(workspace, *workspace.train("hopeless", *options))
+    assert done.code == 1, done.stderr
+    assert any((workspace.folder / "hopeless-adapters").glob("checkpoint-*"))
+    assert "Continue with" not in done.stdout
+
+
 def test_a_training_without_an_optimizer_step_is_refused(workspace: Workspace) -> None:
     options = ["--iters", "3", "--grad-accumulation-steps", "4"]
     done = your_ai(workspace, *workspace.train("too-short", *options))

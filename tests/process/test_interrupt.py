@@ -104,22 +104,41 @@ def test_an_ignored_hangup_has_no_effect(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_cooldown_at_once(number: signal.Signals, tmp_path: Path) -> None:
     with benchmark(tmp_path, 1, "--cooldown", "1e300") as parent:
-        assert parent.stdout is not None
-        shown = ""
-        while "[2/2]" not in shown:  # it is shown before the cooldown
-            read = parent.stdout.read(1)
-            assert read, shown
-            shown += read
-        parent.send_signal(number)
-        out, err = parent.communicate(timeout=30)
-    assert (parent.returncode, err) == (130, ""), out
+        out = interrupt_before("[2/2]", parent, number)
     assert "– Interrupted" in out
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert [entry["outcome"] for entry in results["results"]] == ["pass", "interrupted"]
-    assert results["results"][1]["exit_status"] is None
+    first, second = json.loads((tmp_path / "run" / "results.json").read_text())["results"]
+    assert (first["outcome"], second["outcome"]) == ("pass", "interrupted")
+    assert second["exit_status"] is None
     with benchmark(tmp_path, 1, "--resume", "--cooldown", "0.01") as parent:
         out, err = parent.communicate(timeout=90)
     assert (parent.returncode, err) == (0, ""), out
+
+
+def test_a_resumed_run_keeps_its_cooldown_unless_another_is_given(tmp_path: Path) -> None:
+    others = ["--model", "smoke-small", "--model", "smoke-medium"]
+    with benchmark(tmp_path, 1, "--cooldown", "1e300", *others) as parent:
+        interrupt_before("[2/4]", parent, signal.SIGINT)
+    with benchmark(tmp_path, 1, *others, "--resume") as parent:
+        interrupt_before("[3/4]", parent, signal.SIGINT)
+    results = json.loads((tmp_path / "run" / "results.json").read_text())["results"]
+    assert [entry["outcome"] for entry in results] == ["pass", "pass", "interrupted"]
+    with benchmark(tmp_path, 1, *others, "--resume", "--cooldown", "0.01") as parent:
+        out, err = parent.communicate(timeout=90)
+    assert (parent.returncode, err) == (0, ""), out
+
+
+def interrupt_before(trial: str, parent: subprocess.Popen[str], number: signal.Signals) -> str:
+    """Send a signal when the line of ``trial`` begins, before the cooldown; return the rest."""
+    assert parent.stdout is not None
+    shown = ""
+    while trial not in shown:
+        read = parent.stdout.read(1)
+        assert read, shown
+        shown += read
+    parent.send_signal(number)
+    out, err = parent.communicate(timeout=30)
+    assert (parent.returncode, err) == (130, ""), out
+    return out
 
 
 def was_asked_to_end(pid: int) -> bool:

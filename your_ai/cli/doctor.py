@@ -133,7 +133,8 @@ def _memory(device: Device, gpu_uuid: str | None) -> Finding:
 
 
 def _disk(name: str, folder: Path, least: int, severity: Mark, advice: str) -> Finding:
-    existing = next(each for each in (folder, *folder.absolute().parents) if each.exists())
+    folders = (folder, *folder.absolute().parents)
+    existing = next(each for each in folders if os.path.exists(each))  # noqa: PTH110 - Path may raise
     if not os.access(existing, os.W_OK | os.X_OK):
         return Finding(severity, f"Disk for the {name}: {existing} is not writable", advice)
     free = shutil.disk_usage(existing).free

@@ -185,7 +185,7 @@ RUN = Group(
             "--cooldown",
             Number("SECONDS", "seconds", "60", above_zero=False, finite=True),
             "Pause between trials, so that a machine without a fan stays fast.",
-            0.0,
+            fallback=0.0,
         ),
         RUN_DIR,
         flag(

@@ -9,10 +9,10 @@ import click
 
 from your_ai.cli import options
 from your_ai.cli.groups import GroupedCommand
-from your_ai.errors import ExitCode, UsageError
+from your_ai.errors import ExitCode, MachineError, UsageError, YourAIError
 from your_ai.files import check_writable, to_json, write_or_fail
 from your_ai.models import hub, presets, resolve
-from your_ai.models.resolve import Model
+from your_ai.models.resolve import Model, UnknownModelError
 from your_ai.planning.device import budget_bytes
 from your_ai.planning.plan import TrainingOptions, plan
 from your_ai.recommend import device_guess, history, recommend
@@ -68,21 +68,24 @@ def _estimable(
 
     Raises:
         UsageError: if a name is unknown, or if no model can be estimated.
+        MachineError: if no model can be estimated because the Hub cannot be reached.
     """
-    models, unknown = list[Model](), list[Unknown]()
-    for found in map(resolve.find, names):
-        if found.note is not None:
-            say(f"Note: {found.note}", err=True)
+    models, unknown, errors = list[Model](), list[Unknown](), list[YourAIError]()
+    for name in names:
+        found = Model(name, name, "", {})
         try:
+            found = resolve.find(name)
+            if found.note is not None:
+                say(f"Note: {found.note}", err=True)
             model = resolve.with_declared_facts(found)
             plan([model], training, budget_bytes=1)  # raises if the options do not fit the model
-        except UsageError as error:
-            if len(names) == 1:
-                raise
-            unknown.append(Unknown(found.name, found.model_name, found.params, str(error)))
-        else:
             models.append(model)
+        except YourAIError as error:
+            if len(names) == 1 or isinstance(error, UnknownModelError):
+                raise
+            errors.append(error)
+            unknown.append(Unknown(found.name, found.model_name, found.params, str(error)))
     if not models:
-        reasons = " ".join(model.reason for model in unknown)
-        raise UsageError(f"None of the models can be estimated. {reasons}")
+        kind = MachineError if all(isinstance(e, MachineError) for e in errors) else UsageError
+        raise kind(f"None of the models can be estimated. {' '.join(map(str, errors))}")
     return models, unknown

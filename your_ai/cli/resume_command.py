@@ -8,13 +8,15 @@ import sys
 from pathlib import Path
 
 from your_ai.runs.run import Header
-from your_ai.runs.run_dir import runs_dir
+from your_ai.runs.run_dir import run_number, runs_dir
 
 
 def resume_command(run: Header) -> str:
     """The command that continues a run or a training."""
     words = [_program(), run.command, "--resume"]
-    if Path(run.run_dir).parent != runs_dir():
+    folder = Path(run.run_dir)
+    # A run without a number is not known to be the newest one.
+    if folder.parent != runs_dir() or not run_number(folder):
         words += ["--run-dir", run.run_dir]
     return shlex.join(words)
 

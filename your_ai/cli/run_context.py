@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -148,7 +148,6 @@ def run_trials(
 ) -> ExitCode:
     """Run the trials of a new run or, with ``--resume``, of an earlier one."""
     params = context.params
-    cooldown = params["cooldown"]
     if params["quiet"]:
         hub.hide_progress_bars()
     with contextlib.closing(open_screen(quiet=params["quiet"])) as screen:
@@ -156,21 +155,20 @@ def run_trials(
             run = plan_run(screen)
             with open_new(Path(run.run_dir)) as journal:
                 begin(journal, run)
-                return _execute(
-                    run_all, run, journal, RunHistory(), params["output"], screen, cooldown
-                )
-        with open_earlier(context, Run) as (journal, run, records):
-            output = params["output"] or run.output
+                return _execute(run_all, run, journal, RunHistory(), params["output"], screen)
+        with open_earlier(context, Run) as (journal, earlier, records, device):
+            output = params["output"] or earlier.output
             if output:
                 check_writable(Path(output))
-            record_resumed(journal)
-            history = history_of(records)
-            return _execute(run_all, run, journal, history, output, screen, cooldown)
+            given_now = params["cooldown"]
+            run = earlier if given_now is None else replace(earlier, cooldown=given_now)
+            record_resumed(journal, device)
+            return _execute(run_all, run, journal, history_of(records), output, screen)
 
 
 def open_earlier(
     context: click.Context, kind: type[H]
-) -> contextlib.AbstractContextManager[tuple[Journal, H, list[Record]]]:
+) -> contextlib.AbstractContextManager[tuple[Journal, H, list[Record], Device]]:
     """Open the run or training that ``--resume`` refers to; see `open_to_resume`."""
     command = str(context.command.name)
     folder = context.params["run_dir"] or newest_to_resume(runs_dir(), command)
@@ -217,6 +215,7 @@ def new_run(
         trials=trials,
         search=search,
         deadline=params["timeout"],
+        cooldown=params["cooldown"] or 0.0,
         keep_going=params.get("keep_going", False),
         started_at=now(),
         run_dir=str(choose_run_dir(params["run_dir"])),
@@ -269,11 +268,10 @@ def _execute(
     history: RunHistory,
     output: Path | str | None,
     screen: Screen,
-    cooldown: float = 0.0,
 ) -> ExitCode:
     targets = [Path(run.run_dir) / RESULTS, *([Path(output)] if output else [])]
     console = Console(screen, run)
-    pauses = Cooldown(cooldown, console.cooling)
+    pauses = Cooldown(run.cooldown, console.cooling)
     runner = TrialRunner(run, journal, history, console.on_event, cooldown=pauses)
     writer = ResultsWriter(targets)
     before = assemble(run, history.ended.values())

@@ -21,7 +21,6 @@ from your_ai.cli.train_options import GROUPS
 from your_ai.errors import ExitCode, UsageError
 from your_ai.files import check_writable, refuse_to_replace, to_json, write_or_fail
 from your_ai.models import hub
-from your_ai.recommend.history import installed_versions
 from your_ai.runs.catalog import newest_results
 from your_ai.runs.journal import CLOSED, Journal
 from your_ai.runs.open_run import begin, open_new, record_resumed
@@ -37,7 +36,7 @@ from your_ai.terminal.training import TrainingConsole
 from your_ai.training import adapter_dir
 from your_ai.training.dataset import check_dataset
 from your_ai.training.export import as_yaml, lora_config, notes
-from your_ai.training.job import Training
+from your_ai.training.job import Training, can_resume
 from your_ai.training.progress import Progress, progress_of, results_of
 from your_ai.training.request import (
     check_device,
@@ -147,20 +146,19 @@ def _export(context: click.Context) -> ExitCode:
 
 
 def _resume(context: click.Context) -> ExitCode:
-    with open_earlier(context, Training) as (journal, training, records):
+    with open_earlier(context, Training) as (journal, training, records, device):
         progress = progress_of(training, records)
         target = Path(training.request.adapter_path)
         with adapter_dir.claimed(target, training.id) as is_ours:
             if progress.trained is None:
                 check_resumable(training)
-                versions = {**installed_versions(), "your_ai": __version__}
-                _show_note(version_note(training, versions))
+                _show_note(version_note(training, {**device.versions, "your_ai": __version__}))
             elif not (is_ours and (target / adapter_dir.ADAPTERS).is_file()):
                 raise UsageError(
                     f"This training has finished, but its adapters are no longer in {target}. "
                     "Move them back, or start a new training without --resume."
                 )
-            record_resumed(journal)
+            record_resumed(journal, device)
             return _train(training, journal, progress, quiet=context.params["quiet"])
 
 
@@ -182,7 +180,9 @@ def _train(training: Training, journal: Journal, progress: Progress, *, quiet: b
                 wait=workers.wait_for_room,
             ).run()
         passed = outcome.kind is OutcomeKind.PASS
-        journal.append(CLOSED, {"at": now(), "complete": passed, "outcome": outcome.kind})
+        helps = can_resume(outcome, progress.saved)
+        end = {"complete": passed, "outcome": outcome.kind, "can_resume": helps}
+        journal.append(CLOSED, {"at": now(), **end})
         content = to_json(results_of(training, progress, outcome))
         write_or_fail(Path(training.run_dir) / TRAINING, content)
         if passed:
@@ -205,6 +205,6 @@ def _hints(training: Training, outcome: Outcome, progress: Progress) -> Iterator
                 f"You can train fewer layers (--num-layers {fewer}); this changes the result, "
                 "so it was not tried automatically."
             )
-        if outcome.kind is OutcomeKind.INTERRUPTED or progress.saved:
+        if can_resume(outcome, progress.saved):
             yield f"Training incomplete. Continue with: {resume_command(training)}"
     yield f"Losses and measurements written to {Path(training.run_dir) / TRAINING}"

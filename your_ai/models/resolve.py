@@ -21,6 +21,10 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _REPAIR = "Correct the file, or choose another model."
 
 
+class UnknownModelError(UsageError):
+    """A name is that of no preset and no folder with a model, and no Hub id."""
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """A model that trials can be planned for.
@@ -62,7 +66,8 @@ def find(name: str) -> Model:
     """Return the model called ``name``: a preset, else a folder, else a Hub id.
 
     Raises:
-        UsageError: if the model is unknown, or its config is missing or invalid.
+        UnknownModelError: if there is no such model, and the name is no Hub id.
+        UsageError: if the Hub refuses the model, or its config is missing or invalid.
         MachineError: if the Hub cannot be reached.
     """
     known = presets.all_presets()
@@ -75,7 +80,7 @@ def find(name: str) -> Model:
         config = _read_config(folder / "config.json", name)
         return Model(folder.name, str(folder), "", config, path=str(folder))
     if os.path.exists(path):  # noqa: PTH110
-        raise UsageError(
+        raise UnknownModelError(
             f"{name} is a file. Pass the folder that contains the model's config.json."
         )
     if _HUB_ID.fullmatch(name):
@@ -83,13 +88,13 @@ def find(name: str) -> Model:
         config = _read_config(hub.config_file(name, found.sha), name)
         return Model(name, name, "", config, revision=found.sha, note=found.note)
     if "/" in name or name.startswith((".", "~")):
-        raise UsageError(
+        raise UnknownModelError(
             f"The folder {name!r} does not exist. Pass a folder with a model, a preset, or a Hub "
             "id (ORG/NAME)."
         )
     near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
     hint = f"Did you mean {' or '.join(near)}?" if near else "`your_ai models` lists the presets."
-    raise UsageError(
+    raise UnknownModelError(
         f"Unknown model {name!r}. {hint} You can also pass a folder or a Hub id (ORG/NAME)."
     )
 

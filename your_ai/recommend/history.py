@@ -16,7 +16,7 @@ from your_ai.errors import UsageError
 from your_ai.planning.device import Device
 from your_ai.runs import results_file, training_results
 from your_ai.runs.results import Results
-from your_ai.runs.run_dir import RESULTS, TRAINING
+from your_ai.runs.run_dir import RESULTS, TRAINING, files_of_runs, run_number, start_order
 from your_ai.runs.training_results import LoadedModel, TrainingResults
 from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.outcome import OutcomeKind
@@ -72,21 +72,23 @@ def installed_versions() -> dict[str, str]:
 def read(runs: Path, machine: Machine, versions: Mapping[str, str]) -> History | None:
     """Return what runs in the folder ``runs`` measured on ``machine`` with these ``versions``.
 
-    Files that are damaged, not ours, or from another machine are ignored. Of a run with other
-    versions only the device is used. ``None`` if there is no run of this machine.
+    What cannot be read, is damaged, not ours, or from another machine is ignored. Of a run with
+    other versions only the device is used. ``None`` if there is no run of this machine.
     """
-    histories = [
-        History(run.device, run.started_at, tuple(_measurements(run)))
-        for run in _runs(runs)
+    histories = {
+        start_order(folder, run.started_at): History(
+            run.device, run.started_at, tuple(_measurements(run))
+        )
+        for folder, run in _runs(runs)
         if _is_same(run.machine, machine)
-    ]
-    histories.sort(key=lambda run: run.started_at, reverse=True)
+    }
     if not histories:
         return None
-    newest = histories[0]
+    newest_first = [histories[order] for order in sorted(histories, reverse=True)]
+    newest = newest_first[0]
     usable = [
         run.measurements
-        for run in histories[:_MAX_RUNS]
+        for run in newest_first[:_MAX_RUNS]
         if run.device.backend == newest.device.backend
         and versions.items() <= run.device.versions.items()
     ]
@@ -95,23 +97,28 @@ def read(runs: Path, machine: Machine, versions: Mapping[str, str]) -> History |
     return History(device, newest.started_at, tuple(itertools.chain(*usable)))
 
 
-def _runs(folder: Path) -> Iterator[Results | TrainingResults]:
-    for path in _files(folder):
+def _runs(runs: Path) -> Iterator[tuple[Path, Results | TrainingResults]]:
+    """Yield the folder and the results of each run."""
+    for path in _files(runs):
         with contextlib.suppress(OSError, UsageError):
             if path.name == RESULTS:
-                yield results_file.load(path)
+                yield path.parent, results_file.load(path)
             else:
-                yield training_results.read(path.read_bytes(), path.name)
+                yield path.parent, training_results.read(path.read_bytes(), path.name)
 
 
 def _files(runs: Path) -> Iterator[Path]:
-    """Yield the runs' results files, starting with the last written, up to a total size."""
+    """Yield the runs' results files, the last ones first, up to a total size."""
+    paths = list[Path]()
+    with contextlib.suppress(UsageError):
+        paths = [*files_of_runs(runs, RESULTS), *files_of_runs(runs, TRAINING)]
     found = []
-    for path in itertools.chain(runs.glob(f"*/{RESULTS}"), runs.glob(f"*/{TRAINING}")):
+    for path in paths:
         with contextlib.suppress(OSError):
-            found.append((path.stat(), path))
+            status = path.stat()
+            found.append((run_number(path.parent), status.st_mtime, status, path))
     remaining = _MAX_BYTES
-    for status, path in sorted(found, key=lambda each: each[0].st_mtime, reverse=True):
+    for *_, status, path in sorted(found, key=lambda each: each[:2], reverse=True):
         if stat.S_ISREG(status.st_mode) and status.st_size <= remaining:
             remaining -= status.st_size
             yield path

@@ -10,7 +10,7 @@ from statistics import fmean, stdev
 from worker.protocol.messages import Phase
 from worker.protocol.requests import Configuration, Weights
 from your_ai.errors import UsageError
-from your_ai.report.naming import speed_caveats
+from your_ai.report.naming import by_caveats, speed_caveats
 from your_ai.runs.results import Results
 from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.outcome import OutcomeKind
@@ -178,12 +178,10 @@ def _differences(before: Results, after: Results) -> Iterator[str]:
 
 def _caveats(old: _Trials, new: _Trials, keys: Iterable[_Key]) -> Iterator[str]:
     """Yield which speeds are not compared because of power or heat."""
-    for key in keys:
-        if old[key].tokens_per_second and new[key].tokens_per_second:
-            for side, trial in (("BASE", old[key]), ("NEW", new[key])):
-                if found := speed_caveats(trial):
-                    name = _name(trial)
-                    yield f"in {side}, {name} was measured {found}, so its speed is not compared"
+    compared = [key for key in keys if old[key].tokens_per_second and new[key].tokens_per_second]
+    for side, trials in (("BASE", old), ("NEW", new)):
+        for caveats, which in by_caveats((trials[key] for key in compared), _name):
+            yield f"in {side}, the speed of {which} was measured {caveats}, so it is not compared"
 
 
 def _environment(results: Results) -> dict[str, str]:

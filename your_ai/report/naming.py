@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 from your_ai.runs.results import Results
@@ -38,7 +39,7 @@ def _named_by_path(trial: TrialResult) -> TrialResult:
 
 
 def speed_caveats(trial: TrialResult) -> str:
-    """Return how a speed was measured that is therefore not comparable: "on battery" or empty."""
+    """Return why a speed is not comparable: how it was measured, such as "on battery", or empty."""
     if trial.tokens_per_second is None:
         return ""
     seconds = trial.wall_seconds or 0.0
@@ -48,4 +49,21 @@ def speed_caveats(trial: TrialResult) -> str:
 def speed_note(trial: TrialResult) -> str | None:
     """Return a note for a speed that is not comparable with others."""
     found = speed_caveats(trial)
-    return f"measured {found}; the speed is not comparable" if found else None
+    return caveat_note(found) if found else None
+
+
+def caveat_note(caveats: str) -> str:
+    """Return a note for speeds with these caveats."""
+    return f"measured {caveats}; the speed is not comparable"
+
+
+def by_caveats(
+    trials: Iterable[TrialResult], name: Callable[[TrialResult], str]
+) -> Iterator[tuple[str, str]]:
+    """Yield each reason why speeds are not comparable, and the trial's name or their number."""
+    found: dict[str, list[TrialResult]] = {}
+    for trial in trials:
+        if caveats := speed_caveats(trial):
+            found.setdefault(caveats, []).append(trial)
+    for caveats, those in found.items():
+        yield caveats, name(those[0]) if len(those) == 1 else f"{len(those)} trials"

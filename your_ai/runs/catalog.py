@@ -14,11 +14,12 @@ from your_ai.errors import UsageError
 from your_ai.runs import journal
 from your_ai.runs.journal import BEGAN, CLOSED, ENDED, JOURNAL, OtherVersionError
 from your_ai.runs.run import Argument, Header, read_header
-from your_ai.runs.run_dir import RESULTS, run_number
+from your_ai.runs.run_dir import RESULTS, files_of_runs, start_order
 from your_ai.supervision.outcome import OutcomeKind
 
 _COMPLETE = "complete"
 _RUNNING = "running"
+_RESUMABLE = ", can be resumed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,9 @@ class SavedRun:
     is_readable: bool = True
 
     @property
-    def is_complete(self) -> bool:
-        """Whether the run is finished."""
-        return self.state == _COMPLETE
+    def can_resume(self) -> bool:
+        """Whether the run is unfinished, nobody has it open, and resuming it may help."""
+        return self.state.endswith(_RESUMABLE)
 
     @property
     def is_running(self) -> bool:
@@ -48,21 +49,20 @@ class SavedRun:
         return self.state == _RUNNING
 
     @property
-    def order(self) -> tuple[bool, int, str, str]:
-        """Sort key: a later run is larger, and one that was never started or is unreadable least.
-
-        The clock may have been set back between two runs, so the numbers of their folders decide.
-        Older versions did not number folders; of these, the times decide.
-        """
-        name = self.folder.name
+    def order(self) -> tuple[bool, tuple[int, str, str]]:
+        """Sort key: larger for a later run, least if it was never started or is unreadable."""
         if self.header is None:
-            return False, 0, "", name
-        return True, run_number(self.folder), self.header.started_at, name
+            return False, (0, "", self.folder.name)
+        return True, start_order(self.folder, self.header.started_at)
 
 
 def saved_runs(runs: Path) -> list[SavedRun]:
-    """Return all runs in the folder ``runs``, newest first; unreadable ones come last."""
-    found = map(_saved, runs.glob(f"*/{JOURNAL}"))
+    """Return all runs in the folder ``runs``, newest first; unreadable ones come last.
+
+    Raises:
+        UsageError: if the folder cannot be read.
+    """
+    found = map(_saved, files_of_runs(runs, JOURNAL))
     return sorted(found, key=lambda run: run.order, reverse=True)
 
 
@@ -70,11 +70,12 @@ def newest_to_resume(runs: Path, command: str) -> Path:
     """Return the folder of the newest unfinished run of ``command``.
 
     Runs that are under way in another process are skipped, and those that were never started or
-    cannot be read, such as those of another version. If there is no other, return the newest:
-    resuming it shows its results again, or says that it is still running.
+    cannot be read, such as those of another version, and trainings that would fail again. If there
+    is no other, return the newest: resuming it shows its results or its error again, or says that
+    it is still running.
 
     Raises:
-        UsageError: if there is none.
+        UsageError: if there is none, or ``runs`` cannot be read.
     """
     saved = saved_runs(runs)
     readable = [run for run in saved if run.is_readable]
@@ -86,15 +87,15 @@ def newest_to_resume(runs: Path, command: str) -> Path:
             f"No run of `your_ai {command}` found in {runs}{hint}. Pass the folder of a run with "
             "--run-dir."
         )
-    unfinished = (run for run in found if not (run.is_complete or run.is_running))
-    return next(unfinished, found[0]).folder
+    return next((run for run in found if run.can_resume), found[0]).folder
 
 
 def newest_results(runs: Path, *, settled: bool = False) -> Path:
     """Return the folder of the newest run that has results, even if it is still running.
 
     Raises:
-        UsageError: if there is none or, if ``settled``, it is still running.
+        UsageError: if there is none, ``runs`` cannot be read or, if ``settled``, the run is still
+            running.
     """
     # Runs of an older version come last: their results can still be read.
     for run in saved_runs(runs):
@@ -168,8 +169,8 @@ def _ended(record: journal.Record) -> _Ended:
 
 def _state(last: journal.Record) -> str:
     if last.kind != CLOSED:
-        return "ended unexpectedly, can be resumed"
+        return f"ended unexpectedly{_RESUMABLE}"
     if last.fields.get("complete"):
         return _COMPLETE
     outcome = last.fields.get("outcome", OutcomeKind.INTERRUPTED)  # only trainings have one
-    return f"{'interrupted' if outcome == OutcomeKind.INTERRUPTED else outcome}, can be resumed"
+    return f"{outcome}{_RESUMABLE if last.fields.get('can_resume', True) else ''}"

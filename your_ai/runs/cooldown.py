@@ -8,6 +8,9 @@ from collections.abc import Callable
 
 from your_ai.system.signals import interrupts
 
+_MAX_SECONDS = threading.TIMEOUT_MAX / 2
+"""More may overflow: the system adds it to its clock, and rejects the sum."""
+
 
 def _ignore(seconds: float) -> None:
     """Announce nothing."""
@@ -34,4 +37,4 @@ class Cooldown:
         if left > 0:
             self._announce(left)
             with interrupts.immediate():
-                time.sleep(min(left, threading.TIMEOUT_MAX))  # more is an OverflowError
+                time.sleep(min(left, _MAX_SECONDS))

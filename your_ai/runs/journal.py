@@ -20,9 +20,10 @@ from typing import Any, Self
 
 from worker import durable
 from your_ai.errors import MachineError, UsageError
+from your_ai.files import is_at
 
 JOURNAL = "journal.jsonl"
-VERSION = 2
+VERSION = 3
 """Version of the format, incremented whenever the meaning of a record changes."""
 
 BEGAN, RESUMED, CLOSED = "began", "resumed", "closed"
@@ -84,10 +85,8 @@ class Journal:
         path = folder / JOURNAL
         with contextlib.ExitStack() as closing:
             try:
-                flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-                descriptor = os.open(path, flags, 0o600)
+                descriptor = _open_locked(path)
                 closing.callback(os.close, descriptor)
-                _lock(descriptor)
                 _repair(path, descriptor)
                 durable.sync_folder(folder)
                 journal = cls(path, descriptor)
@@ -195,6 +194,19 @@ def decode(line: bytes) -> Record | None:
     if fields.pop("v") != VERSION:
         raise OtherVersionError
     return Record(fields.pop("kind"), fields)
+
+
+def _open_locked(path: Path) -> int:
+    """Return a descriptor of the journal, which is created if missing, with the lock on it."""
+    while True:
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        descriptor = os.open(path, flags, 0o600)
+        with contextlib.ExitStack() as undo:
+            undo.callback(os.close, descriptor)
+            _lock(descriptor)
+            if is_at(path, descriptor):  # the process that held the lock may have discarded it
+                undo.pop_all()
+                return descriptor
 
 
 def _lock(descriptor: int) -> None:

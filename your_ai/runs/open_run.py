@@ -64,8 +64,8 @@ def open_to_resume(
     arguments: Mapping[str, Argument],
     version: str,
     probe: Callable[[], tuple[Device, str | None]],
-) -> Iterator[tuple[Journal, H, list[Record]]]:
-    """Open the run in ``folder``; yield its journal, header and records.
+) -> Iterator[tuple[Journal, H, list[Record], Device]]:
+    """Open the run in ``folder``; yield its journal, header, records, and the current device.
 
     ``arguments`` are the options given now. ``probe`` returns the current device, and the UUID of
     its GPU, which may be a different one of the same kind than before.
@@ -92,12 +92,12 @@ def open_to_resume(
         check_same(header, arguments, device, version)
         header = replace(header, gpu_uuid=gpu_uuid)
         make_logs_dir(folder)
-        yield journal, header, records
+        yield journal, header, records, device
 
 
-def record_resumed(journal: Journal) -> None:
-    """Record that this process resumed the run."""
-    journal.append(RESUMED, _process())
+def record_resumed(journal: Journal, device: Device) -> None:
+    """Record that this process resumed the run, and the current versions of the packages."""
+    journal.append(RESUMED, {**_process(), "versions": device.versions})
 
 
 def _process() -> dict[str, Any]:

@@ -49,13 +49,14 @@ class Run(Header):
     """The trials of a run, and everything that they depend on.
 
     ``search`` has the options of the search for each model's best configuration, if any.
-    ``deadline`` is the maximum time for a trial, in seconds. ``output`` is a further file for the
-    results, which are always written to ``run_dir``.
+    ``deadline`` is the maximum time for a trial, ``cooldown`` the pause between trials, in seconds.
+    ``output`` is a further file for the results, which are always written to ``run_dir``.
     """
 
     trials: tuple[Trial, ...]
     search: SearchOptions | None
     deadline: float
+    cooldown: float = 0.0
     keep_going: bool
     output: str | None
 

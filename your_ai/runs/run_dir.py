@@ -90,17 +90,44 @@ def runs_dir() -> Path:
     return platformdirs.user_state_path("your_ai", appauthor=False) / "runs"
 
 
+def files_of_runs(runs: Path, name: str) -> list[Path]:
+    """Return the files called ``name`` of all runs in the folder ``runs``, which may be missing.
+
+    Raises:
+        UsageError: if the folder cannot be read.
+    """
+    try:
+        files = [folder / name for folder in runs.iterdir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UsageError(
+            f"Cannot read the runs in {runs}: {error.strerror}. Make it a folder that you can read."
+        ) from error
+    return [file for file in files if os.path.exists(file)]  # noqa: PTH110 - Path may raise
+
+
 def run_number(folder: Path) -> int:
     """Return the number in the name of a run's folder, 0 if it has none.
 
-    Runs are numbered in the order in which they were started, which clocks do not always tell.
+    Runs are numbered in the order in which they were started, because clocks may be set back.
     """
     name = re.fullmatch(r"(\d+)-\d{8}-\d{6}Z-\d+", folder.name)
     return int(name[1]) if name else 0
 
 
+def start_order(folder: Path, started_at: str) -> tuple[int, str, str]:
+    """Return a sort key for the run in ``folder``: the later a run was started, the larger.
+
+    The clock may have been set back between two runs, so the numbers of their folders decide.
+    Older versions did not number folders; of these, the times decide.
+    """
+    return run_number(folder), started_at, folder.name
+
+
 def _default() -> Path:
     """Return a new name: the run's number, the time in UTC, and this process."""
     runs = runs_dir()
-    number = 1 + max(map(run_number, runs.iterdir()), default=0) if runs.is_dir() else 1
+    with _errors(runs):
+        number = 1 + max(map(run_number, runs.iterdir()), default=0) if runs.is_dir() else 1
     return runs / f"{number:04d}-{time.strftime('%Y%m%d-%H%M%SZ', time.gmtime())}-{os.getpid()}"

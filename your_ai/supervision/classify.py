@@ -23,6 +23,9 @@ _HANGS = {
     Kill.CLOSED: "the worker stopped reporting and did not exit",
 }
 
+_CHECKPOINT_ERROR = "CheckpointError"
+"""Name of the worker's error if it cannot write or read a checkpoint."""
+
 
 def classify(observation: Observation, steps: int) -> Outcome:
     """Return the outcome of a trial that should have measured that number of ``steps``."""
@@ -104,7 +107,8 @@ def _failed(final: Failed) -> Outcome:
     if final.error.endswith("MemoryError"):  # numpy's is called _ArrayMemoryError
         return Outcome(OutcomeKind.OOM, "the machine ran out of memory", Certainty.HIGH, evidence)
     reason = final.message.strip().partition("\n")[0].rstrip() or final.error
-    return Outcome(OutcomeKind.ERROR, reason, evidence=evidence)
+    remedy = Remedy.USER if final.error == _CHECKPOINT_ERROR else None
+    return Outcome(OutcomeKind.ERROR, reason, evidence=evidence, remedy=remedy)
 
 
 def _timed_out(observation: Observation, killed: Kill) -> Outcome:

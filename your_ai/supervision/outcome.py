@@ -42,6 +42,8 @@ class Remedy(StrEnum):
     """A new process is enough: the settings are not the cause."""
     RETRY = "retry"
     """One retry with the same settings, because the cause may have been temporary."""
+    USER = "user"
+    """The user must first do something, such as free disk space."""
 
 
 @dataclass(frozen=True, slots=True)

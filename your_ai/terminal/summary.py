@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from your_ai.report.naming import configuration, speed_note, with_distinct_names
+from your_ai.report.naming import by_caveats, caveat_note, configuration, with_distinct_names
 from your_ai.runs.results import Results
 from your_ai.runs.trial_result import TrialResult
 from your_ai.terminal.tables import Column, Row, table
@@ -58,15 +58,20 @@ def _number(value: float | None) -> str | None:
     return None if value is None else f"{value:,.0f}"
 
 
+def _name(trial: TrialResult) -> str:
+    return f"{trial.preset} ({configuration(trial)})"
+
+
 def _foot(results: Results) -> Iterator[str]:
     own = {id(entry) for entry in results.results if not entry.optimal_config}
     for trial in results.trials:
         if not trial.success:
-            yield f"{trial.preset} ({configuration(trial)}): {trial.error}"
+            yield f"{_name(trial)}: {trial.error}"
             if trial.advice and id(trial) in own:  # failures of a search are part of its proof
                 yield f"    try: {trial.advice}"
-        elif note := speed_note(trial):
-            yield f"{trial.preset} ({configuration(trial)}): {note}"
+    passed = (trial for trial in results.trials if trial.success)
+    for caveats, which in by_caveats(passed, _name):
+        yield f"{which}: {caveat_note(caveats)}"
     for entry in results.results:
         if search := entry.optimal_config:
             optimum = configuration(search.best) if search.best else "none passed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -11,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-import orjson
 
 from worker import durable
 from worker.protocol.requests import CHECKPOINT_PREFIX
 from your_ai.errors import UsageError
+from your_ai.files import is_at
 
 ADAPTERS = "adapters.safetensors"
 OWNER = "your_ai_training"
@@ -27,7 +28,7 @@ _CHOOSE = "choose a different --adapter-path"
 
 @dataclass(frozen=True)
 class _Config:
-    """What concerns us in ``adapter_config.json``."""
+    """The part of ``adapter_config.json`` that is read here."""
 
     your_ai_training: str
 
@@ -99,10 +100,9 @@ def _lock(path: Path, created: list[Path]) -> int:
         with contextlib.ExitStack() as undo:
             undo.callback(os.close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with contextlib.suppress(FileNotFoundError):  # it may just have removed the file, too
-                if os.path.samestat(os.fstat(descriptor), path.stat()):
-                    undo.pop_all()
-                    return descriptor
+            if is_at(path, descriptor):  # it may just have removed the file, too
+                undo.pop_all()
+                return descriptor
 
 
 def _checkpoints(folder: Path) -> Iterator[Path]:
@@ -111,7 +111,8 @@ def _checkpoints(folder: Path) -> Iterator[Path]:
 
 def _owner(folder: Path) -> str | None:
     try:
-        content = (folder / _CONFIG).read_bytes()
-        return msgspec.convert(orjson.loads(content), _Config).your_ai_training
-    except (OSError, orjson.JSONDecodeError, msgspec.ValidationError):
+        # Not orjson, which rejects paths that are not UTF-8.
+        config = json.loads((folder / _CONFIG).read_bytes())
+        return msgspec.convert(config, _Config).your_ai_training
+    except (OSError, ValueError, RecursionError, msgspec.ValidationError):
         return None

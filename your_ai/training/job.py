@@ -52,7 +52,16 @@ class Training(Header):
 
 def can_restart(outcome: Outcome) -> bool:
     """Return whether a restart may help after this outcome."""
+    if outcome.remedy is Remedy.USER:
+        return False
     return outcome.remedy is not None or outcome.kind in _LESS_MEMORY_MAY_HELP
+
+
+def can_resume(outcome: Outcome, saved: int) -> bool:
+    """Return whether ``--resume`` may help; ``saved`` is the iteration of the last checkpoint."""
+    if outcome.kind in (OutcomeKind.PASS, OutcomeKind.ERROR):
+        return outcome.remedy is not None
+    return outcome.kind is OutcomeKind.INTERRUPTED or saved > 0
 
 
 def uses_up_a_restart(outcome: Outcome, fruitless: int) -> bool:

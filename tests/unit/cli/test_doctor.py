@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.support.macs import PARAVIRTUAL
+from tests.support.unreadable import unreadable
 from worker.protocol.messages import Device
 from your_ai.cli import doctor
 from your_ai.cli.doctor import Mark
@@ -33,6 +34,19 @@ def test_an_unwritable_disk_prevents_runs_but_only_warns_about_the_cache(
     monkeypatch.setattr(doctor, "probe_device", no_device)
     disks = [f for f in doctor.findings(machine.describe()) if f.text.startswith("Disk")]
     assert [disk.mark for disk in disks] == [Mark.ERROR, Mark.WARNING]
+
+
+def test_a_runs_folder_that_cannot_be_read_is_not_writable(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    state = tmp_path / "state"
+    (state / "your_ai" / "runs").mkdir(parents=True)
+    monkeypatch.setenv("XDG_STATE_HOME", str(state))
+    monkeypatch.setattr(doctor, "probe_device", no_device)
+    with unreadable(state):
+        (runs,) = (f for f in doctor.findings(machine.describe()) if "for the runs" in f.text)
+    assert runs.mark is Mark.ERROR
+    assert runs.text.endswith(" is not writable")
 
 
 @pytest.mark.parametrize(

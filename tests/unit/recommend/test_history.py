@@ -13,6 +13,7 @@ import pytest
 
 from tests.support import builders
 from tests.support.builders import observed, passing_events, result, trial
+from tests.support.unreadable import unreadable
 from worker.protocol.messages import Loaded, OverBudget, Phase
 from worker.protocol.requests import Configuration, Weights
 from your_ai.files import to_json
@@ -190,6 +191,17 @@ def test_the_newest_run_is_the_one_that_started_last(tmp_path: Path) -> None:
     assert batch_sizes(tmp_path) == [3, 2, 1]
 
 
+def test_the_run_started_last_is_the_newest_after_the_clock_was_set_back(tmp_path: Path) -> None:
+    for number, year in ((1, 2030), (2, 2026)):
+        name, day = f"{number:04d}-{year}0101-000000Z-7", f"{year}-01-01T00:00:00Z"
+        path = write(tmp_path, name, results(of_batch(number), started_at=day))
+        os.utime(path, (year, year))
+    past = history.read(tmp_path, MACHINE, VERSIONS)
+    assert past is not None
+    assert past.started_at == "2026-01-01T00:00:00Z"
+    assert batch_sizes(tmp_path) == [2, 1]
+
+
 def test_measurements_on_other_backends_are_ignored(tmp_path: Path) -> None:
     write(tmp_path, "1", results(of_batch(1), started_at="2026-01-02"))
     on_cpu = replace(DEVICE, backend="cpu")
@@ -248,6 +260,13 @@ def test_an_invalid_file_is_ignored(content: bytes, tmp_path: Path) -> None:
     assert history.read(tmp_path, MACHINE, VERSIONS) is None
     write(tmp_path, "1", WHOLE)
     assert found(tmp_path) == (PASSED,)
+
+
+def test_runs_that_cannot_be_read_are_ignored(tmp_path: Path) -> None:
+    write(tmp_path / "runs", "1", results(result()))
+    assert history.read(tmp_path / "runs", MACHINE, VERSIONS) is not None
+    with unreadable(tmp_path / "runs"):
+        assert history.read(tmp_path / "runs", MACHINE, VERSIONS) is None
 
 
 def test_other_files_are_ignored(tmp_path: Path) -> None:

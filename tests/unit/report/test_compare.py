@@ -238,13 +238,27 @@ def test_a_speed_measured_on_battery_is_not_compared(
     found = compare(results(before), results(after))
     assert not found.has_regression(FIVE)
     assert found.differences == tuple(
-        f"in {side}, {NAME} was measured on battery, so its speed is not compared"
+        f"in {side}, the speed of {NAME} was measured on battery, so it is not compared"
         for side in differences
     )
     text = as_text(found, FIVE)
-    assert f"Difference: in {differences[0]}, {NAME} was measured on battery" in text
+    assert f"Difference: in {differences[0]}, the speed of {NAME} was measured on" in text
     assert "tokens/s 2,046 → 682 (-66.7%)" in text
     assert json.loads(as_json(found, FIVE))["differences"] == list(found.differences)
+
+
+def test_trials_measured_under_the_same_conditions_take_one_line() -> None:
+    cold = [with_config(trial(), batch_size=size) for size in (1, 2, 4, 8)]
+    first, second, third, fourth = cold
+    hot = [measured(each, builders.ON_BATTERY) for each in (first, second, third)]
+    throttled = replace(builders.ON_MAINS, low_power_mode=True)
+    before = searched(hot[0], *hot[1:], measured(fourth, throttled))
+    found = compare(results(before), results(searched(first, second, third, fourth)))
+    name = "a (batch=8, rank=64, layers=2, 1024 tokens, 4-bit)"
+    assert found.differences == (
+        "in BASE, the speed of 3 trials was measured on battery, so it is not compared",
+        f"in BASE, the speed of {name} was measured in low power mode, so it is not compared",
+    )
 
 
 def test_a_slowdown_on_mains_is_still_a_regression() -> None:

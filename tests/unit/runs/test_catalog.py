@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support import builders
+from tests.support.unreadable import unreadable
 from your_ai.errors import UsageError
 from your_ai.runs.catalog import (
     SavedRun,
@@ -19,7 +20,7 @@ from your_ai.runs.catalog import (
     run_text,
     saved_runs,
 )
-from your_ai.runs.journal import BEGAN, CLOSED, ENDED, JOURNAL, RESUMED, STARTED, Journal
+from your_ai.runs.journal import BEGAN, CLOSED, ENDED, JOURNAL, RESUMED, STARTED, VERSION, Journal
 
 RUN = builders.run(command="optimize", arguments={"MODEL": "llama-8b", "--max-memory": "24.0"})
 BEGUN = (BEGAN, {"run": asdict(RUN)})
@@ -98,8 +99,19 @@ def test_the_run_started_last_is_first_after_the_clock_was_set_back(tmp_path: Pa
     assert newest_results(tmp_path) == last
 
 
+@pytest.mark.parametrize("name", ["runs", "runs/hidden"])
+def test_runs_that_cannot_be_read_are_an_error(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir(parents=True)
+    with unreadable(tmp_path / "runs"):
+        for find in (saved_runs, newest_results):
+            with pytest.raises(UsageError, match=r"Cannot read the runs in .*: Permission denied"):
+                find(tmp_path / name)
+    with pytest.raises(UsageError, match=r"Cannot read the runs in .*: File name too long"):
+        newest_to_resume(tmp_path / ("x" * 300), "train")
+
+
 def test_a_run_of_another_version_is_described_in_one_line(tmp_path: Path) -> None:
-    folder = of_version_1(begun(tmp_path, "1", "benchmark"))
+    folder = of_version(1, begun(tmp_path, "1", "benchmark"))
     (only,) = saved_runs(tmp_path)
     assert run_text(only) == (
         f"{folder}: This run was made by another version of your_ai. Use that version, or start "
@@ -144,10 +156,11 @@ def begun(
     return folder
 
 
-def of_version_1(run: Path) -> Path:
-    """Rewrite a run's journal in the format of version 1."""
+def of_version(version: int, run: Path) -> Path:
+    """Rewrite a run's journal in the format of an earlier version."""
     path = run / JOURNAL
-    old = path.read_bytes().partition(b',"crc32"')[0].replace(b'{"v":2', b'{"v":1')
+    content = path.read_bytes().partition(b',"crc32"')[0]
+    old = content.replace(b'{"v":%d' % VERSION, b'{"v":%d' % version)
     path.write_bytes(old + b',"crc32":"%08x"}\n' % zlib.crc32(old))
     return run
 
@@ -158,6 +171,21 @@ def test_the_newest_unfinished_run_is_resumed(tmp_path: Path) -> None:
     begun(tmp_path, "3", "benchmark", complete=True)
     begun(tmp_path, "4", "optimize")
     assert newest_to_resume(tmp_path, "benchmark") == wanted
+
+
+def test_a_training_that_would_fail_again_is_resumed_only_if_there_is_no_other(
+    tmp_path: Path,
+) -> None:
+    refused = {"complete": False, "outcome": "error", "can_resume": False}
+    for name, end in (("1", {"complete": False, "outcome": "interrupted"}), ("2", refused)):
+        folder = begun(tmp_path, name, "train")
+        with Journal.open(folder) as opened:
+            opened.append(CLOSED, end)
+    newest, older = saved_runs(tmp_path)
+    assert (newest.state, older.state) == ("error", "interrupted, can be resumed")
+    assert newest_to_resume(tmp_path, "train") == older.folder
+    shutil.rmtree(older.folder)
+    assert newest_to_resume(tmp_path, "train") == newest.folder
 
 
 def test_a_run_under_way_is_not_resumed(tmp_path: Path) -> None:
@@ -195,9 +223,10 @@ def test_an_unstarted_or_damaged_run_is_skipped(content: bytes, tmp_path: Path) 
     assert newest_to_resume(tmp_path, "benchmark") == wanted
 
 
-def test_a_run_of_another_version_is_skipped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_run_of_another_version_is_skipped(version: int, tmp_path: Path) -> None:
     wanted = begun(tmp_path, "1", "benchmark", complete=False)
-    of_version_1(begun(tmp_path, "2", "benchmark"))
+    of_version(version, begun(tmp_path, "2", "benchmark"))
     assert newest_to_resume(tmp_path, "benchmark") == wanted
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import math
 import signal
@@ -55,7 +56,7 @@ def test_records_are_read_back(tmp_path: Path) -> None:
 
 def test_each_line_is_json_with_its_version(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in written(tmp_path).read_text().splitlines()]
-    assert [(line["v"], line["kind"]) for line in lines] == [(2, r.kind) for r in RECORDS]
+    assert [(line["v"], line["kind"]) for line in lines] == [(3, r.kind) for r in RECORDS]
 
 
 def test_a_journal_is_private(tmp_path: Path) -> None:
@@ -121,9 +122,25 @@ def test_opening_a_damaged_journal_does_not_change_it(tmp_path: Path) -> None:
     assert path.read_bytes() == spoilt
 
 
+def test_a_journal_that_another_process_discards_meanwhile_is_created_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, path = fcntl.flock, tmp_path / journal.JOURNAL
+
+    def lock_after_the_other_process(descriptor: int, operation: int) -> None:
+        monkeypatch.undo()
+        path.unlink()
+        lock(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", lock_after_the_other_process)
+    with Journal.open(tmp_path) as opened:
+        opened.append(RECORDS[0].kind, RECORDS[0].fields)
+        assert opened.records() == RECORDS[:1]
+
+
 def test_another_version_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path)
-    monkeypatch.setattr(journal, "VERSION", 3)
+    monkeypatch.setattr(journal, "VERSION", journal.VERSION + 1)
     with pytest.raises(UsageError, match="another version of your_ai"):
         iter_records(path)
 

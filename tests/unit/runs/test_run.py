@@ -30,7 +30,7 @@ ODD = Trial(
     "run",
     [
         builders.run(),
-        builders.run(gpu_uuid="GPU-1"),
+        builders.run(gpu_uuid="GPU-1", cooldown=60.0),
         builders.run(arguments={"--model": ("a,b", "c"), "--ranks": "8,16", "--quick": True}),
         builders.run(builders.trial(), ODD, search=SEARCH, deadline=math.inf, output="out.json"),
     ],
@@ -41,9 +41,10 @@ def test_a_run_survives_the_journal(run: Run) -> None:
     assert read_header(line.fields, Run) == run
 
 
-def test_a_run_of_a_version_without_the_uuid_can_be_read() -> None:
+@pytest.mark.parametrize("field", ["gpu_uuid", "cooldown"])
+def test_a_run_without_a_new_field_can_be_read(field: str) -> None:
     fields = asdict(builders.run())
-    del fields["gpu_uuid"]
+    del fields[field]
     assert read_header({"run": fields}, Run) == builders.run()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import builders
+from tests.support.unreadable import unreadable
 from your_ai.errors import UsageError
 from your_ai.runs import run_dir
 from your_ai.runs.open_run import begin, open_new
@@ -54,6 +55,12 @@ def test_runs_are_numbered_in_the_order_of_their_start(runs: Path) -> None:
     assert re.match("0010-20", choose_run_dir(None).name)
     (runs / "9999-20300102-030405Z-1").mkdir()
     assert run_number(choose_run_dir(None)) == 10_000
+
+
+def test_a_new_run_is_refused_if_the_earlier_ones_cannot_be_read(runs: Path) -> None:
+    runs.mkdir()
+    with unreadable(runs), pytest.raises(UsageError, match=r"Cannot create .*Permission denied"):
+        choose_run_dir(None)
 
 
 def test_a_run_that_is_not_started_leaves_nothing(tmp_path: Path) -> None:

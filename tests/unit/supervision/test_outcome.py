@@ -267,6 +267,8 @@ def test_a_hang_is_no_certain_cause() -> None:
         (died(signal.SIGABRT, log_tail=HANG), Remedy.RETRY),
         (died(signal.SIGABRT, log_tail=METAL_OOM), None),
         (died(signal.SIGKILL), None),
+        (observed(Failed(1.0, Phase.TRAIN, "CheckpointError", "cannot write")), Remedy.USER),
+        (observed(Failed(1.0, Phase.TRAIN, "EvidenceError", "nothing changed")), None),
     ],
 )
 def test_what_can_help(seen: Observation, remedy: Remedy | None) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.support.builders import searched
+from tests.support.builders import ON_BATTERY, ON_MAINS, searched
 from tests.support.ladder import LADDER, run
 from your_ai.runs.assembly import assemble
 from your_ai.terminal.summary import summary
@@ -40,6 +40,22 @@ def test_an_unfinished_run_recommends_so_far() -> None:
     )
     assert "unfinished" in summary(unfinished)
     assert "unfinished" not in summary(complete)
+
+
+def test_speeds_that_are_not_comparable_take_one_line_for_each_reason() -> None:
+    trials = [replace(LADDER[0], config=replace(LADDER[0].config, batch_size=n)) for n in (1, 2, 4)]
+    first, *others = (replace(each, conditions_after=ON_BATTERY) for each in trials)
+    hot = replace(ON_MAINS, low_power_mode=True)
+    slow = replace(LADDER[1], conditions_after=hot)
+    lines = summary(assemble(run(), [first])).splitlines()
+    note = "the speed is not comparable"
+    name = "hermes-mistral-7b (batch 1, rank 64, layers 2)"
+    assert f"{name}: measured on battery; {note}" in lines
+    found = replace(RESULTS, results=(searched(first, *others), slow))
+    assert [line for line in summary(found).splitlines() if note in line] == [
+        f"3 trials: measured on battery; {note}",
+        f"dolphin-8b (batch 2, rank 64, layers 2): measured in low power mode; {note}",
+    ]
 
 
 def test_failures_of_a_search_have_no_advice() -> None:

@@ -83,7 +83,9 @@ def test_a_folder_can_be_locked_on_nfs(tmp_path: Path, monkeypatch: pytest.Monke
         assert journal.is_open(tmp_path / journal.JOURNAL)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"your_ai_training": 5}', b"\xff"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"your_ai_training": 5}', b"\xff", b"[" * 100_000]
+)
 def test_a_folder_with_another_configuration_belongs_to_nobody(
     content: bytes, tmp_path: Path
 ) -> None:
@@ -93,6 +95,13 @@ def test_a_folder_with_another_configuration_belongs_to_nobody(
 
 def test_a_folder_belongs_to_the_training_in_its_configuration(tmp_path: Path) -> None:
     describe(tmp_path, "mine")
+    (tmp_path / "adapters.safetensors").touch()
+    assert claim(tmp_path, "mine")
+
+
+def test_a_configuration_can_contain_a_path_that_is_not_utf8(tmp_path: Path) -> None:
+    config = {"data": os.fsdecode(b"/data/caf\xe9"), OWNER: "mine"}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))  # as the worker writes it
     (tmp_path / "adapters.safetensors").touch()
     assert claim(tmp_path, "mine")
 

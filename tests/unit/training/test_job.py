@@ -16,6 +16,7 @@ from your_ai.supervision.outcome import Outcome, OutcomeKind, Remedy
 from your_ai.training.job import (
     Training,
     can_restart,
+    can_resume,
     setting_after_failure,
     uses_up_a_restart,
 )
@@ -77,6 +78,32 @@ def test_a_setting_is_retried_once_after_a_passing_cause() -> None:
 )
 def test_other_outcomes_are_final(kind: OutcomeKind) -> None:
     assert not can_restart(Outcome(kind, "why"))
+
+
+FULL_DISK = Outcome(OutcomeKind.ERROR, "cannot write a checkpoint", remedy=Remedy.USER)
+
+
+def test_a_full_disk_ends_a_training() -> None:
+    assert not can_restart(FULL_DISK)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "saved", "helps"),
+    [
+        (Outcome(OutcomeKind.INTERRUPTED, "interrupted"), 0, True),
+        (OOM, 5, True),
+        (OOM, 0, False),
+        (FULL_DISK, 5, True),
+        (FULL_DISK, 0, True),
+        (SWAPPED, 0, True),
+        (Outcome(OutcomeKind.ERROR, "no adapter weight changed"), 5, False),
+        (Outcome(OutcomeKind.PASS, "all iterations finished"), 5, False),
+    ],
+)
+def test_resuming_helps_unless_the_training_would_fail_again(
+    outcome: Outcome, saved: int, helps: bool
+) -> None:
+    assert can_resume(outcome, saved) is helps
 
 
 def test_the_request_has_the_setting() -> None:
