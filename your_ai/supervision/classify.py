@@ -23,8 +23,8 @@ _HANGS = {
     Kill.CLOSED: "the worker stopped reporting and did not exit",
 }
 
-_CHECKPOINT_ERROR = "CheckpointError"
-"""Name of the worker's error if it cannot write or read a checkpoint."""
+_MAY_WORK_LATER = ("CheckpointError", "RuntimeError")
+"""Errors of the worker that may not happen again: the disk was full, or MLX failed."""
 
 
 def classify(observation: Observation, steps: int) -> Outcome:
@@ -107,7 +107,7 @@ def _failed(final: Failed) -> Outcome:
     if final.error.endswith("MemoryError"):  # numpy's is called _ArrayMemoryError
         return Outcome(OutcomeKind.OOM, "the machine ran out of memory", Certainty.HIGH, evidence)
     reason = final.message.strip().partition("\n")[0].rstrip() or final.error
-    remedy = Remedy.USER if final.error == _CHECKPOINT_ERROR else None
+    remedy = Remedy.USER if final.error in _MAY_WORK_LATER else None
     return Outcome(OutcomeKind.ERROR, reason, evidence=evidence, remedy=remedy)
 
 

@@ -43,7 +43,7 @@ class Remedy(StrEnum):
     RETRY = "retry"
     """One retry with the same settings, because the cause may have been temporary."""
     USER = "user"
-    """The user must first do something, such as free disk space."""
+    """The user decides, because something may have to be done first, such as free disk space."""
 
 
 @dataclass(frozen=True, slots=True)
