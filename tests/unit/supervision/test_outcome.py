@@ -20,6 +20,7 @@ STEPS = 5
 
 CUDA_OOM = "cudaMallocAsync(&data, size, stream) failed: out of memory"
 MALLOC_OOM = "[malloc] Unable to allocate 8589934592 bytes."
+CUDA_COPY = "cudaMemcpy(data, buf.data, buf.size, kind) failed: invalid argument"
 METAL_OOM = (
     "[METAL] Command buffer execution failed: Insufficient Memory "
     "(00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)"
@@ -266,6 +267,9 @@ def test_a_hang_is_no_certain_cause() -> None:
         (died(signal.SIGABRT, log_tail=RESOURCE_LIMIT), Remedy.FRESH_PROCESS),
         (died(signal.SIGABRT, log_tail=HANG), Remedy.RETRY),
         (died(signal.SIGABRT, log_tail=METAL_OOM), None),
+        (failed(CUDA_OOM), None),
+        (failed(CUDA_COPY), Remedy.RETRY),
+        (failed("another problem"), Remedy.USER),
         (died(signal.SIGKILL), None),
         (observed(Failed(1.0, Phase.TRAIN, "CheckpointError", "cannot write")), Remedy.USER),
         (observed(Failed(1.0, Phase.TRAIN, "EvidenceError", "nothing changed")), None),
