@@ -22,7 +22,7 @@ from your_ai.supervision.supervisor import Limits
 from your_ai.system.memory import MachineMemory
 from your_ai.training import runner
 
-STALL_SECONDS = 20.0
+STALL_SECONDS = 12.0
 """Longer than importing MLX takes on a busy machine, during which there is no event."""
 
 

@@ -35,9 +35,9 @@ class Interrupts:
     @contextlib.contextmanager
     def immediate(self) -> Iterator[None]:
         """Within `deferred`, let signals interrupt work that can stop anywhere, like a download."""
-        if self.requested:
-            raise KeyboardInterrupt
         with self.deferred(is_on=False):
+            if self.requested:  # after this line, a signal interrupts by itself
+                raise KeyboardInterrupt
             yield
 
     def _handle(self, _number: int, _frame: FrameType | None) -> None:
