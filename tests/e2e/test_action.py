@@ -57,7 +57,7 @@ def test_action_measures_and_compares_with_a_baseline(smoke: Finished, tmp_path:
     status, summary = run_steps(tmp_path, **same)
     assert status == 0
     assert summary.startswith(
-        "## your_ai\n\n**No regression: no figure became worse by more than 1000%"
+        "## your_ai\n\n**No regression: no compared figure became worse by more than 1000%"
     )
 
     base = json.loads((tmp_path / "base.json").read_bytes())

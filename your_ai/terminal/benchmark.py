@@ -13,7 +13,13 @@ from your_ai.runs.run import Run
 from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.observation import Notice
 from your_ai.terminal import wording
-from your_ai.terminal.eta import Duration, expected_seconds, position, trials_ahead
+from your_ai.terminal.eta import (
+    Duration,
+    expected_seconds,
+    position,
+    show_duration,
+    trials_ahead,
+)
 from your_ai.terminal.screen import Screen
 from your_ai.terminal.status import Task
 
@@ -109,6 +115,8 @@ class Console:
     def _head(self, title: str, done_before: int, is_complete: bool) -> None:
         self._screen.heading(title)
         self._screen.print(wording.memory(self._run))
+        if self._run.cooldown:
+            self._screen.print(f"Pausing {show_duration(self._run.cooldown)} between trials.")
         if done_before:
             self._screen.print(wording.resuming(self._run, done_before, is_complete=is_complete))
 
@@ -129,7 +137,7 @@ class Console:
             title,
             position(self._run, trial, number),
             seconds=expected_seconds(self._finished, [current]),
-            later_seconds=expected_seconds(self._finished, later),
+            later_seconds=expected_seconds(self._finished, later, self._run.cooldown),
         )
         self._screen.track(task)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from your_ai.files import to_json
@@ -93,6 +94,8 @@ def _cell(pair: Pair, name: str) -> str:
         return "–"
     show = _FIGURES[name][1]
     noise = f", noise {change.noise:.1%}" if 0.001 <= change.noise < 1 else ""
+    if math.isinf(change.noise):  # too few steps, --memory-only, or measured on battery
+        noise = ", not compared"
     return f"{show(change.before)} → {show(change.after)} ({change.share:+.1%}{noise})"
 
 
@@ -120,5 +123,5 @@ def _verdict(comparison: Comparison, threshold: float) -> str:
     compared = counted(len(comparison.pairs), "compared trial")
     limit = f"by more than {threshold * 100:g}% and by more than the noise"
     if not worse:
-        return f"No regression: no figure became worse {limit} ({compared})."
+        return f"No regression: no compared figure became worse {limit} ({compared})."
     return f"{worse} of {compared} failed or became worse {limit}."

@@ -48,8 +48,12 @@ def trials_ahead(run: Run, trial: Trial, number: int) -> list[Trial]:
     return [trial, *_search_trials(run, current, number), *after]
 
 
-def expected_seconds(done: Sequence[Duration], ahead: Sequence[Trial]) -> float | None:
+def expected_seconds(
+    done: Sequence[Duration], ahead: Sequence[Trial], cooldown: float = 0.0
+) -> float | None:
     """Estimated seconds for the trials ``ahead``; ``None`` if no trial is ``done``.
+
+    Each trial is preceded by a pause of ``cooldown`` seconds.
 
     The time of the steps is proportional to parameters × tokens. The rest of a trial (imports,
     loading, kernels) is assumed to be constant. Both are taken from the last two trials.
@@ -61,7 +65,7 @@ def expected_seconds(done: Sequence[Duration], ahead: Sequence[Trial]) -> float 
     latest = done[-2:]
     constant = sum(each.seconds - each.step_seconds for each in latest) / len(latest)
     pace = sum(each.step_seconds for each in latest) / sum(_work(each.trial) for each in latest)
-    return sum(constant + pace * _work(trial) for trial in ahead)
+    return sum(cooldown + constant + pace * _work(trial) for trial in ahead)
 
 
 def show_duration(seconds: float) -> str:

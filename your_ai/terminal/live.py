@@ -78,7 +78,8 @@ class LiveScreen(Screen):
         self._show()
 
     def on_event(self, event: Notice) -> None:  # noqa: D102
-        self._cool_at = None
+        if self._cool_at is not None:
+            self._cool_at, self._started = None, time.monotonic()
         self._status = self._status.after(event)
         # Not before the first event, because a download draws its own progress bar.
         self._show()
@@ -123,8 +124,10 @@ class LiveScreen(Screen):
         # The terminal echoes ^C behind the bar, which must not start a new line.
         width = columns - len("^C")
         indent = _INDENT if columns >= _NARROW else _NARROW_INDENT
-        elapsed, now = time.monotonic() - self._started, datetime.now(UTC).astimezone()
         left = (self._cool_at or 0.0) - time.monotonic()
+        # The time of the trial begins after the pause.
+        elapsed = -left if left > 0 else time.monotonic() - self._started
+        now = datetime.now(UTC).astimezone()
         doing = [progress(task, status), figures(task, status, elapsed)]
         if left > 0:
             doing = [cooling(left)]

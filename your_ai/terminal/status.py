@@ -106,7 +106,7 @@ def progress(task: Task, status: WorkerStatus) -> list[str]:
 
 def cooling(seconds: float) -> list[str]:
     """How long the pause before the worker still takes."""
-    return [f"cooling down, {seconds:.0f} s left"]
+    return [f"cooling down, {show_duration(seconds)} left"]
 
 
 def figures(task: Task, status: WorkerStatus, elapsed: float) -> list[str]:

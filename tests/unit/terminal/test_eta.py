@@ -46,6 +46,11 @@ def test_the_time_of_steps_is_proportional_to_parameters() -> None:
     assert expected_seconds([took(SMALL, 10)], [MIDDLE, LARGE]) == pytest.approx(7 + 20 + 7 + 100)
 
 
+def test_pauses_between_trials_are_expected() -> None:
+    found = expected_seconds([took(SMALL, 10)], [MIDDLE, LARGE], cooldown=60.0)
+    assert found == pytest.approx(7 + 20 + 7 + 100 + 2 * 60)
+
+
 def test_the_time_of_steps_is_proportional_to_tokens() -> None:
     twice = SMALL.with_configuration(replace(SMALL.configuration, batch_size=4))
     assert expected_seconds([took(SMALL, 10)], [twice]) == pytest.approx(7 + 20)
