@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from tests.chaos.report import Report
@@ -58,7 +59,7 @@ def deaths(times: int, kinds: Sequence[Kind] | None = None) -> Report:
     with tempfile.TemporaryDirectory(prefix="chaos-") as name, ThreadPoolExecutor(2) as pool:
         for kind in KINDS if kinds is None else kinds:
             folders = [Path(name) / f"{len(figures)}-{number}" for number in range(times)]
-            outcomes = Counter(pool.map(lambda folder: _caused(kind.cause, folder), folders))  # noqa: B023 - called in this iteration
+            outcomes = Counter(pool.map(partial(_caused, kind.cause), folders))
             figures[f"{kind.name}: {kind.expected}"] = f"{outcomes[kind.expected]} of {times}"
             wrong = {other: count for other, count in outcomes.items() if other != kind.expected}
             failures += [f"{kind.name}: {count} times {other}" for other, count in wrong.items()]

@@ -30,7 +30,7 @@ Script = list[tuple[str, float]]
 
 
 def hangs(number: int = 100) -> Report:
-    """Run ``number`` workers, of which half hang."""
+    """Run ``number`` workers; half of them hang."""
     draw = random.Random(number)
     scripts = [_script(draw, hangs=bool(n % 2)) for n in range(number)]
     with tempfile.TemporaryDirectory(prefix="chaos-") as name, ThreadPoolExecutor(AT_ONCE) as pool:

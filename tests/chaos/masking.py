@@ -165,7 +165,7 @@ def _loaded(workspace: Workspace, case: Case, folder: Path) -> Seen:
         refused = True
     finally:
         os.close(writing)
-    with open(reading, "rb") as pipe:  # noqa: PTH123 - a descriptor
+    with os.fdopen(reading, "rb") as pipe:
         events = [decode_event(line) for line in pipe]
     return Seen(refused, {e.file: e.dropped for e in events if isinstance(e, Tokenized)})
 

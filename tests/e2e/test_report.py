@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Locator
 
 from tests.support.browser import chromium, open_page
 from tests.support.command import Finished, your_ai_command
@@ -56,8 +56,14 @@ def test_page_is_drawn_without_errors(
         "trial-0-footprint",
     ):
         drawn = page.locator(f"[data-chart={chart}] svg")
-        assert drawn.bounding_box()["width"] <= width  # type: ignore[index]  # it is drawn
+        assert drawn_width(drawn) <= width
         assert drawn.locator("[aria-label]").count() > 0
+
+
+def drawn_width(element: Locator) -> float:
+    box = element.bounding_box()
+    assert box is not None  # it is drawn
+    return box["width"]
 
 
 def test_charts_show_the_results(browser: Browser, ladder: Finished, report: Path) -> None:
@@ -71,7 +77,7 @@ def test_charts_show_the_results(browser: Browser, ladder: Finished, report: Pat
         f"large ({large['params']}): memory reached (did not pass)",
         f"small ({small['params']}): needed memory",
     ]
-    peak, _, needed = [bar.bounding_box()["width"] for bar in bars.all()]  # type: ignore[index]
+    peak, _, needed = map(drawn_width, bars.all())
     expected = small["needed_memory_bytes"] / small["peak_memory_bytes"]
     assert needed / peak == pytest.approx(expected, rel=0.05)
     tried = small["optimal_config"]["all_results"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -221,7 +220,7 @@ def test_the_files_of_a_run_are_private(finished: Path) -> None:
     run = finished / "run"
     assert {p.stat().st_mode & 0o077 for p in (run, run / "logs", run / JOURNAL)} == {0}
     assert {p.stat().st_mode & 0o077 for p in (run / "logs").iterdir()} == {0}
-    assert os.listdir(run / "logs") == ["01-smoke-tiny-2x4x4.log"]  # noqa: PTH208 - names are compared
+    assert [p.name for p in (run / "logs").iterdir()] == ["01-smoke-tiny-2x4x4.log"]
 
 
 def test_a_trial_whose_log_cannot_be_written_is_measured(run: Path, tmp_path: Path) -> None:

@@ -66,11 +66,9 @@ def test_a_suggestion_fits_according_to_the_estimate(budget_gb: float, batch_siz
     if not words[0].startswith("--"):
         return
     fields = {"--batch-size": "batch_size", "--seq-length": "seq_length"}
-    changed = {fields[o]: int(v) for o, v in zip(words[::2], words[1::2], strict=True)}
-    request = replace(
-        tried.request,
-        configuration=replace(tried.configuration, **changed),  # type: ignore[arg-type]  # both int
-    )
+    options = zip(words[::2], words[1::2], strict=True)
+    changed: dict[str, Any] = {fields[option]: int(value) for option, value in options}
+    request = replace(tried.request, configuration=replace(tried.configuration, **changed))
     assert estimate(request, "metal").needed_bytes < tried.request.budget_bytes
     assert estimate(request, "metal").needed_bytes < estimate(tried.request, "metal").needed_bytes
 
