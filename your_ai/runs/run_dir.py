@@ -73,7 +73,7 @@ def _errors(path: Path) -> Iterator[None]:
 
 
 def make_logs_dir(run_dir: Path) -> None:
-    """Create the folder for a run's logs if it is missing. Trials can go on without logs."""
+    """Create the folder for a run's logs if it is missing. Trials can continue without logs."""
     with contextlib.suppress(OSError):
         (run_dir / _LOGS).mkdir(mode=0o700, exist_ok=True)
 

@@ -22,7 +22,7 @@ _MAX_READS = 20
 class TrialLog:
     """A log file, private to the user. The worker appends to it, and the parent keeps it short.
 
-    If it is on a full, stale or failing disk, the trial goes on without it, and `tail` says why.
+    If it is on a full, stale or failing disk, the trial continues without it, and `tail` says why.
     """
 
     def __init__(self, path: Path) -> None:

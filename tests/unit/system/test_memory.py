@@ -176,7 +176,7 @@ def test_this_machine() -> None:
 
 @pytest.fixture
 def container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A recorded v2 cgroup of 1000 MB, of which 600 MB are used, 100 MB of them for the cache."""
+    """A recorded v2 cgroup of 1000 MB: 600 MB are used, 100 MB of these for the cache."""
     for name, text in {
         "memory.events": "oom_kill 0",
         "memory.max": f"{1000 * MB}",
