@@ -103,9 +103,11 @@ def findings(machine: Machine) -> Iterator[Finding]:
         return
     device = from_probe(answer, machine)
     yield _device(device)
-    yield _memory(device, gpu_uuid(answer))
+    memory_found = _memory(device, gpu_uuid(answer))
+    yield memory_found
     yield _budget(device)
-    yield _trial(device)
+    if memory_found.mark is not Mark.ERROR:  # `benchmark` would not start a trial either
+        yield _trial(device)
 
 
 def _oom_kill() -> Iterator[Finding]:
@@ -128,7 +130,8 @@ def _memory(device: Device, gpu_uuid: str | None) -> Finding:
     if now.pressure is not None:
         shown += f", pressure {now.pressure}"
     if short := memory_guard.shortage(now):
-        return Finding(Mark.ERROR, shown, f"{short}, so no trial can start; close other programs")
+        advice = "close other programs or, in a container, raise its memory limit"
+        return Finding(Mark.ERROR, shown, f"{short}, so no trial can start; {advice}")
     return Finding(Mark.OK, shown)
 
 

@@ -117,8 +117,8 @@ def wait_for_memory(
         if time.monotonic() > until:
             if problem := shortage(now):
                 raise MachineError(
-                    f"This machine is short of memory: {problem}. Close other programs, "
-                    "then continue with --resume."
+                    f"This machine is short of memory: {problem}. Close other programs or, in a "
+                    "container, raise its memory limit. Then continue with --resume."
                 )
             return now
         # After a while there is no hurry, and reading a GPU's memory takes a process each time.

@@ -36,6 +36,17 @@ def test_an_unwritable_disk_prevents_runs_but_only_warns_about_the_cache(
     assert [disk.mark for disk in disks] == [Mark.ERROR, Mark.WARNING]
 
 
+def test_no_trial_is_run_if_a_run_would_not_start_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = replace(memory.read(), available_bytes=GB // 4, pressure=None)
+    answer = Device(0.1, "cpu", {"device_name": "AMD EPYC"}, {"mlx": "1", "mlx-lm": "1"})
+    monkeypatch.setattr(memory, "read", lambda: full)
+    monkeypatch.setattr(doctor, "probe_device", lambda: answer)
+    found = [*doctor.findings(machine.describe())]
+    (short,) = (f for f in found if f.text.startswith("Memory"))
+    assert (short.mark, "raise its memory limit" in (short.advice or "")) == (Mark.ERROR, True)
+    assert not [f for f in found if f.text.startswith("Trial")]
+
+
 def test_a_runs_folder_that_cannot_be_read_is_not_writable(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

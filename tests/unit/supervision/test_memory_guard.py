@@ -138,7 +138,8 @@ def test_no_trial_starts_if_memory_is_short() -> None:
         memory_guard.wait_for_memory(LINUX, never, reader(1 * GB), max_seconds=-1)
     assert str(refused.value) == (
         "This machine is short of memory: only 1.0 GB of memory is available, but 1.6 GB "
-        "is required. Close other programs, then continue with --resume."
+        "is required. Close other programs or, in a container, raise its memory limit. Then "
+        "continue with --resume."
     )
 
 
