@@ -29,7 +29,7 @@ from surfaces import (
     surface,
 )
 
-from worker.protocol.requests import Configuration
+from worker.protocol.configuration import Configuration
 from your_ai.search.grid import FULL
 from your_ai.search.search import Expected, Search
 

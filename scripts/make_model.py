@@ -55,7 +55,8 @@ def make_preset(folder: Path, name: str) -> Path:
     from mlx_lm.utils import make_shards
 
     from worker import weights
-    from worker.protocol.requests import Configuration, ModelSource
+    from worker.protocol.configuration import Configuration
+    from worker.protocol.requests import ModelSource
     from your_ai.models import presets
 
     folder.mkdir(parents=True)

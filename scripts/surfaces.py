@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from worker.protocol.requests import Configuration
+from worker.protocol.configuration import Configuration
 from your_ai.search.grid import Grid
 from your_ai.search.search import Certificate, Expected, Search, Tried
 

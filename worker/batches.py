@@ -11,7 +11,7 @@ from mlx_lm.tuner.trainer import iterate_batches
 
 from worker.checkpoint import Progress, numpy_state
 from worker.lora import Batch
-from worker.protocol.requests import Configuration
+from worker.protocol.configuration import Configuration
 
 
 def resumed_batches(data: Any, configuration: Configuration, progress: Progress) -> Iterator[Batch]:

@@ -12,8 +12,9 @@ from mlx_lm.utils import get_total_parameters
 from worker import device, weights
 from worker.events import EventPipe
 from worker.memory import MemoryWatch
+from worker.protocol.configuration import Configuration, Weights
 from worker.protocol.messages import Loaded, Phase
-from worker.protocol.requests import Configuration, ModelSource, Weights
+from worker.protocol.requests import ModelSource
 
 
 def begin(events: EventPipe, budget_bytes: int, sample_seconds: float) -> MemoryWatch:

@@ -15,7 +15,8 @@ from mlx_lm.tuner.utils import linear_to_lora_layers
 
 from worker.architecture import UnsupportedModelError, lora_keys
 from worker.kernels import Stopwatch
-from worker.protocol.requests import LORA_SCALE, Configuration, TrialRequest
+from worker.protocol.configuration import Configuration
+from worker.protocol.requests import LORA_SCALE, TrialRequest
 
 LEARNING_RATE = 1e-5  # mlx_lm.lora's default
 

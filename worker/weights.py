@@ -16,7 +16,8 @@ from mlx.utils import tree_map_with_path
 from mlx_lm.utils import load_model, quantize_model
 
 from worker import architecture
-from worker.protocol.requests import GROUP_SIZE, Configuration, ModelSource, Weights
+from worker.protocol.configuration import GROUP_SIZE, Configuration, Weights
+from worker.protocol.requests import ModelSource
 
 _FLOATING_TYPES = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}
 _BLOCK_BYTES = 64 * 2**20

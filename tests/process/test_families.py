@@ -10,7 +10,8 @@ from tests.support import families
 from tests.support.families import HYBRID, WITHOUT_ATTENTION
 from tests.support.trials import NO_BUDGET, PATIENT
 from worker.protocol.codec import encode
-from worker.protocol.requests import Configuration, ModelSource, TrialRequest
+from worker.protocol.configuration import Configuration
+from worker.protocol.requests import ModelSource, TrialRequest
 from your_ai.supervision.classify import classify
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.supervision.supervisor import supervise

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.support import tiny
+from worker.protocol.configuration import Configuration, Weights
 from worker.protocol.messages import (
     Device,
     Event,
@@ -17,13 +18,7 @@ from worker.protocol.messages import (
     Started,
     Step,
 )
-from worker.protocol.requests import (
-    Configuration,
-    ModelSource,
-    TrainingRequest,
-    TrialRequest,
-    Weights,
-)
+from worker.protocol.requests import ModelSource, TrainingRequest, TrialRequest
 from your_ai.models.resolve import Model
 from your_ai.planning import device
 from your_ai.planning.plan import Trial

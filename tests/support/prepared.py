@@ -7,7 +7,8 @@ import mlx.nn as nn
 
 from tests.support import tiny
 from worker import lora, weights
-from worker.protocol.requests import Configuration, ModelSource, TrialRequest
+from worker.protocol.configuration import Configuration
+from worker.protocol.requests import ModelSource, TrialRequest
 
 REQUEST = TrialRequest(
     model=ModelSource(tiny.LLAMA),

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 import psutil
 
 from worker.protocol.codec import ProtocolError, decode_event
+from worker.protocol.configuration import Configuration
 from worker.protocol.messages import Event
-from worker.protocol.requests import Configuration, ModelSource, TrialRequest
+from worker.protocol.requests import ModelSource, TrialRequest
 from your_ai.supervision.observation import Observation
 from your_ai.supervision.supervisor import Limits, supervise
 from your_ai.supervision.trial_log import TrialLog

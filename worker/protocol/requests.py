@@ -7,57 +7,12 @@ Sizes are in bytes, durations in seconds.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
-GROUP_SIZE = 64  # quantization group size: weights that share a scale and a bias
+from worker.protocol.configuration import Configuration
+
 LORA_SCALE = 2.0  # scale of every adapter
 CHECKPOINT_PREFIX = "checkpoint-"  # start of the names of checkpoint folders in --adapter-path
-
-
-class Weights(StrEnum):
-    """Random weights with the model's shapes, or the weights from its files."""
-
-    SYNTHETIC = "synthetic"
-    REAL = "real"
-
-
-@dataclass(frozen=True, slots=True)
-class Configuration:
-    """Everything about a training that changes its memory or speed."""
-
-    weights: Weights = Weights.SYNTHETIC
-    """Random weights with the model's shapes, or the weights from its files."""
-    quantization_bits: int | None = None
-    """Bits per weight; null if the weights are not quantized."""
-    batch_size: int = 2
-    """Sequences per step."""
-    lora_rank: int = 64
-    """Rank of the adapters."""
-    lora_layers: int = 16
-    """Number of layers with adapters, counted from the last."""
-    seq_length: int = 1024
-    """Tokens per sequence."""
-    grad_checkpoint: bool = True
-    """Whether activations are recomputed to save memory."""
-
-    @property
-    def capacity(self) -> int:
-        """The capacity score: batch × rank × layers."""
-        return self.batch_size * self.lora_rank * self.lora_layers
-
-    @property
-    def preference(self) -> tuple[int, int, int]:
-        """Sort key; larger is better. No ties within a grid: search and exhaustive scan agree."""
-        return self.capacity, self.lora_rank, self.lora_layers
-
-    def covers(self, other: Configuration) -> bool:
-        """Return whether batch size, rank and layers are all at least those of ``other``."""
-        return (
-            self.batch_size >= other.batch_size
-            and self.lora_rank >= other.lora_rank
-            and self.lora_layers >= other.lora_layers
-        )
 
 
 @dataclass(frozen=True, slots=True)

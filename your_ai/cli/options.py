@@ -9,7 +9,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from worker.protocol.requests import Weights
+from worker.protocol.configuration import Weights
 from your_ai.cli.groups import Group, flag, option
 from your_ai.cli.params import Count, Number, Sizes
 from your_ai.errors import UsageError

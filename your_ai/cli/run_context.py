@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import click
 
-from worker.protocol.requests import Weights
+from worker.protocol.configuration import Weights
 from your_ai import __version__
 from your_ai.cli import internal_error
 from your_ai.cli.options import given, training

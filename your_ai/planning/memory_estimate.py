@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 from typing import Any
 
-from worker.protocol.requests import GROUP_SIZE, Configuration, TrialRequest
+from worker.protocol.configuration import GROUP_SIZE, Configuration
+from worker.protocol.requests import TrialRequest
 from your_ai.models.architecture import Shape, parameters, shape_of
 
 _ADAPTER_BYTES = 4

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from worker.protocol.requests import Configuration, ModelSource, TrialRequest, Weights
+from worker.protocol.configuration import Configuration, Weights
+from worker.protocol.requests import ModelSource, TrialRequest
 from your_ai.errors import UsageError
 from your_ai.models.resolve import Model
 from your_ai.units import parameters_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from worker.protocol.requests import Configuration
+from worker.protocol.configuration import Configuration
 from your_ai import __version__
 from your_ai.planning.device import Device
 from your_ai.recommend.recommend import Forecast, Source, Unknown, Verdict, recommended

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 
+from worker.protocol.configuration import Configuration, Weights
 from worker.protocol.messages import Loaded
-from worker.protocol.requests import Configuration, Weights
 from your_ai.errors import UsageError
 from your_ai.planning.device import Device
 from your_ai.runs import results_file, training_results

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
+from worker.protocol.configuration import Configuration, Weights
 from worker.protocol.messages import Phase
-from worker.protocol.requests import Configuration, Weights
 from your_ai.errors import UsageError
 from your_ai.report.naming import by_caveats, speed_caveats
 from your_ai.runs.results import Results

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from worker.protocol.requests import Configuration
+from worker.protocol.configuration import Configuration
 from your_ai.errors import UsageError
 from your_ai.planning.memory_estimate import estimate
 from your_ai.planning.plan import Trial

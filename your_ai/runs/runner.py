@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from worker.protocol.codec import encode
-from worker.protocol.requests import Weights
+from worker.protocol.configuration import Weights
 from your_ai.errors import NotStartedError, YourAIError
 from your_ai.models import hub, weight_files
 from your_ai.planning.plan import Trial, reason_to_skip

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import replace
 
-from worker.protocol.requests import Configuration, Weights
+from worker.protocol.configuration import Configuration, Weights
 from your_ai.errors import UsageError
 from your_ai.planning.memory_estimate import error_share, estimate
 from your_ai.planning.plan import DEFAULT_BITS, Trial

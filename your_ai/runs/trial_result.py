@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 import msgspec
 
+from worker.protocol.configuration import Configuration
 from worker.protocol.messages import Loaded, PhaseBegan, Step
-from worker.protocol.requests import Configuration, TrainingRequest, TrialRequest
+from worker.protocol.requests import TrainingRequest, TrialRequest
 from your_ai.runs.search_result import GridAxes, ParetoPoint, ProofOfOptimum
 from your_ai.search.search import Objective, Tried
 from your_ai.supervision.outcome import Certainty, OutcomeKind

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 
-from worker.protocol.requests import Configuration
+from worker.protocol.configuration import Configuration
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from worker.protocol.requests import Configuration
+from worker.protocol.configuration import Configuration
 from your_ai.search.grid import Grid
 
 CAUTION = 1.1

@@ -7,7 +7,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from worker.protocol.requests import Configuration, TrainingRequest, TrialRequest, Weights
+from worker.protocol.configuration import Configuration, Weights
+from worker.protocol.requests import TrainingRequest, TrialRequest
 from your_ai.errors import UsageError
 from your_ai.models import hub, presets, resolve, weight_files
 from your_ai.models.resolve import Model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from worker.protocol.requests import Weights
+from worker.protocol.configuration import Weights
 from your_ai.cli import benchmark
 from your_ai.cli.options import given, training
 from your_ai.cli.params import Number

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.builders import CONFIG, model, trial
-from worker.protocol.requests import Configuration, ModelSource, TrialRequest, Weights
+from worker.protocol.configuration import Configuration, Weights
+from worker.protocol.requests import ModelSource, TrialRequest
 from your_ai.errors import UsageError
 from your_ai.models import presets, resolve
 from your_ai.planning.plan import TrainingOptions, Trial, plan, reason_to_skip

@@ -14,8 +14,8 @@ import pytest
 from tests.support import builders
 from tests.support.builders import observed, passing_events, result, trial
 from tests.support.unreadable import unreadable
+from worker.protocol.configuration import Configuration, Weights
 from worker.protocol.messages import Loaded, OverBudget, Phase
-from worker.protocol.requests import Configuration, Weights
 from your_ai.files import to_json
 from your_ai.planning.device import Device
 from your_ai.recommend import history

@@ -10,7 +10,8 @@ import pytest
 
 from tests.support import builders
 from tests.support.builders import CONFIG, model, request
-from worker.protocol.requests import Configuration, ModelSource, TrialRequest, Weights
+from worker.protocol.configuration import Configuration, Weights
+from worker.protocol.requests import ModelSource, TrialRequest
 from your_ai.errors import UsageError
 from your_ai.files import to_json
 from your_ai.models import presets

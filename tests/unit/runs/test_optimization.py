@@ -7,8 +7,8 @@ from dataclasses import fields, replace
 import pytest
 
 from tests.support import builders
+from worker.protocol.configuration import Configuration
 from worker.protocol.messages import OverBudget, Phase, Step
-from worker.protocol.requests import Configuration
 from your_ai.planning.plan import Trial
 from your_ai.runs.optimization import Optimization, search_for
 from your_ai.runs.search_result import Point

@@ -13,8 +13,9 @@ import pytest
 
 from tests.support import builders
 from worker.protocol.codec import decode_request
+from worker.protocol.configuration import Configuration, Weights
 from worker.protocol.messages import Failed, OverBudget, Phase
-from worker.protocol.requests import Configuration, ModelSource, TrialRequest, Weights
+from worker.protocol.requests import ModelSource, TrialRequest
 from your_ai.errors import NotStartedError
 from your_ai.planning.plan import Trial
 from your_ai.runs.cooldown import Cooldown

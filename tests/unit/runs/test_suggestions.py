@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from tests.support.builders import METAL, observed
+from worker.protocol.configuration import Weights
 from worker.protocol.messages import OverBudget, Passed, Phase, PhaseBegan, Step
-from worker.protocol.requests import Weights
 from your_ai.models import presets, resolve
 from your_ai.planning.memory_estimate import estimate
 from your_ai.planning.plan import TrainingOptions, Trial, plan

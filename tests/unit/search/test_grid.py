@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.protocol.requests import Configuration
+from worker.protocol.configuration import Configuration
 from your_ai.search.grid import FULL, QUICK, make_grid
 
 SIZES = st.integers(1, 8)

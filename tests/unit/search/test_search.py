@@ -11,7 +11,7 @@ from statistics import median
 
 import pytest
 
-from worker.protocol.requests import Configuration
+from worker.protocol.configuration import Configuration
 from your_ai.search.grid import FULL, QUICK, Grid, make_grid
 from your_ai.search.search import Expected, Objective, Search, Tried
 

@@ -10,7 +10,8 @@ import pytest
 
 from tests.support import builders
 from tests.support.builders import model
-from worker.protocol.requests import ModelSource, TrialRequest, Weights
+from worker.protocol.configuration import Weights
+from worker.protocol.requests import ModelSource, TrialRequest
 from your_ai.errors import UsageError
 from your_ai.runs.training_results import Expected
 from your_ai.training.export import as_yaml, lora_config, notes

@@ -13,7 +13,8 @@ from tests.support import families, tiny
 from tests.support.families import HYBRID, WITH_ATTENTION, WITHOUT_ATTENTION
 from worker import architecture, lora
 from worker.architecture import UnsupportedModelError
-from worker.protocol.requests import Configuration, ModelSource, TrialRequest
+from worker.protocol.configuration import Configuration
+from worker.protocol.requests import ModelSource, TrialRequest
 
 
 @pytest.mark.parametrize("family", [*WITH_ATTENTION, *HYBRID])

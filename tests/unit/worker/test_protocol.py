@@ -19,6 +19,7 @@ from worker.protocol.codec import (
     decode_request,
     encode,
 )
+from worker.protocol.configuration import Configuration, Weights
 from worker.protocol.messages import (
     VERSION,
     Advanced,
@@ -43,7 +44,7 @@ from worker.protocol.messages import (
     Truncated,
     Validated,
 )
-from worker.protocol.requests import Configuration, ModelSource, Request, TrialRequest, Weights
+from worker.protocol.requests import ModelSource, Request, TrialRequest
 
 EVENTS: tuple[Event, ...] = (
     Compiled(2.5),

@@ -20,8 +20,9 @@ from worker.checkpoint import Progress
 from worker.events import EventPipe
 from worker.finetune import TrainingLoop
 from worker.protocol.codec import decode_event
+from worker.protocol.configuration import Configuration
 from worker.protocol.messages import Event, Saved, Step, Validated
-from worker.protocol.requests import Configuration, ModelSource, TrainingRequest
+from worker.protocol.requests import ModelSource, TrainingRequest
 
 REQUEST = TrainingRequest(
     model=ModelSource(tiny.LLAMA),

@@ -15,7 +15,8 @@ from mlx_lm.models.prism_hadamard_qwen35 import HadamardQuantizedLinear
 from tests.support import families, tiny
 from tests.support.command import add_weights
 from worker import weights
-from worker.protocol.requests import Configuration, ModelSource, Weights
+from worker.protocol.configuration import Configuration, Weights
+from worker.protocol.requests import ModelSource
 
 STORED = [
     *({"group_size": 64, "bits": bits} for bits in (2, 3, 4, 5, 6, 8)),
