@@ -125,10 +125,7 @@ WITH_ATTENTION: dict[str, tuple[dict[str, Any], set[str]]] = {
             "full_attention_interval": 2,
             "norm_topk_prob": False,
         },
-        {
-            *_SELF,
-            *(f"linear_attn.{name}" for name in ("in_proj_ba", "in_proj_qkvz", "out_proj")),
-        },
+        _SELF,
     ),
 }
 """Config without its ``model_type``, and the keys that LoRA has trained since version 0.1."""
