@@ -110,9 +110,7 @@ if __name__ == "__main__":
     )
     parser.add_argument("--model", action="append", help="preset or folder [default: a small one]")
     parser.add_argument("--kind", choices=KINDS, action="append", help="repeatable [default: all]")
-    parser.add_argument(
-        "--quantize", default="", help="of the kinds without their own"
-    )
+    parser.add_argument("--quantize", default="", help="of the kinds without their own")
     parser.add_argument("--seq-length", type=int, default=2048)
     parser.add_argument("--max-memory", default="", help="budget in GB; must exceed the peak")
     parser.add_argument("--iters", type=int, default=10, help="steps of both")
