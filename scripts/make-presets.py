@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write what the parent needs to know about each preset, as counted in mlx-lm's model, into its suite.
+"""Count each preset's parameters and layers in mlx-lm's model, and write them into its suite.
 
 usage: .venv/bin/python scripts/make-presets.py [FOLDER]
 
