@@ -9,8 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from mlx.utils import tree_flatten
+from mlx_lm.models.switch_layers import QuantizedSwitchLinear
 
 from tests.support.command import ROOT
+from worker import weights
+from worker.protocol.configuration import Configuration
+from worker.protocol.requests import ModelSource
 from your_ai.models import presets
 from your_ai.models.presets import SUITES, all_presets, suite
 from your_ai.units import parameter_label, parameters_of
@@ -53,7 +58,7 @@ def test_current_presets_say_where_their_config_was_published() -> None:
 def test_the_smoke_suite_has_at_least_four_tiny_unquantized_models() -> None:
     smoke = suite("smoke")
     assert [p.name for p in smoke.presets] == SMOKE
-    assert smoke.training["quantize"] == 0
+    assert smoke.training["quantize"] == "none"
     assert all(parameters_of(p.params) < 10e6 for p in smoke.presets)
 
 
@@ -91,6 +96,18 @@ def test_the_facts_of_all_presets_are_those_of_the_models_that_mlx_lm_builds(
         assert (tmp_path / path.name).read_text() == path.read_text(), (
             "stale; run: .venv/bin/python scripts/make-presets.py"
         )
+
+
+def test_gpt_oss_is_planned_as_mlx_lm_loads_it_with_mxfp4_experts_only() -> None:
+    preset = all_presets()["gpt-oss-20b"]
+    model = weights.plan(ModelSource(preset.config), Configuration(quantization_bits=4))
+    quantized = [m for _, m in model.named_modules() if hasattr(m, "bits")]
+    assert {(type(m), m.mode, m.group_size) for m in quantized} == {
+        (QuantizedSwitchLinear, "mxfp4", 32)
+    }
+    assert len(quantized) == 3 * preset.layers
+    # The total_size in the published model.safetensors.index.json.
+    assert sum(array.nbytes for _, array in tree_flatten(model.parameters())) == 13_761_264_768
 
 
 @pytest.mark.parametrize("preset", all_presets().values(), ids=lambda preset: preset.name)
