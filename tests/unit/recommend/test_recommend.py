@@ -170,6 +170,12 @@ def test_a_measured_preset_corrects_other_models() -> None:
     assert expected(past).source is Source.CORRECTED
 
 
+def test_a_measured_preset_that_cannot_be_estimated_corrects_nothing() -> None:
+    hybrid = presets.all_presets()["qwen3.5-9b"]
+    past = measured(model_name=hybrid.model_name, parameters=hybrid.parameters)
+    assert expected(past).source is Source.ESTIMATED
+
+
 def test_only_the_newest_measurement_of_a_trial_corrects() -> None:
     past = [measured(batch_size=n, needed_bytes=(4 + n) * GB) for n in (1, 2, 3)]
     older = [measured(batch_size=1, needed_bytes=40 * GB)] * 5
