@@ -98,9 +98,24 @@ def test_the_facts_of_all_presets_are_those_of_the_models_that_mlx_lm_builds(
         )
 
 
-def test_gpt_oss_is_planned_as_mlx_lm_loads_it_with_mxfp4_experts_only() -> None:
+PUBLISHED = {
+    "quant_method": "mxfp4",
+    "modules_to_not_convert": [
+        *("model.layers.*.self_attn", "model.layers.*.mlp.router"),
+        *("model.embed_tokens", "lm_head"),
+    ],
+}
+"""The quantization_config in the config.json of openai/gpt-oss-20b."""
+
+
+@pytest.mark.parametrize("is_published", [False, True])
+def test_gpt_oss_is_planned_as_mlx_lm_loads_it_with_mxfp4_experts_only(is_published: bool) -> None:
     preset = all_presets()["gpt-oss-20b"]
-    model = weights.plan(ModelSource(preset.config), Configuration(quantization_bits=4))
+    config = dict(preset.config)
+    if is_published:
+        del config["quantization"]
+        config["quantization_config"] = PUBLISHED
+    model = weights.plan(ModelSource(config), Configuration(quantization_bits=4))
     quantized = [m for _, m in model.named_modules() if hasattr(m, "bits")]
     assert {(type(m), m.mode, m.group_size) for m in quantized} == {
         (QuantizedSwitchLinear, "mxfp4", 32)

@@ -9,8 +9,14 @@ import orjson
 import pytest
 
 from tests.support import builders
-from tests.support.builders import CONFIG, model, request
-from worker.protocol.configuration import Configuration, Weights
+from tests.support.builders import CONFIG, PLAIN, model, request
+from worker.protocol.configuration import (
+    ATTENTION_KEYS,
+    Configuration,
+    FineTuneType,
+    Optimizer,
+    Weights,
+)
 from worker.protocol.requests import ModelSource, TrialRequest
 from your_ai.errors import UsageError
 from your_ai.files import to_json
@@ -34,7 +40,7 @@ DEVICE = Device("cuda", "NVIDIA H200", 140 * GB, None, None, {"mlx": "0.32.4"})
 # Every estimate is 4 GB resident, 2 GB for training, and 12 GB without a limit.
 GUESS = Estimate(4 * GB, 6 * GB, 12 * GB)
 PARAMETERS = parameters(CONFIG)
-CONFIGURATION = Configuration(quantization_bits=4, lora_layers=2)
+CONFIGURATION = replace(PLAIN, quantization_bits=4, lora_layers=2)
 
 
 @pytest.fixture(autouse=True)
@@ -121,6 +127,22 @@ def test_a_correction_reduces_the_error_of_an_unchecked_estimate(
     monkeypatch.setattr(recommend, "error_share", lambda _config, _backend: 0.3)
     assert expected().error_share == pytest.approx(0.3)
     assert expected(measured(batch_size=1)).error_share == pytest.approx(0.15)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"lora_keys": ATTENTION_KEYS},
+        {"lora_keys": ("self_attn.q_proj",)},
+        {"optimizer": Optimizer.ADAMW},
+        {"fine_tune_type": FineTuneType.DORA},
+        {"grad_accumulation_steps": 2},
+        {"lora_dropout": 0.1},
+    ],
+)
+def test_another_kind_of_training_does_not_correct_the_estimate(changed: dict[str, Any]) -> None:
+    assert expected(measured(batch_size=1)).source is Source.CORRECTED
+    assert expected(measured(batch_size=1, **changed)).source is Source.ESTIMATED
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.98, 1.02, 2])
