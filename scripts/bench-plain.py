@@ -84,7 +84,8 @@ def compare(model: str, kind: str, arguments: argparse.Namespace) -> list[object
     """Return a row of the table."""
     ours, theirs = KINDS[kind]
     is_plain = kind not in ("checkpointed",)
-    sizes = ["--batch-size=4", "--lora-rank=8", f"--seq-length={arguments.seq_length}"]
+    rank = [] if kind == "full" else ["--lora-rank=8"]
+    sizes = ["--batch-size=4", *rank, f"--seq-length={arguments.seq_length}"]
     checkpointing = ["--no-grad-checkpoint"] if is_plain else []
     quantize = [f"--quantize={arguments.quantize}"] if arguments.quantize and not ours else []
     memory = [f"--max-memory={arguments.max_memory}"] if arguments.max_memory else []
