@@ -8,14 +8,15 @@ import io
 from typing import Any
 
 import mlx.nn as nn
-from mlx.utils import tree_flatten
 from mlx_lm.utils import _get_classes
-
-from worker.protocol.messages import ModelFacts
 
 
 class UnsupportedModelError(ValueError):
     """Mlx-lm cannot build or train the model."""
+
+
+class UnsupportedTrainingError(UnsupportedModelError):
+    """Mlx-lm can train the model, but not like that; the message says what to change."""
 
 
 def build(config: dict[str, Any]) -> nn.Module:
@@ -41,60 +42,3 @@ def build(config: dict[str, Any]) -> nn.Module:
         reason = printed.getvalue().strip() if is_exit else str(error)
         raise UnsupportedModelError(reason or type(error).__name__) from error
     return model
-
-
-def lora_keys(model: nn.Module) -> set[str]:
-    """Return the paths within a layer of what LoRA trains.
-
-    These are the linear projections of attention, usually q, k, v and o. In a model without
-    attention they are all linear layers, which is mlx-lm's own default.
-    """
-    return _attention_projections(model) or {
-        path for layer in model.layers for path in _linears(layer)
-    }
-
-
-def has_attention(model: nn.Module) -> bool:
-    """Return whether LoRA can train the projections of attention."""
-    return bool(_attention_projections(model))
-
-
-def _attention_projections(model: nn.Module) -> set[str]:
-    return {
-        path
-        for layer in model.layers
-        for attention in _attentions(layer)
-        for path in _linears(layer)
-        if path == attention or path.startswith(f"{attention}.")
-    }
-
-
-def _attentions(layer: nn.Module) -> list[str]:
-    """Return the paths of modules that are attention, or part of it, by their name or class.
-
-    Hybrid models often call every kind of block ``mixer``, so the name alone does not tell.
-    """
-    return [
-        path
-        for path, module in layer.named_modules()
-        if "attn" in path or "attention" in path or "Attention" in type(module).__name__
-    ]
-
-
-def _linears(layer: nn.Module) -> list[str]:
-    return [
-        path
-        for path, module in layer.named_modules()
-        if isinstance(module, nn.Linear | nn.QuantizedLinear)
-    ]
-
-
-def facts(config: dict[str, Any]) -> ModelFacts:
-    """Return what the parent needs to plan trials of a model. Raises UnsupportedModelError."""
-    model = build(config)
-    return ModelFacts(
-        parameters=sum(array.size for _, array in tree_flatten(model.parameters())),
-        layers=len(model.layers),
-        lora_keys=tuple(sorted(lora_keys(model))),
-        has_attention=has_attention(model),
-    )

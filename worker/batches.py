@@ -10,8 +10,8 @@ import numpy as np
 from mlx_lm.tuner.trainer import iterate_batches
 
 from worker.checkpoint import Progress, numpy_state
-from worker.lora import Batch
 from worker.protocol.configuration import Configuration
+from worker.trainer import Batch
 
 
 def resumed_batches(data: Any, configuration: Configuration, progress: Progress) -> Iterator[Batch]:

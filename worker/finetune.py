@@ -13,28 +13,28 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
-import mlx.optimizers as optim
 import numpy as np
 from mlx_lm.tuner.callbacks import TrainingCallback
 from mlx_lm.tuner.trainer import TrainingArgs, evaluate, iterate_batches, train
+from mlx_lm.tuner.utils import build_schedule
 
-from worker import checkpoint, durable, loading, lora
+from worker import adapters, checkpoint, durable, loading
 from worker.batches import resumed_batches, split
 from worker.checkpoint import Progress
 from worker.datasets import load_data
 from worker.events import EventPipe
 from worker.kernels import Stopwatch
-from worker.lora import Batch
 from worker.memory import reset_wired_limit
 from worker.protocol.messages import Advanced, Phase, Resumed, Saved, Step, Trained, Validated
 from worker.protocol.requests import TrainingRequest
+from worker.trainer import Batch, make_optimizer
 
 _SAMPLE_SECONDS = 1.0
 """Seconds between memory samples: longer than in a trial, because a training takes hours."""
 
 
 def run(request: TrainingRequest, events: EventPipe) -> Trained:
-    """Train and write the adapters to the disk. Raises EvidenceError if they did not change."""
+    """Train and write the weights to the disk. Raises EvidenceError if they did not change."""
     loop = _load(request, events)
     events.enter(Phase.TRAIN, request.limit_bytes)
     mx.set_memory_limit(request.limit_bytes)
@@ -42,8 +42,8 @@ def run(request: TrainingRequest, events: EventPipe) -> Trained:
     loop.run()
     mx.synchronize()
     try:
-        lora.check_adapters(loop.model)
-    except lora.EvidenceError:
+        loop.evidence.check()
+    except adapters.EvidenceError:
         (loop.folder / checkpoint.ADAPTERS).unlink(missing_ok=True)  # written by mlx-lm's trainer
         raise
     # mlx-lm's trainer writes the same file without flushing it to the disk.
@@ -60,21 +60,25 @@ def _load(request: TrainingRequest, events: EventPipe) -> TrainingLoop:
     data = load_data(request, events)  # before the weights, which take far longer
     model = loading.load_weights(request.model, request.configuration, watch)
     mx.random.seed(request.seed)
-    keys = lora.add_adapters(model, request.configuration)
-    optimizer = optim.AdamW(learning_rate=request.learning_rate)
+    keys = adapters.prepare(model, request.configuration, request.lora_scale)
+    mx.eval(model.parameters())
+    evidence = adapters.Evidence(model)
+    schedule = build_schedule(request.lr_schedule) if request.lr_schedule else None
+    optimizer = make_optimizer(request.configuration, schedule or request.learning_rate)
     folder = Path(request.adapter_path)
     _write_adapter_config(folder, request.adapter_config, keys)
     saved = checkpoint.load_newest(folder, model, optimizer) if request.resume else None
     progress = saved or Progress.start()
-    loading.send_loaded(events, model, began)
+    loading.send_loaded(events, model, keys, began)
     if request.resume:
         events.send(Resumed(events.now(), progress.iteration))
-    return TrainingLoop(request, events, model, optimizer, *data, progress)
+    return TrainingLoop(request, events, model, optimizer, *data, progress, evidence)
 
 
-def _write_adapter_config(folder: Path, config: dict[str, Any], keys: list[str]) -> None:
+def _write_adapter_config(folder: Path, config: dict[str, Any], keys: tuple[str, ...]) -> None:
     """Write the file that mlx-lm needs to load the adapters, atomically and durably."""
-    content = {**config, "lora_parameters": {**config["lora_parameters"], "keys": keys}}
+    lora = config["lora_parameters"]
+    content = {**config, "lora_parameters": lora and {**lora, "keys": keys}}
     folder.mkdir(parents=True, exist_ok=True)
     target, copy = folder / "adapter_config.json", folder / ".adapter_config.json"
     copy.write_text(json.dumps(content, indent=4))
@@ -96,9 +100,11 @@ class TrainingLoop(TrainingCallback):  # type: ignore[misc]  # mlx-lm is untyped
     data: Any
     validation_data: Any | None
     progress: Progress
+    evidence: adapters.Evidence
 
     def __post_init__(self) -> None:
         self.folder = Path(self.request.adapter_path)
+        self._accumulated = self.request.configuration.grad_accumulation_steps
         self._saved = self.progress.iteration
         self._micro_steps: list[tuple[float, int]] = []  # loss and tokens of each micro-batch
         self._tokens = 0
@@ -119,7 +125,7 @@ class TrainingLoop(TrainingCallback):  # type: ignore[misc]  # mlx-lm is untyped
                 iters=remaining * request.micro_batches,
                 steps_per_report=1,
                 steps_per_save=2**62,  # never, because `_end_iteration` saves
-                grad_accumulation_steps=request.grad_accumulation_steps * request.micro_batches,
+                grad_accumulation_steps=self._accumulated * request.micro_batches,
                 adapter_file=str(self.folder / checkpoint.ADAPTERS),
             ),
             iterate_batches=self._micro_batches,
@@ -172,7 +178,7 @@ class TrainingLoop(TrainingCallback):  # type: ignore[misc]  # mlx-lm is untyped
         every = self.request.save_every
         is_due = iteration // every != self._saved // every or self._must_stop
         # A checkpoint does not contain accumulated gradients, so wait until they are applied.
-        if is_due and iteration % self.request.grad_accumulation_steps == 0:
+        if is_due and iteration % self._accumulated == 0:
             checkpoint.save(self.folder, self.model, self.optimizer, self.progress)
             self._saved = iteration
             self.events.send(Saved(self.events.now(), iteration))

@@ -41,7 +41,7 @@ def load_weights(
     return model
 
 
-def send_loaded(events: EventPipe, model: nn.Module, began: float) -> None:
+def send_loaded(events: EventPipe, model: nn.Module, keys: tuple[str, ...], began: float) -> None:
     """Report that weights and adapters are in memory. ``began`` is a `time.perf_counter` value."""
     trainable = sum(array.size for _, array in tree_flatten(model.trainable_parameters()))
     events.send(
@@ -52,5 +52,6 @@ def send_loaded(events: EventPipe, model: nn.Module, began: float) -> None:
             peak_bytes=mx.get_peak_memory(),
             parameters=get_total_parameters(model),  # without the adapters
             trainable_parameters=trainable,
+            lora_keys=keys,
         )
     )

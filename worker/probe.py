@@ -3,25 +3,52 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import NoReturn
 
 from worker import device
 from worker.events import EventPipe
+from worker.protocol.configuration import ATTENTION_KEYS, Weights
 from worker.protocol.messages import ModelFacts, ProbeAnswer
-from worker.protocol.requests import ProbeRequest
+from worker.protocol.requests import ModelSource, PlannedModel, ProbeRequest
 
 
 def run(request: ProbeRequest, events: EventPipe) -> NoReturn:
     """Send one `ProbeAnswer` and exit. Imports mlx-lm only if there are models to build."""
     models: dict[str, ModelFacts] = {}
     problems: dict[str, str] = {}
-    if request.configs:
-        from worker import architecture
+    if request.models:
+        from worker.architecture import UnsupportedModelError, UnsupportedTrainingError
 
-        for name, config in request.configs.items():
+        for name, planned in request.models.items():
             try:
-                models[name] = architecture.facts(config)
-            except architecture.UnsupportedModelError as error:
+                models[name] = facts(planned)
+            except UnsupportedTrainingError as error:
                 problems[name] = str(error)
+            except UnsupportedModelError as error:
+                problems[name] = f"{str(error).partition(chr(10))[0]}. Choose another model"
     events.send(ProbeAnswer(device.describe(events.now()), models, problems))
     os._exit(0)
+
+
+def facts(planned: PlannedModel) -> ModelFacts:
+    """Return what the parent needs to plan trials of a model, without allocating weights.
+
+    Raises:
+        UnsupportedModelError: if mlx-lm cannot build the model, or cannot train it like that.
+    """
+    from mlx.utils import tree_flatten
+    from mlx_lm.utils import get_total_parameters
+
+    from worker import adapters, weights
+
+    # The shapes of the weights do not depend on whether they are real.
+    configuration = replace(planned.configuration, weights=Weights.SYNTHETIC)
+    model = weights.plan(ModelSource(planned.config), configuration)
+    parameters, layers = get_total_parameters(model), len(model.layers)
+    wants_attention = configuration.lora_keys == ATTENTION_KEYS
+    lacks_attention = wants_attention and not adapters.attention_projections(model)
+    configuration = replace(configuration, lora_layers=min(configuration.lora_layers, layers))
+    keys = adapters.prepare(model, configuration)
+    trainable = sum(array.size for _, array in tree_flatten(model.trainable_parameters()))
+    return ModelFacts(parameters, trainable, layers, keys, lacks_attention)

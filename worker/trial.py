@@ -6,7 +6,7 @@ import time
 
 import mlx.core as mx
 
-from worker import loading, lora
+from worker import adapters, loading, trainer
 from worker.events import EventPipe
 from worker.memory import SAMPLE_SECONDS, MemoryWatch
 from worker.protocol.messages import Passed, Phase, Step
@@ -27,20 +27,21 @@ def run(request: TrialRequest, events: EventPipe) -> Passed:
     """Load the model, measure its training and return the result.
 
     Ends the process if memory use exceeds the budget. Raises EvidenceError if the losses and
-    adapters do not show that the model was trained.
+    weights do not show that the model was trained.
     """
     watch = loading.begin(events, request.budget_bytes, SAMPLE_SECONDS)
     began = time.perf_counter()
     mx.random.seed(request.seed)
     model = loading.load_weights(request.model, request.configuration, watch)
-    lora.add_adapters(model, request.configuration)
-    trainer = lora.Trainer(model, request)
-    loading.send_loaded(events, model, began)
-    return _measure(trainer, request, watch, events)
+    keys = adapters.prepare(model, request.configuration)
+    mx.eval(model.parameters())
+    training = trainer.Trainer(model, request)
+    loading.send_loaded(events, model, keys, began)
+    return _measure(training, request, watch, events)
 
 
 def _measure(
-    trainer: lora.Trainer, request: TrialRequest, watch: MemoryWatch, events: EventPipe
+    training: trainer.Trainer, request: TrialRequest, watch: MemoryWatch, events: EventPipe
 ) -> Passed:
     """Measure needed memory (tight), then peak memory and speed (relaxed)."""
     budget = request.budget_bytes
@@ -48,18 +49,18 @@ def _measure(
     # refuses to allocate.
     ceiling = int(mx.device_info().get("max_recommended_working_set_size") or budget)
     tight_limit = mx.get_active_memory()
-    needed = _run_steps(trainer, events, Phase.TIGHT, tight_limit, TIGHT_STEPS, budget)
+    needed = _run_steps(training, events, Phase.TIGHT, tight_limit, TIGHT_STEPS, budget)
     watch.require(needed)
     limit, cut, attempts = min(budget, ceiling), 0, 1
-    peak = _run_steps(trainer, events, Phase.RELAXED, limit, request.steps, budget)
+    peak = _run_steps(training, events, Phase.RELAXED, limit, request.steps, budget)
     while peak > budget and limit > tight_limit:
         limit, cut = lowered(limit, cut, peak - budget, tight_limit)
         attempts += 1
         if attempts == RELAXED_ATTEMPTS:
             limit = tight_limit
-        peak = _run_steps(trainer, events, Phase.RELAXED, limit, request.steps, budget)
+        peak = _run_steps(training, events, Phase.RELAXED, limit, request.steps, budget)
     watch.require(peak)
-    trainer.check()
+    training.check()
     # If the last attempt used the tight limit, it may have peaked slightly lower.
     return Passed(events.now(), min(needed, peak), tight_limit, peak, limit)
 
@@ -80,7 +81,7 @@ def settled(peaks: list[int]) -> bool:
 
 
 def _run_steps(
-    trainer: lora.Trainer, events: EventPipe, phase: Phase, limit: int, steps: int, budget: int
+    training: trainer.Trainer, events: EventPipe, phase: Phase, limit: int, steps: int, budget: int
 ) -> int:
     """Return the peak of active memory.
 
@@ -94,7 +95,7 @@ def _run_steps(
     for index in range(1, steps + 1):
         if phase is Phase.TIGHT:
             _shift_waits()
-        seconds, compiling, tokens, loss = trainer.step()
+        seconds, compiling, tokens, loss = training.step()
         peaks.append(mx.get_peak_memory())
         events.send(Step(events.now(), phase, index, seconds, tokens, loss, peaks[-1], compiling))
         if peaks[-1] > budget or (phase is Phase.TIGHT and settled(peaks)):

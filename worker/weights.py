@@ -16,7 +16,7 @@ from mlx.utils import tree_map_with_path
 from mlx_lm.utils import load_model, quantize_model
 
 from worker import architecture
-from worker.protocol.configuration import GROUP_SIZE, Configuration, Weights
+from worker.protocol.configuration import Configuration, Weights
 from worker.protocol.requests import ModelSource
 
 _FLOATING_TYPES = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}
@@ -39,7 +39,8 @@ def plan(source: ModelSource, configuration: Configuration) -> nn.Module:
         # Like mlx_lm.convert, this skips the modules that the model's class excludes. It takes a
         # "quantization" of null for one of other modules, so remove that.
         config = {key: value for key, value in config.items() if key != "quantization"}
-        model, _ = quantize_model(model, config, GROUP_SIZE, bits)
+        mode = configuration.quantization_mode.value
+        model, _ = quantize_model(model, config, configuration.group_size, bits, mode)
     return model
 
 

@@ -71,7 +71,10 @@ class Loaded(_Timed):
     parameters: int
     """Number of the model's parameters."""
     trainable_parameters: int
-    """Number of the adapters' parameters."""
+    """Number of the parameters that are trained."""
+    lora_keys: tuple[str, ...] = ()
+    """Names of the modules with adapters, within a layer; empty in full fine-tuning, and in
+    results of earlier versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,12 +201,17 @@ class Failed(_Timed):
 
 @dataclass(frozen=True, slots=True)
 class ModelFacts:
-    """Facts about a model. ``lora_keys`` are the paths within a layer of what LoRA trains."""
+    """Facts about a model and a training of it.
+
+    ``lora_keys`` are the names of the modules with adapters. If ``lacks_attention``, these are
+    other linear layers instead of the attention that was asked for.
+    """
 
     parameters: int
+    trainable_parameters: int
     layers: int
     lora_keys: tuple[str, ...]
-    has_attention: bool
+    lacks_attention: bool
 
 
 @dataclass(frozen=True, slots=True)

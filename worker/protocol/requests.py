@@ -35,19 +35,28 @@ class TrialRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class ProbeRequest:
-    """Asks for the device and, for each model's config by name, whether it can be trained."""
+class PlannedModel:
+    """A model's ``config.json``, and a training of it whose layers are the most wanted."""
 
-    configs: dict[str, dict[str, Any]]
+    config: dict[str, Any]
+    configuration: Configuration
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeRequest:
+    """Asks for the device and, for each model by name, whether it can be trained like that."""
+
+    models: dict[str, PlannedModel]
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRequest:
-    """A real training of adapters, as ``mlx_lm.lora`` would do it.
+    """A real training, as ``mlx_lm.lora`` would do it.
 
     ``data`` is a folder. ``iters`` counts batches, each trained in ``micro_batches`` equal parts.
-    ``adapter_config`` is what mlx-lm needs to load the adapters, without the names of the adapted
-    projections. ``resume`` continues after the newest checkpoint in ``adapter_path``, if any.
+    ``lr_schedule`` is mlx-lm's, and replaces ``learning_rate``. ``adapter_config`` is what mlx-lm
+    needs to load the adapters, without the names of the adapted modules. ``resume`` continues after
+    the newest checkpoint in ``adapter_path``, if any.
     """
 
     model: ModelSource
@@ -56,7 +65,6 @@ class TrainingRequest:
     adapter_path: str
     iters: int
     micro_batches: int
-    grad_accumulation_steps: int
     learning_rate: float
     mask_prompt: bool
     seed: int
@@ -67,6 +75,8 @@ class TrainingRequest:
     budget_bytes: int
     adapter_config: dict[str, Any]
     resume: bool
+    lora_scale: float = LORA_SCALE
+    lr_schedule: dict[str, Any] | None = None
 
 
 Request = TrialRequest | ProbeRequest | TrainingRequest

@@ -18,6 +18,7 @@ from worker.protocol.codec import encode
 from your_ai import __version__
 from your_ai.errors import ExitCode, MachineError
 from your_ai.models import hub, presets, resolve
+from your_ai.models.quantization import NONE
 from your_ai.planning.device import Device, budget_bytes, from_probe, gpu_uuid
 from your_ai.planning.plan import TrainingOptions, plan
 from your_ai.runs.run_dir import runs_dir
@@ -51,7 +52,7 @@ _OOM_ADVICE = (
     "with --resume after such a kill"
 )
 
-TRAINING = TrainingOptions(batch_size=1, lora_rank=4, seq_length=32, steps=2, quantize=0)
+TRAINING = TrainingOptions(batch_size=1, lora_rank=4, seq_length=32, steps=2, quantize=NONE)
 
 
 class Mark(StrEnum):

@@ -9,20 +9,31 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from worker.protocol.configuration import Weights
+from worker.protocol.configuration import GROUP_SIZE, FineTuneType, Optimizer, Weights
 from your_ai.cli.groups import Group, flag, option
-from your_ai.cli.params import Count, Number, Sizes
+from your_ai.cli.params import Count, Keys, Number, Sizes
 from your_ai.errors import UsageError
-from your_ai.models import presets
+from your_ai.models import presets, quantization
 from your_ai.planning.device import DEFAULT_BUDGET_SHARE
-from your_ai.planning.plan import DEFAULT_BITS, DEFAULT_LORA_LAYERS, TrainingOptions
+from your_ai.planning.plan import (
+    ALL_LAYERS,
+    DEFAULT_LORA_LAYERS,
+    DEFAULT_QUANTIZATION,
+    TrainingOptions,
+)
 from your_ai.runs.run import Argument
 from your_ai.search.grid import FULL, QUICK, make_grid
 from your_ai.search.search import Objective, SearchOptions
 from your_ai.supervision.supervisor import Limits
 
-_QUANTIZE = {"4": 4, "8": 8, "none": 0}
 _DEFAULTS = TrainingOptions()
+_KINDS = {
+    "weights": Weights,
+    "fine_tune_type": FineTuneType,
+    "optimizer": Optimizer,
+    "group_size": int,
+}
+"""What the texts of options with choices are converted to."""
 _AXES = ("batch_sizes", "ranks", "layers")
 
 _MAX_BATCH, _MAX_RANK, _MAX_LAYERS = 1024, 4096, 1024
@@ -31,7 +42,11 @@ _MAX_CONFIGURATIONS = 1000
 
 BATCH = Count(1, _MAX_BATCH)
 RANK = Count(1, _MAX_RANK)
-LAYERS = Count(1, _MAX_LAYERS)
+LAYERS = Count(ALL_LAYERS, _MAX_LAYERS, zero=False)
+ACCUMULATED = Count(1, 2**16)
+FINE_TUNE_TYPE = click.Choice([kind.value for kind in FineTuneType])
+OPTIMIZER = click.Choice([optimizer.value for optimizer in Optimizer])
+KEYS = Keys()
 TOKENS = Count(8, 2**24)
 PATH = click.Path(path_type=Path)
 
@@ -91,8 +106,28 @@ CONFIGURATION = Group(
         option(
             "--lora-layers",
             LAYERS,
-            "Number of layers with adapters, counted from the last.",
+            "Number of layers to train, counted from the last; -1 for all.",
             computed=f"{DEFAULT_LORA_LAYERS}, or all if the model has fewer",
+        ),
+        option(
+            "--lora-keys",
+            KEYS,
+            "What gets adapters: all linear, expert and embedding modules of the layers (all), "
+            "only attention, or modules by name, as in mlx-lm's lora_parameters.keys.",
+            fallback="all",
+        ),
+        option(
+            "--fine-tune-type",
+            FINE_TUNE_TYPE,
+            "Train adapters (lora, dora), or all weights of the layers (full).",
+            fallback=_DEFAULTS.fine_tune_type,
+        ),
+        option("--optimizer", OPTIMIZER, "Optimizer.", fallback=_DEFAULTS.optimizer),
+        option(
+            "--grad-accumulation-steps",
+            ACCUMULATED,
+            "Batches per optimizer step.",
+            fallback=_DEFAULTS.grad_accumulation_steps,
         ),
     ),
 )
@@ -102,9 +137,15 @@ TENSORS = Group(
         option("--seq-length", TOKENS, "Sequence length in tokens.", fallback=_DEFAULTS.seq_length),
         option(
             "--quantize",
-            click.Choice(list(_QUANTIZE)),
-            "Quantization bits per weight.",
-            computed=f"{DEFAULT_BITS}, or the model's own",
+            click.Choice(quantization.NAMES),
+            "Quantization: bits per weight, a microscaling format, or none.",
+            computed=f"{DEFAULT_QUANTIZATION}, or the model's own; none in full fine-tuning",
+        ),
+        option(
+            "--group-size",
+            click.Choice([str(size) for size in quantization.GROUP_SIZES]),
+            "Weights that share a scale, if --quantize is a number of bits.",
+            fallback=GROUP_SIZE,
         ),
         option(
             "--weights",
@@ -215,11 +256,28 @@ def training(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> Training
     """The training options, with ``defaults`` (a suite's) for those that were not given."""
     names = TrainingOptions.__dataclass_fields__
     given = {name: values[name] for name in names if values.get(name) is not None}
-    if "quantize" in given:
-        given["quantize"] = _QUANTIZE[given["quantize"]]
-    if "weights" in given:
-        given["weights"] = Weights(given["weights"])
-    return TrainingOptions(**{**defaults, **given})
+    for name, kind in _KINDS.items():
+        if name in given:
+            given[name] = kind(given[name])
+    chosen = TrainingOptions(**{**defaults, **given})
+    _check_training(chosen, given)
+    return chosen
+
+
+def _check_training(chosen: TrainingOptions, given: Mapping[str, Any]) -> None:
+    """Raise UsageError for options that would have no effect."""
+    if chosen.is_full:
+        for name in ("lora_keys", "lora_rank"):
+            if name in given:
+                raise UsageError(
+                    f"{_option_name(name)} has no effect with --fine-tune-type full, which has no "
+                    "adapters."
+                )
+    wanted = chosen.quantize
+    if chosen.group_size is not None and wanted is not None and not wanted.isdecimal():
+        fixed = quantization.named(wanted)
+        why = f"always has groups of {fixed.group_size}" if fixed.bits else "has no groups"
+        raise UsageError(f"--group-size has no effect: --quantize {wanted} {why}.")
 
 
 def search_options(values: Mapping[str, Any]) -> SearchOptions:

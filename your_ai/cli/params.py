@@ -8,19 +8,33 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from worker.protocol.configuration import ALL_KEYS, ATTENTION_KEYS
+
 if TYPE_CHECKING:
     _SizesType = click.ParamType[tuple[int, ...]]
+    _KeysType = click.ParamType[tuple[str, ...]]
 else:
-    _SizesType = click.ParamType  # generic only in newer versions of click
+    _SizesType = _KeysType = click.ParamType  # generic only in newer versions of click
 
 FILE = click.Path(path_type=Path, readable=False)
 """A file or folder to read. The code that reads it reports errors."""
 
 
 class Count(click.IntRange):
-    """A whole number in a range."""
+    """A whole number in a range, which may leave out zero."""
 
     name = "integer"
+
+    def __init__(self, least: int, most: int | None = None, *, zero: bool = True) -> None:
+        super().__init__(least, most)
+        self._zero = zero
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Parse the number."""
+        number: int = super().convert(value, param, ctx)
+        if number == 0 and not self._zero:
+            self.fail("0 is not a number of layers; -1 means all.", param, ctx)
+        return number
 
     def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
         """What the help shows for the value."""
@@ -59,6 +73,28 @@ class Number(click.FloatRange):
             self.fail(f"{value!r} is not {self._expected}.", param, ctx)
         converted: float = super().convert(number, param, ctx)
         return converted
+
+
+class Keys(_KeysType):
+    """``all``, ``attention``, or names of modules separated by commas."""
+
+    name = "NAME,…"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Parse the names; their order does not matter."""
+        if isinstance(value, tuple):
+            return value
+        names = {part.strip() for part in str(value).split(",")}
+        if "" in names or (len(names) > 1 and names & {*ALL_KEYS, *ATTENTION_KEYS}):
+            self.fail(
+                f"{value!r} is not all, attention, or a list of names such as "
+                "self_attn.q_proj,self_attn.v_proj.",
+                param,
+                ctx,
+            )
+        return tuple(sorted(names))
 
 
 class Sizes(_SizesType):

@@ -22,7 +22,7 @@ from your_ai.files import check_writable
 from your_ai.models import hub, presets, resolve, weight_files
 from your_ai.models.resolve import Model
 from your_ai.planning.device import Device, budget_bytes, from_probe, gpu_uuid
-from your_ai.planning.plan import TrainingOptions, Trial, plan
+from your_ai.planning.plan import TrainingOptions, Trial, is_trainable_by_all, plan, planned
 from your_ai.runs.assembly import assemble, optimization_of
 from your_ai.runs.catalog import newest_to_resume
 from your_ai.runs.cooldown import Cooldown
@@ -247,7 +247,8 @@ def _plan_trials(
     if options.weights is Weights.REAL:
         _check_weights(chosen)
         chosen = [resolve.pinned(model) for model in chosen]
-    facts = probe_models({m.model_name: m.config for m in chosen if not m.is_preset})
+    probed = [m for m in chosen if not (m.is_preset and is_trainable_by_all(options))]
+    facts = probe_models({m.model_name: planned(m, options) for m in probed})
     known = [resolve.with_facts(model, facts) for model in chosen]
     return tuple(plan(known, options, budget))
 

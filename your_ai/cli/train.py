@@ -15,6 +15,7 @@ import click
 from your_ai import __version__
 from your_ai.cli.groups import GroupedCommand
 from your_ai.cli.options import given
+from your_ai.cli.options import training as training_options
 from your_ai.cli.resume_command import resume_command
 from your_ai.cli.run_context import open_earlier, open_screen, probed
 from your_ai.cli.train_options import GROUPS
@@ -41,12 +42,14 @@ from your_ai.training.progress import Progress, progress_of, results_of
 from your_ai.training.request import (
     check_device,
     check_steps,
+    checked,
     choose,
     describe_model,
     expect,
     fit,
     known,
     lora_keys,
+    measured_options,
     training_request,
     with_weights,
 )
@@ -58,7 +61,7 @@ from your_ai.units import now
 @click.command(name="train", cls=GroupedCommand, groups=GROUPS)
 @click.pass_context
 def command(context: click.Context, /, **values: Any) -> ExitCode:
-    """Train LoRA adapters with the model and configuration that the results recommend.
+    """Train the model with the configuration that the results recommend.
 
     Uses mlx-lm's trainer under the measured memory limit. Options have the names used by
     mlx_lm.lora and override the results. After an OOM or a crash, training restarts from the last
@@ -70,7 +73,6 @@ def command(context: click.Context, /, **values: Any) -> ExitCode:
         return _resume(context)
     if values["data"] is None:
         raise UsageError("--data is required: a folder with train.jsonl.")
-    check_steps(values["iters"], values["grad_accumulation_steps"])
     return _start(context) if values["export"] is None else _export(context)
 
 
@@ -84,13 +86,16 @@ def _start(context: click.Context) -> ExitCode:
     check_device(measured, results.device, device)
     model = describe_model(measured)
     _show_note(model.note)
-    size = fit(measured, model, values).configuration.batch_size
+    chosen = training_options(values, measured_options(measured))
+    configuration = checked(measured, fit(measured, model, chosen), model)
+    check_steps(values["iters"], configuration.grad_accumulation_steps)
+    size = configuration.batch_size
     data = check_dataset(values["data"], size, mask_prompt=values["mask_prompt"])
     owner = uuid.uuid4().hex
     run_dir = choose_run_dir(values["run_dir"])  # first: may contain the adapters
     target = values["adapter_path"].absolute()
     with open_new(run_dir) as journal, adapter_dir.claimed(target, owner):
-        fitted = fit(measured, with_weights(model, measured.revision), values)
+        fitted = fit(measured, with_weights(model, measured.revision), chosen)
         request = training_request(measured, fitted, values)
         config = lora_config(request, measured.model_name, values["steps_per_report"], [])
         training = Training(
@@ -131,11 +136,14 @@ def _export(context: click.Context) -> ExitCode:
     check_writable(file)
     model = describe_model(measured)
     _show_note(model.note)
-    request = training_request(measured, fit(measured, model, values), values)
+    chosen = training_options(values, measured_options(measured))
+    fitted = fit(measured, model, chosen)
+    check_steps(values["iters"], fitted.configuration.grad_accumulation_steps)
+    request = training_request(measured, fitted, values)
     size = request.configuration.batch_size
     check_dataset(data, size, mask_prompt=request.mask_prompt, for_mlx_lm=True)
     adapter_dir.check_free(Path(request.adapter_path))  # mlx_lm.lora would overwrite them
-    name, keys = measured.model_name, lora_keys(model)
+    name, keys = measured.model_name, lora_keys(model, fitted)
     config = lora_config(request, name, values["steps_per_report"], keys)
     comments = notes(request, name, measured.revision or model.revision)
     write_or_fail(file, as_yaml(config, comments).encode())

@@ -7,7 +7,19 @@ from functools import partial
 import click
 
 from your_ai.cli.groups import Group, flag, option
-from your_ai.cli.options import BATCH, LAYERS, PATH, QUIET, RANK, RUN_DIR, TOKENS
+from your_ai.cli.options import (
+    ACCUMULATED,
+    BATCH,
+    FINE_TUNE_TYPE,
+    KEYS,
+    LAYERS,
+    OPTIMIZER,
+    PATH,
+    QUIET,
+    RANK,
+    RUN_DIR,
+    TOKENS,
+)
 from your_ai.cli.params import FILE, Count
 
 _COUNT = Count(1)
@@ -45,9 +57,12 @@ GROUPS = [
             _measured("--batch-size", BATCH, "Batch size."),
             _measured(
                 *("--num-layers lora_layers", LAYERS),
-                "Number of layers with adapters, counted from the last.",
+                "Number of layers to train, counted from the last; -1 for all.",
             ),
             _measured("--lora-rank", RANK, "Rank of the adapters."),
+            _measured("--lora-keys", KEYS, "What gets adapters: all, attention, or names."),
+            _measured("--fine-tune-type", FINE_TUNE_TYPE, "Train adapters, or all weights."),
+            _measured("--optimizer", OPTIMIZER, "Optimizer."),
             _measured(
                 *("--max-seq-length seq_length", TOKENS), "Truncate sequences to this many tokens."
             ),
@@ -59,11 +74,11 @@ GROUPS = [
             option(
                 "--learning-rate",
                 click.FloatRange(0, 1, min_open=True),
-                "Learning rate of AdamW.",
+                "Learning rate.",
                 1e-5,
                 metavar="RATE",
             ),
-            option("--grad-accumulation-steps", Count(1, 2**16), "Batches per optimizer step.", 1),
+            _measured("--grad-accumulation-steps", ACCUMULATED, "Batches per optimizer step."),
             flag("--mask-prompt", "Compute the loss on completions only."),
             option("--seed", Count(0, 2**32 - 1), "Seed for the adapters and the data order.", 0),
         ),

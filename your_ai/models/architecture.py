@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -19,6 +19,9 @@ _UNGATED = frozenset({"starcoder2", "nemotron", "phi"})
 """The MLP of these has two matrices instead of three."""
 _FUSED = frozenset({"phi3", "internlm2"})
 """These have one matrix for queries, keys and values together."""
+
+Matrices = tuple[int, int, int]
+"""So many matrices with these rows and this width."""
 
 _Size = Annotated[int, msgspec.Meta(gt=0, lt=2**32)]
 _SIZES = ("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size")
@@ -38,9 +41,9 @@ class Shape:
 
     ``hidden`` is the width of a layer's input. ``queries`` and ``keys`` are the total widths of its
     query heads and of its key heads, ``inner`` is that of the MLPs that a token passes through.
-    ``projections`` has the (rows, width) of a layer's attention matrices, which LoRA trains;
-    ``matrices`` has the (count, rows, width) of all the model's matrices. ``vectors`` is the number
-    of weights in all norms and biases.
+    ``projections`` has the (rows, width) of a layer's attention matrices. ``layer_matrices`` and
+    ``embeddings`` have the (count, rows, width) of all matrices in a layer and outside of layers.
+    ``layer_vectors`` is the number of weights in a layer's norms and biases.
     """
 
     hidden: int
@@ -50,15 +53,38 @@ class Shape:
     inner: int
     vocabulary: int
     projections: tuple[tuple[int, int], ...]
-    matrices: tuple[tuple[int, int, int], ...]
-    vectors: int
+    layers: int
+    layer_matrices: tuple[Matrices, ...]
+    embeddings: Matrices
+    layer_vectors: int
     weight_bytes: int
     """Bytes per unquantized weight."""
 
     @property
+    def matrices(self) -> tuple[Matrices, ...]:
+        """The (count, rows, width) of all the model's matrices."""
+        inside = self.layer_matrices
+        layers = ((self.layers * count, rows, width) for count, rows, width in inside)
+        return self.embeddings, *layers
+
+    @property
+    def vectors(self) -> int:
+        """The number of weights in all norms and biases; the last norm is outside of layers."""
+        return self.layers * self.layer_vectors + self.hidden
+
+    @property
+    def layer_parameters(self) -> int:
+        """The number of weights in a layer."""
+        return self.layer_vectors + _size(self.layer_matrices)
+
+    @property
     def parameters(self) -> int:
         """The number of weights in the unquantized model."""
-        return self.vectors + sum(count * rows * width for count, rows, width in self.matrices)
+        return self.vectors + _size(self.matrices)
+
+
+def _size(matrices: Iterable[Matrices]) -> int:
+    return sum(count * rows * width for count, rows, width in matrices)
 
 
 def shape_of(config: Mapping[str, Any]) -> Shape:
@@ -127,7 +153,6 @@ def _read(text: Mapping[str, Any]) -> Shape:
     projections = (*((rows, hidden) for rows in input_rows), (hidden, queries))
     inner, mlp = _mlp(text, kind, hidden)
     is_tied = kind in _TIED or text.get("tie_word_embeddings", kind not in _UNTIED)
-    layer_matrices = [*((1, *projection) for projection in projections), *mlp]
     return Shape(
         hidden=hidden,
         heads=heads,
@@ -136,11 +161,10 @@ def _read(text: Mapping[str, Any]) -> Shape:
         inner=inner,
         vocabulary=vocabulary,
         projections=projections,
-        matrices=(
-            (1 if is_tied else 2, vocabulary, hidden),
-            *((layers * count, rows, width) for count, rows, width in layer_matrices),
-        ),
-        vectors=layers * _vectors(text, kind, hidden, head, sum(input_rows)) + hidden,
+        layers=layers,
+        layer_matrices=(*((1, *projection) for projection in projections), *mlp),
+        embeddings=(1 if is_tied else 2, vocabulary, hidden),
+        layer_vectors=_vectors(text, kind, hidden, head, sum(input_rows)),
         weight_bytes=4 if "float32" in (text.get("dtype"), text.get("torch_dtype")) else 2,
     )
 

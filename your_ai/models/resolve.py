@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from worker.protocol.configuration import QuantizationMode
 from worker.protocol.messages import ModelFacts
 from your_ai.errors import UsageError, YourAIError
 from your_ai.models import hub, presets
 from your_ai.models.architecture import parameters
+from your_ai.models.quantization import Quantization, stored
 from your_ai.units import parameter_label
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -50,10 +52,9 @@ class Model:
         return _declared(self.config, "max_position_embeddings")
 
     @property
-    def stored_bits(self) -> int | None:
-        """The bits per weight in the model's files; ``None`` if they are not quantized."""
-        stored = self.config.get("quantization")
-        return None if stored is None else int(stored["bits"])
+    def stored(self) -> Quantization | None:
+        """The quantization of the model's files; ``None`` if there is none in MLX's format."""
+        return stored(self.config)
 
 
 def from_preset(preset: presets.Preset) -> Model:
@@ -121,7 +122,7 @@ def with_facts(model: Model, facts: Mapping[str, ModelFacts | str]) -> Model:
     build the model.
 
     Raises:
-        UsageError: if mlx-lm cannot build the model, or it has no layers that LoRA can train.
+        UsageError: if mlx-lm cannot build the model, or cannot train it like that.
     """
     known = facts.get(model.model_name)
     if known is None:
@@ -131,16 +132,10 @@ def with_facts(model: Model, facts: Mapping[str, ModelFacts | str]) -> Model:
         code = (
             " The model's own code (auto_map) is never run." if "auto_map" in model.config else ""
         )
-        raise UsageError(
-            f"mlx-lm cannot train {model.name}: {problem.rstrip('.')}.{code} Choose another model."
-        )
-    if not known.lora_keys:
-        raise UsageError(
-            f"LoRA cannot train {model.name}: it has no linear layers. Choose another model."
-        )
+        raise UsageError(f"mlx-lm cannot train {model.name}: {problem.rstrip('.')}.{code}")
     params = model.params or parameter_label(known.parameters)
     note = model.note
-    if not known.has_attention:
+    if known.lacks_attention:
         trained = f"{model.name} has no attention, so LoRA trains its other linear layers."
         note = trained if note is None else f"{note} {trained}"
     return replace(model, params=params, layers=known.layers, note=note)
@@ -179,7 +174,7 @@ def _read_config(path: Path, name: str) -> dict[str, Any]:
         raise UsageError(f"{subject} has no valid vocab_size. {_REPAIR}")
     if not _is_usable(config.get("quantization")):
         raise UsageError(
-            f"{subject} has a quantization without valid bits and group_size. {_REPAIR}"
+            f"{subject} has a quantization without valid bits, group_size and mode. {_REPAIR}"
         )
     # auto_map is accepted: many models have it, and mlx-lm ignores it for models it implements.
     if config.get("model_file") is not None:
@@ -194,7 +189,8 @@ def _is_usable(quantization: Any) -> bool:
     if not isinstance(quantization, dict):
         return quantization is None
     values = [quantization.get(key) for key in ("bits", "group_size")]
-    return all(type(value) is int and value > 0 for value in values)
+    is_mode = quantization.get("mode", "affine") in list(QuantizationMode)
+    return is_mode and all(type(value) is int and value > 0 for value in values)
 
 
 def _declared(config: Mapping[str, Any], key: str) -> int | None:

@@ -10,16 +10,30 @@ peak depends on the backend's kernels and was fitted to measured needed memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import astuple, dataclass
-from typing import Any
 
-from worker.protocol.configuration import GROUP_SIZE, Configuration
+from worker.protocol.configuration import (
+    ALL_KEYS,
+    ATTENTION_KEYS,
+    Configuration,
+    FineTuneType,
+    Optimizer,
+    QuantizationMode,
+)
 from worker.protocol.requests import TrialRequest
-from your_ai.models.architecture import Shape, parameters, shape_of
+from your_ai.models.architecture import Matrices, Shape, parameters, shape_of
 
 _ADAPTER_BYTES = 4
 """Bytes per adapter weight: mlx-lm's LoRA layers use float32, whatever the model's type."""
+
+_STATE_COPIES = {
+    Optimizer.ADAM: 2,
+    Optimizer.ADAMW: 2,
+    Optimizer.MUON: 1,
+    Optimizer.SGD: 1,
+    Optimizer.ADAFACTOR: 0,
+}
+"""Arrays as large as the trained weights that an optimizer keeps (mlx.optimizers)."""
 
 _FITTED_SIZES = {"cuda": (3e8, math.inf), "cpu": (0.0, 3e7)}
 """Smallest and largest number of parameters for which a backend's estimates were checked."""
@@ -58,24 +72,65 @@ def estimate(request: TrialRequest, backend: str) -> Estimate:
     """
     shape, configuration = shape_of(request.model.config), request.configuration
     kernels = _CPU if backend == "cpu" else _CUDA
-    widths = sum(rows + width for rows, width in shape.projections)
-    adapters = widths * configuration.lora_rank * configuration.lora_layers * _ADAPTER_BYTES
-    resident = _weight_bytes(shape, request, kernels.page_bytes) + adapters
+    trained = _trained_bytes(shape, configuration)
+    is_full = configuration.fine_tune_type is FineTuneType.FULL
+    resident = _weight_bytes(shape, request, kernels.page_bytes) + (0 if is_full else trained)
     sizes = _Tensors.of(shape, configuration)
-    # AdamW keeps two moments for each adapter weight, in the same type.
-    needed = resident + 2 * adapters + _step_bytes(sizes, configuration, kernels)
+    # Those of adapters are small, so the fit of the kernels' tensors contains them.
+    gradients = (is_full + (configuration.grad_accumulation_steps > 1)) * trained
+    state = _STATE_COPIES[configuration.optimizer] * trained
+    step = _step_bytes(sizes, configuration, kernels) + _dora_bytes(shape, configuration)
+    needed = resident + state + gradients + step
     run_ahead = needed + min(kernels.queued.times(sizes), kernels.queued_bytes)
     return Estimate(resident, round(needed), round(run_ahead))
 
 
-def error_share(config: Mapping[str, Any], backend: str) -> float:
+def error_share(request: TrialRequest, backend: str) -> float:
     """Return the relative error of an estimate: needed memory may be lower or higher by it.
 
     Raises:
         UsageError: if the config does not give the size of the model.
     """
     smallest, largest = _FITTED_SIZES.get(backend, (math.inf, math.inf))
-    return _ERROR if smallest <= parameters(config) <= largest else _UNFITTED_ERROR
+    is_fitted = smallest <= parameters(request.model.config) <= largest
+    return _ERROR if is_fitted and _is_fitted(request.configuration) else _UNFITTED_ERROR
+
+
+def _is_fitted(configuration: Configuration) -> bool:
+    """Return whether estimates of this kind of training were checked."""
+    return (
+        configuration.fine_tune_type is FineTuneType.LORA
+        and configuration.lora_keys in (ALL_KEYS, ATTENTION_KEYS)
+        and configuration.optimizer in (Optimizer.ADAM, Optimizer.ADAMW)
+        and configuration.kind[-1] == 1
+        and not configuration.lora_dropout
+    )
+
+
+def _adapted(shape: Shape, configuration: Configuration) -> tuple[Matrices, ...]:
+    """Return the matrices of a layer with adapters; named ones are taken to be all."""
+    if configuration.lora_keys == ATTENTION_KEYS:
+        return tuple((1, rows, width) for rows, width in shape.projections)
+    return shape.layer_matrices
+
+
+def _trained_bytes(shape: Shape, configuration: Configuration) -> int:
+    """Return the bytes of the weights that are trained."""
+    layers = configuration.lora_layers
+    if configuration.fine_tune_type is FineTuneType.FULL:
+        return layers * shape.layer_parameters * shape.weight_bytes
+    adapted = _adapted(shape, configuration)
+    widths = sum(count * (rows + width) for count, rows, width in adapted if rows)
+    return widths * configuration.lora_rank * layers * _ADAPTER_BYTES
+
+
+def _dora_bytes(shape: Shape, configuration: Configuration) -> int:
+    """Return the bytes of the adapted weights that DoRA computes in a step, as float32."""
+    if configuration.fine_tune_type is not FineTuneType.DORA:
+        return 0
+    layers = 1 if configuration.grad_checkpoint else configuration.lora_layers
+    weights = sum(count * rows * width for count, rows, width in _adapted(shape, configuration))
+    return layers * weights * (_ADAPTER_BYTES + shape.weight_bytes)
 
 
 def _weight_bytes(shape: Shape, request: TrialRequest, page: int) -> int:
@@ -83,12 +138,11 @@ def _weight_bytes(shape: Shape, request: TrialRequest, page: int) -> int:
 
     Only matrices whose width is a multiple of the group size are quantized.
     """
-    stored = request.model.config.get("quantization") or {}
-    bits = request.configuration.quantization_bits
-    group = stored.get("group_size", GROUP_SIZE)
+    configuration = request.configuration
+    bits, group = configuration.quantization_bits, configuration.group_size
     # A group has a scale and a bias in the weights' type or, in microscaling modes, a 1-byte scale.
-    affine = stored.get("mode", "affine") == "affine"
-    scales = [shape.weight_bytes] * 2 if affine else [1]
+    is_affine = configuration.quantization_mode is QuantizationMode.AFFINE
+    scales = [shape.weight_bytes] * 2 if is_affine else [1]
 
     def tensor_sizes(rows: int, width: int) -> list[int]:
         if not bits or width % group:

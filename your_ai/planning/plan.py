@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from worker.protocol.configuration import Configuration, Weights
-from worker.protocol.requests import ModelSource, TrialRequest
+from worker.protocol.configuration import (
+    ALL_KEYS,
+    ATTENTION_KEYS,
+    Configuration,
+    FineTuneType,
+    Optimizer,
+    Weights,
+)
+from worker.protocol.requests import ModelSource, PlannedModel, TrialRequest
 from your_ai.errors import UsageError
+from your_ai.models.quantization import NONE, Quantization, named
 from your_ai.models.resolve import Model
 from your_ai.units import parameters_of
 
 DEFAULT_LORA_LAYERS = 16
-DEFAULT_BITS = 4
+ALL_LAYERS = -1
+"""Instead of a number of layers, as in mlx-lm."""
+DEFAULT_QUANTIZATION = "4"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingOptions:
     """The user's training options, before they are adapted to a model.
 
-    ``lora_layers=None`` means 16, or all layers of a smaller model. ``quantize`` is the number of
-    bits: 0 for no quantization, ``None`` for the default, which is 4 or the model's own.
+    ``lora_layers=None`` means 16, or all layers of a smaller model. ``quantize`` is the name of a
+    quantization; ``None`` means the model's own, else 4-bit, or none in full fine-tuning.
     """
 
     batch_size: int = 2
@@ -29,9 +40,21 @@ class TrainingOptions:
     lora_layers: int | None = None
     seq_length: int = 1024
     steps: int = 5
-    quantize: int | None = None
+    quantize: str | None = None
+    group_size: int | None = None
     weights: Weights = Weights.SYNTHETIC
     grad_checkpoint: bool = True
+    fine_tune_type: FineTuneType = FineTuneType.LORA
+    lora_keys: tuple[str, ...] = ALL_KEYS
+    lora_dropout: float = 0.0
+    optimizer: Optimizer = Optimizer.ADAM
+    optimizer_config: tuple[str, ...] = ()
+    grad_accumulation_steps: int = 1
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all weights of the layers are trained."""
+        return self.fine_tune_type is FineTuneType.FULL
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +105,59 @@ def reason_to_skip(trial: Trial, out_of_memory: Sequence[Trial]) -> str | None:
     return None
 
 
-def _request(model: Model, options: TrainingOptions, budget_bytes: int) -> TrialRequest:
-    _check(model, options)
-    config, bits = _quantization(model, options)
-    configuration = Configuration(
+def configuration_of(
+    model: Model, options: TrainingOptions
+) -> tuple[dict[str, Any], Configuration]:
+    """Return the config to build the model from, and the configuration to train it with.
+
+    The number of layers is the most that is wanted if that of the model is not yet known.
+
+    Raises:
+        UsageError: if the options do not fit the model.
+    """
+    config, quantization = _quantization(model, options)
+    is_full = options.is_full
+    return config, Configuration(
         weights=options.weights,
-        quantization_bits=bits,
+        quantization_bits=quantization.bits,
+        quantization_mode=quantization.mode,
+        group_size=quantization.group_size,
         batch_size=options.batch_size,
-        lora_rank=options.lora_rank,
-        lora_layers=options.lora_layers or min(DEFAULT_LORA_LAYERS, model.layers),
+        lora_rank=0 if is_full else options.lora_rank,
+        lora_layers=_layers(model, options),
         seq_length=options.seq_length,
         grad_checkpoint=options.grad_checkpoint,
+        fine_tune_type=options.fine_tune_type,
+        lora_keys=() if is_full else options.lora_keys,
+        lora_dropout=0.0 if is_full else options.lora_dropout,
+        optimizer=options.optimizer,
+        optimizer_config=options.optimizer_config,
+        grad_accumulation_steps=options.grad_accumulation_steps,
     )
+
+
+def planned(model: Model, options: TrainingOptions) -> PlannedModel:
+    """Return what a probe is asked about the model; raise UsageError like `configuration_of`."""
+    return PlannedModel(*configuration_of(model, options))
+
+
+def is_trainable_by_all(options: TrainingOptions) -> bool:
+    """Return whether every preset can be trained like that, so that it need not be probed."""
+    return options.fine_tune_type is not FineTuneType.DORA and (
+        options.is_full or options.lora_keys in (ALL_KEYS, ATTENTION_KEYS)
+    )
+
+
+def _layers(model: Model, options: TrainingOptions) -> int:
+    most = model.layers or sys.maxsize
+    if options.lora_layers == ALL_LAYERS:
+        return most
+    return options.lora_layers or min(DEFAULT_LORA_LAYERS, most)
+
+
+def _request(model: Model, options: TrainingOptions, budget_bytes: int) -> TrialRequest:
+    _check(model, options)
+    config, configuration = configuration_of(model, options)
     return TrialRequest(ModelSource(config, model.path), configuration, options.steps, budget_bytes)
 
 
@@ -111,27 +175,49 @@ def _check(model: Model, options: TrainingOptions) -> None:
         )
 
 
-def _quantization(model: Model, options: TrainingOptions) -> tuple[dict[str, Any], int | None]:
-    """Return the config to build the model from, and the bits per weight in training.
+def _quantization(model: Model, options: TrainingOptions) -> tuple[dict[str, Any], Quantization]:
+    """Return the config to build the model from, and the quantization of the weights in training.
 
     Synthetic weights can have any quantization; real weights keep that of their files.
     """
-    stored, requested = model.stored_bits, options.quantize
+    stored, wanted = model.stored, _wanted(options, model.stored)
     is_real = options.weights is Weights.REAL
     is_other_format = model.config.get("quantization_config") is not None and stored is None
-    if is_other_format and (requested is None or is_real):
+    if is_other_format and (wanted is None or is_real):
         raise UsageError(
             f"The quantization of {model.name} is not in MLX's format. Convert the model with "
             "`mlx_lm.convert`, then pass the resulting folder."
         )
     if stored is None:
-        return model.config, (DEFAULT_BITS if requested is None else requested) or None
-    if requested in (None, stored):
+        quantization = wanted or named(NONE if options.is_full else DEFAULT_QUANTIZATION)
+        _check_full(model, options, quantization)
+        return model.config, quantization
+    if wanted in (None, stored):
+        _check_full(model, options, stored)
         return model.config, stored
     if is_real:
         raise UsageError(
-            f"--quantize {requested or 'none'} is not possible: {model.name} is already quantized "
-            f"to {stored} bits. To train it as it is, leave out --quantize."
+            f"--quantize {wanted.name} is not possible: {model.name} is already quantized "
+            f"({stored.label}). To train it as it is, leave out --quantize."
         )
-    config = {key: value for key, value in model.config.items() if key != "quantization"}
-    return config, requested or None
+    _check_full(model, options, wanted)
+    dropped = ("quantization", "quantization_config")
+    return {key: value for key, value in model.config.items() if key not in dropped}, wanted
+
+
+def _wanted(options: TrainingOptions, stored: Quantization | None) -> Quantization | None:
+    """Return the quantization that was asked for; without a group size, the stored one is meant."""
+    name, group_size = options.quantize, options.group_size
+    if stored is not None and name in (None, stored.name) and group_size is None:
+        return None
+    if name is None and group_size is None:
+        return None
+    return named(name or DEFAULT_QUANTIZATION, group_size)
+
+
+def _check_full(model: Model, options: TrainingOptions, quantization: Quantization) -> None:
+    if options.is_full and quantization.bits is not None:
+        raise UsageError(
+            f"Full fine-tuning cannot train quantized weights, and {model.name} has "
+            f"{quantization.label} weights. Use --fine-tune-type lora, or unquantized weights."
+        )

@@ -181,7 +181,7 @@ def _line(
     for each in same:
         if each.needed_bytes is not None:
             return _measured(trial, each, each.needed_bytes, guess)
-    error = error_share(trial.model.config, backend)
+    error = error_share(trial.request, backend)
     too_small = max((each.budget_bytes for each in same if each.peak_bytes is None), default=0)
     found = _estimated(trial, guess, error, _correction(trial, ratios), too_small)
     peak = min((each.peak_bytes for each in same if each.peak_bytes is not None), default=None)
@@ -226,9 +226,14 @@ def _estimated(
 
 
 def _correction(trial: Trial, ratios: Sequence[_Ratio]) -> float | None:
-    """Return the median ratio of the same model, else of models of comparable size."""
+    """Return the median ratio of the same model, else of models of comparable size.
+
+    Only trials of the same kind count: what other kinds add to the weights is not comparable.
+    """
     size, name = parameters_of(trial.model.params), trial.model.model_name
     least, most = size / _COMPARABLE_SIZES, size * _COMPARABLE_SIZES
-    same = [ratio for of, ratio in ratios if of.model_name == name]
-    comparable = [ratio for of, ratio in ratios if least <= of.parameters <= most]
+    kind = trial.configuration.kind
+    alike = [(of, ratio) for of, ratio in ratios if of.configuration.kind == kind]
+    same = [ratio for of, ratio in alike if of.model_name == name]
+    comparable = [ratio for of, ratio in alike if least <= of.parameters <= most]
     return statistics.median(same or comparable) if same or comparable else None

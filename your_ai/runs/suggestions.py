@@ -6,10 +6,10 @@ import signal
 from collections.abc import Iterator
 from dataclasses import replace
 
-from worker.protocol.configuration import Configuration, Weights
+from worker.protocol.configuration import Configuration, FineTuneType, Weights
 from your_ai.errors import UsageError
 from your_ai.planning.memory_estimate import error_share, estimate
-from your_ai.planning.plan import DEFAULT_BITS, Trial
+from your_ai.planning.plan import DEFAULT_QUANTIZATION, Trial
 from your_ai.supervision.observation import Observation
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 
@@ -45,7 +45,7 @@ def _smaller(trial: Trial, observation: Observation) -> str:
         # Only what training adds is scaled: the resident memory is exact.
         added = failed.needed_bytes - failed.resident_bytes
         scale = max(1.0, (request.budget_bytes - failed.resident_bytes) / added)
-        margin = 1 + error_share(request.model.config, backend)
+        margin = 1 + error_share(request, backend)
         for changed, options in _changes(trial.configuration):
             reduced = estimate(replace(request, configuration=changed), backend)
             scaled = (reduced.needed_bytes - reduced.resident_bytes) * scale * margin
@@ -66,9 +66,10 @@ def _changes(changed: Configuration) -> Iterator[tuple[Configuration, str]]:
         changed = replace(changed, grad_checkpoint=True)
         options.append("--grad-checkpoint")
         yield changed, " ".join(options)
-    if changed.quantization_bits is None and changed.weights is Weights.SYNTHETIC:
-        changed = replace(changed, quantization_bits=DEFAULT_BITS)
-        options.append(f"--quantize {DEFAULT_BITS}")
+    is_full = changed.fine_tune_type is FineTuneType.FULL
+    if changed.quantization_bits is None and changed.weights is Weights.SYNTHETIC and not is_full:
+        changed = replace(changed, quantization_bits=int(DEFAULT_QUANTIZATION))
+        options.append(f"--quantize {DEFAULT_QUANTIZATION}")
         yield changed, " ".join(options)
     for field, option, sizes in (
         ("batch_size", "--batch-size", _halves(changed.batch_size, 1)),

@@ -61,7 +61,8 @@ class Grid:
     def around(self, base: Configuration, layers: int) -> Grid:
         """Return the grid for a model with that many layers and another base configuration."""
         layer_counts = (min(count, layers) for count in self.lora_layers)
-        return replace(make_grid(self.batch_sizes, self.lora_ranks, layer_counts), base=base)
+        ranks = self.lora_ranks if base.lora_rank else (0,)  # full fine-tuning has no ranks
+        return replace(make_grid(self.batch_sizes, ranks, layer_counts), base=base)
 
 
 def make_grid(batch_sizes: Iterable[int], ranks: Iterable[int], layers: Iterable[int]) -> Grid:

@@ -10,11 +10,10 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from worker.protocol.codec import encode
 from worker.protocol.messages import Device, ModelFacts, ProbeAnswer
-from worker.protocol.requests import ProbeRequest
+from worker.protocol.requests import PlannedModel, ProbeRequest
 from your_ai.errors import MachineError, UsageError
 from your_ai.supervision.classify import classify
 from your_ai.supervision.observation import Kill, Observation
@@ -36,18 +35,18 @@ def probe_device() -> Device:
     )
 
 
-def probe_models(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, ModelFacts | str]:
-    """Return the facts about each model by name or, as a string, why mlx-lm cannot build it.
+def probe_models(models: Mapping[str, PlannedModel]) -> dict[str, ModelFacts | str]:
+    """Return the facts about each model by name or, as a string, why mlx-lm cannot train it.
 
     Raises UsageError if a config crashes the worker, and MachineError if it ended for a reason
     that has nothing to do with the models.
     """
-    if not configs:
+    if not models:
         return {}
-    seen = _probe(configs)
+    seen = _probe(models)
     if answer := _answer(seen):
         return {**answer.models, **answer.problems}
-    names = " or ".join(configs)
+    names = " or ".join(models)
     raise _blameless(seen) or UsageError(
         f"mlx-lm cannot create the model {names}: {_last_words(seen)}. Choose another model."
     )
@@ -63,9 +62,9 @@ def install_line() -> str:
     return f"{pip} 'mlx[cpu]'"
 
 
-def _probe(configs: Mapping[str, Mapping[str, Any]]) -> Observation:
+def _probe(models: Mapping[str, PlannedModel]) -> Observation:
     """Run the probe's worker to its end; raise KeyboardInterrupt if the user stopped it."""
-    request = ProbeRequest({name: dict(config) for name, config in configs.items()})
+    request = ProbeRequest(dict(models))
     with tempfile.TemporaryDirectory(prefix="your_ai-") as folder:
         log = TrialLog(Path(folder) / "probe.log")
         seen = supervise(encode(request), log=log, limits=LIMITS)

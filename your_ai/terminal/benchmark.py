@@ -114,7 +114,7 @@ class Console:
 
     def _head(self, title: str, done_before: int, is_complete: bool) -> None:
         self._screen.heading(title)
-        self._screen.print(wording.memory(self._run))
+        self._screen.print(wording.memory(self._run), *wording.training(self._run))
         if self._run.cooldown:
             self._screen.print(f"Pausing {show_duration(self._run.cooldown)} between trials.")
         if done_before:

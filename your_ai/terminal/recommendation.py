@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from your_ai.models import presets
+from your_ai.planning import describe
 from your_ai.planning.device import Device
-from your_ai.planning.plan import Trial
 from your_ai.recommend.recommend import Forecast, Source, Unknown, Verdict, recommended
 from your_ai.terminal.output import wrap
 from your_ai.terminal.screen import WIDTH
@@ -69,7 +69,7 @@ def _row_without_forecast(model: Unknown) -> Row:
 
 def _foot(found: Sequence[Forecast], device: Device) -> Iterator[str]:
     yield f"Recommended: {_recommended(recommended(found))}"
-    yield f"These figures are for {_training([forecast.trial for forecast in found])}."
+    yield f"These figures are for {describe.configuration([f.trial.configuration for f in found])}."
     if any(forecast.verdict is Verdict.TIGHT for forecast in found):
         yield "tight: too close to the budget to be sure that the model fits."
     error = max(forecast.error_share for forecast in found)
@@ -95,17 +95,3 @@ def _recommended(best: Forecast | None) -> str:
         is_sure = best.source is Source.MEASURED
         how = "fits, with little to spare" if is_sure else "may fit; measure it first"
     return f"{best.trial.model.name} (largest model that {how})"
-
-
-def _training(trials: Sequence[Trial]) -> str:
-    """The configuration of the figures; models can differ in bits and layers."""
-    first = trials[0].configuration
-    bits = sorted({trial.configuration.quantization_bits or 0 for trial in trials}, reverse=True)
-    layers = sorted({trial.configuration.lora_layers for trial in trials})
-    count = f"{layers[0]}" if len(layers) == 1 else f"{layers[0]} to {layers[-1]}"
-    return (
-        f"{' or '.join(f'{each}-bit' if each else 'unquantized' for each in bits)} weights, "
-        f"batches of {first.batch_size} × {first.seq_length} tokens, "
-        f"rank {first.lora_rank} in the last {count} layers, "
-        f"{'with' if first.grad_checkpoint else 'without'} gradient checkpointing"
-    )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from your_ai.models.quantization import Quantization
+from your_ai.planning import describe
 from your_ai.planning.plan import Trial
 from your_ai.report.naming import speed_note, title
 from your_ai.runs.optimization import Optimization
@@ -30,6 +32,23 @@ def memory(run: Run) -> str:
     if device.memory_bytes != total:
         parts += f", which has {device.memory_bytes / GB:.2f} GB"
     return f"System Memory: {total / GB:.2f} GB ({parts})"
+
+
+def training(run: Run) -> list[str]:
+    """What is trained, and how that differs from ``mlx_lm.lora`` by default."""
+    trials = run.trials
+    lines = [f"Training: {describe.configuration([trial.configuration for trial in trials])}"]
+    # Models differ in their quantization and number of layers.
+    found = [describe.differences(t.configuration, is_own_quantization=_is_own(t)) for t in trials]
+    differing = dict.fromkeys(difference for each in found for difference in each)
+    if differing:
+        lines.append(f"Unlike mlx_lm.lora by default: {', '.join(differing)}")
+    return lines
+
+
+def _is_own(trial: Trial) -> bool:
+    own = trial.model.stored or Quantization()
+    return Quantization.of(trial.configuration) == own
 
 
 def goal(run: Run, trial: Trial) -> str:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from worker.protocol.configuration import Configuration, Weights
-from worker.protocol.requests import TrainingRequest, TrialRequest
+from worker.protocol.configuration import Configuration, FineTuneType, Weights
+from worker.protocol.requests import PlannedModel, TrainingRequest, TrialRequest
 from your_ai.errors import UsageError
 from your_ai.models import hub, presets, resolve, weight_files
+from your_ai.models.quantization import Quantization
 from your_ai.models.resolve import Model
 from your_ai.planning.device import Device
 from your_ai.planning.memory_estimate import estimate
-from your_ai.planning.plan import TrainingOptions, plan
+from your_ai.planning.plan import TrainingOptions, plan, planned
 from your_ai.runs.results import Results
 from your_ai.runs.training_results import Expected
 from your_ai.runs.trial_result import TrialResult
@@ -106,7 +107,8 @@ def describe_model(measured: TrialResult) -> Model:
     try:
         return resolve.with_declared_facts(model)
     except UsageError:  # the probe below can count them, but takes seconds
-        return resolve.with_facts(model, probe_models({model.model_name: model.config}))
+        asked = planned(model, TrainingOptions(**measured_options(measured)))
+        return resolve.with_facts(model, probe_models({model.model_name: asked}))
 
 
 def with_weights(model: Model, revision: str | None) -> Model:
@@ -131,26 +133,50 @@ def with_weights(model: Model, revision: str | None) -> Model:
     return model
 
 
-def lora_keys(model: Model) -> tuple[str, ...]:
-    """Return the projections of a layer that LoRA trains, found by a probe.
+def lora_keys(model: Model, fitted: TrialRequest) -> tuple[str, ...]:
+    """Return the names of the modules with adapters, found by a probe.
 
     Raises the same errors as `describe_model`.
     """
-    facts = probe_models({model.model_name: model.config})
+    asked = PlannedModel(fitted.model.config, fitted.configuration)
+    facts = probe_models({model.model_name: asked})
     resolve.with_facts(model, facts)
     found = facts[model.model_name]
     return () if isinstance(found, str) else found.lora_keys
 
 
-def fit(measured: TrialResult, model: Model, options: Mapping[str, Any]) -> TrialRequest:
-    """Return the measured trial with real weights and the user's options.
+def checked(measured: TrialResult, fitted: TrialRequest, model: Model) -> Configuration:
+    """Return the configuration to train, after checking that what it trains exists in the model.
+
+    Raises the same errors as `describe_model`.
+    """
+    before, after = measured.config, fitted.configuration
+    if (before.fine_tune_type, before.lora_keys) != (after.fine_tune_type, after.lora_keys):
+        lora_keys(model, fitted)
+    return after
+
+
+def measured_options(measured: TrialResult) -> dict[str, Any]:
+    """Return the training options that were measured, with real weights."""
+    configuration = _measured_configuration(measured)
+    names = TrainingOptions.__dataclass_fields__.keys() & Configuration.__dataclass_fields__.keys()
+    chosen = {name: getattr(configuration, name) for name in names}
+    if configuration.fine_tune_type is FineTuneType.FULL:
+        del (
+            chosen["lora_rank"],
+            chosen["lora_keys"],
+        )  # the defaults, if adapters are trained instead
+    quantization = Quantization.of(configuration)
+    group_size = None if quantization.is_default_group else quantization.group_size
+    return {**chosen, "quantize": quantization.name, "group_size": group_size}
+
+
+def fit(measured: TrialResult, model: Model, chosen: TrainingOptions) -> TrialRequest:
+    """Return the measured trial with real weights and other training options.
 
     Raises:
         UsageError: if the options are not possible for the model.
     """
-    fields = asdict(_measured_configuration(measured))
-    fields |= {name: options[name] for name in fields if options.get(name) is not None}
-    chosen = TrainingOptions(quantize=fields.pop("quantization_bits") or 0, **fields)
     return plan([model], chosen, measured.config.budget_bytes)[0].request
 
 

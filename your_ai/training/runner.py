@@ -135,13 +135,17 @@ class TrainingRunner:
         )
         return outcome
 
+    @property
+    def _accumulated(self) -> int:
+        return self.training.request.configuration.grad_accumulation_steps
+
     def _limits(self) -> Limits:
         return Limits(
             deadline=math.inf,
             step_seconds=self.training.expected.seconds_per_iteration,
             grace=GRACE_SECONDS,
             # A checkpoint can be saved only after an optimizer step.
-            grace_steps=GRACE_ITERATIONS * self.training.request.grad_accumulation_steps,
+            grace_steps=GRACE_ITERATIONS * self._accumulated,
             delivery=math.inf,
         )
 

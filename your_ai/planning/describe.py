@@ -1,0 +1,105 @@
+"""Describe a configuration in words: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from worker.protocol.configuration import (
+    ALL_KEYS,
+    ATTENTION_KEYS,
+    Configuration,
+    FineTuneType,
+    Optimizer,
+)
+from your_ai.models.quantization import Quantization
+
+PLAIN = Configuration(
+    batch_size=4,
+    lora_rank=8,
+    lora_layers=16,
+    seq_length=2048,
+    grad_checkpoint=False,
+    lora_keys=ALL_KEYS,
+    optimizer=Optimizer.ADAM,
+)
+"""What ``mlx_lm.lora --train`` does by default (CONFIG_DEFAULTS in mlx_lm/lora.py)."""
+
+_TYPES = {FineTuneType.LORA: "LoRA", FineTuneType.DORA: "DoRA"}
+
+
+def trained(c: Configuration) -> str:
+    """Return what is trained: ``LoRA on all modules``."""
+    if c.fine_tune_type is FineTuneType.FULL:
+        return "full fine-tuning"
+    return f"{_TYPES[c.fine_tune_type]} on {_keys(c.lora_keys)}"
+
+
+def configuration(configurations: Sequence[Configuration]) -> str:
+    """Return what these configurations have in common, in one line.
+
+    Models in a run can differ in their quantization and in their number of layers.
+    """
+    first = configurations[0]
+    weights = dict.fromkeys(Quantization.of(each).label for each in configurations)
+    layers = sorted({each.lora_layers for each in configurations})
+    count = f"{layers[0]}" if len(layers) == 1 else f"{layers[0]} to {layers[-1]}"
+    where = f"the last {count} layers" if layers[-1] > 1 else "the last layer"
+    rank = f"rank {first.lora_rank} in " if first.lora_rank else ""
+    return ", ".join(
+        [
+            f"{trained(first)}, {rank}{where}",
+            f"batches of {first.batch_size} × {first.seq_length} tokens",
+            f"{' or '.join(weights)} weights",
+            *_optimizer(first),
+            f"{'with' if first.grad_checkpoint else 'without'} gradient checkpointing",
+        ]
+    )
+
+
+def kind(c: Configuration) -> list[str]:
+    """Return what tells configurations with the same sizes apart."""
+    return [trained(c), *_optimizer(c)]
+
+
+def differences(c: Configuration, *, is_own_quantization: bool) -> list[str]:
+    """Return what differs from ``mlx_lm.lora`` by default, each with that default.
+
+    ``is_own_quantization`` says whether the weights are as in the model's files.
+    """
+    return list(_differences(c, is_own_quantization))
+
+
+def _differences(c: Configuration, is_own_quantization: bool) -> Iterator[str]:
+    if trained(c) != trained(PLAIN):
+        yield f"{trained(c)} ({trained(PLAIN)})"
+    sizes = (
+        ("batch size", c.batch_size, PLAIN.batch_size),
+        ("rank", c.lora_rank, PLAIN.lora_rank),
+        ("sequence length", c.seq_length, PLAIN.seq_length),
+        ("layers", c.lora_layers, PLAIN.lora_layers),
+    )
+    for name, ours, plain in sizes:
+        # A model with fewer layers is trained whole; full fine-tuning has no rank.
+        is_whole = name == "layers" and ours < plain
+        if ours != plain and ours and not is_whole:
+            yield f"{name} {ours} ({plain})"
+    if c.optimizer is not PLAIN.optimizer or c.optimizer_config:
+        yield f"{_optimizer(c)[0]} ({PLAIN.optimizer})"
+    if c.grad_accumulation_steps > 1:
+        yield f"{c.grad_accumulation_steps} batches per optimizer step (1)"
+    if c.grad_checkpoint:
+        yield "gradient checkpointing (off)"
+    if not is_own_quantization:
+        yield f"{Quantization.of(c).label} weights (the model's own)"
+
+
+def _keys(keys: tuple[str, ...]) -> str:
+    if keys == ALL_KEYS:
+        return "all modules"
+    return "attention" if keys == ATTENTION_KEYS else ", ".join(keys)
+
+
+def _optimizer(c: Configuration) -> list[str]:
+    arguments = f" ({', '.join(c.optimizer_config)})" if c.optimizer_config else ""
+    steps = c.grad_accumulation_steps
+    return [f"{c.optimizer}{arguments}", *([f"{steps} batches per update"] if steps > 1 else [])]
