@@ -52,19 +52,20 @@ def report(compared: dict[str, Comparison]) -> bool:
     trained = {name: one for name, one in compared.items() if not one.refused}
     failed = {name: one.problems() for name, one in trained.items() if one.problems()}
     same = [one for name, one in trained.items() if name not in failed]
-    rows = [
+    differences = [one.loss_difference for one in same]
+    rows: list[list[object]] = [
         ["models", len(compared)],
         ["trained by mlx-lm", len(trained)],
         ["the trial measures the same", len(same)],
         [
             "largest difference of a loss",
-            f"{max((s.loss_difference for s in same), default=0):.1e}",
+            f"{max(differences, default=0):.1e}",
         ],
         ["tight peak, ours / mlx-lm's", _range([one.peak_ratio for one in same])],
     ]
     table("Trials and mlx-lm's own training", ["", "number"], rows)
-    differences = [[name, _cell("; ".join(each))] for name, each in failed.items()]
-    table("Models with a difference", ["model", "difference"], differences)
+    different = [[name, _cell("; ".join(each))] for name, each in failed.items()]
+    table("Models with a difference", ["model", "difference"], different)
     refused = [
         [name, _cell(one.refused), _cell(one.trials[-1].error or "passes")]
         for name, one in compared.items()

@@ -1,1 +1,1 @@
-"""The test matrix: a small model of every kind that mlx-lm has, trained by a trial and by mlx-lm."""
+"""The test matrix: small models of every type of mlx-lm, trained by a trial and by mlx-lm."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import subprocess
 import sys
 import tempfile
@@ -14,7 +15,7 @@ from typing import Any
 
 from tests.matrix.reference import Reference
 from worker.protocol.codec import encode
-from worker.protocol.configuration import Configuration
+from worker.protocol.configuration import ALL_KEYS, Configuration, Optimizer
 from worker.protocol.messages import Loaded, Phase
 from worker.protocol.requests import ModelSource, TrialRequest
 from your_ai.supervision.classify import classify
@@ -26,8 +27,15 @@ LIMITS = Limits(deadline=600.0, silence=300.0, grace=5.0)
 LOSS_TOLERANCE = 1e-4
 PEAK_TOLERANCE = 0.02
 CONFIGURATION = Configuration(
-    batch_size=1, lora_rank=4, lora_layers=16, seq_length=16, grad_checkpoint=False
+    batch_size=1,
+    lora_rank=4,
+    lora_layers=16,
+    seq_length=16,
+    grad_checkpoint=False,
+    lora_keys=ALL_KEYS,
+    optimizer=Optimizer.ADAM,
 )
+"""As mlx_lm.lora trains by default, but with small sizes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +127,8 @@ def run_reference(request: TrialRequest) -> Reference:
     """Run mlx-lm's own training in a fresh process."""
     command = [sys.executable, "-m", "tests.matrix.reference"]
     done = subprocess.run(command, input=encode(request), capture_output=True, check=False)
+    if done.returncode < 0:
+        return Reference(error=f"killed by {signal.Signals(-done.returncode).name}")
     if done.returncode != 0:
         raise RuntimeError(f"{request.model.config['model_type']}: {done.stderr.decode()}")
     return Reference(**json.loads(done.stdout))

@@ -136,20 +136,20 @@ def _load(request: TrialRequest, folder: Path) -> Any:
 
 def _batches(request: TrialRequest, model: Any) -> Iterator[Any]:
     """Yield the trial's batches. Like the trial, shift where MLX waits for memory."""
-    from worker import lora, trial
+    from worker import trainer, trial
 
-    for batch in lora.full_batches(request, model):
+    for batch in trainer.full_batches(request, model):
         trial._shift_waits()
         yield batch
 
 
 def _place(error: BaseException) -> str | None:
-    """Return the last line of mlx-lm's that was running, ``None`` if it called the worker."""
+    """Return the line of mlx-lm or MLX that failed, ``None`` if the worker's code had called it."""
     frames = traceback.extract_tb(error.__traceback__)
     paths = [(Path(frame.filename), frame.lineno) for frame in frames]
-    ours_or_theirs = [each for each in paths if {"mlx_lm", "worker"} & {*each[0].parts}]
-    path, line = ours_or_theirs[-1] if ours_or_theirs else (Path(), None)
-    return f"{path.name}:{line}" if "mlx_lm" in path.parts else None
+    called = [each for each in paths if {"mlx_lm", "worker"} & {*each[0].parts}]
+    path, line = called[-1] if called else paths[-1]
+    return None if "worker" in path.parts else f"{path.name}:{line}"
 
 
 if __name__ == "__main__":
