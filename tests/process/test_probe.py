@@ -14,13 +14,15 @@ import pytest
 
 from tests.support.cgroups import MIB, memory_cgroup
 from tests.support.macs import NO_METAL, NO_METAL_BEFORE_0_32
+from worker.protocol.configuration import Configuration
+from worker.protocol.requests import PlannedModel
 from your_ai.errors import MachineError, UsageError
 from your_ai.supervision import probe
 from your_ai.supervision.supervisor import Limits, supervise
 from your_ai.system.memory import MachineMemory
 
 ALARM = "only 200 MB of memory left"
-CONFIGS = {"org/model": {"model_type": "llama"}}
+MODELS = {"org/model": PlannedModel({"model_type": "llama"}, Configuration())}
 
 RAISED = f"raise RuntimeError({NO_METAL!r})"
 """What MLX does without Metal from 0.32 on; earlier versions abort while they are imported."""
@@ -34,7 +36,7 @@ probe.probe_device()
 """
 PROBES = [
     pytest.param(probe.probe_device, id="device"),
-    pytest.param(lambda: probe.probe_models(CONFIGS), id="models"),
+    pytest.param(lambda: probe.probe_models(MODELS), id="models"),
 ]
 
 
@@ -132,6 +134,6 @@ def test_a_model_that_crashes_the_worker_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mlx(tmp_path, "import os; os.abort()", monkeypatch)
-    text = message(lambda: probe.probe_models(CONFIGS), UsageError)
+    text = message(lambda: probe.probe_models(MODELS), UsageError)
     assert "org/model" in text
     assert "SIGABRT" in text

@@ -55,7 +55,6 @@ TRAINING_REQUEST = TrainingRequest(
     adapter_path="/adapters",
     iters=100,
     micro_batches=1,
-    grad_accumulation_steps=1,
     learning_rate=1e-5,
     mask_prompt=False,
     seed=0,

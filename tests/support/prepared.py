@@ -6,7 +6,7 @@ import mlx.core as mx
 import mlx.nn as nn
 
 from tests.support import tiny
-from worker import lora, weights
+from worker import adapters, weights
 from worker.protocol.configuration import Configuration
 from worker.protocol.requests import ModelSource, TrialRequest
 
@@ -24,5 +24,5 @@ def prepared_model() -> nn.Module:
     mx.random.seed(0)
     model = weights.plan(REQUEST.model, REQUEST.configuration)
     weights.materialize(model, synthesize=True)
-    lora.add_adapters(model, REQUEST.configuration)
+    adapters.prepare(model, REQUEST.configuration)
     return model

@@ -54,7 +54,7 @@ def imported_by(statement: str) -> set[str]:
 
 def test_modules_are_found() -> None:
     assert {"your_ai.cli.benchmark", "your_ai.system.macos", "your_ai.models.hub"} <= set(PARENT)
-    assert {"worker.protocol.messages", "worker.lora", "worker.__main__"} <= set(WORKER)
+    assert {"worker.protocol.messages", "worker.trainer", "worker.__main__"} <= set(WORKER)
 
 
 def test_the_parent_imports_nothing_heavy() -> None:

@@ -9,45 +9,22 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from worker.protocol.configuration import GROUP_SIZE, FineTuneType, Optimizer, Weights
+from your_ai.cli.configuration import MAX_BATCH, MAX_LAYERS, MAX_RANK, option_name
 from your_ai.cli.groups import Group, flag, option
-from your_ai.cli.params import Count, Keys, Number, Sizes
+from your_ai.cli.params import Number, Sizes
 from your_ai.errors import UsageError
-from your_ai.models import presets, quantization
+from your_ai.models import presets
 from your_ai.planning.device import DEFAULT_BUDGET_SHARE
-from your_ai.planning.plan import (
-    ALL_LAYERS,
-    DEFAULT_LORA_LAYERS,
-    DEFAULT_QUANTIZATION,
-    TrainingOptions,
-)
 from your_ai.runs.run import Argument
 from your_ai.search.grid import FULL, QUICK, make_grid
 from your_ai.search.search import Objective, SearchOptions
 from your_ai.supervision.supervisor import Limits
 
-_DEFAULTS = TrainingOptions()
-_KINDS = {
-    "weights": Weights,
-    "fine_tune_type": FineTuneType,
-    "optimizer": Optimizer,
-    "group_size": int,
-}
-"""What the texts of options with choices are converted to."""
 _AXES = ("batch_sizes", "ranks", "layers")
 
-_MAX_BATCH, _MAX_RANK, _MAX_LAYERS = 1024, 4096, 1024
 _MAX_CONFIGURATIONS = 1000
 """Choosing the next configuration of a larger grid takes more than a second."""
 
-BATCH = Count(1, _MAX_BATCH)
-RANK = Count(1, _MAX_RANK)
-LAYERS = Count(ALL_LAYERS, _MAX_LAYERS, zero=False)
-ACCUMULATED = Count(1, 2**16)
-FINE_TUNE_TYPE = click.Choice([kind.value for kind in FineTuneType])
-OPTIMIZER = click.Choice([optimizer.value for optimizer in Optimizer])
-KEYS = Keys()
-TOKENS = Count(8, 2**24)
 PATH = click.Path(path_type=Path)
 
 
@@ -98,74 +75,6 @@ def _joined(sizes: Sequence[int]) -> str:
     return ",".join(map(str, sizes))
 
 
-CONFIGURATION = Group(
-    "Training",
-    (
-        option("--batch-size", BATCH, "Batch size.", fallback=_DEFAULTS.batch_size),
-        option("--lora-rank", RANK, "Rank of the adapters.", fallback=_DEFAULTS.lora_rank),
-        option(
-            "--lora-layers",
-            LAYERS,
-            "Number of layers to train, counted from the last; -1 for all.",
-            computed=f"{DEFAULT_LORA_LAYERS}, or all if the model has fewer",
-        ),
-        option(
-            "--lora-keys",
-            KEYS,
-            "What gets adapters: all linear, expert and embedding modules of the layers (all), "
-            "only attention, or modules by name, as in mlx-lm's lora_parameters.keys.",
-            fallback="all",
-        ),
-        option(
-            "--fine-tune-type",
-            FINE_TUNE_TYPE,
-            "Train adapters (lora, dora), or all weights of the layers (full).",
-            fallback=_DEFAULTS.fine_tune_type,
-        ),
-        option("--optimizer", OPTIMIZER, "Optimizer.", fallback=_DEFAULTS.optimizer),
-        option(
-            "--grad-accumulation-steps",
-            ACCUMULATED,
-            "Batches per optimizer step.",
-            fallback=_DEFAULTS.grad_accumulation_steps,
-        ),
-    ),
-)
-TENSORS = Group(
-    "Training",
-    (
-        option("--seq-length", TOKENS, "Sequence length in tokens.", fallback=_DEFAULTS.seq_length),
-        option(
-            "--quantize",
-            click.Choice(quantization.NAMES),
-            "Quantization: bits per weight, a microscaling format, or none.",
-            computed=f"{DEFAULT_QUANTIZATION}, or the model's own; none in full fine-tuning",
-        ),
-        option(
-            "--group-size",
-            click.Choice([str(size) for size in quantization.GROUP_SIZES]),
-            "Weights that share a scale, if --quantize is a number of bits.",
-            fallback=GROUP_SIZE,
-        ),
-        option(
-            "--weights",
-            click.Choice([weights.value for weights in Weights]),
-            "synthetic: random weights with the model's shapes, no download; real: the model's own "
-            "weights.",
-            fallback=_DEFAULTS.weights,
-        ),
-        option(
-            "--grad-checkpoint/--no-grad-checkpoint",
-            click.BOOL,
-            "Recompute activations to save memory.",
-            fallback="grad-checkpoint",
-        ),
-    ),
-)
-STEPS = Group(
-    "Training",
-    (option("--steps", Count(1, 100_000), "Steps to measure.", fallback=_DEFAULTS.steps),),
-)
 BUDGET = Group(
     "Training",
     (
@@ -185,16 +94,16 @@ SEARCH = Group(
         flag("--exhaustive", "Try every configuration of the grid, to check the search."),
         option(
             "--batch-sizes",
-            Sizes(_MAX_BATCH),
+            Sizes(MAX_BATCH),
             "Batch sizes to search.",
             fallback=_joined(FULL.batch_sizes),
         ),
         option(
-            "--ranks", Sizes(_MAX_RANK), "LoRA ranks to search.", fallback=_joined(FULL.lora_ranks)
+            "--ranks", Sizes(MAX_RANK), "LoRA ranks to search.", fallback=_joined(FULL.lora_ranks)
         ),
         option(
             "--layers",
-            Sizes(_MAX_LAYERS),
+            Sizes(MAX_LAYERS),
             "Numbers of layers to search, at most as many as the model has.",
             fallback=_joined(FULL.lora_layers),
         ),
@@ -252,39 +161,11 @@ def model_names(values: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(values["names"]))
 
 
-def training(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> TrainingOptions:
-    """The training options, with ``defaults`` (a suite's) for those that were not given."""
-    names = TrainingOptions.__dataclass_fields__
-    given = {name: values[name] for name in names if values.get(name) is not None}
-    for name, kind in _KINDS.items():
-        if name in given:
-            given[name] = kind(given[name])
-    chosen = TrainingOptions(**{**defaults, **given})
-    _check_training(chosen, given)
-    return chosen
-
-
-def _check_training(chosen: TrainingOptions, given: Mapping[str, Any]) -> None:
-    """Raise UsageError for options that would have no effect."""
-    if chosen.is_full:
-        for name in ("lora_keys", "lora_rank"):
-            if name in given:
-                raise UsageError(
-                    f"{_option_name(name)} has no effect with --fine-tune-type full, which has no "
-                    "adapters."
-                )
-    wanted = chosen.quantize
-    if chosen.group_size is not None and wanted is not None and not wanted.isdecimal():
-        fixed = quantization.named(wanted)
-        why = f"always has groups of {fixed.group_size}" if fixed.bits else "has no groups"
-        raise UsageError(f"--group-size has no effect: --quantize {wanted} {why}.")
-
-
 def search_options(values: Mapping[str, Any]) -> SearchOptions:
     """The search options; raises UsageError if they conflict or the grid is too large."""
     given = [name for name in _AXES if values[name]]
     if values["quick"] and given:
-        raise UsageError(f"--quick and {_option_name(given[0])} cannot be used together.")
+        raise UsageError(f"--quick and {option_name(given[0])} cannot be used together.")
     defaults = QUICK if values["quick"] else FULL
     grid = make_grid(
         values["batch_sizes"] or defaults.batch_sizes,
@@ -304,7 +185,7 @@ def reject_search_options(values: Mapping[str, Any]) -> None:
     """Raise UsageError if an option of the search is given without --optimize."""
     for name in ("quick", "exhaustive", *_AXES, "objective"):
         if values[name]:
-            raise UsageError(f"{_option_name(name)} requires --optimize.")
+            raise UsageError(f"{option_name(name)} requires --optimize.")
 
 
 def given(context: click.Context) -> dict[str, Argument]:
@@ -315,10 +196,6 @@ def given(context: click.Context) -> dict[str, Argument]:
         if parameter.name not in _NOT_RECORDED
         and context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE
     }
-
-
-def _option_name(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
 
 
 def _name(parameter: click.Parameter) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from your_ai.cli import options
+from your_ai.cli import configuration, options
 from your_ai.cli.groups import GroupedCommand
 from your_ai.errors import ExitCode, MachineError, UsageError, YourAIError
 from your_ai.files import check_writable, to_json, write_or_fail
@@ -25,7 +25,7 @@ from your_ai.terminal.recommendation import recommendation
 
 _GROUPS = [
     options.models(fallback="default"),
-    *(options.CONFIGURATION, options.TENSORS, options.BUDGET),
+    *(configuration.CONFIGURATION, configuration.TENSORS, options.BUDGET),
     options.OUTPUT,
 ]
 
@@ -50,7 +50,7 @@ def command(**values: Any) -> ExitCode:
     past = history.read(runs_dir(), host, history.installed_versions())
     device, device_source = device_guess.device(past, host)
     budget = budget_bytes(device, values["max_memory"])
-    training = options.training(values, presets.training_of(asked))
+    training = configuration.training(values, presets.training_of(asked))
     chosen, unknown = _estimable(asked, training)
     trials = plan(chosen, training, budget)
     found = recommend.forecasts(trials, past.measurements if past else (), device.backend)

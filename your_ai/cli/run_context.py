@@ -15,7 +15,8 @@ import click
 from worker.protocol.configuration import Weights
 from your_ai import __version__
 from your_ai.cli import internal_error
-from your_ai.cli.options import given, training
+from your_ai.cli.configuration import training
+from your_ai.cli.options import given
 from your_ai.cli.resume_command import resume_command
 from your_ai.errors import ExitCode, MachineError, UsageError
 from your_ai.files import check_writable

@@ -1,11 +1,11 @@
-"""``your_ai train``: train LoRA adapters with a measured configuration."""
+"""``your_ai train``: train with a measured configuration."""
 
 from __future__ import annotations
 
 import contextlib
 import shlex
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,20 +13,23 @@ from typing import Any
 import click
 
 from your_ai import __version__
+from your_ai.cli.configuration import training as training_options
 from your_ai.cli.groups import GroupedCommand
 from your_ai.cli.options import given
-from your_ai.cli.options import training as training_options
 from your_ai.cli.resume_command import resume_command
 from your_ai.cli.run_context import open_earlier, open_screen, probed
 from your_ai.cli.train_options import GROUPS
 from your_ai.errors import ExitCode, UsageError
 from your_ai.files import check_writable, refuse_to_replace, to_json, write_or_fail
 from your_ai.models import hub
+from your_ai.models.resolve import Model
+from your_ai.planning.plan import TrainingOptions
 from your_ai.runs.catalog import newest_results
 from your_ai.runs.journal import CLOSED, Journal
 from your_ai.runs.open_run import begin, open_new, record_resumed
 from your_ai.runs.results_file import load
 from your_ai.runs.run_dir import RESULTS, TRAINING, choose_run_dir, runs_dir
+from your_ai.runs.trial_result import TrialResult
 from your_ai.runs.worker_run import WorkerRunner
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.system import machine
@@ -42,7 +45,7 @@ from your_ai.training.progress import Progress, progress_of, results_of
 from your_ai.training.request import (
     check_device,
     check_steps,
-    checked,
+    check_trainable,
     choose,
     describe_model,
     expect,
@@ -86,11 +89,8 @@ def _start(context: click.Context) -> ExitCode:
     check_device(measured, results.device, device)
     model = describe_model(measured)
     _show_note(model.note)
-    chosen = training_options(values, measured_options(measured))
-    configuration = checked(measured, fit(measured, model, chosen), model)
-    check_steps(values["iters"], configuration.grad_accumulation_steps)
-    size = configuration.batch_size
-    data = check_dataset(values["data"], size, mask_prompt=values["mask_prompt"])
+    chosen = _options(values, measured, model)
+    data = check_dataset(values["data"], chosen.batch_size, mask_prompt=values["mask_prompt"])
     owner = uuid.uuid4().hex
     run_dir = choose_run_dir(values["run_dir"])  # first: may contain the adapters
     target = values["adapter_path"].absolute()
@@ -121,6 +121,14 @@ def _start(context: click.Context) -> ExitCode:
         return _train(training, journal, Progress(training.first_setting), quiet=values["quiet"])
 
 
+def _options(values: Mapping[str, Any], measured: TrialResult, model: Model) -> TrainingOptions:
+    """What was measured, with the user's options; raises UsageError if they are not possible."""
+    chosen = training_options(values, measured_options(measured))
+    check_trainable(measured, fit(measured, model, chosen), model)
+    check_steps(values["iters"], chosen.grad_accumulation_steps)
+    return chosen
+
+
 def _show_note(note: str | None) -> None:
     if note is not None:
         say(f"Note: {note}", err=True)
@@ -136,9 +144,7 @@ def _export(context: click.Context) -> ExitCode:
     check_writable(file)
     model = describe_model(measured)
     _show_note(model.note)
-    chosen = training_options(values, measured_options(measured))
-    fitted = fit(measured, model, chosen)
-    check_steps(values["iters"], fitted.configuration.grad_accumulation_steps)
+    fitted = fit(measured, model, _options(values, measured, model))
     request = training_request(measured, fitted, values)
     size = request.configuration.batch_size
     check_dataset(data, size, mask_prompt=request.mask_prompt, for_mlx_lm=True)

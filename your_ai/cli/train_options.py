@@ -6,20 +6,18 @@ from functools import partial
 
 import click
 
-from your_ai.cli.groups import Group, flag, option
-from your_ai.cli.options import (
+from your_ai.cli.configuration import (
     ACCUMULATED,
     BATCH,
     FINE_TUNE_TYPE,
     KEYS,
     LAYERS,
     OPTIMIZER,
-    PATH,
-    QUIET,
     RANK,
-    RUN_DIR,
     TOKENS,
 )
+from your_ai.cli.groups import Group, flag, option
+from your_ai.cli.options import PATH, QUIET, RUN_DIR
 from your_ai.cli.params import FILE, Count
 
 _COUNT = Count(1)

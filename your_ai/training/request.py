@@ -145,15 +145,14 @@ def lora_keys(model: Model, fitted: TrialRequest) -> tuple[str, ...]:
     return () if isinstance(found, str) else found.lora_keys
 
 
-def checked(measured: TrialResult, fitted: TrialRequest, model: Model) -> Configuration:
-    """Return the configuration to train, after checking that what it trains exists in the model.
+def check_trainable(measured: TrialResult, fitted: TrialRequest, model: Model) -> None:
+    """Check that mlx-lm can train what is to be trained, if that is not what was measured.
 
     Raises the same errors as `describe_model`.
     """
     before, after = measured.config, fitted.configuration
     if (before.fine_tune_type, before.lora_keys) != (after.fine_tune_type, after.lora_keys):
         lora_keys(model, fitted)
-    return after
 
 
 def measured_options(measured: TrialResult) -> dict[str, Any]:

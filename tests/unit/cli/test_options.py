@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 import pytest
 
-from worker.protocol.configuration import Weights
+from worker.protocol.configuration import FineTuneType, Optimizer, Weights
 from your_ai.cli import benchmark
-from your_ai.cli.options import given, training
+from your_ai.cli.configuration import KEYS, LAYERS, training
+from your_ai.cli.options import given
 from your_ai.cli.params import Number
+from your_ai.errors import UsageError
 from your_ai.planning.plan import TrainingOptions
 
 GIGABYTES = Number("GB", "GB", "24", finite=True)
@@ -53,15 +57,65 @@ def test_given_options_are_recorded_without_ambiguity() -> None:
 
 def test_defaults() -> None:
     assert training(NOTHING, {}) == TrainingOptions()
-    assert TrainingOptions() == TrainingOptions(2, 64, None, 1024, 5, None, Weights.SYNTHETIC, True)
+    chosen = TrainingOptions()
+    assert (chosen.batch_size, chosen.lora_rank, chosen.lora_layers) == (2, 64, None)
+    assert (chosen.seq_length, chosen.grad_checkpoint, chosen.quantize) == (1024, True, None)
 
 
 def test_options_override_defaults_of_the_suite() -> None:
     values = {**NOTHING, "seq_length": 64, "grad_checkpoint": False}
-    options = training(values, {"seq_length": 128, "lora_rank": 8, "quantize": 0})
-    assert options == TrainingOptions(seq_length=64, lora_rank=8, quantize=0, grad_checkpoint=False)
+    options = training(values, {"seq_length": 128, "lora_rank": 8, "quantize": "none"})
+    assert options == TrainingOptions(
+        seq_length=64, lora_rank=8, quantize="none", grad_checkpoint=False
+    )
 
 
-@pytest.mark.parametrize(("word", "bits"), [("4", 4), ("8", 8), ("none", 0)])
-def test_quantization(word: str, bits: int) -> None:
-    assert training({**NOTHING, "quantize": word}, {"quantize": 4}).quantize == bits
+def test_choices_become_what_they_stand_for() -> None:
+    values = {"weights": "real", "fine_tune_type": "dora", "optimizer": "sgd", "group_size": "32"}
+    assert training({**NOTHING, **values}, {"quantize": "none", "seq_length": 9}) == (
+        TrainingOptions(
+            seq_length=9,
+            quantize="none",
+            weights=Weights.REAL,
+            fine_tune_type=FineTuneType.DORA,
+            optimizer=Optimizer.SGD,
+            group_size=32,
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"fine_tune_type": "full", "lora_rank": 8}, "--lora-rank has no effect"),
+        ({"fine_tune_type": "full", "lora_keys": ("all",)}, "--lora-keys has no effect"),
+        ({"quantize": "mxfp4", "group_size": "64"}, "mxfp4 always has groups of 32"),
+        ({"quantize": "none", "group_size": "64"}, "none has no groups"),
+    ],
+)
+def test_options_without_an_effect_are_refused(values: dict[str, Any], problem: str) -> None:
+    with pytest.raises(UsageError, match=problem):
+        training({**NOTHING, **values}, {})
+
+
+@pytest.mark.parametrize("text", ["all", "attention", "b,a", " a , b "])
+def test_keys(text: str) -> None:
+    expected = (text,) if text in ("all", "attention") else ("a", "b")
+    assert KEYS.convert(text, None, None) == expected
+
+
+@pytest.mark.parametrize("text", ["", ",", "a,", "all,attention", "a,all"])
+def test_invalid_keys(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="is not all, attention, or a list"):
+        KEYS.convert(text, None, None)
+
+
+@pytest.mark.parametrize(("text", "count"), [("-1", -1), ("1", 1), ("16", 16)])
+def test_a_number_of_layers(text: str, count: int) -> None:
+    assert LAYERS.convert(text, None, None) == count
+
+
+@pytest.mark.parametrize("text", ["0", "-2", "x"])
+def test_an_invalid_number_of_layers(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        LAYERS.convert(text, None, None)

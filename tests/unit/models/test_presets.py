@@ -6,7 +6,9 @@ import math
 
 import pytest
 
-from worker import architecture
+from worker import probe
+from worker.protocol.configuration import Configuration
+from worker.protocol.requests import PlannedModel
 from your_ai.models import presets
 from your_ai.models.presets import SUITES, all_presets, suite
 from your_ai.units import parameter_label, parameters_of
@@ -34,7 +36,7 @@ def test_the_default_suite_has_the_five_presets_in_order() -> None:
 def test_the_smoke_suite_has_at_least_four_tiny_unquantized_models() -> None:
     smoke = suite("smoke")
     assert [p.name for p in smoke.presets] == SMOKE
-    assert smoke.training["quantize"] == 0
+    assert smoke.training["quantize"] == "none"
     assert all(parameters_of(p.params) < 10e6 for p in smoke.presets)
 
 
@@ -57,7 +59,7 @@ def test_preset_names_are_unique() -> None:
 @pytest.mark.parametrize("name", [*DEFAULT, *SMOKE])
 def test_the_model_that_mlx_lm_builds_has_the_labels_size(name: str) -> None:
     preset = presets.all_presets()[name]
-    facts = architecture.facts(preset.config)
+    facts = probe.facts(PlannedModel(preset.config, Configuration()))
     assert facts.layers == preset.config["num_hidden_layers"]
     assert len(facts.lora_keys) == 4
     if name in DEFAULT:

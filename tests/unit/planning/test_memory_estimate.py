@@ -211,4 +211,5 @@ def test_a_larger_configuration_never_needs_less(
 def test_the_error_is_larger_outside_the_measured_range(
     preset: str, backend: str, share: float
 ) -> None:
-    assert error_share(all_presets()[preset].config, backend) == share
+    request = TrialRequest(ModelSource(all_presets()[preset].config), Configuration(), 1, 0)
+    assert error_share(request, backend) == share

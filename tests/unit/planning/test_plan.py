@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.builders import CONFIG, model, trial
-from worker.protocol.configuration import Configuration, Weights
+from worker.protocol.configuration import (
+    ALL_KEYS,
+    Configuration,
+    FineTuneType,
+    Optimizer,
+    QuantizationMode,
+    Weights,
+)
 from worker.protocol.requests import ModelSource, TrialRequest
 from your_ai.errors import UsageError
 from your_ai.models import presets, resolve
@@ -56,8 +64,12 @@ def test_every_model_has_one_trial(sizes: list[int]) -> None:
 
 
 def test_the_request_has_the_given_options() -> None:
-    options = TrainingOptions(3, 8, 1, 99, 7, quantize=8, grad_checkpoint=False)
-    asked = Configuration(Weights.SYNTHETIC, 8, 3, 8, 1, 99, grad_checkpoint=False)
+    options = TrainingOptions(3, 8, 1, 99, 7, quantize="8", grad_checkpoint=False)
+    asked = Configuration(
+        *(Weights.SYNTHETIC, 8, 3, 8, 1, 99, False),
+        lora_keys=ALL_KEYS,
+        optimizer=Optimizer.ADAM,
+    )
     assert planned(CONFIG, options).request == TrialRequest(ModelSource(CONFIG), asked, 7, BUDGET)
 
 
@@ -91,31 +103,33 @@ def test_the_text_part_limits_the_sequence_length() -> None:
 
 
 @pytest.mark.parametrize("weights", list(Weights))
-@pytest.mark.parametrize(("asked", "bits"), [(None, 4), (4, 4), (8, 8), (0, None)])
+@pytest.mark.parametrize(
+    ("asked", "bits"), [(None, 4), ("4", 4), ("8", 8), ("none", None), ("mxfp8", 8)]
+)
 def test_an_unquantized_model_is_quantized_as_requested(
-    asked: int | None, bits: int | None, weights: Weights
+    asked: str | None, bits: int | None, weights: Weights
 ) -> None:
     found = planned(CONFIG, TrainingOptions(quantize=asked, weights=weights))
     assert (found.request.model.config, found.configuration.quantization_bits) == (CONFIG, bits)
 
 
 @pytest.mark.parametrize("weights", list(Weights))
-@pytest.mark.parametrize("asked", [None, 4])
-def test_a_quantized_model_keeps_its_quantization(asked: int | None, weights: Weights) -> None:
+@pytest.mark.parametrize("asked", [None, "4"])
+def test_a_quantized_model_keeps_its_quantization(asked: str | None, weights: Weights) -> None:
     found = planned(STORED_4, TrainingOptions(quantize=asked, weights=weights))
     assert (found.request.model.config, found.configuration.quantization_bits) == (STORED_4, 4)
 
 
-@pytest.mark.parametrize(("asked", "bits"), [(8, 8), (0, None)])
-def test_synthetic_weights_can_have_another_quantization(asked: int, bits: int | None) -> None:
+@pytest.mark.parametrize(("asked", "bits"), [("8", 8), ("none", None)])
+def test_synthetic_weights_can_have_another_quantization(asked: str, bits: int | None) -> None:
     found = planned(STORED_4, TrainingOptions(quantize=asked))
     assert (found.request.model.config, found.configuration.quantization_bits) == (CONFIG, bits)
     assert "quantization" in STORED_4
 
 
-@pytest.mark.parametrize(("asked", "named"), [(8, "8"), (0, "none")])
-def test_real_weights_cannot_have_another_quantization(asked: int, named: str) -> None:
-    with pytest.raises(UsageError, match=f"--quantize {named} is not possible: tiny"):
+@pytest.mark.parametrize("asked", ["8", "none", "mxfp4"])
+def test_real_weights_cannot_have_another_quantization(asked: str) -> None:
+    with pytest.raises(UsageError, match=f"--quantize {asked} is not possible: tiny"):
         planned(STORED_4, TrainingOptions(quantize=asked, weights=Weights.REAL))
 
 
@@ -136,7 +150,7 @@ def test_a_quantization_of_null_means_none(key: str, weights: Weights) -> None:
 
 
 def test_synthetic_weights_do_not_depend_on_the_format_of_the_files() -> None:
-    assert planned(FOREIGN, TrainingOptions(quantize=8)).configuration.quantization_bits == 8
+    assert planned(FOREIGN, TrainingOptions(quantize="8")).configuration.quantization_bits == 8
 
 
 def test_larger_models_are_skipped_after_an_oom() -> None:
@@ -148,3 +162,32 @@ def test_larger_models_are_skipped_after_an_oom() -> None:
 @pytest.mark.parametrize("params", ["8B", "7B", "350M"])
 def test_models_that_are_not_larger_still_run(params: str) -> None:
     assert reason_to_skip(trial(2, "other", params), [trial(1, "mid", "8B")]) is None
+
+
+def test_the_microscaling_formats_of_other_programs_are_kept() -> None:
+    """As mlx-lm keeps them, for example in openai/gpt-oss-20b."""
+    config = {**CONFIG, "quantization_config": {"quant_method": "mxfp4"}}
+    found = planned(config, TrainingOptions()).configuration
+    mxfp4 = (4, QuantizationMode.MXFP4, 32)
+    assert (found.quantization_bits, found.quantization_mode, found.group_size) == mxfp4
+
+
+@pytest.mark.parametrize(("layers", "trained"), [(-1, 2), (None, 2), (1, 1)])
+def test_minus_one_means_all_layers(layers: int | None, trained: int) -> None:
+    assert planned(CONFIG, TrainingOptions(lora_layers=layers)).configuration.lora_layers == trained
+
+
+FULL = TrainingOptions(fine_tune_type=FineTuneType.FULL)
+
+
+def test_full_fine_tuning_has_no_adapters_and_no_quantization() -> None:
+    found = planned(CONFIG, FULL).configuration
+    assert (found.lora_rank, found.lora_keys, found.quantization_bits) == (0, (), None)
+    assert found.capacity == found.batch_size * found.lora_layers
+
+
+def test_full_fine_tuning_of_quantized_weights_is_refused() -> None:
+    for config, options in ((STORED_4, FULL), (CONFIG, replace(FULL, quantize="8"))):
+        with pytest.raises(UsageError, match="Full fine-tuning cannot train quantized weights"):
+            planned(config, options)
+    assert planned(STORED_4, replace(FULL, quantize="none")).configuration.quantization_bits is None

@@ -84,7 +84,7 @@ def test_a_search_is_suggested_without_an_estimate() -> None:
 
 
 def test_real_weights_keep_their_quantization() -> None:
-    tried = trial(9, quantize=0)
+    tried = trial(9, quantize="none")
     real = tried.with_configuration(replace(tried.configuration, weights=Weights.REAL))
     assert "--quantize" not in (proposed(real) or "")
 

@@ -13,9 +13,10 @@ from tests.support.builders import model
 from worker.protocol.configuration import Weights
 from worker.protocol.requests import ModelSource, TrialRequest
 from your_ai.errors import UsageError
+from your_ai.planning.plan import TrainingOptions
 from your_ai.runs.training_results import Expected
 from your_ai.training.export import as_yaml, lora_config, notes
-from your_ai.training.request import check_device, expect, fit, training_request
+from your_ai.training.request import check_device, expect, fit, measured_options, training_request
 from your_ai.units import GB
 
 MEASURED = builders.result()
@@ -25,18 +26,16 @@ ASKED: dict[str, Any] = {
     "adapter_path": Path("/adapters"),
     "iters": 100,
     "seed": 3,
-    "grad_accumulation_steps": 1,
     "learning_rate": 1e-5,
     "mask_prompt": False,
     "val_batches": 25,
     "steps_per_eval": 200,
     "save_every": 100,
 }
-AXES = ("batch_size", "lora_rank", "lora_layers", "seq_length", "grad_checkpoint")
 
 
 def fitted(**asked: Any) -> TrialRequest:
-    return fit(MEASURED, MODEL, dict.fromkeys(AXES) | asked)
+    return fit(MEASURED, MODEL, TrainingOptions(**{**measured_options(MEASURED), **asked}))
 
 
 def test_the_measured_configuration_is_trained_with_real_weights() -> None:

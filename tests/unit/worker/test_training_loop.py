@@ -31,7 +31,6 @@ REQUEST = TrainingRequest(
     adapter_path="",
     iters=8,
     micro_batches=1,
-    grad_accumulation_steps=1,
     learning_rate=1e-3,
     mask_prompt=False,
     seed=0,
@@ -120,7 +119,8 @@ def test_micro_batches_do_not_change_the_losses(tmp_path: Path) -> None:
 def test_saves_when_due_and_no_gradients_are_pending(
     save_every: int, accumulation: int, saved: list[int], tmp_path: Path
 ) -> None:
-    request = replace(REQUEST, save_every=save_every, grad_accumulation_steps=accumulation)
+    configuration = replace(REQUEST.configuration, grad_accumulation_steps=accumulation)
+    request = replace(REQUEST, save_every=save_every, configuration=configuration)
     assert trained(request, tmp_path).saved == saved
 
 

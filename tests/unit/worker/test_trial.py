@@ -15,7 +15,9 @@ from mlx_lm.tuner.callbacks import TrainingCallback
 from mlx_lm.tuner.trainer import TrainingArgs, train
 
 from tests.support.prepared import REQUEST, prepared_model
-from worker import lora, trial
+from worker import trial
+from worker.adapters import EvidenceError
+from worker.trainer import LEARNING_RATE, Batch, Trainer, full_batches
 
 FALLING = [4.0, 3.9]
 
@@ -27,8 +29,8 @@ def model() -> nn.Module:
 
 
 @pytest.fixture(scope="module")
-def trainer(model: nn.Module) -> lora.Trainer:
-    trainer = lora.Trainer(model, REQUEST)
+def trainer(model: nn.Module) -> Trainer:
+    trainer = Trainer(model, REQUEST)
     for _ in range(REQUEST.steps):
         trainer.step()
     return trainer
@@ -42,16 +44,14 @@ class Losses(TrainingCallback):  # type: ignore[misc]  # mlx-lm is untyped
         self.seen.append(train_info["train_loss"])
 
 
-def test_steps_equal_those_of_mlx_lm(
-    model: nn.Module, trainer: lora.Trainer, tmp_path: Path
-) -> None:
-    def same_batches(**_: object) -> Iterator[lora.Batch]:
-        return lora.full_batches(REQUEST, reference)
+def test_steps_equal_those_of_mlx_lm(model: nn.Module, trainer: Trainer, tmp_path: Path) -> None:
+    def same_batches(**_: object) -> Iterator[Batch]:
+        return full_batches(REQUEST, reference)
 
     reference, losses = prepared_model(), Losses()
     train(
         model=reference,
-        optimizer=optim.AdamW(learning_rate=lora.LEARNING_RATE),
+        optimizer=optim.AdamW(learning_rate=LEARNING_RATE),
         train_dataset=[],
         args=TrainingArgs(
             iters=REQUEST.steps,
@@ -67,31 +67,31 @@ def test_steps_equal_those_of_mlx_lm(
         assert mx.allclose(adapter, adapters[path], rtol=1e-5, atol=1e-8).item(), path
 
 
-def test_check_accepts_real_training(trainer: lora.Trainer) -> None:
+def test_check_accepts_real_training(trainer: Trainer) -> None:
     trainer.check()
 
 
 @pytest.mark.parametrize(
     ("losses", "problem"),
     [
-        (FALLING, "no adapter weight changed"),
+        (FALLING, "no trained weight changed"),
         ([4.0, float("nan")], "not finite"),
         ([4.0, 4.0], "never changed"),
     ],
 )
 def test_check_raises_without_evidence(losses: list[float], problem: str) -> None:
-    trainer = lora.Trainer(prepared_model(), REQUEST)
+    trainer = Trainer(prepared_model(), REQUEST)
     trainer.losses = losses
-    with pytest.raises(lora.EvidenceError, match=problem):
+    with pytest.raises(EvidenceError, match=problem):
         trainer.check()
 
 
 def test_check_raises_if_an_adapter_diverged() -> None:
     model = prepared_model()
-    trainer = lora.Trainer(model, REQUEST)
+    trainer = Trainer(model, REQUEST)
     trainer.losses = FALLING
     model.layers[0].self_attn.q_proj.lora_b += float("nan")
-    with pytest.raises(lora.EvidenceError, match="adapter weight is not finite"):
+    with pytest.raises(EvidenceError, match="trained weight is not finite"):
         trainer.check()
 
 

@@ -1,0 +1,139 @@
+"""The options that choose the training, and what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from worker.protocol.configuration import GROUP_SIZE, FineTuneType, Optimizer, Weights
+from your_ai.cli.groups import Group, option
+from your_ai.cli.params import Count, Keys
+from your_ai.errors import UsageError
+from your_ai.models import quantization
+from your_ai.planning.plan import (
+    ALL_LAYERS,
+    DEFAULT_LORA_LAYERS,
+    DEFAULT_QUANTIZATION,
+    TrainingOptions,
+)
+
+_DEFAULTS = TrainingOptions()
+_KINDS = {
+    "weights": Weights,
+    "fine_tune_type": FineTuneType,
+    "optimizer": Optimizer,
+    "group_size": int,
+}
+"""What the texts of options with choices are converted to."""
+MAX_BATCH, MAX_RANK, MAX_LAYERS = 1024, 4096, 1024
+BATCH = Count(1, MAX_BATCH)
+RANK = Count(1, MAX_RANK)
+LAYERS = Count(ALL_LAYERS, MAX_LAYERS, zero=False)
+ACCUMULATED = Count(1, 2**16)
+FINE_TUNE_TYPE = click.Choice([kind.value for kind in FineTuneType])
+OPTIMIZER = click.Choice([optimizer.value for optimizer in Optimizer])
+KEYS = Keys()
+TOKENS = Count(8, 2**24)
+CONFIGURATION = Group(
+    "Training",
+    (
+        option("--batch-size", BATCH, "Batch size.", fallback=_DEFAULTS.batch_size),
+        option("--lora-rank", RANK, "Rank of the adapters.", fallback=_DEFAULTS.lora_rank),
+        option(
+            "--lora-layers",
+            LAYERS,
+            "Number of layers to train, counted from the last; -1 for all.",
+            computed=f"{DEFAULT_LORA_LAYERS}, or all if the model has fewer",
+        ),
+        option(
+            "--lora-keys",
+            KEYS,
+            "What gets adapters: all linear, expert and embedding modules of the layers (all), "
+            "only attention, or modules by name, as in mlx-lm's lora_parameters.keys.",
+            fallback="all",
+        ),
+        option(
+            "--fine-tune-type",
+            FINE_TUNE_TYPE,
+            "Train adapters (lora, dora), or all weights of the layers (full).",
+            fallback=_DEFAULTS.fine_tune_type,
+        ),
+        option("--optimizer", OPTIMIZER, "Optimizer.", fallback=_DEFAULTS.optimizer),
+        option(
+            "--grad-accumulation-steps",
+            ACCUMULATED,
+            "Batches per optimizer step.",
+            fallback=_DEFAULTS.grad_accumulation_steps,
+        ),
+    ),
+)
+TENSORS = Group(
+    "Training",
+    (
+        option("--seq-length", TOKENS, "Sequence length in tokens.", fallback=_DEFAULTS.seq_length),
+        option(
+            "--quantize",
+            click.Choice(quantization.NAMES),
+            "Quantization: bits per weight, a microscaling format, or none.",
+            computed=f"{DEFAULT_QUANTIZATION}, or the model's own; none in full fine-tuning",
+        ),
+        option(
+            "--group-size",
+            click.Choice([str(size) for size in quantization.GROUP_SIZES]),
+            "Weights that share a scale, if --quantize is a number of bits.",
+            fallback=GROUP_SIZE,
+        ),
+        option(
+            "--weights",
+            click.Choice([weights.value for weights in Weights]),
+            "synthetic: random weights with the model's shapes, no download; real: the model's own "
+            "weights.",
+            fallback=_DEFAULTS.weights,
+        ),
+        option(
+            "--grad-checkpoint/--no-grad-checkpoint",
+            click.BOOL,
+            "Recompute activations to save memory.",
+            fallback="grad-checkpoint",
+        ),
+    ),
+)
+STEPS = Group(
+    "Training",
+    (option("--steps", Count(1, 100_000), "Steps to measure.", fallback=_DEFAULTS.steps),),
+)
+
+
+def training(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> TrainingOptions:
+    """The training options, with ``defaults`` (a suite's) for those that were not given."""
+    names = TrainingOptions.__dataclass_fields__
+    given = {name: values[name] for name in names if values.get(name) is not None}
+    for name, kind in _KINDS.items():
+        if name in given:
+            given[name] = kind(given[name])
+    chosen = TrainingOptions(**{**defaults, **given})
+    _check_training(chosen, given)
+    return chosen
+
+
+def _check_training(chosen: TrainingOptions, given: Mapping[str, Any]) -> None:
+    """Raise UsageError for options that would have no effect."""
+    if chosen.is_full:
+        for name in ("lora_keys", "lora_rank"):
+            if name in given:
+                raise UsageError(
+                    f"{option_name(name)} has no effect with --fine-tune-type full, which has no "
+                    "adapters."
+                )
+    wanted = chosen.quantize
+    if chosen.group_size is not None and wanted is not None and not wanted.isdecimal():
+        fixed = quantization.named(wanted)
+        why = f"always has groups of {fixed.group_size}" if fixed.bits else "has no groups"
+        raise UsageError(f"--group-size has no effect: --quantize {wanted} {why}.")
+
+
+def option_name(name: str) -> str:
+    """The option of a parameter: ``--lora-rank``."""
+    return f"--{name.replace('_', '-')}"
