@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Benchmark the five presets at full size. Requires a GPU with enough memory for them.
+"""Benchmark the presets at full size. Requires a GPU with enough memory for them.
 
 Prints the needed memory, peak memory and speed of each preset (4-bit and unquantized), and the
 outcomes of a trial that runs out of memory, of one that is over budget, and of trials with budgets
@@ -27,6 +27,7 @@ REFERENCE = {
     "r1-distill-14b": 10.20,
     "hermes-70b": 40.26,
 }
+FIGURES = ("needed", "peak", "tokens/s")
 HEAD = [
     *("model", "outcome", "needed", "peak", "limit", "tokens/s", "tokens/s at needed memory"),
     *("wall s", "reason"),
@@ -56,7 +57,7 @@ def show(title: str, run: BenchmarkRun) -> None:
 
 def quantized() -> BenchmarkRun:
     """Benchmark all five presets in 4-bit, and compare them with the reference."""
-    run = benchmark("--suite", "default")
+    run = benchmark("--suite", "default", "--lora-keys", "attention", "--optimizer", "adamw")
     show("Five presets, 4-bit", run)
     table(
         "Needed memory compared with the reference",
@@ -111,7 +112,34 @@ def around_needed(preset: str) -> list[BenchmarkRun]:
     return runs
 
 
+def by_keys(suites: list[str], options: list[str]) -> list[BenchmarkRun]:
+    """Benchmark suites with attention and with all modules, in one table."""
+    runs = {
+        (name, keys): benchmark("--suite", name, "--lora-keys", keys, *options)
+        for name in suites
+        for keys in ("attention", "all")
+    }
+    rows = [
+        [old["preset"], *figures(old), *figures(new)]
+        for name in suites
+        for old, new in zip(*(runs[name, k].results for k in ("attention", "all")), strict=True)
+    ]
+    head = [f"{keys}: {what}" for keys in ("attention", "all") for what in FIGURES]
+    seconds = sum(run.seconds for run in runs.values())
+    table(f"Attention and all modules ({seconds:.0f} s in total)", ["model", *head], rows)
+    return [*runs.values()]
+
+
+def figures(entry: dict[str, Any]) -> list[object]:
+    """Return needed and peak memory in GB, and the speed; the outcome if the trial failed."""
+    if not entry["success"]:
+        return [entry["outcome"], gb(entry["needed_memory_bytes"]), entry["error"]]
+    sizes = (entry["needed_memory_bytes"], entry["peak_memory_bytes"])
+    return [*map(gb, sizes), f"{entry['tokens_per_second']:,.0f}"]
+
+
 PARTS = {
+    "keys": lambda a: by_keys(a.suite or ["default", "current"], a.option or []),
     "quantized": lambda a: [quantized()],
     "unquantized": lambda a: unquantized(a.oom_batch),
     "budget": lambda a: [budget_12()],
@@ -129,6 +157,8 @@ if __name__ == "__main__":
         default="8",
         help="batch size of the trial that runs out of memory [default: 8]",
     )
+    parser.add_argument("--suite", action="append", help="of the part keys; repeatable")
+    parser.add_argument("--option", action="append", help="further option of the part keys")
     parser.add_argument("--save", type=Path, help="folder in which to save the results files")
     arguments = parser.parse_args()
     if arguments.save is not None:

@@ -44,7 +44,7 @@ def make_model(folder: Path, *, hidden: int = 128, layers: int = 4, seed: int = 
     model.set_dtype(mx.bfloat16)
     weights = dict(tree_flatten(model.parameters()))
     mx.save_safetensors(str(folder / "model.safetensors"), weights, {"format": "mlx"})
-    _make_tokenizer(folder)
+    make_tokenizer(folder)
     return folder
 
 
@@ -69,7 +69,7 @@ def make_preset(folder: Path, name: str) -> Path:
         mx.save_safetensors(str(file), shard, {"format": "mlx"})
     stored = {**config, "quantization": {"bits": 4, "group_size": 64}}
     (folder / "config.json").write_text(json.dumps(stored))
-    _make_tokenizer(folder)
+    make_tokenizer(folder)
     return folder
 
 
@@ -103,7 +103,7 @@ def _words(draw: random.Random, count: int) -> str:
     return " ".join(f"w{draw.randrange(2, VOCABULARY)}" for _ in range(count))
 
 
-def _make_tokenizer(folder: Path) -> None:
+def make_tokenizer(folder: Path) -> None:
     """Write a tokenizer with one token per word: ``w2`` to ``w511``, unknown word, end of text."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,11 @@ from worker.protocol.configuration import Configuration, Weights
 from worker.protocol.requests import ModelSource
 
 _FLOATING_TYPES = {"bfloat16": mx.bfloat16, "float16": mx.float16, "float32": mx.float32}
+_MICROSCALING: dict[object, dict[str, Any]] = {
+    "mxfp4": {"bits": 4, "group_size": 32, "mode": "mxfp4"},
+    "mxfp8": {"bits": 8, "group_size": 32, "mode": "mxfp8"},
+}
+"""Formats of other programs that mlx-lm keeps (`mlx_lm.utils.load_model`)."""
 _BLOCK_BYTES = 64 * 2**20
 
 
@@ -35,7 +41,7 @@ def plan(source: ModelSource, configuration: Configuration) -> nn.Module:
         _as_stored(model, config)
         _quantize_as_stored(model, config)
     bits = configuration.quantization_bits
-    if bits is not None and config.get("quantization") is None:
+    if bits is not None and _stored(config) is None:
         # Like mlx_lm.convert, this skips the modules that the model's class excludes. It takes a
         # "quantization" of null for one of other modules, so remove that.
         config = {key: value for key, value in config.items() if key != "quantization"}
@@ -68,6 +74,13 @@ def materialize(
         after_each()
 
 
+def _stored(config: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the quantization of the model's files, as mlx-lm loads them."""
+    foreign = config.get("quantization_config") or {}
+    stored: dict[str, Any] | None = config.get("quantization")
+    return stored or _MICROSCALING.get(foreign.get("quant_method"))
+
+
 def _as_stored(model: nn.Module, config: dict[str, Any]) -> None:
     """Cast floating-point weights to the type of the model's files, bfloat16 if it is unknown."""
     sections = (config, config.get("text_config") or {})
@@ -85,14 +98,17 @@ def _as_stored(model: nn.Module, config: dict[str, Any]) -> None:
 
 def _quantize_as_stored(model: nn.Module, config: dict[str, Any]) -> None:
     """Apply the quantization in the model's own config, if there is one."""
-    stored = config.get("quantization")
+    stored = _stored(config)
     if stored is None:
         return
+    excluded = (config.get("quantization_config") or {}).get("modules_to_not_convert") or []
     # The config does not list the modules that the model's class never quantizes.
     is_quantized = getattr(model, "quant_predicate", None) or (lambda path, module: True)
 
     def as_stored(path: str, module: nn.Module) -> bool | dict[str, Any]:
         if not hasattr(module, "to_quantized"):
+            return False
+        if any(fnmatch(path, name) or fnmatch(path, f"{name}.*") for name in excluded):
             return False
         if path in stored:
             settings: bool | dict[str, Any] = stored[path]

@@ -25,6 +25,7 @@ SUBSTITUTES = {
     "llama-8b": "smoke-tiny",
     "r1-distill-14b": "smoke-tiny",
     "hermes-70b": "smoke-small",
+    "current": "smoke",
 }
 """Small models to use instead of those that take hours on a CPU."""
 

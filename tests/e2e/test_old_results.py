@@ -53,8 +53,17 @@ def test_report_compare_and_train_read_old_results(
     if recommended == "fits":
         assert (trained.code, trained.stderr) == (0, "")
         exported = (tmp_path / "lora.yaml").read_text()
-        for line in (f"model: {tmp_path}/fits", "batch_size: 2", "num_layers: 2", "  rank: 4"):
+        for line in (
+            f"model: {tmp_path}/fits",
+            "batch_size: 2",
+            "num_layers: 2",
+            "  rank: 4",
+            "optimizer: adamw",
+        ):
             assert f"\n{line}\n" in exported
+        names = ("k", "o", "q", "v")
+        keys = "".join(f"  - self_attn.{name}_proj\n" for name in names)
+        assert exported.endswith(f"  keys:\n{keys}")
     else:
         assert (trained.code, trained.stdout) == (2, "")
         assert trained.stderr.startswith("Error: smoke-medium has only synthetic weights")

@@ -141,8 +141,9 @@ def test_models_that_can_be_estimated_are_answered_beside_those_that_cannot(bare
     assert (done.code, document["recommended"]) == (0, "smoke-tiny")
     errors = {entry["preset"]: entry["error"] for entry in document["results"]}
     assert errors["smoke-tiny"] is None
-    assert errors["mamba"].startswith("mamba: The model's config.json ")
-    assert "Measure it with `your_ai benchmark --model" in errors["mamba"]
+    assert errors["mamba"] == (
+        "mamba: activations not estimated (state_size): run `your_ai benchmark`."
+    )
     assert errors["short"].startswith("A sequence length of 64 tokens is too long for short.")
     for name in ("mamba", "short"):
         assert errors[name] in done.stdout
@@ -154,6 +155,16 @@ def test_models_that_can_be_estimated_are_answered_beside_those_that_cannot(bare
     assert all(errors[name] in none.stderr for name in ("mamba", "short"))
     unknown = your_ai_command(bare, "recommend", *options, "--model", "nobody", home=bare)
     assert (unknown.code, "Unknown model 'nobody'" in unknown.stderr) == (2, True)
+
+
+def test_the_current_suite_is_answered_although_some_models_cannot_be_estimated(bare: Path) -> None:
+    document, done = recommend(bare, "--suite", "current", "--max-memory", "12")
+    verdicts = {entry["preset"]: entry["verdict"] for entry in document["results"]}
+    assert (done.code, document["recommended"]) == (0, "qwen3-8b")
+    assert (verdicts.pop("qwen3-8b"), verdicts.pop("llama-3.3-70b")) == ("fits", "does not fit")
+    assert set(verdicts.values()) == {None}
+    for name in ("gemma-4-e4b", "qwen3.5-9b", "gpt-oss-20b", "qwen3.6-27b"):
+        assert f"{name}: activations not estimated (" in done.stdout
 
 
 def test_models_without_a_config_are_answered_beside_the_others(bare: Path) -> None:

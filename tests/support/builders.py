@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.support import tiny
-from worker.protocol.configuration import Configuration, Weights
+from worker.protocol.configuration import ALL_KEYS, Configuration, Optimizer, Weights
 from worker.protocol.messages import (
     Device,
     Event,
@@ -48,9 +48,12 @@ ON_BATTERY = replace(ON_MAINS, power_source=PowerSource.BATTERY)
 METAL = Device(0.5, "metal", {"device_name": "Apple M3 Pro"}, {"mlx": "0.32.4"})
 
 
+PLAIN = Configuration(lora_keys=ALL_KEYS, optimizer=Optimizer.ADAM)
+"""The configuration that the command line has by default."""
+
 TRAINING_REQUEST = TrainingRequest(
     model=ModelSource(CONFIG, "/model"),
-    configuration=Configuration(weights=Weights.REAL, batch_size=6, lora_layers=2),
+    configuration=replace(PLAIN, weights=Weights.REAL, batch_size=6, lora_layers=2),
     data="/data",
     adapter_path="/adapters",
     iters=100,
@@ -84,7 +87,7 @@ def request(**changed: Any) -> TrialRequest:
     configuration = sizes | {name: changed[name] for name in changed if name in names}
     fields: dict[str, Any] = {
         "model": ModelSource(CONFIG),
-        "configuration": Configuration(**configuration),
+        "configuration": replace(PLAIN, **configuration),
         "steps": 5,
         "budget_bytes": 8 * GB,
         **{name: value for name, value in changed.items() if name not in names},

@@ -22,13 +22,20 @@ PASSING = observed(*passing_events(needed=6 * GB, peak=int(12.4 * GB)))
 
 WRITTEN = ["Results written to out.json"]
 
-GOLDEN = """\
+TRAINING = (
+    "Training: LoRA on all modules, rank 64 in the last 2 layers, batches of 2 × 1024 tokens, "
+    "4-bit weights, adam, with gradient checkpointing\n"
+    "Unlike mlx_lm.lora by default: batch size 2 (4), rank 64 (8), sequence length 1024 (2048), "
+    "gradient checkpointing (off), 4-bit weights (the model's own)\n"
+)
+
+GOLDEN = f"""\
 Note: something to know
 ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
 Hardware Benchmark
 ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━
 System Memory: 36.00 GB (budget 28.8 GB, training on Apple M3 Pro (metal))
-Testing models from smallest to largest...
+{TRAINING}Testing models from smallest to largest...
 
 [1/5] hermes-mistral-7b  (  7B) ... ✓ Pass (12.4 GB, needs 6.0 GB, 2,046 tokens/s)
 [2/5] dolphin-8b         (  8B) ... ✓ Pass (12.4 GB, needs 6.0 GB, 2,046 tokens/s)

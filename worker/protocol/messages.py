@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-VERSION = 2  # increase it when the meaning of a message changes
+VERSION = 3  # increase it when the meaning of a message changes
 EVENTS_FD_FLAG = "--events-fd"
 
 

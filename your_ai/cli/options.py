@@ -50,8 +50,9 @@ def models(**default_suite: str) -> Group:
             option(
                 "--suite suite_name",
                 click.Choice(presets.SUITES),
-                "Presets to use instead of --model: five models of 7B to 70B (default) or tiny "
-                "ones for a quick check (smoke).",
+                "Presets to use instead of --model: five models of 7B to 70B (default), six of "
+                "late 2026 (current), or tiny ones for a quick check (smoke).",
+                metavar="NAME",
                 **default_suite,
             ),
         ),

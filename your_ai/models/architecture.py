@@ -33,6 +33,8 @@ _UNSUPPORTED = (
     *("n_routed_experts", "interleave_moe_layer_step"),
 )
 """Config keys of models with layers other than the attention and MLP counted here."""
+_UNSUPPORTED_TYPES = frozenset({"gemma4_text", "gpt_oss"})
+"""Model types with such layers whose config has none of these keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,9 @@ def shape_of(config: Mapping[str, Any]) -> Shape:
     nested = config.get("text_config") or {}
     if isinstance(nested, Mapping):
         text = {**config, **nested}
+        unsupported = _unsupported(text)
+        if unsupported is not None:
+            raise UsageError(f"activations not estimated ({unsupported}): run `your_ai benchmark`.")
         problem = _problem(text)
         if problem is None:
             return _read(text)
@@ -126,11 +131,16 @@ class _Sizes:
     shared_expert_intermediate_size: int | None = None
 
 
+def _unsupported(text: Mapping[str, Any]) -> str | None:
+    """Return the key or model type that tells that a model has other layers, or ``None``."""
+    kind = text.get("model_type")
+    if isinstance(kind, str) and kind in _UNSUPPORTED_TYPES:
+        return kind
+    return next((key for key in _UNSUPPORTED if text.get(key)), None)
+
+
 def _problem(text: Mapping[str, Any]) -> str | None:
     """Return why `_read` cannot read the config, or ``None``."""
-    for key in _UNSUPPORTED:
-        if text.get(key):
-            return f"has layers that the estimate does not support ({key})"
     for key in _SIZES:
         if key not in text:
             return f"has no {key}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -10,17 +11,24 @@ from typing import Any
 
 import orjson
 
-SUITES = ("default", "smoke")
+SUITES = ("default", "current", "smoke")
 
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A named model. ``model_name`` is its id on the Hub, ``params`` its size label."""
+    """A named model. ``model_name`` is its id on the Hub, ``params`` its size label.
+
+    ``parameters`` and ``layers`` are those of the model that mlx-lm builds from ``config``;
+    scripts/make-presets.py counts them. ``source`` is where the config was published.
+    """
 
     name: str
     model_name: str
     params: str
+    parameters: int
+    layers: int
     config: dict[str, Any]
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +62,21 @@ def training_of(names: Sequence[str]) -> dict[str, Any]:
         if names and set(names) <= {preset.name for preset in candidate.presets}:
             return candidate.training
     return {}
+
+
+def matching(text: str) -> list[Preset]:
+    """Return the presets with each word of ``text`` in their name or Hub id, ignoring case."""
+    words = text.casefold().split()
+    return [
+        preset
+        for preset in all_presets().values()
+        if all(word in f"{preset.name} {preset.model_name}".casefold() for word in words)
+    ]
+
+
+def similar(text: str) -> list[str]:
+    """Return the names of up to three presets that look like ``text``, the most similar first."""
+    return difflib.get_close_matches(text.casefold(), all_presets(), n=3, cutoff=0.5)
 
 
 def all_presets() -> dict[str, Preset]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -60,7 +59,7 @@ class Model:
 def from_preset(preset: presets.Preset) -> Model:
     """Return a preset's model. Its size and layers are known, so it need not be probed."""
     name, hub_id, params, config = preset.name, preset.model_name, preset.params, preset.config
-    return Model(name, hub_id, params, config, config["num_hidden_layers"], is_preset=True)
+    return Model(name, hub_id, params, config, preset.layers, is_preset=True)
 
 
 def find(name: str) -> Model:
@@ -93,7 +92,7 @@ def find(name: str) -> Model:
             f"The folder {name!r} does not exist. Pass a folder with a model, a preset, or a Hub "
             "id (ORG/NAME)."
         )
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = presets.similar(name)
     hint = f"Did you mean {' or '.join(near)}?" if near else "`your_ai models` lists the presets."
     raise UnknownModelError(
         f"Unknown model {name!r}. {hint} You can also pass a folder or a Hub id (ORG/NAME)."
@@ -142,13 +141,17 @@ def with_facts(model: Model, facts: Mapping[str, ModelFacts | str]) -> Model:
 
 
 def with_declared_facts(model: Model) -> Model:
-    """Return the model with the size and layers from its config; raise UsageError without them."""
-    if model.params and model.layers:
-        return model
+    """Return the model with the size and layers from its config.
+
+    Raises:
+        UsageError: if the config lacks them, or the model's memory cannot be estimated.
+    """
     try:
         count = parameters(model.config)
     except UsageError as error:
         raise UsageError(f"{model.name}: {error}") from error
+    if model.params and model.layers:
+        return model
     layers = _declared(model.config, "num_hidden_layers")
     if layers is None:
         raise UsageError(

@@ -40,25 +40,33 @@ def configuration(configurations: Sequence[Configuration]) -> str:
     Models in a run can differ in their quantization and in their number of layers.
     """
     first = configurations[0]
-    weights = dict.fromkeys(Quantization.of(each).label for each in configurations)
     layers = sorted({each.lora_layers for each in configurations})
     count = f"{layers[0]}" if len(layers) == 1 else f"{layers[0]} to {layers[-1]}"
     where = f"the last {count} layers" if layers[-1] > 1 else "the last layer"
     rank = f"rank {first.lora_rank} in " if first.lora_rank else ""
-    return ", ".join(
-        [
-            f"{trained(first)}, {rank}{where}",
-            f"batches of {first.batch_size} × {first.seq_length} tokens",
-            f"{' or '.join(weights)} weights",
-            *_optimizer(first),
-            f"{'with' if first.grad_checkpoint else 'without'} gradient checkpointing",
-        ]
-    )
+    batches = f"batches of {first.batch_size} × {first.seq_length} tokens"
+    return ", ".join([trained(first), f"{rank}{where}", batches, *_settings(configurations)])
+
+
+def fixed_in_search(configurations: Sequence[Configuration]) -> str:
+    """Return what a search for batch size, rank and layers does not vary, in one line."""
+    first = configurations[0]
+    length = f"sequences of {first.seq_length} tokens"
+    return ", ".join([trained(first), length, *_settings(configurations)])
+
+
+def _settings(configurations: Sequence[Configuration]) -> list[str]:
+    first = configurations[0]
+    weights = dict.fromkeys(Quantization.of(each).label for each in configurations)
+    checkpointing = f"{'with' if first.grad_checkpoint else 'without'} gradient checkpointing"
+    return [f"{' or '.join(weights)} weights", *_optimizer(first), checkpointing]
 
 
 def kind(c: Configuration) -> list[str]:
-    """Return what tells configurations with the same sizes apart."""
-    return [trained(c), *_optimizer(c)]
+    """Return what tells configurations with the same sizes apart, if it is not the default."""
+    is_plain = c.optimizer is PLAIN.optimizer and not c.optimizer_config
+    parts = [] if trained(c) == trained(PLAIN) else [trained(c)]
+    return parts + _optimizer(c)[is_plain:]
 
 
 def differences(c: Configuration, *, is_own_quantization: bool) -> list[str]:

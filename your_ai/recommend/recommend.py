@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from worker.protocol.requests import ModelSource, TrialRequest
+from your_ai.errors import UsageError
 from your_ai.models import presets, resolve
 from your_ai.models.architecture import parameters
 from your_ai.models.resolve import Model
@@ -156,11 +157,14 @@ def recommended(found: Sequence[Forecast]) -> Forecast | None:
 
 
 def _is_known(measurement: Measurement, known: Mapping[str, Model]) -> bool:
-    """Return whether the model is known, and still has the size that was measured."""
+    """Return whether the model can be estimated, and still has the size that was measured."""
     model = known.get(measurement.model_name)
     if model is None:
         return False
-    now = parameters(model.config)
+    try:
+        now = parameters(model.config)
+    except UsageError:
+        return False
     return abs(measurement.parameters - now) <= _SAME_PARAMETERS * now
 
 

@@ -38,6 +38,7 @@ class Console:
     def begin(self, done_before: int, *, is_complete: bool = False) -> None:
         """Show the machine and, for a resumed run, how much is done."""
         self._head("Hardware Benchmark", done_before, is_complete)
+        self._screen.print(*wording.training(self._run))
         self._screen.print("Testing models from smallest to largest...\n")
 
     def begin_search(self, trial: Trial, done_before: int, *, is_complete: bool = False) -> None:
@@ -114,7 +115,7 @@ class Console:
 
     def _head(self, title: str, done_before: int, is_complete: bool) -> None:
         self._screen.heading(title)
-        self._screen.print(wording.memory(self._run), *wording.training(self._run))
+        self._screen.print(wording.memory(self._run))
         if self._run.cooldown:
             self._screen.print(f"Pausing {show_duration(self._run.cooldown)} between trials.")
         if done_before:

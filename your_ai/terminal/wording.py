@@ -58,6 +58,7 @@ def goal(run: Run, trial: Trial) -> str:
     return (
         f"Searching {counted(grid.size, 'configuration')} of {trial.model.name} "
         f"({trial.model.params})\nfor the {_GOALS[run.search.objective]}...\n"
+        f"Training: {describe.fixed_in_search([trial.configuration])}\n"
     )
 
 

@@ -178,4 +178,6 @@ def _options(request: TrainingRequest) -> dict[str, Any]:
     """Return the request as a flat dict, without fields that are large or stored elsewhere."""
     fields = {**asdict(request), **asdict(request.configuration), "model": request.model.path}
     fields["max_seq_length"] = fields.pop("seq_length")
-    return {k: v for k, v in fields.items() if k not in ("configuration", "adapter_config")}
+    left_out = ("configuration", "adapter_config")
+    kept = {name: value for name, value in fields.items() if name not in left_out}
+    return {n: [*value] if isinstance(value, tuple) else value for n, value in kept.items()}

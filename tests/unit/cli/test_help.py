@@ -76,7 +76,7 @@ def test_descriptions_of_all_groups_are_aligned(name: str) -> None:
         ("benchmark", "--batch-size N", "2"),
         ("benchmark", "--weights", "synthetic"),
         ("benchmark", "--timeout SECONDS", "3600"),
-        ("benchmark", "--quantize", "(4, or the model's own)"),
+        ("benchmark", "--quantize", "(4, or the model's own; none in full fine-tuning)"),
         ("optimize", "--ranks", "32,64,96,128"),
         ("recommend", "--suite", "default"),
         ("train", "--learning-rate RATE", "1e-05"),

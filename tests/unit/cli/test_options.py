@@ -72,10 +72,10 @@ def test_options_override_defaults_of_the_suite() -> None:
 
 def test_choices_become_what_they_stand_for() -> None:
     values = {"weights": "real", "fine_tune_type": "dora", "optimizer": "sgd", "group_size": "32"}
-    assert training({**NOTHING, **values}, {"quantize": "none", "seq_length": 9}) == (
+    assert training({**NOTHING, **values}, {"quantize": "8", "seq_length": 9}) == (
         TrainingOptions(
             seq_length=9,
-            quantize="none",
+            quantize="8",
             weights=Weights.REAL,
             fine_tune_type=FineTuneType.DORA,
             optimizer=Optimizer.SGD,

@@ -11,15 +11,20 @@ from your_ai.errors import UsageError
 from your_ai.models import architecture
 from your_ai.models.architecture import parameters, shape_of
 from your_ai.models.presets import all_presets
-from your_ai.units import parameter_label
+
+NOT_ESTIMATED = {"gemma-4-e4b", "qwen3.5-9b", "gpt-oss-20b", "qwen3.6-27b"}
 
 
-@pytest.mark.parametrize(("name", "preset"), all_presets().items())
-def test_a_presets_label_matches_its_parameters(name: str, preset: Any) -> None:
-    label = parameter_label(parameters(preset.config))
-    # Models of 7.2B and 14.8B are published as 7B and 14B.
-    published = {"hermes-mistral-7b": "7.2B", "r1-distill-14b": "15B", "hermes-70b": "71B"}
-    assert label == published.get(name, preset.params)
+@pytest.mark.parametrize("name", sorted(all_presets().keys() - NOT_ESTIMATED))
+def test_a_presets_parameters_are_those_of_the_model_that_mlx_lm_builds(name: str) -> None:
+    preset = all_presets()[name]
+    assert parameters(preset.config) == preset.parameters
+
+
+@pytest.mark.parametrize("name", sorted(NOT_ESTIMATED))
+def test_a_preset_with_other_layers_is_not_estimated(name: str) -> None:
+    with pytest.raises(UsageError, match=r"^activations not estimated \(\w+\): run "):
+        parameters(all_presets()[name].config)
 
 
 @pytest.mark.parametrize(
@@ -63,9 +68,11 @@ def test_tied_embeddings_default_to_those_of_mlx_lm() -> None:
         ({"num_experts": "some"}, "is invalid"),
         ({"intermediate_size": None}, "has no intermediate_size"),
         ({"hidden_size": -64}, "is invalid (Expected `int` >= 1 - at `$.hidden_size`)"),
-        ({"kv_lora_rank": 512}, "does not support (kv_lora_rank)"),
-        ({"lru_width": 64}, "does not support (lru_width)"),
-        ({"block_types": ["recurrent", "attention"]}, "does not support (block_types)"),
+        ({"kv_lora_rank": 512}, "not estimated (kv_lora_rank)"),
+        ({"lru_width": 64}, "not estimated (lru_width)"),
+        ({"block_types": ["recurrent", "attention"]}, "not estimated (block_types)"),
+        ({"model_type": "gpt_oss"}, "not estimated (gpt_oss)"),
+        ({"text_config": {"model_type": "gemma4_text"}}, "not estimated (gemma4_text)"),
     ],
 )
 def test_an_invalid_config_is_a_one_line_error(changed: dict[str, Any], said: str) -> None:
@@ -74,7 +81,7 @@ def test_an_invalid_config_is_a_one_line_error(changed: dict[str, Any], said: st
         parameters(config)
     message = str(caught.value)
     assert said in message
-    assert "your_ai benchmark --model" in message
+    assert "`your_ai benchmark" in message
     assert "\n" not in message
 
 

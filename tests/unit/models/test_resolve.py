@@ -18,6 +18,7 @@ from tests.support.builders import CONFIG, model
 from worker.protocol.messages import ModelFacts
 from your_ai.errors import UsageError
 from your_ai.models import presets, resolve
+from your_ai.models.quantization import named
 
 SHA = "0123456789abcdef0123456789abcdef01234567"
 

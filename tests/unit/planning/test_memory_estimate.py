@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.support import tiny
 from tests.support.builders import request
+from worker.protocol.configuration import ATTENTION_KEYS, Configuration, Optimizer, QuantizationMode
 from worker.protocol.requests import ModelSource, TrialRequest
 from your_ai.errors import UsageError
 from your_ai.models.architecture import parameters
@@ -39,7 +40,9 @@ MIXTURE = {
 
 
 def request_of(config: dict[str, Any], **changed: Any) -> TrialRequest:
-    return request(model=ModelSource(config), **changed)
+    return request(
+        lora_keys=ATTENTION_KEYS, optimizer=Optimizer.ADAMW, model=ModelSource(config), **changed
+    )
 
 
 def recorded(trial: dict[str, Any]) -> TrialRequest:
@@ -103,7 +106,9 @@ def test_the_estimate_uses_the_quantization_of_the_files() -> None:
     asked = estimate(request_of(tiny.LLAMA, quantization_bits=8), "cpu").resident_bytes
     coarse, fine = (
         request_of(
-            {**tiny.LLAMA, "quantization": {"bits": 8, "group_size": size}}, quantization_bits=8
+            {**tiny.LLAMA, "quantization": {"bits": 8, "group_size": size}},
+            quantization_bits=8,
+            group_size=size,
         )
         for size in (64, 32)
     )
@@ -112,9 +117,8 @@ def test_the_estimate_uses_the_quantization_of_the_files() -> None:
 
 
 def test_microscaling_takes_less_memory_than_affine_quantization() -> None:
-    stored = {"bits": 4, "group_size": 32}
-    affine = request_of({**tiny.LLAMA, "quantization": stored})
-    micro = request_of({**tiny.LLAMA, "quantization": {**stored, "mode": "mxfp4"}})
+    affine = request_of(tiny.LLAMA, group_size=32)
+    micro = request_of(tiny.LLAMA, group_size=32, quantization_mode=QuantizationMode.MXFP4)
     spared = estimate(affine, "cpu").resident_bytes - estimate(micro, "cpu").resident_bytes
     assert spared == 3 * MATRICES // 32
 

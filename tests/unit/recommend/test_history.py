@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,15 @@ import orjson
 import pytest
 
 from tests.support import builders
-from tests.support.builders import observed, passing_events, result, trial
+from tests.support.builders import PLAIN, observed, passing_events, result, trial
 from tests.support.unreadable import unreadable
-from worker.protocol.configuration import Configuration, Weights
+from worker.protocol.configuration import (
+    ALL_KEYS,
+    ATTENTION_KEYS,
+    Configuration,
+    Optimizer,
+    Weights,
+)
 from worker.protocol.messages import Loaded, OverBudget, Phase
 from your_ai.files import to_json
 from your_ai.planning.device import Device
@@ -35,10 +41,18 @@ from your_ai.supervision.outcome import OutcomeKind
 from your_ai.system.machine import Machine
 from your_ai.units import GB
 
+SUPPORT = Path(__file__).parents[2] / "support"
 MACHINE = Machine("Linux", "6.1", "x86_64", 16, 128 * GB, "3.11.7")
 VERSIONS = {"mlx": "0.32.4", "mlx-lm": "0.32.2"}
 DEVICE = Device("cuda", "NVIDIA H200", 140 * GB, None, 139 * GB, VERSIONS)
-CONFIGURATION = Configuration(quantization_bits=4, lora_layers=2)
+CONFIGURATION = replace(PLAIN, quantization_bits=4, lora_layers=2)
+TRAINED = TrialConfig(
+    *(Weights.REAL, 4),
+    lora_layers=2,
+    lora_keys=ALL_KEYS,
+    optimizer=Optimizer.ADAM,
+    budget_bytes=8 * GB,
+)
 PASSED = Measurement(
     "org/tiny",
     CONFIGURATION,
@@ -68,7 +82,7 @@ def trained(**changed: Any) -> TrainingResults:
         "error": None,
         "preset": "tiny",
         "model_name": "org/tiny",
-        "config": TrialConfig(Weights.REAL, 4, lora_layers=2, budget_bytes=8 * GB),
+        "config": TRAINED,
         "load": LoadedModel(7_000_000_000, 4 * GB),
         "longest_tokens": 1024,
         "iterations": 100,
@@ -323,3 +337,18 @@ def test_trainings_of_older_versions_are_read(tmp_path: Path) -> None:
     new = history.read(tmp_path, MACHINE, VERSIONS)
     path.write_bytes(orjson.dumps(old))
     assert history.read(tmp_path, MACHINE, VERSIONS) == new
+
+
+def test_results_of_an_earlier_version_are_of_attention_and_adamw(tmp_path: Path) -> None:
+    """Their files do not say so, because that was the only kind of training."""
+    content = orjson.loads((SUPPORT / "results-0.1.json").read_bytes())
+    folder = tmp_path / "0001-20260102-030405Z-1"
+    folder.mkdir()
+    content["machine"] = asdict(MACHINE)
+    (folder / "results.json").write_bytes(orjson.dumps(content))
+    past = history.read(tmp_path, MACHINE, content["device"]["versions"])
+    assert past is not None
+    kinds = {measurement.configuration.kind for measurement in past.measurements}
+    assert kinds == {Configuration().kind}
+    assert Configuration().lora_keys == ATTENTION_KEYS
+    assert Configuration().optimizer is Optimizer.ADAMW

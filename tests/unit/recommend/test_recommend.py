@@ -9,8 +9,14 @@ import orjson
 import pytest
 
 from tests.support import builders
-from tests.support.builders import CONFIG, model, request
-from worker.protocol.configuration import Configuration, Weights
+from tests.support.builders import CONFIG, PLAIN, model, request
+from worker.protocol.configuration import (
+    ATTENTION_KEYS,
+    Configuration,
+    FineTuneType,
+    Optimizer,
+    Weights,
+)
 from worker.protocol.requests import ModelSource, TrialRequest
 from your_ai.errors import UsageError
 from your_ai.files import to_json
@@ -34,7 +40,7 @@ DEVICE = Device("cuda", "NVIDIA H200", 140 * GB, None, None, {"mlx": "0.32.4"})
 # Every estimate is 4 GB resident, 2 GB for training, and 12 GB without a limit.
 GUESS = Estimate(4 * GB, 6 * GB, 12 * GB)
 PARAMETERS = parameters(CONFIG)
-CONFIGURATION = Configuration(quantization_bits=4, lora_layers=2)
+CONFIGURATION = replace(PLAIN, quantization_bits=4, lora_layers=2)
 
 
 @pytest.fixture(autouse=True)
@@ -123,6 +129,22 @@ def test_a_correction_reduces_the_error_of_an_unchecked_estimate(
     assert expected(measured(batch_size=1)).error_share == pytest.approx(0.15)
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"lora_keys": ATTENTION_KEYS},
+        {"lora_keys": ("self_attn.q_proj",)},
+        {"optimizer": Optimizer.ADAMW},
+        {"fine_tune_type": FineTuneType.DORA},
+        {"grad_accumulation_steps": 2},
+        {"lora_dropout": 0.1},
+    ],
+)
+def test_another_kind_of_training_does_not_correct_the_estimate(changed: dict[str, Any]) -> None:
+    assert expected(measured(batch_size=1)).source is Source.CORRECTED
+    assert expected(measured(batch_size=1, **changed)).source is Source.ESTIMATED
+
+
 @pytest.mark.parametrize("factor", [0.5, 0.98, 1.02, 2])
 def test_a_folder_with_a_new_model_is_not_matched(factor: float) -> None:
     found = expected(measured(parameters=int(PARAMETERS * factor)))
@@ -168,6 +190,12 @@ def test_a_measured_preset_corrects_other_models() -> None:
     tiny = presets.all_presets()["smoke-tiny"]
     past = measured(model_name=tiny.model_name, parameters=parameters(from_preset(tiny).config))
     assert expected(past).source is Source.CORRECTED
+
+
+def test_a_measured_preset_that_cannot_be_estimated_corrects_nothing() -> None:
+    hybrid = presets.all_presets()["qwen3.5-9b"]
+    past = measured(model_name=hybrid.model_name, parameters=hybrid.parameters)
+    assert expected(past).source is Source.ESTIMATED
 
 
 def test_only_the_newest_measurement_of_a_trial_corrects() -> None:
@@ -328,6 +356,14 @@ def test_the_document_has_gb_and_exact_bytes() -> None:
                 "lora_layers": 2,
                 "seq_length": 1024,
                 "grad_checkpoint": True,
+                "fine_tune_type": "lora",
+                "lora_keys": ["all"],
+                "lora_dropout": 0.0,
+                "optimizer": "adam",
+                "optimizer_config": [],
+                "grad_accumulation_steps": 1,
+                "quantization_mode": "affine",
+                "group_size": 64,
             },
             "error": None,
         }

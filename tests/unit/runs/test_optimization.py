@@ -232,6 +232,8 @@ def test_the_console_output_of_a_search(capsys: pytest.CaptureFixture[str]) -> N
         "System Memory: 36.00 GB (budget 8.0 GB, training on Apple M3 Pro (metal))",
         "Searching 12 configurations of tiny (7B)",
         "for the largest batch × rank × layers that fits...",
+        "Training: LoRA on all modules, sequences of 1024 tokens, 4-bit weights, adam, with "
+        "gradient checkpointing",
         "",
         "[1] batch=1  rank=8   layers=1  ... ✓ Pass (5.0 GB, needs 5.0 GB, 2,046 tokens/s)",
         "[2] batch=4  rank=16  layers=2  ... ✗ Over budget (needs at least 9.0 GB)",

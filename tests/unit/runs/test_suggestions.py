@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.builders import METAL, observed
-from worker.protocol.configuration import Weights
+from worker.protocol.configuration import ATTENTION_KEYS, Weights
 from worker.protocol.messages import OverBudget, Passed, Phase, PhaseBegan, Step
 from your_ai.models import presets, resolve
 from your_ai.planning.memory_estimate import estimate
@@ -24,7 +24,8 @@ from your_ai.units import GB
 def trial(budget_gb: float, name: str = "llama-8b", **changed: Any) -> Trial:
     preset = next(p for p in presets.suite("default").presets if p.name == name)
     budget = int(budget_gb * GB)
-    return plan([resolve.from_preset(preset)], TrainingOptions(**changed), budget)[0]
+    options = TrainingOptions(lora_keys=ATTENTION_KEYS, **changed)
+    return plan([resolve.from_preset(preset)], options, budget)[0]
 
 
 def over(budget_gb: float) -> Observation:
@@ -43,10 +44,10 @@ def proposed(tried: Trial) -> str | None:
         (8, {"batch_size": 16}, "--batch-size 2 (should fit)"),
         (7, {"batch_size": 1, "seq_length": 4096}, "--seq-length 1024 (should fit)"),
         (10, {"grad_checkpoint": False}, "--grad-checkpoint (should fit)"),
-        (10, {"quantize": 0}, "--quantize 4 (should fit)"),
+        (10, {"quantize": "none"}, "--quantize 4 (should fit)"),
         (
             9,
-            {"quantize": 0, "grad_checkpoint": False},
+            {"quantize": "none", "grad_checkpoint": False},
             "--grad-checkpoint --quantize 4 (should fit)",
         ),
         (4, {}, "a smaller model; `your_ai recommend` lists models that should fit"),

@@ -52,8 +52,8 @@ llama-8b             8B   88.0 MB  100.0 MB    12.0 MB  tight         estimated
 hermes-70b          70B  300.0 MB         –  -200.0 MB  does not fit  corrected
 
 Recommended: hermes-mistral-7b (largest model that fits)
-These figures are for 4-bit weights, batches of 2 × 1024 tokens, rank 64 in the
-    last 2 layers, with gradient checkpointing.
+These figures are for LoRA on all modules, rank 64 in the last 2 layers, batches
+    of 2 × 1024 tokens, 4-bit weights, adam, with gradient checkpointing.
 tight: too close to the budget to be sure that the model fits.
 Estimates may be off by 15%. To measure, run `your_ai benchmark` with the same
     options.
@@ -145,10 +145,10 @@ def test_measured_figures_have_no_hint_to_measure() -> None:
 def test_the_configuration_if_models_differ() -> None:
     other = line(10, lora_layers=16, quantization_bits=None, grad_checkpoint=False)
     assert (
-        "for unquantized weights, batches of 2 × 1024 tokens, rank 64 in the last 16 layers, "
+        "rank 64 in the last 16 layers, batches of 2 × 1024 tokens, unquantized weights, adam, "
         "without gradient checkpointing.\n"
     ) in foot(other)
-    assert "These figures are for 4-bit or unquantized weights" in foot(line(10), other)
+    assert "4-bit or unquantized weights" in foot(line(10), other)
     assert "in the last 2 to 16 layers" in foot(line(10), other)
 
 

@@ -126,6 +126,15 @@ def test_training_json_is_read_back() -> None:
         "lora_layers": 2,
         "max_seq_length": 1024,
         "grad_checkpoint": True,
+        "fine_tune_type": "lora",
+        "lora_keys": ["all"],
+        "lora_dropout": 0.0,
+        "optimizer": "adam",
+        "optimizer_config": [],
+        "quantization_mode": "affine",
+        "group_size": 64,
+        "lora_scale": 2.0,
+        "lr_schedule": None,
     }
 
 

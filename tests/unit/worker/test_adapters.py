@@ -32,7 +32,7 @@ FULL = Configuration(
     lora_layers=1,
     grad_checkpoint=False,
 )
-MOE = "qwen3_moe"
+MOE = "qwen3_next"
 
 
 def trained(model: nn.Module) -> dict[str, mx.array]:
@@ -117,7 +117,7 @@ def test_unknown_names_are_refused_with_the_nearest(name: str, problem: str) -> 
 @pytest.mark.parametrize(
     ("family", "changed", "problem"),
     [
-        (MOE, {}, "expert layers"),
+        (MOE, {"lora_keys": ("mlp.switch_mlp.up_proj",)}, "expert layers"),
         ("llama", {"quantization_bits": 3}, "3-bit weights"),
         ("llama", {"quantization_bits": 5}, "5-bit weights"),
         ("llama", {"quantization_bits": 6}, "6-bit weights"),

@@ -19,7 +19,7 @@ from worker.protocol.codec import (
     decode_request,
     encode,
 )
-from worker.protocol.configuration import Configuration, Weights
+from worker.protocol.configuration import Configuration
 from worker.protocol.messages import (
     VERSION,
     Advanced,
@@ -67,7 +67,7 @@ EVENTS: tuple[Event, ...] = (
     Failed(0.8, Phase.LOAD, "RuntimeError", "bad\nmultiline \u2713 text"),
     ProbeAnswer(
         Device(0.9, "cpu", {"device_name": "AMD EPYC"}, {"python": "3.11.7"}),
-        {"a": ModelFacts(1000, 2, ("self_attn.q_proj",), has_attention=True)},
+        {"a": ModelFacts(1000, 10, 2, ("self_attn.q_proj",), lacks_attention=False)},
         {"b": "Model type nonesuch not supported."},
     ),
 )
@@ -105,10 +105,9 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
         int: st.integers(),
         float: st.floats(),
         str: st.text(),
-        Phase: st.sampled_from(Phase),
-        Weights: st.sampled_from(Weights),
     }
-    return simple[hint]
+    is_choice = isinstance(hint, type) and issubclass(hint, StrEnum)
+    return st.sampled_from(hint) if is_choice else simple[hint]
 
 
 def messages(cls: Any) -> st.SearchStrategy[Any]:

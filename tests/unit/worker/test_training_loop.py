@@ -16,6 +16,7 @@ import pytest
 
 from tests.support import tiny
 from tests.support.prepared import prepared_model
+from worker.adapters import Evidence
 from worker.checkpoint import Progress
 from worker.events import EventPipe
 from worker.finetune import TrainingLoop
@@ -93,9 +94,8 @@ def trained(
     model, optimizer = prepared_model(), optim.AdamW(learning_rate=request.learning_rate)
     reading, writing = os.pipe()
     events = EventPipe(writing)
-    TrainingLoop(
-        request, events, model, optimizer, data or sequences(6), valid, Progress.start()
-    ).run()
+    sets, start = (data or sequences(6), valid), Progress.start()
+    TrainingLoop(request, events, model, optimizer, *sets, start, Evidence(model)).run()
     os.close(writing)
     with open(reading, "rb") as pipe:  # noqa: PTH123 - a descriptor
         return Finished([decode_event(line) for line in pipe])
