@@ -103,7 +103,11 @@ def compare(
     trials, references = [], []
     for _ in range(rounds):
         trials.append(run_trial(request))
-        references.append(run_reference(replace(request, steps=len(trials[-1].losses) or 2)))
+        try:
+            reference = run_reference(replace(request, steps=len(trials[-1].losses) or 2))
+        except RuntimeError as error:
+            trials[-1], reference = Trial(error=f"no reference: {error}"), Reference()
+        references.append(reference)
         if trials[-1].error or references[-1].error:
             break
     return Comparison(tuple(trials), tuple(references))
@@ -130,5 +134,5 @@ def run_reference(request: TrialRequest) -> Reference:
     if done.returncode < 0:
         return Reference(error=f"killed by {signal.Signals(-done.returncode).name}")
     if done.returncode != 0:
-        raise RuntimeError(f"{request.model.config['model_type']}: {done.stderr.decode()}")
+        raise RuntimeError(done.stderr.decode()[-400:])
     return Reference(**json.loads(done.stdout))
