@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 from typing import Any
 
 import mlx.nn as nn
@@ -28,10 +30,15 @@ def build(config: dict[str, Any]) -> nn.Module:
         raise UnsupportedModelError("its config.json requires custom code (model_file)")
     if "model_type" not in config:
         raise UnsupportedModelError("its config.json has no model_type")
+    printed = io.StringIO()
     try:
-        model_class, arguments_class = _get_classes(config)
-        # Some of mlx-lm's classes write defaults into the config: gemma4 into its text_config.
-        model: nn.Module = model_class(arguments_class.from_dict(copy.deepcopy(config)))
-    except Exception as error:
-        raise UnsupportedModelError(str(error) or type(error).__name__) from error
+        with contextlib.redirect_stdout(printed):
+            model_class, arguments_class = _get_classes(config)
+            # Some classes of mlx-lm write defaults into the config: gemma4 into its text_config.
+            model: nn.Module = model_class(arguments_class.from_dict(copy.deepcopy(config)))
+    except (Exception, SystemExit) as error:
+        # If a package is missing, mlx-lm's olmo prints that and exits.
+        is_exit = isinstance(error, SystemExit)
+        reason = printed.getvalue().strip() if is_exit else str(error)
+        raise UnsupportedModelError(reason or type(error).__name__) from error
     return model

@@ -127,10 +127,8 @@ def full_batches(request: TrialRequest, model: nn.Module) -> Iterator[Batch]:
     """Yield random batches of full length, the worst case of any training."""
     # Do not use MLX's global key: it is part of the compiled step's state.
     key = mx.random.key(request.seed)
-    config = request.model.config
-    declared = config.get("vocab_size") or config["text_config"]["vocab_size"]
     # MLX does not check indices: a token outside of the embedding is a segmentation fault.
-    vocabulary = min(declared, _embeddings(model) or declared)
+    vocabulary = min(filter(None, (_declared(request.model.config), _embeddings(model))))
     batch_size, length = request.configuration.batch_size, request.configuration.seq_length
     lengths = mx.array([(0, length)] * batch_size)
     while True:
@@ -138,6 +136,12 @@ def full_batches(request: TrialRequest, model: nn.Module) -> Iterator[Batch]:
         tokens = mx.random.randint(0, vocabulary, (batch_size, length), key=batch_key)
         mx.eval(key, tokens)
         yield tokens, lengths
+
+
+def _declared(config: dict[str, Any]) -> int:
+    """Return the size of the vocabulary in a config, 0 if it is missing or has another name."""
+    size: int | None = (config.get("text_config") or {}).get("vocab_size")
+    return config.get("vocab_size") or size or 0
 
 
 def _embeddings(model: nn.Module) -> int:

@@ -142,7 +142,9 @@ def _synthesize(name: str, planned: mx.array, module: nn.Module) -> mx.array:
         # A weight is ``scale * word + bias``, with words uniform in [0, 2^bits).
         value = -bound if name == "biases" else 2 * bound / (2**bits - 1)
         return mx.full(planned.shape, value, dtype=planned.dtype)
-    if planned.ndim < 2:  # norms and biases keep their initial values
+    # Norms and biases keep their initial values, and so do packed weights of unknown meaning, such
+    # as those of mlx-lm's bitnet.
+    if planned.ndim < 2 or not mx.issubdtype(planned.dtype, mx.floating):
         return planned
     bound = 1 / math.sqrt(planned.shape[-1])
     return _draw(planned, lambda shape: mx.random.uniform(-bound, bound, shape, planned.dtype))

@@ -12,6 +12,7 @@ import pytest
 from tests.support import families
 from tests.support.families import HYBRID, WITH_ATTENTION, WITHOUT_ATTENTION
 from worker import architecture, trainer
+from worker.architecture import UnsupportedModelError
 from worker.protocol.configuration import Configuration
 from worker.protocol.requests import ModelSource, TrialRequest
 
@@ -24,6 +25,11 @@ def test_building_a_model_does_not_change_its_config(family: str) -> None:
     before = copy.deepcopy(config)
     architecture.build(config)
     assert config == before
+
+
+def test_a_class_that_exits_is_refused_with_what_it_prints() -> None:
+    with pytest.raises(UnsupportedModelError, match="To run olmo install ai2-olmo"):
+        architecture.build(families.config("olmo"))
 
 
 @pytest.mark.parametrize("declared", [512, 2**20])
@@ -46,3 +52,12 @@ def test_batches_for_embeddings_of_an_unknown_class_have_the_declared_vocabulary
     request = TrialRequest(ModelSource({"vocab_size": 9}), Configuration(seq_length=100), 1, 2**40)
     tokens, _ = next(trainer.full_batches(request, model))
     assert {*np.array(tokens).flat} == {*range(9)}
+
+
+def test_batches_for_a_config_without_a_vocabulary_have_that_of_the_embeddings() -> None:
+    config = families.config("phixtral")
+    assert not {"vocab_size", "text_config"} & {*config}
+    model = architecture.build(config)
+    request = TrialRequest(ModelSource(config), Configuration(seq_length=2000), 1, 2**40)
+    tokens, _ = next(trainer.full_batches(request, model))
+    assert {*np.array(tokens).flat} == {*range(256)}

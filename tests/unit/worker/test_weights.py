@@ -56,6 +56,12 @@ def test_synthesized_experts_are_finite() -> None:
     assert mx.isfinite(model(mx.array([[1, 2, 3]]))).all().item()
 
 
+def test_packed_weights_of_a_class_of_mlx_lm_keep_their_type() -> None:
+    model = weights.plan(ModelSource(families.config("bitnet")), Configuration())
+    weights.materialize(model, synthesize=True)
+    assert model.layers[0].mlp.up_proj.weight.dtype == mx.uint8
+
+
 def test_quantized_modules_of_mlx_lm_without_a_mode_are_affine() -> None:
     module = HadamardQuantizedLinear(256, 64, block=0)
     weights.materialize(module, synthesize=True)
