@@ -12,6 +12,7 @@ import json
 import random
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 VOCABULARY = 512
@@ -94,9 +95,15 @@ def make_text(
     for name, count in (("train", 100), ("valid", valid), ("test", 8)):
         # The last two have full length, so that there is a batch with no shorter text.
         lengths = [draw.randint(shortest, longest) for _ in range(count - 2)] + [longest, longest]
-        lines = (json.dumps({"text": _words(draw, length)}) for length in lengths)
-        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+        write_text(folder / f"{name}.jsonl", draw, lengths)
     return folder
+
+
+def write_text(file: Path, draw: random.Random, lengths: Sequence[int]) -> None:
+    """Write texts of these lengths to the new ``file``."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lines = (json.dumps({"text": _words(draw, length)}) for length in lengths)
+    file.write_text("\n".join(lines) + "\n")
 
 
 def _words(draw: random.Random, count: int) -> str:

@@ -17,7 +17,7 @@ from worker import lifeline
 from worker.events import EventPipe
 from worker.protocol.codec import decode_request
 from worker.protocol.messages import EVENTS_FD_FLAG, Failed, FinalEvent, Phase, Started
-from worker.protocol.requests import ProbeRequest, TrainingRequest, TrialRequest
+from worker.protocol.requests import LengthsRequest, ProbeRequest, TrainingRequest, TrialRequest
 
 
 def main() -> None:
@@ -66,7 +66,7 @@ def _prepare_for_crashes() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
-def _run(request: TrialRequest | TrainingRequest, events: EventPipe) -> FinalEvent:
+def _run(request: TrialRequest | LengthsRequest | TrainingRequest, events: EventPipe) -> FinalEvent:
     """Return the final event. An exception becomes `Failed`, and its traceback goes to the log."""
     events.enter(Phase.IMPORT)
     try:
@@ -74,6 +74,10 @@ def _run(request: TrialRequest | TrainingRequest, events: EventPipe) -> FinalEve
             from worker import finetune
 
             return finetune.run(request, events)
+        if isinstance(request, LengthsRequest):
+            from worker import lengths
+
+            lengths.run(request, events)
         from worker import trial
 
         return trial.run(request, events)

@@ -42,30 +42,54 @@ def load_data(request: TrainingRequest, events: EventPipe) -> tuple[Any, Any]:
     return data, _Dataset(valid, tokenizer, request, events) if valid.exists() else None
 
 
-class _Dataset(CacheDataset):  # type: ignore[misc]  # mlx-lm is untyped
-    """A tokenized file. The first sequence of all files to be truncated is reported."""
+class TokenizedFile(CacheDataset):  # type: ignore[misc]  # mlx-lm is untyped
+    """A file's samples as mlx-lm's dataset, which tokenizes each of them when it is first read.
+
+    ``folder`` is that of the tokenizer. Reading a sample raises DataError if it cannot be
+    tokenized.
+    """
+
+    def __init__(
+        self, path: Path, tokenizer: Any, folder: str | None, *, mask_prompt: bool
+    ) -> None:
+        self._path = path
+        # Not mlx-lm's reader, which fails if the file starts with a byte order mark.
+        with path.open(encoding="utf-8-sig", newline="\n") as file:
+            self._rows = [json.loads(line) for line in file]
+        self._lines = list(range(1, len(self._rows) + 1))
+        super().__init__(
+            create_dataset(self._rows, tokenizer, SimpleNamespace(mask_prompt=mask_prompt))
+        )
+        if not (isinstance(self._data, TextDataset) or tokenizer.has_chat_template):
+            raise DataError(
+                f"{path} has prompts or messages, but the tokenizer in {folder} has no "
+                "chat template; use a chat or instruct model, add a chat_template.jinja to that "
+                'folder, or write the data as "text"'
+            )
+
+    def __getitem__(self, index: int) -> Any:
+        try:
+            return super().__getitem__(index)
+        except MemoryError:
+            raise
+        except Exception as error:
+            problem = str(error).strip().partition("\n")[0] or type(error).__name__
+            where = f"{self._path}, line {self._lines[index]}"
+            raise DataError(f"{where}: cannot be tokenized ({problem})") from error
+
+
+class _Dataset(TokenizedFile):
+    """A file to train on. The first sequence of all files to be truncated is reported."""
 
     _has_truncated: ClassVar[bool] = False
 
     def __init__(
         self, path: Path, tokenizer: Any, request: TrainingRequest, events: EventPipe
     ) -> None:
-        self._path, self._events = path, events
-        # Not mlx-lm's reader, which fails if the file starts with a byte order mark.
-        with path.open(encoding="utf-8-sig", newline="\n") as file:
-            self._rows = [json.loads(line) for line in file]
-        self._lines = list(range(1, len(self._rows) + 1))
+        self._events = events
         self._seq_length = request.configuration.seq_length
         self._read = 0
-        super().__init__(
-            create_dataset(self._rows, tokenizer, SimpleNamespace(mask_prompt=request.mask_prompt))
-        )
-        if not (isinstance(self._data, TextDataset) or tokenizer.has_chat_template):
-            raise DataError(
-                f"{path} has prompts or messages, but the tokenizer in {request.model.path} has no "
-                "chat template; use a chat or instruct model, add a chat_template.jinja to that "
-                'folder, or write the data as "text"'
-            )
+        super().__init__(path, tokenizer, request.model.path, mask_prompt=request.mask_prompt)
         if request.mask_prompt:
             self._drop_prompts(request.configuration.batch_size)
         else:
@@ -75,14 +99,7 @@ class _Dataset(CacheDataset):  # type: ignore[misc]  # mlx-lm is untyped
         self._read += 1
         if self._read % _ADVANCE == 0:
             self._events.send(Advanced(self._events.now()))
-        try:
-            sequence = super().__getitem__(index)
-        except MemoryError:
-            raise
-        except Exception as error:
-            problem = str(error).strip().partition("\n")[0] or type(error).__name__
-            where = f"{self._path}, line {self._lines[index]}"
-            raise DataError(f"{where}: cannot be tokenized ({problem})") from error
+        sequence = super().__getitem__(index)
         tokens = len(sequence[0])
         if tokens > self._seq_length and not _Dataset._has_truncated:
             _Dataset._has_truncated = True

@@ -48,7 +48,7 @@ class MemoryWatch:
             self.events.send(Memory(self.events.now(), active, mx.get_cache_memory()))
             # In the relaxed phase an overshoot lowers MLX's limit instead. A training has a limit
             # that was measured, and ending it would lose its progress.
-            if self.events.phase not in (Phase.RELAXED, Phase.TRAIN):
+            if self.events.phase not in (Phase.RELAXED, Phase.LENGTHS, Phase.TRAIN):
                 self.require(active)
             time.sleep(self.sample_seconds)
 

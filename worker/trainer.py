@@ -54,7 +54,7 @@ def make_optimizer(configuration: Configuration, learning_rate: Any) -> optim.Op
 
 
 class Trainer:
-    """Trains on full-length batches, one per step.
+    """Trains on batches, one per step. Updates the weights after ``accumulated`` of them.
 
     Compiles and evaluates the step and clears the cache as ``mlx_lm.tuner.trainer.train`` does.
     That function cannot stop between two steps, so it is not used here.
@@ -65,18 +65,22 @@ class Trainer:
         is_sgd = configuration.optimizer is Optimizer.SGD
         rate = _SGD_LEARNING_RATE if is_sgd else LEARNING_RATE
         optimizer = make_optimizer(configuration, rate)
-        self._accumulated = min(configuration.grad_accumulation_steps, MAX_ACCUMULATED)
+        self.model = model
+        self.accumulated = min(configuration.grad_accumulation_steps, MAX_ACCUMULATED)
         self._state = [model.state, optimizer.state, mx.random.state]
-        self._step = _compiled_step(model, optimizer, self._state, self._accumulated)
+        self._step = _compiled_step(model, optimizer, self._state, self.accumulated)
         self._gradients: Any = None
         self._batches = full_batches(request, model)
         self._evidence = Evidence(model)
         self.losses: list[float] = []
 
-    def step(self) -> tuple[float, float, int, float]:
-        """Train on the next batch. Return the step's seconds, compile seconds, tokens and loss."""
-        batch = next(self._batches)
-        is_update = (len(self.losses) + 1) % self._accumulated == 0
+    def step(self, batch: Batch | None = None) -> tuple[float, float, int, float]:
+        """Train on ``batch``, by default the next one of full length.
+
+        Returns the step's seconds, compile seconds, tokens and loss.
+        """
+        batch = batch or next(self._batches)
+        is_update = (len(self.losses) + 1) % self.accumulated == 0
         watch = Stopwatch()
         loss, tokens, self._gradients = self._step(batch, self._gradients, is_update)
         mx.eval(self._state, loss, tokens, self._gradients)

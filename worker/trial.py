@@ -6,7 +6,7 @@ import time
 
 import mlx.core as mx
 
-from worker import adapters, loading, trainer
+from worker import adapters, loading, timing, trainer
 from worker.events import EventPipe
 from worker.memory import SAMPLE_SECONDS, MemoryWatch
 from worker.protocol.messages import Passed, Phase, Step
@@ -61,6 +61,7 @@ def _measure(
         peak = _run_steps(training, events, Phase.RELAXED, limit, request.steps, budget)
     watch.require(peak)
     training.check()
+    timing.time_lengths(training, request, events, limit)
     # If the last attempt used the tight limit, it may have peaked slightly lower.
     return Passed(events.now(), min(needed, peak), tight_limit, peak, limit)
 

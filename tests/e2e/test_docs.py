@@ -98,6 +98,7 @@ def folder(smoke: Finished, history: Finished, tmp_path_factory: pytest.TempPath
     (path / "ci").mkdir()
     make_model = [sys.executable, str(ROOT / MAKE_MODEL.split()[1]), "small"]
     subprocess.run(make_model, cwd=path, check=True, stdout=subprocess.DEVNULL)
+    shutil.copytree(path / "small/data", path / "data")
     shutil.copytree(history.folder / "state", path.parent / f"{path.name}-home" / "state")
     done = your_ai_command(path, "optimize", "smoke-tiny", *SHORTER["optimize"])
     assert done.code == 0, done.stderr

@@ -48,6 +48,11 @@ except YourAIError as error:
     sys.exit(error.exit_code)
 """
 
+TOKENIZER = """
+from your_ai.models import hub, resolve, tokenizer
+print(tokenizer.folder_of(resolve.find("org/tiny")))
+"""
+
 
 @dataclass(frozen=True)
 class Fetched:
@@ -96,11 +101,11 @@ def settings(endpoint: str, **changed: str) -> dict[str, str]:
     }
 
 
-def fetch(home: Path, endpoint: str = "", **changed: str) -> Fetched:
+def fetch(home: Path, endpoint: str = "", code: str = FETCH, **changed: str) -> Fetched:
     """Download the model in a new process, because the client reads its settings only once."""
     changed = settings(endpoint or "http://127.0.0.1:9", **changed)
     done = subprocess.run(
-        [sys.executable, "-P", "-c", FETCH],
+        [sys.executable, "-P", "-c", code],
         env=environment(home, **changed),
         capture_output=True,
         text=True,
@@ -391,3 +396,19 @@ def test_a_signal_interrupts_a_download(hub: Hub, tmp_path: Path) -> None:
     assert "– Interrupted" in out
     assert sum("/cdn/" in each for each in hub.requested) == 1
     assert not [*tmp_path.rglob("*.incomplete")]
+
+
+def test_a_tokenizer_is_downloaded_without_weights(files: dict[str, bytes], tmp_path: Path) -> None:
+    tokenizer = {
+        "tokenizer.json": b"{}",
+        "tokenizer_config.json": b"{}",
+        "chat_template.jinja": b"",
+    }
+    more = {"README.md": b"", "modeling_tiny.py": b"", "model.safetensors.index.json": b"{}"}
+    with serve(tiny=Repository({**files, **tokenizer, **more})) as hub:
+        folder = fetch(tmp_path, hub.endpoint, TOKENIZER).folder
+        before = len(hub.requests)
+        assert fetch(tmp_path, hub.endpoint, TOKENIZER).folder == folder
+        repeated = hub.requested[before:]
+    assert {file.name for file in folder.iterdir()} == {"config.json", *tokenizer}
+    assert not any(name in request for request in repeated for name in tokenizer)

@@ -15,12 +15,16 @@ EVENTS_FD_FLAG = "--events-fd"
 
 
 class Phase(StrEnum):
-    """What a worker does. A trial has "tight" and "relaxed" after "load", a training "train"."""
+    """What a worker does. A trial has "tight" and "relaxed" after "load", a training "train".
+
+    A trial with data of several lengths also has "lengths".
+    """
 
     IMPORT = "import"
     LOAD = "load"
     TIGHT = "tight"
     RELAXED = "relaxed"
+    LENGTHS = "lengths"
     TRAIN = "train"
 
 
@@ -147,6 +151,24 @@ class Truncated(_Timed):
 
 
 @dataclass(frozen=True, slots=True)
+class Timed(_Timed):
+    """One batch of another length, after the relaxed phase: a training step or a validation."""
+
+    seq_length: int
+    """Tokens per sequence."""
+    seconds: float
+    """Duration of the step, or of the validation of one batch."""
+    is_first: bool
+    """Whether it is the first of this length, for which MLX traces the step anew."""
+    is_validation: bool
+    """Whether the loss was only computed."""
+    peak_bytes: int
+    """MLX's peak memory since the first of this length."""
+    compile_seconds: float = 0.0
+    """Time until MLX had compiled the last new kernel; 0 if it compiled none."""
+
+
+@dataclass(frozen=True, slots=True)
 class Validated(_Timed):
     """The loss on the validation set, computed before ``iteration``."""
 
@@ -223,7 +245,26 @@ class ProbeAnswer:
     problems: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Lengths(_Timed):
+    """The numbers of tokens of some samples of ``file``.
+
+    The samples are in the order in which mlx-lm groups them into batches. ``seconds`` is the time
+    that their tokenization took.
+    """
+
+    file: str
+    tokens: tuple[int, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class LengthsDone(_Timed):
+    """Final event after the lengths of all samples were sent."""
+
+
 FinalEvent = Passed | Trained | OverBudget | Failed
 TrainingEvent = Resumed | Tokenized | Truncated | Validated | Saved | Advanced
-MeasuringEvent = PhaseBegan | Device | Loaded | Step | Compiled | Memory
-Event = Started | MeasuringEvent | TrainingEvent | FinalEvent | ProbeAnswer
+MeasuringEvent = PhaseBegan | Device | Loaded | Step | Timed | Compiled | Memory
+Answer = ProbeAnswer | Lengths | LengthsDone
+Event = Started | MeasuringEvent | TrainingEvent | FinalEvent | Answer

@@ -32,6 +32,10 @@ class TrialRequest:
     steps: int
     budget_bytes: int
     seed: int = 0
+    lengths: tuple[int, ...] = ()
+    """Further sequence lengths at which steps are timed."""
+    validation_lengths: tuple[int, ...] = ()
+    """Sequence lengths at which validation is timed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,17 @@ class ProbeRequest:
     """Asks for the device and, for each model by name, whether it can be trained like that."""
 
     models: dict[str, PlannedModel]
+
+
+@dataclass(frozen=True, slots=True)
+class LengthsRequest:
+    """Asks how many tokens each sample has in ``train.jsonl`` and ``valid.jsonl`` of ``data``.
+
+    The folder of ``model`` needs a tokenizer, but no weights.
+    """
+
+    model: ModelSource
+    data: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,4 +94,4 @@ class TrainingRequest:
     lr_schedule: dict[str, Any] | None = None
 
 
-Request = TrialRequest | ProbeRequest | TrainingRequest
+Request = TrialRequest | ProbeRequest | LengthsRequest | TrainingRequest

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from your_ai.cli import configuration, options
+from your_ai.cli import configuration, data_option, options
 from your_ai.cli.groups import GroupedCommand
 from your_ai.cli.run_context import OpenRun, new_run, run_trials
 from your_ai.errors import ExitCode, UsageError
@@ -14,7 +14,8 @@ from your_ai.runs.run import Run
 from your_ai.terminal.screen import Screen
 
 _GROUPS = [
-    *(options.SEARCH, configuration.TENSORS, configuration.STEPS, options.BUDGET),
+    *(options.SEARCH, configuration.TENSORS, data_option.DATA),
+    *(configuration.STEPS, options.BUDGET),
     *(options.RUN, options.OUTPUT),
 ]
 

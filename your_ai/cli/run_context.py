@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +16,7 @@ from worker.protocol.configuration import Weights
 from your_ai import __version__
 from your_ai.cli import internal_error
 from your_ai.cli.configuration import training
+from your_ai.cli.data_option import read_data, schedule_of, with_default_length
 from your_ai.cli.options import given
 from your_ai.cli.resume_command import resume_command
 from your_ai.errors import ExitCode, MachineError, UsageError
@@ -24,6 +25,7 @@ from your_ai.models import hub, presets, resolve, weight_files
 from your_ai.models.resolve import Model
 from your_ai.planning.device import Device, budget_bytes, from_probe, gpu_uuid
 from your_ai.planning.plan import TrainingOptions, Trial, is_trainable_by_all, plan, planned
+from your_ai.planning.training_data import TrainingData
 from your_ai.runs.assembly import assemble, optimization_of
 from your_ai.runs.catalog import newest_to_resume
 from your_ai.runs.cooldown import Cooldown
@@ -201,12 +203,12 @@ def new_run(
     chosen = [resolve.find(name) for name in names]
     device, uuid = probed(host)
     chosen = chosen or _suite(params["suite_name"], device, screen)
-    options = training(params, presets.training_of([model.name for model in chosen]))
-    trials = _plan_trials(chosen, options, budget_bytes(device, params["max_memory"]))
-    _show_notes(screen, (trial.model for trial in trials))
-    largest = max(parameters_of(trial.model.params) for trial in trials)
-    if device.backend == "cpu" and largest >= _SLOW_PARAMETERS:
-        screen.note("training a model of this size on a CPU can take hours.")
+    defaults = presets.training_of([model.name for model in chosen])
+    options = training(params, with_default_length(defaults, params["data"]))
+    schedule, folder = schedule_of(params), params["data"]
+    data = read_data(chosen, folder, options, search, schedule, screen) if folder else {}
+    trials = _plan_trials(chosen, options, budget_bytes(device, params["max_memory"]), data)
+    _show_notes(screen, [trial.model for trial in trials], device)
     return Run(
         command=str(context.command.name),
         arguments=given(context),
@@ -235,14 +237,20 @@ def _suite(name: str | None, device: Device, screen: Screen) -> list[Model]:
     return [resolve.from_preset(preset) for preset in presets.suite(name or "default").presets]
 
 
-def _show_notes(screen: Screen, models: Iterable[Model]) -> None:
+def _show_notes(screen: Screen, models: Sequence[Model], device: Device) -> None:
     for model in models:
         if model.note is not None:
             screen.note(model.note)
+    largest = max(parameters_of(model.params) for model in models)
+    if device.backend == "cpu" and largest >= _SLOW_PARAMETERS:
+        screen.note("training a model of this size on a CPU can take hours.")
 
 
 def _plan_trials(
-    chosen: Sequence[Model], options: TrainingOptions, budget: int
+    chosen: Sequence[Model],
+    options: TrainingOptions,
+    budget: int,
+    data: Mapping[str, TrainingData],
 ) -> tuple[Trial, ...]:
     """Plan one trial per model, smallest first."""
     if options.weights is Weights.REAL:
@@ -251,7 +259,7 @@ def _plan_trials(
     probed = [m for m in chosen if not (m.is_preset and is_trainable_by_all(options))]
     facts = probe_models({m.model_name: planned(m, options) for m in probed})
     known = [resolve.with_facts(model, facts) for model in chosen]
-    return tuple(plan(known, options, budget))
+    return tuple(plan(known, options, budget, data))
 
 
 def _check_weights(chosen: Sequence[Model]) -> None:

@@ -34,11 +34,18 @@ if not sys.stderr.isatty():
 _PATIENCE_SECONDS = 8.0
 """Limit for requests at the start of a command, while the user waits."""
 
+_TOKENIZER_SETTINGS = (
+    *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt"),
+    *("chat_template.json", "*.jinja", "config.json"),
+)
+
 # The files that mlx-lm's loader downloads, except for Python files: a model's code is never run.
 _FILES = [
     *("*.json", "model*.safetensors", "tokenizer.model", "*.tiktoken", "tiktoken.model"),
     *("*.txt", "*.jsonl", "*.jinja"),
 ]
+
+_TOKENIZER_FILES = [*weight_files.TOKENIZER_FILES, *_TOKENIZER_SETTINGS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +109,20 @@ def download(
     # parts of a file in parallel.)
     for file in sorted(wanted, key=lambda file: file.rfilename.endswith(".safetensors")):
         _fetch(model_id, file.rfilename, sha)
+    return folder
+
+
+def tokenizer(model_id: str, sha: str) -> Path:
+    """Return the folder with the tokenizer of a commit, downloaded unless it is cached.
+
+    Raises the same errors as `ask`.
+    """
+    folder = _snapshots(model_id) / sha
+    if not weight_files.has_tokenizer(folder):
+        listed = _info(model_id, sha, patience=_PATIENCE_SECONDS).siblings or ()
+        for name in (file.rfilename for file in listed):
+            if any(fnmatch(name, pattern) for pattern in _TOKENIZER_FILES):
+                _fetch(model_id, name, sha, _PATIENCE_SECONDS)
     return folder
 
 

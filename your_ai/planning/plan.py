@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from worker.protocol.requests import ModelSource, PlannedModel, TrialRequest
 from your_ai.errors import UsageError
 from your_ai.models.quantization import NONE, Quantization, named
 from your_ai.models.resolve import Model
+from your_ai.planning.training_data import TrainingData
 from your_ai.units import parameters_of
 
 DEFAULT_LORA_LAYERS = 16
@@ -61,12 +62,14 @@ class TrainingOptions:
 class Trial:
     """One model with one configuration, run once in one fresh worker process.
 
-    ``index`` is the model's position in the run, starting at 1.
+    ``index`` is the model's position in the run, starting at 1. ``data`` is what the training is
+    meant for, if the user gave data.
     """
 
     index: int
     model: Model
     request: TrialRequest
+    data: TrainingData | None = None
 
     @property
     def configuration(self) -> Configuration:
@@ -78,15 +81,23 @@ class Trial:
         return replace(self, request=replace(self.request, configuration=configuration))
 
 
-def plan(models: Iterable[Model], options: TrainingOptions, budget_bytes: int) -> list[Trial]:
+def plan(
+    models: Iterable[Model],
+    options: TrainingOptions,
+    budget_bytes: int,
+    data: Mapping[str, TrainingData] | None = None,
+) -> list[Trial]:
     """Return one trial per model, smallest first; models of equal size keep their order.
+
+    ``data`` maps Hub ids or paths of models to the data that they are to be trained on.
 
     Raises:
         UsageError: if the options do not fit one of the models.
     """
     ordered = sorted(models, key=lambda model: parameters_of(model.params))
+    known = data or {}
     return [
-        Trial(index, model, _request(model, options, budget_bytes))
+        _trial(index, model, options, budget_bytes, known.get(model.model_name))
         for index, model in enumerate(ordered, start=1)
     ]
 
@@ -153,6 +164,24 @@ def _layers(model: Model, options: TrainingOptions) -> int:
     if options.lora_layers == ALL_LAYERS:
         return most
     return options.lora_layers or min(DEFAULT_LORA_LAYERS, most)
+
+
+def _trial(
+    index: int, model: Model, options: TrainingOptions, budget: int, data: TrainingData | None
+) -> Trial:
+    """Return the trial of a model; with ``data`` it has the longest sequences of the data."""
+    if data is None:
+        return Trial(index, model, _request(model, options, budget))
+    request = _request(model, replace(options, seq_length=data.seq_length), budget)
+    train, valid = data.train_of(options.batch_size), data.valid_of(options.batch_size)
+    shorter = tuple(n for n in train.typical if n < data.seq_length) if train else ()
+    validates = valid is not None and data.schedule.val_batches != 0
+    request = replace(
+        request,
+        lengths=shorter,
+        validation_lengths=valid.typical if valid and validates else (),
+    )
+    return Trial(index, model, request, data)
 
 
 def _request(model: Model, options: TrainingOptions, budget_bytes: int) -> TrialRequest:

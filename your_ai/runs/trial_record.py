@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from worker.protocol.messages import Device, Loaded, Memory, Passed, Step
+from worker.protocol.messages import Device, Loaded, Memory, Passed, Step, Timed
 from your_ai.planning.plan import Trial
+from your_ai.runs.expected_training import ExpectedTraining, expected_training
 from your_ai.runs.suggestions import suggestion
 from your_ai.runs.trial_result import TrialConfig, TrialResult
 from your_ai.supervision.observation import Observation
@@ -40,6 +41,7 @@ def result_without_worker(trial: Trial, outcome: Outcome, started_at: str) -> Tr
         ended_at=now(),
         config=TrialConfig.of(request, request.steps),
         revision=model.revision,
+        data_lengths=trial.data.lengths if trial.data else None,
     )
 
 
@@ -63,6 +65,7 @@ def result_of(
             "needed_memory_limit_bytes": passed.needed_limit_bytes,
             "memory_limit_bytes": passed.limit_bytes,
             "tokens_per_second": _speed(observation.counted_steps),
+            "expected_training": _expected(trial, observation),
         }
     return replace(
         result,
@@ -72,6 +75,14 @@ def result_of(
         **found,
         **_observed(observation),
     )
+
+
+def _expected(trial: Trial, observation: Observation) -> ExpectedTraining | None:
+    if trial.data is None:
+        return None
+    relaxed, tight = observation.counted_steps, observation.tight_steps
+    timed = observation.all_of(Timed)
+    return expected_training(trial.data, trial.configuration.batch_size, relaxed, tight, timed)
 
 
 def _observed(observation: Observation) -> dict[str, Any]:
@@ -86,6 +97,7 @@ def _observed(observation: Observation) -> dict[str, Any]:
         "log_discarded_bytes": observation.log_discarded_bytes,
         "load": observation.first_of(Loaded),
         "steps": tuple(observation.steps),
+        "timed": tuple(observation.all_of(Timed)),
         "phases": tuple(observation.phases),
         "memory_timeline": thin_out(
             [(m.at, m.active_bytes, m.cache_bytes) for m in observation.all_of(Memory)]

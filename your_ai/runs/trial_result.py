@@ -12,8 +12,10 @@ from typing import Annotated, Any
 import msgspec
 
 from worker.protocol.configuration import Configuration
-from worker.protocol.messages import Loaded, PhaseBegan, Step
+from worker.protocol.messages import Loaded, PhaseBegan, Step, Timed
 from worker.protocol.requests import TrainingRequest, TrialRequest
+from your_ai.planning.distribution import Distribution
+from your_ai.runs.expected_training import ExpectedTraining
 from your_ai.runs.search_result import GridAxes, ParetoPoint, ProofOfOptimum
 from your_ai.search.search import Objective, Tried
 from your_ai.supervision.outcome import Certainty, OutcomeKind
@@ -186,6 +188,12 @@ class TrialResult:
     """Samples of [seconds, MLX active bytes, MLX cache bytes], thinned out; peaks are kept."""
     footprint_timeline: tuple[tuple[float, int], ...] = ()
     """Samples of [seconds, footprint bytes], thinned out; peaks are kept."""
+    timed: tuple[Timed, ...] = ()
+    """Steps and validations of further sequence lengths, if data was given."""
+    data_lengths: Distribution | None = None
+    """How long the samples of the data are; null if none was given, or without a tokenizer."""
+    expected_training: ExpectedTraining | None = None
+    """What a training on the data is expected to take; null unless the trial passed."""
     device: DeviceInfo | None = None
     """The device as described by MLX."""
     versions: dict[str, str] | None = None

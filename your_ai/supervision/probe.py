@@ -30,8 +30,8 @@ def probe_device() -> Device:
     seen = _probe({})
     if answer := _answer(seen):
         return answer.device
-    raise _blameless(seen) or MachineError(
-        f"MLX does not work ({_last_words(seen)}). Install it with: {install_line()}"
+    raise blameless(seen) or MachineError(
+        f"MLX does not work ({last_words(seen)}). Install it with: {install_line()}"
     )
 
 
@@ -47,8 +47,8 @@ def probe_models(models: Mapping[str, PlannedModel]) -> dict[str, ModelFacts | s
     if answer := _answer(seen):
         return {**answer.models, **answer.problems}
     names = " or ".join(models)
-    raise _blameless(seen) or UsageError(
-        f"mlx-lm cannot create the model {names}: {_last_words(seen)}. Choose another model."
+    raise blameless(seen) or UsageError(
+        f"mlx-lm cannot create the model {names}: {last_words(seen)}. Choose another model."
     )
 
 
@@ -78,7 +78,7 @@ def _answer(seen: Observation) -> ProbeAnswer | None:
     return last if isinstance(last, ProbeAnswer) else None
 
 
-def _blameless(seen: Observation) -> MachineError | None:
+def blameless(seen: Observation) -> MachineError | None:
     """Return what to tell the user if neither the installation nor a model is proven to be bad."""
     outcome = classify(seen, steps=0)
     reason = _sentence(outcome.reason)
@@ -101,7 +101,7 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def _last_words(seen: Observation) -> str:
+def last_words(seen: Observation) -> str:
     """Return the worker's last line or, after a crash, which ends in a stack trace, the signal."""
     lines = seen.log_tail.strip().splitlines()
     return lines[-1] if lines and seen.returncode > 0 else classify(seen, steps=0).reason

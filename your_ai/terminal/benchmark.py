@@ -12,7 +12,7 @@ from your_ai.runs.results import Results
 from your_ai.runs.run import Run
 from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.observation import Notice
-from your_ai.terminal import wording
+from your_ai.terminal import data_wording, wording
 from your_ai.terminal.eta import (
     Duration,
     expected_seconds,
@@ -75,6 +75,7 @@ class Console:
     def trial_ended(self, result: TrialResult) -> None:
         """Show a trial's outcome and, for a failure, its log and a suggestion."""
         self.candidate_ended(result)
+        self._screen.print(*data_wording.expectation(result))
         if result.advice is not None:
             self._screen.print(wording.advice(result.advice))
 
@@ -98,7 +99,7 @@ class Console:
         self._screen.end(f"{'✓' if found.best else '–'} ({wording.optimal(found)})")
         for result in found.results:
             self._screen.print(*wording.log_of(result))
-        self._screen.print(*wording.notes(*found.results))
+        self._screen.print(*wording.notes(*found.results), *_expectation(found))
 
     def end(self, results: Results, written: Iterable[str]) -> None:
         """Show the recommendation, and where the files were ``written``."""
@@ -111,7 +112,8 @@ class Console:
 
     def end_search(self, found: Optimization, written: Iterable[str]) -> None:
         """Show the best configuration, its proof, and where the files were ``written``."""
-        self._foot([f"Optimal: {wording.optimal(found)}", *wording.proof(found)], written)
+        answer = [f"Optimal: {wording.optimal(found)}", *_expectation(found)]
+        self._foot([*answer, *wording.proof(found)], written)
 
     def _head(self, title: str, done_before: int, is_complete: bool) -> None:
         self._screen.heading(title)
@@ -148,3 +150,7 @@ class Console:
             seconds = time.monotonic() - started
             self._finished.append(Duration(trial, seconds, self._step_seconds))
         self._running = None
+
+
+def _expectation(found: Optimization) -> list[str]:
+    return [*data_wording.expectation(found.best)] if found.best else []

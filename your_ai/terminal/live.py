@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
+from rich.status import Status
 from rich.text import Text
 
 from your_ai.supervision.observation import Notice
@@ -53,6 +54,7 @@ class LiveScreen(Screen):
         self._cool_at: float | None = None
         self._status = WorkerStatus()
         self._live: Live | None = None
+        self._working: Status | None = None
         self._lock = threading.Lock()
 
     def print(self, *texts: str) -> None:  # noqa: D102 - see Screen
@@ -69,6 +71,13 @@ class LiveScreen(Screen):
         self.close()
         self.print(_joined(self._first_half, text, self._console.width))
         self._first_half = ""
+
+    def working(self, text: str) -> None:  # noqa: D102
+        if self._working is None:
+            self._working = Status("", console=self._console, spinner=self._spinner.name)
+            self._working.start()
+        row = Text(printable(self._first_half + text), no_wrap=True, overflow="ellipsis")
+        self._working.update(row)
 
     def track(self, task: Task) -> None:  # noqa: D102
         self._task, self._started, self._status = task, time.monotonic(), WorkerStatus()
@@ -104,6 +113,9 @@ class LiveScreen(Screen):
         live = self._live
         if live is not None:
             live.stop()  # may block as well
+        if self._working is not None:
+            self._working.stop()
+            self._working = None
         with self._lock:
             self._live = self._task = self._cool_at = None
 

@@ -43,6 +43,12 @@ class Screen:
     def end(self, text: str) -> None:
         """Show the second half of the line."""
 
+    def working(self, text: str) -> None:
+        """Show how far something other than a trial is, behind the first half of the line.
+
+        May be called from another thread.
+        """
+
     def track(self, task: Task) -> None:
         """Show the progress of the next worker below the first half of the line."""
 

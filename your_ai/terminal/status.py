@@ -17,6 +17,7 @@ _PHASES = {
     Phase.LOAD: "loading the model",
     Phase.TIGHT: "measuring the needed memory",
     Phase.RELAXED: "training within the budget",
+    Phase.LENGTHS: "timing shorter sequences",
     Phase.TRAIN: "training",
 }
 _CURVE_COLUMNS = 24

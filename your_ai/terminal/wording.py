@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+from worker.protocol.configuration import Configuration
 from your_ai.models.quantization import Quantization
 from your_ai.planning import describe
 from your_ai.planning.plan import Trial
@@ -39,11 +41,18 @@ def training(run: Run) -> list[str]:
     trials = run.trials
     lines = [f"Training: {describe.configuration([trial.configuration for trial in trials])}"]
     # Models differ in their quantization and number of layers.
-    found = [describe.differences(t.configuration, is_own_quantization=_is_own(t)) for t in trials]
+    found = [describe.differences(_unpadded(t), is_own_quantization=_is_own(t)) for t in trials]
     differing = dict.fromkeys(difference for each in found for difference in each)
     if differing:
         lines.append(f"Unlike mlx_lm.lora by default: {', '.join(differing)}")
     return lines
+
+
+def _unpadded(trial: Trial) -> Configuration:
+    """The configuration with the sequence length that mlx_lm.lora would be given for the data."""
+    if trial.data is None:
+        return trial.configuration
+    return replace(trial.configuration, seq_length=trial.data.lengths.max_seq_length)
 
 
 def _is_own(trial: Trial) -> bool:

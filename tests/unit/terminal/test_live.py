@@ -297,3 +297,16 @@ def test_a_cooldown_that_was_interrupted_leaves_only_the_trials_line() -> None:
     console.on_event(PhaseBegan(0.1, Phase.IMPORT))
     assert "cooling" not in shown(terminal.screen, 80)
     terminal.screen.close()
+
+
+def test_work_before_the_trials_is_shown_until_its_line_is_complete() -> None:
+    output = io.StringIO()
+    screen = LiveScreen(RichConsole(file=output, force_terminal=True, width=60))
+    screen.begin("Tokenizing data ... ")
+    screen.working("0 of 900 samples")
+    screen.working("600 of 900 samples")
+    screen.end("900 samples")
+    screen.print("next")
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.getvalue())
+    assert "Tokenizing data ... 600 of 900 samples" in shown
+    assert shown.endswith("Tokenizing data ... 900 samples\nnext\n")

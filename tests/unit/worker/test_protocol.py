@@ -27,6 +27,8 @@ from worker.protocol.messages import (
     Device,
     Event,
     Failed,
+    Lengths,
+    LengthsDone,
     Loaded,
     Memory,
     ModelFacts,
@@ -39,6 +41,7 @@ from worker.protocol.messages import (
     Saved,
     Started,
     Step,
+    Timed,
     Tokenized,
     Trained,
     Truncated,
@@ -61,6 +64,9 @@ EVENTS: tuple[Event, ...] = (
     Resumed(0.8, 100),
     Tokenized(0.8, "train.jsonl", 1000, 2),
     Truncated(0.8, 1500),
+    Timed(0.8, 512, 0.5, is_first=True, is_validation=False, peak_bytes=2**30),
+    Lengths(0.8, "train", (12, 512), 0.5),
+    LengthsDone(0.9),
     Validated(0.8, 200, 2.5, 1.5),
     Saved(0.8, 200),
     Trained(0.8, 1000, 2000, 512),
@@ -221,7 +227,7 @@ WRONG_VALUES: dict[Any, list[Any]] = {
 
 def wrong_values(hint: Any) -> list[Any]:
     if get_origin(hint) is tuple:
-        return [None, 1, "x", [1]]
+        return [None, 1, "x", *([value] for value in wrong_values(get_args(hint)[0]))]
     if get_origin(hint) is dict:
         inner = get_args(hint)[1]
         inside = [] if inner is Any else [{"key": value} for value in wrong_values(inner)]

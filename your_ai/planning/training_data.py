@@ -1,0 +1,69 @@
+"""The data of a training, as far as it changes its memory and time: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from your_ai.planning.batches import Batches, batches
+from your_ai.planning.distribution import Distribution, distribution
+from your_ai.planning.duration import Schedule
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """The data in ``folder``, tokenized for a model, and the ``schedule`` of its training.
+
+    ``train`` and ``valid`` have the batches of each batch size in question. ``seconds_per_sample``
+    is the time for tokenizing a sample.
+    """
+
+    folder: str
+    lengths: Distribution
+    train: tuple[Batches, ...]
+    valid: tuple[Batches, ...]
+    seconds_per_sample: float
+    schedule: Schedule
+
+    @property
+    def seq_length(self) -> int:
+        """The longest length of a training batch, in tokens."""
+        return max(each.longest for each in self.train)
+
+    def train_of(self, batch_size: int) -> Batches | None:
+        """Return the batches to train on; ``None`` if there are none of that size."""
+        return _of(self.train, batch_size)
+
+    def valid_of(self, batch_size: int) -> Batches | None:
+        """Return the batches to validate on; ``None`` if there are none of that size."""
+        return _of(self.valid, batch_size)
+
+
+def training_data(
+    folder: str,
+    train: Sequence[int],
+    valid: Sequence[int],
+    seconds_per_sample: float,
+    *,
+    batch_sizes: Iterable[int],
+    max_seq_length: int,
+    schedule: Schedule,
+) -> TrainingData:
+    """Return the data whose training and validation samples have these lengths.
+
+    There must be a batch of at least one of the sizes. Longer samples than ``max_seq_length`` are
+    cut.
+    """
+    sizes = sorted({*batch_sizes})
+    return TrainingData(
+        folder,
+        distribution(train, max_seq_length),
+        tuple(batches(train, size, max_seq_length) for size in sizes),
+        tuple(batches(valid, size, max_seq_length) for size in sizes),
+        seconds_per_sample,
+        schedule,
+    )
+
+
+def _of(known: Iterable[Batches], batch_size: int) -> Batches | None:
+    return next((each for each in known if each.batch_size == batch_size and each.counts), None)
