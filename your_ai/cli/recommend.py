@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from your_ai.cli import configuration, options
+from your_ai.cli import config_file, configuration, options
+from your_ai.cli.config_file import CONFIG
 from your_ai.cli.groups import GroupedCommand
 from your_ai.errors import ExitCode, MachineError, UsageError, YourAIError
 from your_ai.files import check_writable, to_json, write_or_fail
@@ -25,6 +26,7 @@ from your_ai.terminal.recommendation import recommendation
 
 _GROUPS = [
     options.models(fallback="default"),
+    CONFIG,
     *(configuration.CONFIGURATION, configuration.TENSORS, options.BUDGET),
     options.OUTPUT,
 ]
@@ -40,6 +42,7 @@ def command(**values: Any) -> ExitCode:
     """
     output = values["output"]
     names = options.model_names(values)
+    config, names = config_file.chosen(values, names, _note)
     if output is not None:
         check_writable(output)
     if values["quiet"]:
@@ -50,7 +53,7 @@ def command(**values: Any) -> ExitCode:
     past = history.read(runs_dir(), host, history.installed_versions())
     device, device_source = device_guess.device(past, host)
     budget = budget_bytes(device, values["max_memory"])
-    training = configuration.training(values, presets.training_of(asked))
+    training = configuration.training(values, config_file.defaults_of(config, asked))
     chosen, unknown = _estimable(asked, training)
     trials = plan(chosen, training, budget)
     found = recommend.forecasts(trials, past.measurements if past else (), device.backend)
@@ -59,6 +62,10 @@ def command(**values: Any) -> ExitCode:
     if not values["quiet"]:
         say(recommendation(found, unknown, device, device_source, terminal_columns()))
     return ExitCode.OK if recommend.recommended(found) else ExitCode.NONE_PASSED
+
+
+def _note(text: str) -> None:
+    say(f"Note: {text}", err=True)
 
 
 def _estimable(
@@ -76,7 +83,7 @@ def _estimable(
         try:
             found = resolve.find(name)
             if found.note is not None:
-                say(f"Note: {found.note}", err=True)
+                _note(found.note)
             model = resolve.with_declared_facts(found)
             plan([model], training, budget_bytes=1)  # raises if the options do not fit the model
             models.append(model)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -14,7 +14,7 @@ import click
 
 from worker.protocol.configuration import Weights
 from your_ai import __version__
-from your_ai.cli import internal_error
+from your_ai.cli import config_file, internal_error
 from your_ai.cli.configuration import training
 from your_ai.cli.options import given
 from your_ai.cli.resume_command import resume_command
@@ -176,6 +176,7 @@ def open_earlier(
     return open_to_resume(
         *(folder, kind, command, given(context), __version__),
         lambda: probed(machine.describe()),
+        config_file.config_of(context.params),
     )
 
 
@@ -197,16 +198,15 @@ def new_run(
     output: Path | None = params["output"]
     if output:
         check_writable(output)
+    config, names = config_file.chosen(params, names, screen.note)
     host = machine.describe()
     chosen = [resolve.find(name) for name in names]
     device, uuid = probed(host)
     chosen = chosen or _suite(params["suite_name"], device, screen)
-    options = training(params, presets.training_of([model.name for model in chosen]))
+    defaults = config_file.defaults_of(config, [model.name for model in chosen])
+    options = training(params, defaults)
     trials = _plan_trials(chosen, options, budget_bytes(device, params["max_memory"]))
-    _show_notes(screen, (trial.model for trial in trials))
-    largest = max(parameters_of(trial.model.params) for trial in trials)
-    if device.backend == "cpu" and largest >= _SLOW_PARAMETERS:
-        screen.note("training a model of this size on a CPU can take hours.")
+    _show_notes(screen, trials, device)
     return Run(
         command=str(context.command.name),
         arguments=given(context),
@@ -222,6 +222,7 @@ def new_run(
         run_dir=str(choose_run_dir(params["run_dir"])),
         output=str(output.absolute()) if output else None,
         version=__version__,
+        config=config,
     )
 
 
@@ -235,10 +236,13 @@ def _suite(name: str | None, device: Device, screen: Screen) -> list[Model]:
     return [resolve.from_preset(preset) for preset in presets.suite(name or "default").presets]
 
 
-def _show_notes(screen: Screen, models: Iterable[Model]) -> None:
-    for model in models:
-        if model.note is not None:
-            screen.note(model.note)
+def _show_notes(screen: Screen, trials: Sequence[Trial], device: Device) -> None:
+    for trial in trials:
+        if trial.model.note is not None:
+            screen.note(trial.model.note)
+    largest = max(parameters_of(trial.model.params) for trial in trials)
+    if device.backend == "cpu" and largest >= _SLOW_PARAMETERS:
+        screen.note("training a model of this size on a CPU can take hours.")
 
 
 def _plan_trials(
