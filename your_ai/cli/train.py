@@ -109,7 +109,7 @@ def _start(context: click.Context, values: Mapping[str, Any]) -> ExitCode:
             started_at=now(),
             run_dir=str(run_dir),
             version=__version__,
-            config=values["config"],
+            config=values["content"],
             id=owner,
             preset=measured.preset,
             model_name=measured.model_name,
@@ -126,7 +126,7 @@ def _start(context: click.Context, values: Mapping[str, Any]) -> ExitCode:
 
 def _options(values: Mapping[str, Any], measured: TrialResult, model: Model) -> TrainingOptions:
     """What was measured, with the user's options; raises UsageError if they are not possible."""
-    config: LoraConfig | None = values["config"]
+    config: LoraConfig | None = values["content"]
     defaults = {**measured_options(measured), **(config.training() if config else {})}
     chosen = training_options(values, defaults)
     fitted = fit(measured, model, chosen)
@@ -146,7 +146,8 @@ def _export(values: Mapping[str, Any]) -> ExitCode:
     file, data = values["export"], values["data"]
     source = values["source"] or newest_results(runs_dir(), settled=True)
     measured = choose(load(source), values["name"])
-    refuse_to_replace(file, source, source / RESULTS, *data.glob("*.jsonl"))
+    config_files = [values["config"]] if values["config"] else []
+    refuse_to_replace(file, source, source / RESULTS, *data.glob("*.jsonl"), *config_files)
     check_writable(file)
     model = describe_model(measured)
     _show_note(model.note)

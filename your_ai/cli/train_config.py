@@ -20,14 +20,14 @@ _FEATURES = ("prompt_feature", "completion_feature", "text_feature", "chat_featu
 
 
 def options_with_config(context: click.Context) -> dict[str, Any]:
-    """The options, with those that were not given as in --config; ``config`` is its content.
+    """The options, with those that were not given as in --config; ``content`` is its content.
 
     Raises:
         UsageError: if the file is not valid, or sets what `your_ai train` cannot do.
     """
     values, config = dict(context.params), config_of(context.params)
     if config is None:
-        return values
+        return {**values, "content": None}
     file = values["config"]
     _check(config, file, has_rate=_is_given(context, "learning_rate"))
     for name in (*SAME_NAMES, "steps_per_report"):
@@ -40,7 +40,7 @@ def options_with_config(context: click.Context) -> dict[str, Any]:
         values["name"] = str(Path(config.model).resolve()) if is_folder else config.model
     if values["data"] is None:
         values["data"] = _data(config, file)
-    return {**values, "config": config}
+    return {**values, "content": config}
 
 
 def note_differences(

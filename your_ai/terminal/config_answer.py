@@ -43,14 +43,19 @@ def unlimited_peak(entry: TrialResult) -> tuple[int, bool] | None:
 
 
 def _unlimited(entry: TrialResult) -> str:
-    budget = show_size(entry.config.budget_bytes)
+    budget = entry.config.budget_bytes
     found = unlimited_peak(entry)
     if found is None:
         return _failure(entry)
     peak, is_larger = found
-    if is_larger:
-        return f"peak of more than {show_size(peak)}, which exceeds the budget of {budget}"
-    return f"peak {show_size(peak)}, within the budget of {budget}"
+    if not is_larger:
+        return f"peak {show_size(peak)}, within the budget of {show_size(budget)}"
+    if peak > budget:
+        return (
+            f"peak of more than {show_size(peak)}, which exceeds the budget ({show_size(budget)})"
+        )
+    limit = show_size(entry.memory_limit_bytes or 0)
+    return f"peak of more than {show_size(peak)} (measured with a limit of {limit})"
 
 
 def _limited(entry: TrialResult) -> str:

@@ -185,9 +185,9 @@ def training_request(
 ) -> TrainingRequest:
     """Return the request for the first attempt: unsplit batches, and the measured memory limit.
 
-    ``options`` may have the content of --config as ``config``.
+    ``options`` may have what --config sets as ``content``.
     """
-    config: LoraConfig | None = options.get("config")
+    config: LoraConfig | None = options.get("content")
     only_in_file: dict[str, Any] = {}
     if config is not None:
         only_in_file = {"lora_scale": config.lora_scale, "lr_schedule": config.schedule()}
