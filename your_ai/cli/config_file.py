@@ -10,6 +10,7 @@ from typing import Any
 from your_ai.cli.groups import Group, option
 from your_ai.cli.params import FILE
 from your_ai.errors import UsageError
+from your_ai.files import check_writable, refuse_to_replace
 from your_ai.models import presets
 from your_ai.planning.lora_config import LoraConfig, read_config
 
@@ -51,6 +52,13 @@ def chosen(
     for text in _notes(config, values["config"]):
         note(text)
     return config, [config.model] if is_from_file else [*names]
+
+
+def check_output(output: Path | None, config: Path | None) -> None:
+    """Raise UsageError if ``output`` cannot be written, or is the file of --config."""
+    if output is not None:
+        check_writable(output)
+        refuse_to_replace(output, *([config] if config else []))
 
 
 def defaults_of(config: LoraConfig | None, names: Sequence[str]) -> dict[str, Any]:

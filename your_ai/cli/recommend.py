@@ -11,7 +11,7 @@ from your_ai.cli import config_file, configuration, options
 from your_ai.cli.config_file import CONFIG
 from your_ai.cli.groups import GroupedCommand
 from your_ai.errors import ExitCode, MachineError, UsageError, YourAIError
-from your_ai.files import check_writable, refuse_to_replace, to_json, write_or_fail
+from your_ai.files import to_json, write_or_fail
 from your_ai.models import hub, presets, resolve
 from your_ai.models.resolve import Model, UnknownModelError
 from your_ai.planning.device import budget_bytes
@@ -43,9 +43,7 @@ def command(**values: Any) -> ExitCode:
     output = values["output"]
     names = options.model_names(values)
     config, names = config_file.chosen(values, names, _note)
-    if output is not None:
-        check_writable(output)
-        refuse_to_replace(output, *([values["config"]] if values["config"] else []))
+    config_file.check_output(output, values["config"])
     if values["quiet"]:
         hub.hide_progress_bars()
     suite = presets.suite(values["suite_name"] or "default")

@@ -19,7 +19,7 @@ from your_ai.cli.configuration import training
 from your_ai.cli.options import given
 from your_ai.cli.resume_command import resume_command
 from your_ai.errors import ExitCode, MachineError, UsageError
-from your_ai.files import check_writable, refuse_to_replace
+from your_ai.files import check_writable
 from your_ai.models import hub, presets, resolve, weight_files
 from your_ai.models.resolve import Model
 from your_ai.planning.device import Device, budget_bytes, from_probe, gpu_uuid
@@ -196,9 +196,7 @@ def new_run(
     """
     params = context.params
     output: Path | None = params["output"]
-    if output:
-        check_writable(output)
-        refuse_to_replace(output, *([params["config"]] if params["config"] else []))
+    config_file.check_output(output, params["config"])
     config, names = config_file.chosen(params, names, screen.note)
     host = machine.describe()
     chosen = [resolve.find(name) for name in names]
