@@ -96,6 +96,7 @@ def folder(smoke: Finished, history: Finished, tmp_path_factory: pytest.TempPath
     """A folder with a run, a search, and the results files that the documents mention."""
     path = tmp_path_factory.mktemp("docs")
     (path / "ci").mkdir()
+    (path / "lora.yaml").write_text("model: smoke-tiny\nnum_layers: 2\nbatch_size: 1\n")
     make_model = [sys.executable, str(ROOT / MAKE_MODEL.split()[1]), "small"]
     subprocess.run(make_model, cwd=path, check=True, stdout=subprocess.DEVNULL)
     shutil.copytree(path / "small/data", path / "data")
@@ -114,6 +115,7 @@ def reader(workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Pa
     for name in ("data", "small/data"):
         shutil.copytree(workspace.folder / "data", path / name)
     shutil.copy(workspace.folder / "results.json", path)
+    (path / "lora.yaml").write_text("num_layers: 2\ndata: data\n")
     options = ["--iters", "1", "--adapter-path", "before"]
     done = your_ai_command(path, "train", *DEFAULT_INPUTS["train"], *options)
     assert done.code == 0, done.stderr
@@ -184,7 +186,7 @@ def options() -> set[str]:
     return found
 
 
-MLX_LM_OPTIONS = {"--hf-path", "--mlx-path", "--config"}
+MLX_LM_OPTIONS = {"--hf-path", "--mlx-path"}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from your_ai.cli import configuration, data_option, options
+from your_ai.cli.config_file import CONFIG
 from your_ai.cli.groups import Group, GroupedCommand, flag
 from your_ai.cli.run_context import OpenRun, new_run, run_trials
 from your_ai.errors import ExitCode
@@ -19,6 +20,7 @@ _OPTIMIZE = flag("--optimize", "Find the best configuration of each model that p
 _KEEP_GOING = flag("--keep-going", "Try larger models even after one runs out of memory.")
 _GROUPS = [
     options.models(computed="default, but smoke if MLX can use only a CPU"),
+    CONFIG,
     *(configuration.CONFIGURATION, configuration.TENSORS, data_option.DATA),
     *(configuration.STEPS, options.BUDGET),
     Group("Search", (_OPTIMIZE,)),

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from your_ai.cli.config_file import data_folder
 from your_ai.cli.groups import Group, option
 from your_ai.cli.params import FILE, Count
 from your_ai.errors import UsageError, YourAIError
 from your_ai.models import tokenizer
 from your_ai.models.resolve import Model
 from your_ai.planning.duration import Schedule
+from your_ai.planning.lora_config import LoraConfig
 from your_ai.planning.plan import TrainingOptions
-from your_ai.planning.training_data import TrainingData, training_data
+from your_ai.planning.training_data import TrainingData, of_full_length, training_data
 from your_ai.search.search import SearchOptions
 from your_ai.supervision.lengths import DataLengths, tokenized_lengths
 from your_ai.terminal import data_wording
@@ -37,67 +39,92 @@ DATA = Group(
         option(
             "--iters",
             Count(1, 10**9),
-            "Iterations of the training on --data whose time is predicted.",
+            "Iterations of the training on --data or in --config whose time is predicted.",
             fallback=Schedule().iters,
         ),
     ),
 )
 
 
+@dataclass(frozen=True, slots=True)
+class DataSource:
+    """The folder with the data of a training, ``None`` if it is not on this machine."""
+
+    folder: Path | None
+    schedule: Schedule
+    mask_prompt: bool = False
+
+
+def source_of(values: Mapping[str, Any], config: LoraConfig | None) -> DataSource | None:
+    """Return the data of --data or --config; ``None`` if neither was given.
+
+    Raises:
+        UsageError: if --iters is given without them, or the data of --config does not exist.
+    """
+    folder, iters = values["data"], values["iters"]
+    if config is None:
+        if folder is None and iters is not None:
+            raise UsageError("--iters requires --data or --config.")
+        return None if folder is None else DataSource(folder, Schedule(iters or Schedule().iters))
+    if folder is None and not config.renamed_fields:
+        folder = data_folder(config, values["config"])
+    schedule = Schedule(iters or config.iters, config.steps_per_eval, config.val_batches)
+    return DataSource(folder, schedule, config.mask_prompt)
+
+
 def read_data(
     models: Iterable[Model],
-    folder: Path,
+    source: DataSource | None,
     options: TrainingOptions,
     search: SearchOptions | None,
-    schedule: Schedule,
     screen: Screen,
-    *,
-    mask_prompt: bool = False,
 ) -> dict[str, TrainingData]:
-    """Return the data in ``folder`` as each model's tokenizer sees it, by the model's id or path.
+    """Return the data as each model's tokenizer sees it, by the model's id or path.
 
-    The longest sequence is ``options.seq_length``. A model whose tokenizer is not available is
-    missing in the result, and the user is told.
+    The longest sequence is ``options.seq_length``. If the data or a model's tokenizer is not
+    available, every sequence is taken to be that long, and the user is told.
 
     Raises:
         UsageError: if the data is missing or invalid.
     """
-    found = check_dataset(folder, options.batch_size, mask_prompt=mask_prompt, for_mlx_lm=True)
-    total = found.sequences + found.validation
+    if source is None:
+        return {}
     sizes = {options.batch_size, *(search.grid.batch_sizes if search else ())}
+    total = 0
+    if source.folder is not None:
+        mask = source.mask_prompt
+        found = check_dataset(source.folder, options.batch_size, mask_prompt=mask, for_mlx_lm=True)
+        total = found.sequences + found.validation
     known: dict[str, TrainingData] = {}
     for model in models:
-        try:
-            place = tokenizer.folder_of(model)
-        except YourAIError as error:
-            screen.note(data_wording.no_tokenizer(model.name, str(error), options.seq_length))
-            continue
-        lengths = _tokenized(model, place, folder, total, screen)
-        known[model.model_name] = data = training_data(
-            str(folder.absolute()),
-            lengths.train,
-            lengths.valid,
-            lengths.seconds_per_sample,
-            batch_sizes=sizes,
-            max_seq_length=options.seq_length,
-            schedule=schedule,
-        )
-        screen.print(*data_wording.distribution(data.lengths, screen.width))
+        folder = source.folder
+        lengths = None if folder is None else _lengths(model, folder, total, options, screen)
+        if lengths is None:
+            data = of_full_length(sizes, options.seq_length, source.schedule)
+        else:
+            data = training_data(
+                str(folder and folder.absolute()),
+                *(lengths.train, lengths.valid, lengths.seconds_per_sample),
+                batch_sizes=sizes,
+                max_seq_length=options.seq_length,
+                schedule=source.schedule,
+            )
+        known[model.model_name] = data
+        if data.lengths is not None:
+            screen.print(*data_wording.distribution(data.lengths, screen.width))
     return known
 
 
-def schedule_of(values: Mapping[str, Any], schedule: Schedule | None = None) -> Schedule:
-    """Return ``schedule`` (default: mlx_lm.lora's) with the value of --iters, if it was given.
-
-    Raises:
-        UsageError: if --iters is given without --data.
-    """
-    schedule, iters = schedule or Schedule(), values["iters"]
-    if iters is None:
-        return schedule
-    if values["data"] is None:
-        raise UsageError("--iters requires --data.")
-    return replace(schedule, iters=iters)
+def _lengths(
+    model: Model, folder: Path, total: int, options: TrainingOptions, screen: Screen
+) -> DataLengths | None:
+    """Tokenize the data; ``None`` if there is no tokenizer, and the user is told."""
+    try:
+        place = tokenizer.folder_of(model)
+    except YourAIError as error:
+        screen.note(data_wording.no_tokenizer(model.name, str(error), options.seq_length))
+        return None
+    return _tokenized(model, place, folder, total, screen)
 
 
 def _tokenized(model: Model, place: Path, folder: Path, total: int, screen: Screen) -> DataLengths:
@@ -115,6 +142,6 @@ def _tokenized(model: Model, place: Path, folder: Path, total: int, screen: Scre
     return lengths
 
 
-def with_default_length(defaults: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
+def with_default_length(defaults: Mapping[str, Any], source: DataSource | None) -> dict[str, Any]:
     """Return the ``defaults`` of options with the longest sequence that data may have."""
-    return {**defaults} if folder is None else {"seq_length": MAX_SEQ_LENGTH, **defaults}
+    return {**defaults} if source is None else {"seq_length": MAX_SEQ_LENGTH, **defaults}

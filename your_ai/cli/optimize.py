@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from your_ai.cli import configuration, data_option, options
+from your_ai.cli.config_file import CONFIG
 from your_ai.cli.groups import GroupedCommand
 from your_ai.cli.run_context import OpenRun, new_run, run_trials
 from your_ai.errors import ExitCode, UsageError
@@ -14,7 +15,7 @@ from your_ai.runs.run import Run
 from your_ai.terminal.screen import Screen
 
 _GROUPS = [
-    *(options.SEARCH, configuration.TENSORS, data_option.DATA),
+    *(options.SEARCH, CONFIG, configuration.TENSORS, data_option.DATA),
     *(configuration.STEPS, options.BUDGET),
     *(options.RUN, options.OUTPUT),
 ]
@@ -32,9 +33,9 @@ def command(context: click.Context, /, *, model: str | None, **values: Any) -> E
     """
 
     def plan_run(screen: Screen) -> Run:
-        if model is None:
+        if model is None and values["config"] is None:
             raise UsageError("A model is required. `your_ai models` lists the presets.")
-        return new_run(context, screen, [model], options.search_options(values))
+        return new_run(context, screen, [model] if model else [], options.search_options(values))
 
     return run_trials(context, plan_run, _search)
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
-from your_ai.cli import configuration, options
+from your_ai.cli import config_file, configuration, options
+from your_ai.cli.config_file import CONFIG
 from your_ai.cli.groups import GroupedCommand
 from your_ai.errors import ExitCode, MachineError, UsageError, YourAIError
-from your_ai.files import check_writable, to_json, write_or_fail
+from your_ai.files import to_json, write_or_fail
 from your_ai.models import hub, presets, resolve
 from your_ai.models.resolve import Model, UnknownModelError
 from your_ai.planning.device import budget_bytes
@@ -25,6 +26,7 @@ from your_ai.terminal.recommendation import recommendation
 
 _GROUPS = [
     options.models(fallback="default"),
+    CONFIG,
     *(configuration.CONFIGURATION, configuration.TENSORS, options.BUDGET),
     options.OUTPUT,
 ]
@@ -40,8 +42,8 @@ def command(**values: Any) -> ExitCode:
     """
     output = values["output"]
     names = options.model_names(values)
-    if output is not None:
-        check_writable(output)
+    config, names = config_file.chosen(values, names, _note)
+    config_file.check_output(output, values["config"])
     if values["quiet"]:
         hub.hide_progress_bars()
     suite = presets.suite(values["suite_name"] or "default")
@@ -50,7 +52,7 @@ def command(**values: Any) -> ExitCode:
     past = history.read(runs_dir(), host, history.installed_versions())
     device, device_source = device_guess.device(past, host)
     budget = budget_bytes(device, values["max_memory"])
-    training = configuration.training(values, presets.training_of(asked))
+    training = configuration.training(values, config_file.defaults_of(config, asked))
     chosen, unknown = _estimable(asked, training)
     trials = plan(chosen, training, budget)
     found = recommend.forecasts(trials, past.measurements if past else (), device.backend)
@@ -59,6 +61,10 @@ def command(**values: Any) -> ExitCode:
     if not values["quiet"]:
         say(recommendation(found, unknown, device, device_source, terminal_columns()))
     return ExitCode.OK if recommend.recommended(found) else ExitCode.NONE_PASSED
+
+
+def _note(text: str) -> None:
+    say(f"Note: {text}", err=True)
 
 
 def _estimable(
@@ -76,7 +82,7 @@ def _estimable(
         try:
             found = resolve.find(name)
             if found.note is not None:
-                say(f"Note: {found.note}", err=True)
+                _note(found.note)
             model = resolve.with_declared_facts(found)
             plan([model], training, budget_bytes=1)  # raises if the options do not fit the model
             models.append(model)

@@ -14,9 +14,9 @@ import click
 
 from worker.protocol.configuration import Weights
 from your_ai import __version__
-from your_ai.cli import internal_error
+from your_ai.cli import config_file, internal_error
 from your_ai.cli.configuration import training
-from your_ai.cli.data_option import read_data, schedule_of, with_default_length
+from your_ai.cli.data_option import read_data, source_of, with_default_length
 from your_ai.cli.options import given
 from your_ai.cli.resume_command import resume_command
 from your_ai.errors import ExitCode, MachineError, UsageError
@@ -178,6 +178,7 @@ def open_earlier(
     return open_to_resume(
         *(folder, kind, command, given(context), __version__),
         lambda: probed(machine.describe()),
+        config_file.config_of(context.params),
     )
 
 
@@ -197,18 +198,20 @@ def new_run(
     """
     params = context.params
     output: Path | None = params["output"]
-    if output:
-        check_writable(output)
+    config_file.check_output(output, params["config"])
+    config, names = config_file.chosen(params, names, screen.note)
+    source = source_of(params, config)
     host = machine.describe()
     chosen = [resolve.find(name) for name in names]
     device, uuid = probed(host)
     chosen = chosen or _suite(params["suite_name"], device, screen)
-    defaults = presets.training_of([model.name for model in chosen])
-    options = training(params, with_default_length(defaults, params["data"]))
-    schedule, folder = schedule_of(params), params["data"]
-    data = read_data(chosen, folder, options, search, schedule, screen) if folder else {}
+    options = training(
+        params,
+        with_default_length(config_file.defaults_of(config, [m.name for m in chosen]), source),
+    )
+    data = read_data(chosen, source, options, search, screen)
     trials = _plan_trials(chosen, options, budget_bytes(device, params["max_memory"]), data)
-    _show_notes(screen, [trial.model for trial in trials], device)
+    _show_notes(screen, trials, device)
     return Run(
         command=str(context.command.name),
         arguments=given(context),
@@ -224,6 +227,7 @@ def new_run(
         run_dir=str(choose_run_dir(params["run_dir"])),
         output=str(output.absolute()) if output else None,
         version=__version__,
+        config=config,
     )
 
 
@@ -237,11 +241,11 @@ def _suite(name: str | None, device: Device, screen: Screen) -> list[Model]:
     return [resolve.from_preset(preset) for preset in presets.suite(name or "default").presets]
 
 
-def _show_notes(screen: Screen, models: Sequence[Model], device: Device) -> None:
-    for model in models:
-        if model.note is not None:
-            screen.note(model.note)
-    largest = max(parameters_of(model.params) for model in models)
+def _show_notes(screen: Screen, trials: Sequence[Trial], device: Device) -> None:
+    for trial in trials:
+        if trial.model.note is not None:
+            screen.note(trial.model.note)
+    largest = max(parameters_of(trial.model.params) for trial in trials)
     if device.backend == "cpu" and largest >= _SLOW_PARAMETERS:
         screen.note("training a model of this size on a CPU can take hours.")
 

@@ -18,11 +18,13 @@ from your_ai.cli.groups import GroupedCommand
 from your_ai.cli.options import given
 from your_ai.cli.resume_command import resume_command
 from your_ai.cli.run_context import open_earlier, open_screen, probed
+from your_ai.cli.train_config import note_differences, options_with_config
 from your_ai.cli.train_options import GROUPS
 from your_ai.errors import ExitCode, UsageError
 from your_ai.files import check_writable, refuse_to_replace, to_json, write_or_fail
 from your_ai.models import hub
 from your_ai.models.resolve import Model
+from your_ai.planning.lora_config import LoraConfig
 from your_ai.planning.plan import TrainingOptions
 from your_ai.runs.catalog import newest_results
 from your_ai.runs.journal import CLOSED, Journal
@@ -74,14 +76,14 @@ def command(context: click.Context, /, **values: Any) -> ExitCode:
         hub.hide_progress_bars()
     if values["resume"]:
         return _resume(context)
+    values = options_with_config(context)
     if values["data"] is None:
         raise UsageError("--data is required: a folder with train.jsonl.")
-    return _start(context) if values["export"] is None else _export(context)
+    return _start(context, values) if values["export"] is None else _export(values)
 
 
-def _start(context: click.Context) -> ExitCode:
+def _start(context: click.Context, values: Mapping[str, Any]) -> ExitCode:
     """Train. Weights are downloaded only after everything else has been checked."""
-    values = context.params
     results = load(values["source"] or newest_results(runs_dir(), settled=True))
     measured = choose(results, values["name"])
     host = machine.describe()
@@ -107,6 +109,7 @@ def _start(context: click.Context) -> ExitCode:
             started_at=now(),
             run_dir=str(run_dir),
             version=__version__,
+            config=values["content"],
             id=owner,
             preset=measured.preset,
             model_name=measured.model_name,
@@ -123,8 +126,12 @@ def _start(context: click.Context) -> ExitCode:
 
 def _options(values: Mapping[str, Any], measured: TrialResult, model: Model) -> TrainingOptions:
     """What was measured, with the user's options; raises UsageError if they are not possible."""
-    chosen = training_options(values, measured_options(measured))
-    check_trainable(measured, fit(measured, model, chosen), model)
+    config: LoraConfig | None = values["content"]
+    defaults = {**measured_options(measured), **(config.training() if config else {})}
+    chosen = training_options(values, defaults)
+    fitted = fit(measured, model, chosen)
+    note_differences(config, fitted.configuration, measured.config.configuration)
+    check_trainable(measured, fitted, model)
     check_steps(values["iters"], chosen.grad_accumulation_steps)
     return chosen
 
@@ -134,13 +141,13 @@ def _show_note(note: str | None) -> None:
         say(f"Note: {note}", err=True)
 
 
-def _export(context: click.Context) -> ExitCode:
+def _export(values: Mapping[str, Any]) -> ExitCode:
     """Write the configuration for mlx_lm.lora. Reads only the model's config, not its weights."""
-    values = context.params
     file, data = values["export"], values["data"]
     source = values["source"] or newest_results(runs_dir(), settled=True)
     measured = choose(load(source), values["name"])
-    refuse_to_replace(file, source, source / RESULTS, *data.glob("*.jsonl"))
+    config_files = [values["config"]] if values["config"] else []
+    refuse_to_replace(file, source, source / RESULTS, *data.glob("*.jsonl"), *config_files)
     check_writable(file)
     model = describe_model(measured)
     _show_note(model.note)

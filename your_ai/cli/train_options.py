@@ -37,8 +37,15 @@ GROUPS = [
                 "--data",
                 FILE,
                 "Folder with train.jsonl and, optionally, valid.jsonl. Required, except with "
-                "--resume.",
+                "--resume, or if --config has data.",
                 metavar="DIR",
+            ),
+            option(
+                "--config",
+                FILE,
+                "Configuration file for mlx_lm.lora (YAML). What it sets or leaves to "
+                "mlx_lm.lora's defaults is trained; other options override it.",
+                metavar="FILE",
             ),
             option(
                 "--model name",

@@ -69,34 +69,40 @@ def kind(c: Configuration) -> list[str]:
     return parts + _optimizer(c)[is_plain:]
 
 
-def differences(c: Configuration, *, is_own_quantization: bool) -> list[str]:
-    """Return what differs from ``mlx_lm.lora`` by default, each with that default.
+def differences(
+    c: Configuration, *, is_own_quantization: bool, plain: Configuration = PLAIN
+) -> list[str]:
+    """Return what differs from ``plain``, the defaults of ``mlx_lm.lora``; each with both values.
 
     ``is_own_quantization`` says whether the weights are as in the model's files.
     """
-    return list(_differences(c, is_own_quantization))
+    return list(_differences(c, is_own_quantization, plain))
 
 
-def _differences(c: Configuration, is_own_quantization: bool) -> Iterator[str]:
-    if trained(c) != trained(PLAIN):
-        yield f"{trained(c)} ({trained(PLAIN)})"
+def _differences(
+    c: Configuration, is_own_quantization: bool, other: Configuration
+) -> Iterator[str]:
+    if trained(c) != trained(other):
+        yield f"{trained(c)} ({trained(other)})"
     sizes = (
-        ("batch size", c.batch_size, PLAIN.batch_size),
-        ("rank", c.lora_rank, PLAIN.lora_rank),
-        ("sequence length", c.seq_length, PLAIN.seq_length),
-        ("layers", c.lora_layers, PLAIN.lora_layers),
+        ("batch size", c.batch_size, other.batch_size),
+        ("rank", c.lora_rank, other.lora_rank),
+        ("sequence length", c.seq_length, other.seq_length),
+        ("layers", c.lora_layers, other.lora_layers),
     )
     for name, ours, plain in sizes:
         # A model with fewer layers is trained whole; full fine-tuning has no rank.
         is_whole = name == "layers" and ours < plain
         if ours != plain and ours and not is_whole:
             yield f"{name} {ours} ({plain})"
-    if c.optimizer is not PLAIN.optimizer or c.optimizer_config:
-        yield f"{_optimizer(c)[0]} ({PLAIN.optimizer})"
-    if c.grad_accumulation_steps > 1:
-        yield f"{c.grad_accumulation_steps} batches per optimizer step (1)"
-    if c.grad_checkpoint:
-        yield "gradient checkpointing (off)"
+    if (c.optimizer, c.optimizer_config) != (other.optimizer, other.optimizer_config):
+        yield f"{_optimizer(c)[0]} ({_optimizer(other)[0]})"
+    if c.grad_accumulation_steps != other.grad_accumulation_steps:
+        batches = f"{c.grad_accumulation_steps} batches per optimizer step"
+        yield f"{batches} ({other.grad_accumulation_steps})"
+    if c.grad_checkpoint != other.grad_checkpoint:
+        on, off = ("", "off") if c.grad_checkpoint else ("no ", "on")
+        yield f"{on}gradient checkpointing ({off})"
     if not is_own_quantization:
         yield f"{Quantization.of(c).label} weights (the model's own)"
 

@@ -33,7 +33,8 @@ class TrainingOptions:
     """The user's training options, before they are adapted to a model.
 
     ``lora_layers=None`` means 16, or all layers of a smaller model. ``quantize`` is the name of a
-    quantization; ``None`` means the model's own, else 4-bit, or none in full fine-tuning.
+    quantization; ``None`` means the model's own, else ``default_quantize``, or none in full
+    fine-tuning.
     """
 
     batch_size: int = 2
@@ -51,6 +52,7 @@ class TrainingOptions:
     optimizer: Optimizer = Optimizer.ADAM
     optimizer_config: tuple[str, ...] = ()
     grad_accumulation_steps: int = 1
+    default_quantize: str = DEFAULT_QUANTIZATION
 
     @property
     def is_full(self) -> bool:
@@ -218,7 +220,7 @@ def _quantization(model: Model, options: TrainingOptions) -> tuple[dict[str, Any
             "`mlx_lm.convert`, then pass the resulting folder."
         )
     if stored is None:
-        quantization = wanted or named(NONE if options.is_full else DEFAULT_QUANTIZATION)
+        quantization = wanted or named(NONE if options.is_full else options.default_quantize)
         _check_full(model, options, quantization)
         return model.config, quantization
     if wanted in (None, stored):

@@ -14,12 +14,13 @@ from your_ai.planning.duration import Schedule
 class TrainingData:
     """The data in ``folder``, tokenized for a model, and the ``schedule`` of its training.
 
+    ``folder`` and ``lengths`` are ``None`` if every sequence is taken to have full length.
     ``train`` and ``valid`` have the batches of each batch size in question. ``seconds_per_sample``
     is the time for tokenizing a sample.
     """
 
-    folder: str
-    lengths: Distribution
+    folder: str | None
+    lengths: Distribution | None
     train: tuple[Batches, ...]
     valid: tuple[Batches, ...]
     seconds_per_sample: float
@@ -61,6 +62,25 @@ def training_data(
         tuple(batches(train, size, max_seq_length) for size in sizes),
         tuple(batches(valid, size, max_seq_length) for size in sizes),
         seconds_per_sample,
+        schedule,
+    )
+
+
+def of_full_length(
+    batch_sizes: Iterable[int], max_seq_length: int, schedule: Schedule
+) -> TrainingData:
+    """Return data that is not known, as if every sequence had full length.
+
+    The validation set is taken to have as many batches as are evaluated.
+    """
+    sizes = sorted({*batch_sizes})
+    most = schedule.val_batches if schedule.val_batches >= 0 else Schedule().val_batches
+    return TrainingData(
+        None,
+        None,
+        tuple(batches([max_seq_length] * size, size, max_seq_length) for size in sizes),
+        tuple(batches([max_seq_length] * size * most, size, max_seq_length) for size in sizes),
+        0.0,
         schedule,
     )
 

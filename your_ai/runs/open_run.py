@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from worker import durable
 from your_ai.errors import UsageError
 from your_ai.planning.device import Device
+from your_ai.planning.lora_config import LoraConfig
 from your_ai.runs.journal import BEGAN, JOURNAL, RESUMED, Journal, Record
 from your_ai.runs.run import Argument, Header, check_same, read_header
 from your_ai.runs.run_dir import make_logs_dir, make_run_dir
@@ -64,11 +65,13 @@ def open_to_resume(
     arguments: Mapping[str, Argument],
     version: str,
     probe: Callable[[], tuple[Device, str | None]],
+    config: LoraConfig | None = None,
 ) -> Iterator[tuple[Journal, H, list[Record], Device]]:
     """Open the run in ``folder``; yield its journal, header, records, and the current device.
 
-    ``arguments`` are the options given now. ``probe`` returns the current device, and the UUID of
-    its GPU, which may be a different one of the same kind than before.
+    ``arguments`` are the options given now, ``config`` is the content of --config. ``probe``
+    returns the current device, and the UUID of its GPU, which may be a different one of the same
+    kind than before.
 
     Raises:
         UsageError: if there is no run, or it is still running, damaged, of another command, or
@@ -89,7 +92,7 @@ def open_to_resume(
             )
         header = replace(read_header(records[0].fields, kind), run_dir=str(folder.absolute()))
         device, gpu_uuid = probe()
-        check_same(header, arguments, device, version)
+        check_same(header, arguments, device, version, config)
         header = replace(header, gpu_uuid=gpu_uuid)
         make_logs_dir(folder)
         yield journal, header, records, device

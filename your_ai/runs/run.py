@@ -11,6 +11,7 @@ import msgspec
 
 from your_ai.errors import UsageError
 from your_ai.planning.device import Device
+from your_ai.planning.lora_config import LoraConfig, differences
 from your_ai.planning.plan import Trial
 from your_ai.runs.journal import OtherVersionError
 from your_ai.search.search import SearchOptions
@@ -19,13 +20,16 @@ from your_ai.system.machine import Machine
 Argument = str | bool | tuple[str, ...]
 """What the user gave for an option: a value, on or off, or one value for each repetition."""
 
+CONFIG_OPTION = "--config"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
     """The facts that runs and trainings have in common.
 
     ``arguments`` maps the options that the user gave to what was given for them. ``gpu_uuid`` is
-    the UUID of the GPU that this process uses, if it has one.
+    the UUID of the GPU that this process uses, if it has one. ``config`` is the content of the file
+    that the user gave with --config, if any.
     """
 
     command: str
@@ -36,6 +40,7 @@ class Header:
     started_at: str
     run_dir: str
     version: str
+    config: LoraConfig | None = None
 
     accepts_patches: ClassVar[bool] = False
     """Whether it can be resumed after a patch release of mlx, mlx-lm or your_ai.
@@ -82,18 +87,27 @@ def read_header(fields: Mapping[str, Any], kind: type[H]) -> H:
 
 
 def check_same(
-    header: Header, arguments: Mapping[str, Argument], device: Device, version: str
+    header: Header,
+    arguments: Mapping[str, Argument],
+    device: Device,
+    version: str,
+    config: LoraConfig | None = None,
 ) -> None:
     """Raise UsageError if the resumed run would mix results that cannot be compared.
 
-    Options that are not given again keep their values. A training may continue after a patch
-    release: it would otherwise lose days of work.
+    Options that are not given again keep their values, and so does ``config``, whose content counts
+    and not the file. A training may continue after a patch release: it would otherwise lose days of
+    work.
     """
+    if header.config is not None:
+        arguments = {name: arguments[name] for name in arguments if name != CONFIG_OPTION}
     changed = [
         f"{option} {_text(value)} (was {_text(header.arguments.get(option, 'not given'))})"
         for option, value in arguments.items()
         if header.arguments.get(option) != value
     ]
+    if header.config is not None and config is not None:
+        changed += differences(header.config, config)
     for field in ("name", "backend"):
         before, now = getattr(header.device, field), getattr(device, field)
         if before != now:

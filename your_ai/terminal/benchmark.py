@@ -12,7 +12,7 @@ from your_ai.runs.results import Results
 from your_ai.runs.run import Run
 from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.observation import Notice
-from your_ai.terminal import data_wording, wording
+from your_ai.terminal import config_answer, data_wording, wording
 from your_ai.terminal.eta import (
     Duration,
     expected_seconds,
@@ -104,7 +104,7 @@ class Console:
     def end(self, results: Results, written: Iterable[str]) -> None:
         """Show the recommendation, and where the files were ``written``."""
         untried = [trial.model for trial in self._run.trials[len(results.results) :]]
-        lines = [*wording.recommendation(results)]
+        lines = [*wording.recommendation(results), *config_answer.answer(self._run, results)]
         if untried:
             names = ", ".join(f"{model.name} ({model.params})" for model in untried)
             lines.append(f"Not tried: {names}")

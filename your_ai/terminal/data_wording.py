@@ -54,6 +54,8 @@ def expectation(result: TrialResult) -> Iterator[str]:
     if training is None:
         return
     plain = f"about {show_duration(training.seconds)} with mlx_lm.lora"
+    if result.data_lengths is None:
+        plain += f" if every sequence has {result.config.seq_length:,} tokens"
     parts = [plain, f"peak {show_size(training.peak_memory_bytes)}"]
     parts += [f"including {validation}" for validation in _validation(training)]
     yield f"{_INDENT}{training.iters:,} iterations: {', '.join(parts)}"

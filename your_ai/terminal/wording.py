@@ -13,7 +13,7 @@ from your_ai.report.naming import speed_note, title
 from your_ai.runs.optimization import Optimization
 from your_ai.runs.results import Results
 from your_ai.runs.results import recommended as largest_that_passed
-from your_ai.runs.run import Run
+from your_ai.runs.run import CONFIG_OPTION, Run
 from your_ai.runs.trial_result import TrialResult
 from your_ai.search.search import Objective
 from your_ai.supervision.outcome import OutcomeKind
@@ -37,20 +37,25 @@ def memory(run: Run) -> str:
 
 
 def training(run: Run) -> list[str]:
-    """What is trained, and how that differs from ``mlx_lm.lora`` by default."""
+    """What is trained, and how that differs from --config, or ``mlx_lm.lora`` by default."""
     trials = run.trials
     lines = [f"Training: {describe.configuration([trial.configuration for trial in trials])}"]
     # Models differ in their quantization and number of layers.
-    found = [describe.differences(_unpadded(t), is_own_quantization=_is_own(t)) for t in trials]
+    plain = run.config.configuration() if run.config else describe.PLAIN
+    found = [
+        describe.differences(_unpadded(t), is_own_quantization=_is_own(t), plain=plain)
+        for t in trials
+    ]
     differing = dict.fromkeys(difference for each in found for difference in each)
     if differing:
-        lines.append(f"Unlike mlx_lm.lora by default: {', '.join(differing)}")
+        what = run.arguments[CONFIG_OPTION] if run.config else "mlx_lm.lora by default"
+        lines.append(f"Unlike {what}: {', '.join(differing)}")
     return lines
 
 
 def _unpadded(trial: Trial) -> Configuration:
     """The configuration with the sequence length that mlx_lm.lora would be given for the data."""
-    if trial.data is None:
+    if trial.data is None or trial.data.lengths is None:
         return trial.configuration
     return replace(trial.configuration, seq_length=trial.data.lengths.max_seq_length)
 

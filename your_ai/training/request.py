@@ -14,6 +14,7 @@ from your_ai.models import hub, presets, resolve, weight_files
 from your_ai.models.quantization import Quantization
 from your_ai.models.resolve import Model
 from your_ai.planning.device import Device
+from your_ai.planning.lora_config import LoraConfig
 from your_ai.planning.memory_estimate import estimate
 from your_ai.planning.plan import TrainingOptions, plan, planned
 from your_ai.runs.results import Results
@@ -182,7 +183,14 @@ def fit(measured: TrialResult, model: Model, chosen: TrainingOptions) -> TrialRe
 def training_request(
     measured: TrialResult, fitted: TrialRequest, options: Mapping[str, Any]
 ) -> TrainingRequest:
-    """Return the request for the first attempt: unsplit batches, and the measured memory limit."""
+    """Return the request for the first attempt: unsplit batches, and the measured memory limit.
+
+    ``options`` may have what --config sets as ``content``.
+    """
+    config: LoraConfig | None = options.get("content")
+    only_in_file: dict[str, Any] = {}
+    if config is not None:
+        only_in_file = {"lora_scale": config.lora_scale, "lr_schedule": config.schedule()}
     return TrainingRequest(
         model=fitted.model,
         configuration=fitted.configuration,
@@ -194,6 +202,7 @@ def training_request(
         adapter_config={},
         resume=False,
         **{name: options[name] for name in SAME_NAMES},
+        **only_in_file,
     )
 
 

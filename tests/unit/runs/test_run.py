@@ -12,6 +12,7 @@ import pytest
 from tests.support import builders, trainings
 from worker.protocol.requests import ModelSource
 from your_ai.errors import UsageError
+from your_ai.planning.lora_config import LoraConfig, Schedule
 from your_ai.planning.plan import Trial
 from your_ai.runs import journal
 from your_ai.runs.run import Argument, Run, check_same, read_header, version_changes
@@ -31,6 +32,7 @@ ODD = Trial(
     [
         builders.run(),
         builders.run(gpu_uuid="GPU-1", cooldown=60.0),
+        builders.run(config=LoraConfig(lr_schedule=Schedule("cosine_decay", (1e-5, 100)))),
         builders.run(arguments={"--model": ("a,b", "c"), "--ranks": "8,16", "--quick": True}),
         builders.run(builders.trial(), ODD, search=SEARCH, deadline=math.inf, output="out.json"),
     ],
@@ -41,7 +43,7 @@ def test_a_run_survives_the_journal(run: Run) -> None:
     assert read_header(line.fields, Run) == run
 
 
-@pytest.mark.parametrize("field", ["gpu_uuid", "cooldown"])
+@pytest.mark.parametrize("field", ["gpu_uuid", "cooldown", "config"])
 def test_a_run_without_a_new_field_can_be_read(field: str) -> None:
     fields = asdict(builders.run())
     del fields[field]
@@ -77,6 +79,25 @@ def test_a_changed_option_is_refused(given: dict[str, Argument], difference: str
     assert f"Cannot resume /runs/1 with different settings or versions: {difference}." in str(
         refused.value
     )
+
+
+CONFIG = LoraConfig(batch_size=2, given=("batch_size",))
+
+
+def test_only_the_content_of_the_config_must_be_the_same() -> None:
+    run = builders.run(arguments={"--config": "a.yaml"}, config=CONFIG)
+    same = replace(CONFIG, iters=1000, given=())
+    check_same(run, {"--config": "b.yaml"}, run.device, run.version, same)
+    check_same(run, {}, run.device, run.version)
+    changed = replace(CONFIG, batch_size=8, lora_keys=("a", "b"))
+    with pytest.raises(UsageError) as refused:
+        check_same(run, {"--config": "a.yaml"}, run.device, run.version, changed)
+    assert ": batch_size 8 (was 2), lora_parameters.keys a, b (was all)." in str(refused.value)
+
+
+def test_a_config_cannot_be_added() -> None:
+    with pytest.raises(UsageError, match=r"--config a\.yaml \(was not given\)"):
+        check_same(RUN, {"--config": "a.yaml"}, RUN.device, RUN.version, CONFIG)
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,13 @@ import pytest
 
 from tests.support import builders
 from tests.support.builders import model
-from worker.protocol.configuration import Weights
+from worker.protocol.configuration import FineTuneType, Optimizer, Weights
 from worker.protocol.requests import ModelSource, TrialRequest
 from your_ai.errors import UsageError
+from your_ai.planning.lora_config import LoraConfig, Schedule, read_config
 from your_ai.planning.plan import TrainingOptions
 from your_ai.runs.training_results import Expected
-from your_ai.training.export import as_yaml, lora_config, notes
+from your_ai.training.export import SAME_NAMES, as_yaml, lora_config, notes
 from your_ai.training.request import check_device, expect, fit, measured_options, training_request
 from your_ai.units import GB
 
@@ -99,3 +100,36 @@ def test_the_comments_say_what_the_yaml_cannot_express() -> None:
     stored = {**MODEL.config, "quantization": {"bits": 4, "group_size": 64}}
     quantized = replace(request, model=ModelSource(stored, "/model"))
     assert "mlx_lm.convert" not in "\n".join(notes(quantized, "org/tiny", None))
+
+
+CONFIGS = [
+    LoraConfig(),
+    LoraConfig(lora_scale=10.0, lora_dropout=0.5, lora_rank=4, lora_keys=("a", "self_attn.q_proj")),
+    LoraConfig(lr_schedule=Schedule("cosine_decay", (1e-5, 100, 1e-7), 10, 1e-6)),
+    LoraConfig(optimizer=Optimizer.ADAMW, optimizer_config=("betas=[0.9, 0.98]", "eps=1e-06")),
+    LoraConfig(fine_tune_type=FineTuneType.DORA, grad_checkpoint=True, grad_accumulation_steps=3),
+    LoraConfig(fine_tune_type=FineTuneType.FULL, optimizer=Optimizer.ADAFACTOR, batch_size=2),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_an_exported_config_means_the_same_training(config: LoraConfig, tmp_path: Path) -> None:
+    keys = config.lora_keys if config.lora_keys != ("all",) else ("mlp.up_proj",)
+    asked = {**ASKED, "content": config}
+    training = replace(config, num_layers=2, max_seq_length=64).training()
+    plain = replace(MEASURED.config, quantization_bits=None)
+    measured = replace(MEASURED, config=plain)
+    options = TrainingOptions(**{**measured_options(measured), **training})
+    request = training_request(measured, fit(measured, MODEL, options), asked)
+    file = tmp_path / "lora.yaml"
+    file.write_text(as_yaml(lora_config(request, "org/tiny", 10, keys), notes(request, "x", None)))
+    found = read_config(file)
+    c, is_full = request.configuration, config.fine_tune_type is FineTuneType.FULL
+    assert replace(found.configuration(), lora_layers=2, weights=c.weights) == replace(
+        c, lora_keys=() if is_full else tuple(sorted(keys))
+    )
+    assert (found.schedule(), found.model, found.data) == (config.schedule(), "org/tiny", "/data")
+    if not is_full:
+        assert found.lora_scale == request.lora_scale == config.lora_scale
+    assert {name: getattr(found, name) for name in SAME_NAMES} == {n: ASKED[n] for n in SAME_NAMES}
+    assert found.adapter_path == "/adapters"
