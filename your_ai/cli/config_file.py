@@ -54,11 +54,13 @@ def chosen(
     return config, [config.model] if is_from_file else [*names]
 
 
-def check_output(output: Path | None, config: Path | None) -> None:
-    """Raise UsageError if ``output`` cannot be written, or is the file of --config."""
+def checked_output(values: Mapping[str, Any]) -> Path | None:
+    """The file of --output; raises UsageError if it is not writable, or is that of --config."""
+    output: Path | None = values["output"]
     if output is not None:
         check_writable(output)
-        refuse_to_replace(output, *([config] if config else []))
+        refuse_to_replace(output, *([values["config"]] if values["config"] else []))
+    return output
 
 
 def defaults_of(config: LoraConfig | None, names: Sequence[str]) -> dict[str, Any]:

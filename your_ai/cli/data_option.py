@@ -89,30 +89,38 @@ def read_data(
     """
     if source is None:
         return {}
-    sizes = {options.batch_size, *(search.grid.batch_sizes if search else ())}
     total = 0
     if source.folder is not None:
         mask = source.mask_prompt
         found = check_dataset(source.folder, options.batch_size, mask_prompt=mask, for_mlx_lm=True)
         total = found.sequences + found.validation
-    known: dict[str, TrainingData] = {}
-    for model in models:
-        folder = source.folder
-        lengths = None if folder is None else _lengths(model, folder, total, options, screen)
-        if lengths is None:
-            data = of_full_length(sizes, options.seq_length, source.schedule)
-        else:
-            data = training_data(
-                str(folder and folder.absolute()),
-                *(lengths.train, lengths.valid, lengths.seconds_per_sample),
-                batch_sizes=sizes,
-                max_seq_length=options.seq_length,
-                schedule=source.schedule,
-            )
-        known[model.model_name] = data
-        if data.lengths is not None:
-            screen.print(*data_wording.distribution(data.lengths, screen.width))
-    return known
+    return {m.model_name: _data(m, source, total, options, search, screen) for m in models}
+
+
+def _data(
+    model: Model,
+    source: DataSource,
+    total: int,
+    options: TrainingOptions,
+    search: SearchOptions | None,
+    screen: Screen,
+) -> TrainingData:
+    """Return the data as the model's tokenizer sees it; ``total`` is the number of samples."""
+    sizes = {options.batch_size, *(search.grid.batch_sizes if search else ())}
+    folder = source.folder
+    lengths = None if folder is None else _lengths(model, folder, total, options, screen)
+    if folder is None or lengths is None:
+        return of_full_length(sizes, options.seq_length, source.schedule)
+    data = training_data(
+        str(folder.absolute()),
+        *(lengths.train, lengths.valid, lengths.seconds_per_sample),
+        batch_sizes=sizes,
+        max_seq_length=options.seq_length,
+        schedule=source.schedule,
+    )
+    if data.lengths is not None:
+        screen.print(*data_wording.distribution(data.lengths, screen.width))
+    return data
 
 
 def _lengths(

@@ -40,10 +40,9 @@ def command(**values: Any) -> ExitCode:
     Nothing is trained. If this machine has measured a model with the same options before, its
     measured memory is shown; otherwise an estimate, corrected by measurements of other models.
     """
-    output = values["output"]
     names = options.model_names(values)
     config, names = config_file.chosen(values, names, _note)
-    config_file.check_output(output, values["config"])
+    output = config_file.checked_output(values)
     if values["quiet"]:
         hub.hide_progress_bars()
     suite = presets.suite(values["suite_name"] or "default")

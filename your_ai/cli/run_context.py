@@ -197,18 +197,15 @@ def new_run(
     and MachineError if MLX does not work on this machine.
     """
     params = context.params
-    output: Path | None = params["output"]
-    config_file.check_output(output, params["config"])
+    output = config_file.checked_output(params)
     config, names = config_file.chosen(params, names, screen.note)
     source = source_of(params, config)
     host = machine.describe()
     chosen = [resolve.find(name) for name in names]
     device, uuid = probed(host)
     chosen = chosen or _suite(params["suite_name"], device, screen)
-    options = training(
-        params,
-        with_default_length(config_file.defaults_of(config, [m.name for m in chosen]), source),
-    )
+    defaults = config_file.defaults_of(config, [model.name for model in chosen])
+    options = training(params, with_default_length(defaults, source))
     data = read_data(chosen, source, options, search, screen)
     trials = _plan_trials(chosen, options, budget_bytes(device, params["max_memory"]), data)
     _show_notes(screen, trials, device)

@@ -41,7 +41,7 @@ def result_without_worker(trial: Trial, outcome: Outcome, started_at: str) -> Tr
         ended_at=now(),
         config=TrialConfig.of(request, request.steps),
         revision=model.revision,
-        data_lengths=trial.data and trial.data.lengths,
+        data_lengths=trial.data.lengths if trial.data else None,
     )
 
 

@@ -85,5 +85,7 @@ def test_descriptions_of_all_groups_are_aligned(name: str) -> None:
     ],
 )
 def test_defaults_are_shown(name: str, option: str, default: str) -> None:
-    (line,) = [line for line in help_of(name, 400).splitlines() if f"{option} " in line]
+    (line,) = [
+        line for line in help_of(name, 400).splitlines() if line.strip().startswith(f"{option} ")
+    ]
     assert line.endswith(f"  [default: {default}]")

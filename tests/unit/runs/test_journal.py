@@ -56,7 +56,9 @@ def test_records_are_read_back(tmp_path: Path) -> None:
 
 def test_each_line_is_json_with_its_version(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in written(tmp_path).read_text().splitlines()]
-    assert [(line["v"], line["kind"]) for line in lines] == [(3, r.kind) for r in RECORDS]
+    assert [(line["v"], line["kind"]) for line in lines] == [
+        (journal.VERSION, r.kind) for r in RECORDS
+    ]
 
 
 def test_a_journal_is_private(tmp_path: Path) -> None:

@@ -23,7 +23,9 @@ EXPECTED = ExpectedTraining(
     peak_memory_bytes=7 * GB,
 )
 HISTOGRAM = "  ▅▅████████████████████████████"
-RESULT = builders.result(expected_training=EXPECTED)
+RESULT = builders.result(
+    expected_training=EXPECTED, data_lengths=distribution([*range(100, 1100)], 1024)
+)
 
 
 def test_the_distribution() -> None:
@@ -53,6 +55,11 @@ def test_the_expected_time() -> None:
         "6 validations",
         "        with `your_ai train`: the same, or about 20 min in 6.0 GB",
     ]
+
+
+def test_an_assumed_length_is_named() -> None:
+    first, *_ = data_wording.expectation(replace(RESULT, data_lengths=None))
+    assert "about 15 min with mlx_lm.lora if every sequence has 1,024 tokens, peak" in first
 
 
 def test_nothing_is_said_without_data() -> None:
