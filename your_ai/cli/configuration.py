@@ -76,7 +76,8 @@ TENSORS = Group(
         option(
             "--quantize",
             click.Choice(quantization.NAMES),
-            "Quantization: bits per weight, a microscaling format, or none.",
+            "Quantization: bits per weight (2, 3, 4, 5, 6 or 8), mxfp4, mxfp8, nvfp4, or none.",
+            metavar="FORMAT",
             computed=f"{DEFAULT_QUANTIZATION}, or the model's own; none in full fine-tuning",
         ),
         option(

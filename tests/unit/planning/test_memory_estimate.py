@@ -17,9 +17,13 @@ from tests.support.builders import request
 from worker.protocol.configuration import ATTENTION_KEYS, Configuration, Optimizer, QuantizationMode
 from worker.protocol.requests import ModelSource, TrialRequest
 from your_ai.errors import UsageError
+from your_ai.models import presets
 from your_ai.models.architecture import parameters
 from your_ai.models.presets import all_presets
+from your_ai.models.resolve import from_preset
 from your_ai.planning.memory_estimate import error_share, estimate
+from your_ai.planning.plan import TrainingOptions, plan
+from your_ai.units import GB
 
 RECORDED = json.loads((Path(__file__).parent / "recorded_memory.json").read_bytes())
 TRIALS: list[dict[str, Any]] = RECORDED["trials"]
@@ -217,3 +221,25 @@ def test_the_error_is_larger_outside_the_measured_range(
 ) -> None:
     request = TrialRequest(ModelSource(all_presets()[preset].config), Configuration(), 1, 0)
     assert error_share(request, backend) == share
+
+
+# Needed memory in bytes of trials with all modules and the default options, on 2026-11-30.
+ALL_MODULES = [
+    ("smoke-tiny", "cpu", 3_608_728),
+    ("smoke-small", "cpu", 7_651_912),
+    ("smoke-medium", "cpu", 11_548_099),
+    ("smoke-large", "cpu", 18_463_532),
+    ("hermes-mistral-7b", "cuda", 7.3 * GB),
+    ("llama-8b", "cuda", 7.6 * GB),
+    ("qwen3-8b", "cuda", 7.9 * GB),
+    ("r1-distill-14b", "cuda", 11.3 * GB),
+    ("hermes-70b", "cuda", 42.47 * GB),
+]
+
+
+@pytest.mark.parametrize(("preset", "backend", "needed"), ALL_MODULES)
+def test_adapters_on_all_modules_are_estimated(preset: str, backend: str, needed: float) -> None:
+    options = TrainingOptions(**presets.training_of([preset]))
+    (trial,) = plan([from_preset(all_presets()[preset])], options, 2**40)
+    guess = estimate(trial.request, backend)
+    assert guess.needed_bytes == pytest.approx(needed, rel=error_share(trial.request, backend))
