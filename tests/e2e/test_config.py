@@ -228,3 +228,29 @@ def test_train_resumes_only_with_the_same_file(workspace: Workspace, trained: Fi
     done = your_ai_command(workspace.folder, *resume, home=workspace.folder / "home")
     assert done.code == 2
     assert "--config other.yaml (was not given)" in done.stderr
+
+
+def test_the_data_of_the_file_is_measured(workspace: Workspace) -> None:
+    folder, home = workspace.folder, workspace.folder / "home"
+    (folder / "data.yaml").write_text(TRAINED.replace("data: even", "data: data"))
+    measure = ["benchmark", "--config", "data.yaml", "--steps", "2", "--max-memory", "1"]
+    done = your_ai_command(folder, *measure, "--run-dir", "of-data", home=home)
+    assert done.code == 0, done.stdout + done.stderr
+    (entry,) = json.loads((folder / "of-data/results.json").read_bytes())["results"]
+    training = entry["expected_training"]
+    assert (training["iters"], training["validations"]) == (12, 3)
+    assert "Lengths of 100 samples: " in done.stdout
+    assert re.search(r"\n    mlx_lm\.lora, .*; about .* for 12 iterations\n", done.stdout)
+    assert "\nUnlike " not in done.stdout
+
+
+def test_the_options_override_data_and_iterations(workspace: Workspace) -> None:
+    folder, home = workspace.folder, workspace.folder / "home"
+    (folder / "hub.yaml").write_text(TRAINED.replace("data: even", "data: org/data"))
+    more = ["--data", "even", "--iters", "7", "--steps", "1", "--max-memory", "1"]
+    measure = ["benchmark", "--config", "hub.yaml", *more, "--run-dir", "of-hub"]
+    done = your_ai_command(folder, *measure, home=home)
+    assert done.code == 0, done.stdout + done.stderr
+    (entry,) = json.loads((folder / "of-hub/results.json").read_bytes())["results"]
+    assert entry["expected_training"]["iters"] == 7
+    assert "data on the Hub is not read" not in done.stdout

@@ -49,7 +49,7 @@ def chosen(
     is_from_file = not names and values.get("suite_name") is None
     if is_from_file and "model" not in config.given:
         note(f"{values['config']} has no model; mlx_lm.lora would train {config.model}.")
-    for text in _notes(config, values["config"]):
+    for text in _notes(config, values["config"], has_data=bool(values.get("data"))):
         note(text)
     return config, [config.model] if is_from_file else [*names]
 
@@ -68,9 +68,11 @@ def defaults_of(config: LoraConfig | None, names: Sequence[str]) -> dict[str, An
     return {**presets.training_of(names), **(config.options() if config else {})}
 
 
-def _notes(config: LoraConfig, file: Path) -> Iterator[str]:
+def _notes(config: LoraConfig, file: Path, *, has_data: bool) -> Iterator[str]:
     if unused := config.without_effect():
         yield f"no effect on memory or speed, so not measured: {', '.join(unused)}."
+    if has_data:
+        return
     if renamed := config.renamed_fields:
         yield (
             f"data with renamed fields is not read ({', '.join(renamed)}); every sequence has the "

@@ -10,6 +10,7 @@ from your_ai.runs.results import Results
 from your_ai.runs.run import CONFIG_OPTION, Run
 from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.outcome import OutcomeKind
+from your_ai.terminal.eta import show_duration
 from your_ai.units import show_size
 
 _TOO_LARGE = (OutcomeKind.OOM, OutcomeKind.OVER_BUDGET)
@@ -22,8 +23,9 @@ def answer(run: Run, results: Results) -> Iterator[str]:
     file = run.arguments[CONFIG_OPTION]
     for entry in results.results:
         yield f"{file} with {title(entry)}:"
-        yield f"    mlx_lm.lora, without a memory limit: {_unlimited(entry)}"
-        yield f"    your_ai train: {_limited(entry)}"
+        plain, limited = _times(entry)
+        yield f"    mlx_lm.lora, without a memory limit: {_unlimited(entry)}{plain}"
+        yield f"    your_ai train: {_limited(entry)}{limited}"
 
 
 def unlimited_peak(entry: TrialResult) -> tuple[int, bool] | None:
@@ -64,6 +66,17 @@ def _limited(entry: TrialResult) -> str:
     speed = entry.tokens_per_second
     fast = "" if speed is None else f", {speed:,.0f} tokens/s"
     return f"runs in {show_size(entry.needed_memory_bytes or 0)} or more{fast}"
+
+
+def _times(entry: TrialResult) -> tuple[str, str]:
+    """How long both take, if that is known; `your_ai train` is slowest in its needed memory."""
+    training = entry.expected_training
+    if training is None:
+        return "", ""
+    shortest, longest = training.seconds, training.seconds_at_needed_memory
+    plain, most = show_duration(shortest), show_duration(longest)
+    limited = plain if plain == most else f"{plain} to {most}"
+    return f"; about {plain} for {training.iters:,} iterations", f"; about {limited}"
 
 
 def _failure(entry: TrialResult) -> str:

@@ -11,10 +11,12 @@ import pytest
 from your_ai.cli import benchmark, optimize, recommend, train
 from your_ai.cli.config_file import chosen, defaults_of
 from your_ai.cli.configuration import training
+from your_ai.cli.data_option import DataSource, source_of
 from your_ai.cli.train_config import options_with_config
 from your_ai.errors import UsageError
 from your_ai.planning import lora_kinds
-from your_ai.planning.lora_config import LoraConfig
+from your_ai.planning.duration import Schedule
+from your_ai.planning.lora_config import LoraConfig, read_config
 from your_ai.planning.plan import TrainingOptions
 
 FILE = "model: org/model\nbatch_size: 3\ndata: org/data\nreport_to: wandb\n"
@@ -52,6 +54,38 @@ def test_what_is_not_measured_is_noted_once(file: Path) -> None:
     assert noted[0] == "lora.yaml has no model; mlx_lm.lora would train Qwen/Qwen3-0.6b."
     assert noted[1].startswith("data on the Hub is not read (a/b);")
     assert len(taken(file, "a")[1]) == 1
+
+
+def folder_of(values: dict[str, Any], config: LoraConfig) -> Path | None:
+    found = source_of(values, config)
+    assert found is not None
+    return found.folder
+
+
+def test_data_with_other_fields_is_not_read(file: Path) -> None:
+    Path("data").mkdir()
+    file.write_text("model: m\ndata: data\ntext_feature: body")
+    assert taken(file)[1] == [
+        "data with renamed fields is not read (text_feature); every sequence has the maximum of "
+        "2048 tokens."
+    ]
+    config = read_config(file)
+    values = {"config": file, "data": None, "iters": None}
+    assert folder_of(values, config) is None
+    assert folder_of({**values, "data": Path("mine")}, config) == Path("mine")
+
+
+def test_the_schedule_is_that_of_the_file(file: Path) -> None:
+    Path("data").mkdir()
+    file.write_text("data: data\niters: 7\nsteps_per_eval: 3\nval_batches: -1\nmask_prompt: true")
+    values = {"config": file, "data": None, "iters": None}
+    config = read_config(file)
+    found = source_of(values, config)
+    assert found == DataSource(Path("data"), Schedule(7, 3, -1), mask_prompt=True)
+    shorter = source_of({**values, "iters": 9}, config)
+    assert shorter is not None
+    assert shorter.schedule == Schedule(9, 3, -1)
+    assert source_of({**values, "config": None}, None) is None
 
 
 def test_data_in_a_folder_needs_no_note(file: Path) -> None:

@@ -10,6 +10,7 @@ from tests.support.builders import observed, passing_events, trial
 from worker.protocol.messages import Event, OverBudget, Phase, PhaseBegan, Step
 from your_ai.planning.lora_config import LoraConfig
 from your_ai.runs.assembly import assemble
+from your_ai.runs.expected_training import ExpectedTraining
 from your_ai.runs.run import Run
 from your_ai.runs.trial_result import TrialResult
 from your_ai.terminal import wording
@@ -31,6 +32,22 @@ def test_a_training_that_fits() -> None:
         "    mlx_lm.lora, without a memory limit: peak 7.0 GB, within the budget of 8.0 GB",
         "    your_ai train: runs in 6.0 GB or more, 2,046 tokens/s",
     ]
+
+
+def test_the_time_is_shown_if_it_is_known() -> None:
+    training = ExpectedTraining(
+        iters=1000,
+        batches_per_epoch=25,
+        seconds=3000.0,
+        seconds_at_needed_memory=3600.0,
+        validations=6,
+        validation_seconds=60.0,
+        seconds_per_iteration=3.0,
+        peak_memory_bytes=7 * GB,
+    )
+    lines = shown(replace(builders.result(), expected_training=training))
+    assert lines[1].endswith(", within the budget of 8.0 GB; about 50 min for 1,000 iterations")
+    assert lines[2].endswith(", 2,046 tokens/s; about 50 min to 1 h 00 min")
 
 
 def test_without_a_limit_the_peak_is_larger_if_the_limit_had_to_be_lowered() -> None:
