@@ -56,7 +56,7 @@ CASES: list[tuple[list[str], str]] = [
     *(([*TINY, option, value], f"Invalid value for '{option}'") for option, value in NUMBERS),
     ([*TINY, "--lora-layers", "5"], "Cannot train 5 layers of smoke-tiny, which has only 4"),
     ([*FOLDER, "--seq-length", "257"], "257 tokens is too long for tiny. Use at most 256"),
-    ([*TINY, "--quantize", "5"], "Invalid value for '--quantize'"),
+    ([*TINY, "--quantize", "7"], "Invalid value for '--quantize'"),
     ([*TINY, "--weights", "imaginary"], "Invalid value for '--weights'"),
     ([*TINY, "--timeout", "0"], "Invalid value for '--timeout'"),
     ([*TINY, "--timeout", "nan"], "'nan' is not a number of seconds such as 600"),
@@ -201,7 +201,7 @@ def test_an_unusable_quantization_is_a_usage_error(arguments: str, tmp_path: Pat
     make_model(tmp_path / "m", quantization={"bits": 4})
     done = your_ai_command(tmp_path, arguments, "--model", "m")
     assert (done.code, done.stdout) == (2, "")
-    assert "quantization without valid bits and group_size" in done.stderr
+    assert "quantization without valid bits, group_size and mode" in done.stderr
 
 
 def test_nan_is_not_a_percentage(tmp_path: Path) -> None:

@@ -40,12 +40,22 @@ def test_a_preset_is_trained_with_the_given_options(smoke: Finished) -> None:
         "seq_length": 64,
         "steps": 2,
         "grad_checkpoint": True,
+        "fine_tune_type": "lora",
+        "lora_keys": ["all"],
+        "lora_dropout": 0.0,
+        "optimizer": "adam",
+        "optimizer_config": [],
+        "grad_accumulation_steps": 1,
+        "quantization_mode": "affine",
+        "group_size": 64,
         "budget_bytes": smoke.document["budget_bytes"],
         "seed": 0,
     }
     assert smoke.only["load"]["parameters"] == 262_720
-    # rank × (in + out) in 4 layers; q and o are 64 × 64, k and v are 64 × 32.
-    assert smoke.only["load"]["trainable_parameters"] == 4 * (128 + 96 + 96 + 128) * 4
+    # rank × (in + out) in 4 layers; q and o are 64 × 64, k and v 64 × 32, the MLP 64 × 192.
+    widths = 128 + 96 + 96 + 128 + 3 * (64 + 192)
+    assert smoke.only["load"]["trainable_parameters"] == 4 * widths * 4
+    assert len(smoke.only["load"]["lora_keys"]) == 7
     # An untrained model gives all 512 tokens the same probability.
     assert all(abs(s["loss"] - math.log(512)) < 1 for s in smoke.only["steps"])
 
@@ -80,9 +90,11 @@ def test_console_output(smoke: Finished) -> None:
     lines = smoke.stdout.splitlines()
     assert lines[:3] == [rule, "Hardware Benchmark", rule]
     assert lines[3].startswith("System Memory: ")
-    assert lines[4:6] == ["Testing models from smallest to largest...", ""]
-    assert lines[6].startswith("[1/1] smoke-tiny         (263K) ... ✓ Pass (")
-    assert lines[7:] == [
+    assert lines[4].startswith("Training: LoRA on all modules, rank 4 in the last 4 layers, ")
+    assert lines[5].startswith("Unlike mlx_lm.lora by default: batch size 2 (4), rank 4 (8), ")
+    assert lines[6:8] == ["Testing models from smallest to largest...", ""]
+    assert lines[8].startswith("[1/1] smoke-tiny         (263K) ... ✓ Pass (")
+    assert lines[9:] == [
         "",
         rule,
         "Results",

@@ -74,7 +74,7 @@ def test_without_a_tokenizer_the_maximum_is_measured(folder: Path, tmp_path: Pat
         (["--data", "nowhere"], "nowhere is not a folder with a train.jsonl"),
         (["--data", "broken"], "broken/train.jsonl, line 1: not valid JSON"),
         (["--data", "chat"], "has no chat template"),
-        (["--iters", "5"], "--iters requires --data."),
+        (["--iters", "5"], "--iters requires --data or --config."),
     ],
 )
 def test_unusable_data_is_refused_before_any_worker_trains(

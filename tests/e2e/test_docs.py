@@ -57,7 +57,7 @@ NOT_RUN = {
 }
 """Beginnings of commands that are not run here, with the reason."""
 STARTS = re.compile(
-    r"(scripts/|\.ci/|\.venv/bin/|your_ai |pip |python |source |mlx_lm|pre-commit |eval )"
+    r"(scripts/|\.ci/|\.venv/bin/|your_ai (?!train:)|pip |python |source |mlx_lm|pre-commit |eval )"
 )
 
 

@@ -357,5 +357,6 @@ def test_options_have_the_names_used_by_mlx_lm_lora() -> None:
 
     theirs = {option for action in build_parser()._actions for option in action.option_strings}
     ours = {name for parameter in command.params for name in parameter.opts}
-    own = {"--from", "--lora-rank", "--export", "--restarts", "--run-dir", "--resume", "--quiet"}
+    own = {"--from", "--lora-rank", "--lora-keys", "--export", "--restarts"}
+    own |= {"--run-dir", "--resume", "--quiet"}
     assert ours - theirs == own

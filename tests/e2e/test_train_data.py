@@ -83,7 +83,7 @@ def test_a_training_that_changes_no_adapter_has_failed(workspace: Workspace) -> 
     options = [*QUICK, "--learning-rate", "1e-300"]
     done = your_ai(workspace, *workspace.train("unchanged", *options))
     assert done.code == 1, done.stderr
-    assert "✗ Error (no adapter weight changed, so the training had no effect)" in done.stdout
+    assert "✗ Error (no trained weight changed, so the training had no effect)" in done.stdout
     assert not (workspace.folder / "unchanged-adapters/adapters.safetensors").exists()
 
 

@@ -36,7 +36,9 @@ def check_figures(entry: dict[str, Any], steps: int = 2, tokens: int = 2 * 63) -
     assert all(math.isfinite(step["loss"]) for step in entry["steps"])
     assert len({step["loss"] for step in entry["steps"]}) > 1
     assert max(step["peak_bytes"] for step in counted) == entry["peak_memory_bytes"]
-    assert max(step["peak_bytes"] for step in tight) == entry["needed_memory_bytes"]
+    # The relaxed phase may have repeated the tight one's limit, and peaked a little lower.
+    least = min(max(step["peak_bytes"] for step in tight), entry["peak_memory_bytes"])
+    assert least == entry["needed_memory_bytes"]
     seconds = sum(step["seconds"] for step in counted)
     assert entry["tokens_per_second"] == pytest.approx(steps * tokens / seconds)
     assert entry["tokens_per_second_at_needed_memory"] > 0

@@ -91,9 +91,7 @@ def _differences(
         ("layers", c.lora_layers, other.lora_layers),
     )
     for name, ours, plain in sizes:
-        # A model with fewer layers is trained whole; full fine-tuning has no rank.
-        is_whole = name == "layers" and ours < plain
-        if ours != plain and ours and not is_whole:
+        if ours != plain and ours:  # full fine-tuning has no rank
             yield f"{name} {ours} ({plain})"
     if (c.optimizer, c.optimizer_config) != (other.optimizer, other.optimizer_config):
         yield f"{_optimizer(c)[0]} ({_optimizer(other)[0]})"

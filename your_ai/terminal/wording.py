@@ -43,7 +43,7 @@ def training(run: Run) -> list[str]:
     # Models differ in their quantization and number of layers.
     plain = run.config.configuration() if run.config else describe.PLAIN
     found = [
-        describe.differences(_unpadded(t), is_own_quantization=_is_own(t), plain=plain)
+        describe.differences(_unpadded(t), is_own_quantization=_is_own(t), plain=_within(t, plain))
         for t in trials
     ]
     differing = dict.fromkeys(difference for each in found for difference in each)
@@ -58,6 +58,11 @@ def _unpadded(trial: Trial) -> Configuration:
     if trial.data is None or trial.data.lengths is None:
         return trial.configuration
     return replace(trial.configuration, seq_length=trial.data.lengths.max_seq_length)
+
+
+def _within(trial: Trial, plain: Configuration) -> Configuration:
+    """The configuration for a model that may have fewer layers."""
+    return replace(plain, lora_layers=min(plain.lora_layers, trial.model.layers))
 
 
 def _is_own(trial: Trial) -> bool:
