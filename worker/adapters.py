@@ -23,6 +23,8 @@ _LINEAR = (nn.Linear, nn.QuantizedLinear)
 _EXPERTS = (SwitchLinear, QuantizedSwitchLinear)
 _EMBEDDINGS = (nn.Embedding, nn.QuantizedEmbedding)
 
+_ATTENTION = {"scaled_dot_product_attention", "gated_delta_update", "recurrent_gla"}
+"""The functions of MLX and mlx-lm that compute attention, and linear attention."""
 _MIN_PROJECTIONS = 3
 """A module that computes a softmax over queries and keys has a projection for each, and for values.
 A router, which also computes a softmax, has at most two."""
@@ -83,7 +85,10 @@ def resolve_keys(model: nn.Module, wanted: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def attention_projections(model: nn.Module) -> set[str]:
-    """Return the names within a layer of the linear projections of attention."""
+    """Return the names within a layer of the linear projections of attention.
+
+    Linear attention is attention, too; state-space models and other recurrent blocks are not.
+    """
     used = {kind: _names_in(kind) for kind in {type(module) for module in model.modules()}}
     return {
         path
@@ -175,7 +180,7 @@ def _list(names: Iterable[str]) -> str:
 
 def _computes_attention(module: nn.Module, names: frozenset[str]) -> bool:
     """Return whether a module is attention, by the ``names`` that the code of its class uses."""
-    if "scaled_dot_product_attention" in names:
+    if names & _ATTENTION:
         return True
     own = [part for part in module.children().values() if isinstance(part, _LINEAR)]
     return "softmax" in names and len(own) >= _MIN_PROJECTIONS

@@ -19,12 +19,15 @@ def _families(keys: dict[str, set[str]]) -> dict[str, tuple[dict[str, Any], set[
 GEMMA4_TEXT: dict[str, Any] = config("gemma4")["text_config"]
 
 _QKVO = {"q_proj", "k_proj", "v_proj", "o_proj"}
+_DELTA = ("in_proj_ba", "in_proj_qkvz", "out_proj")
 _SELF = {f"self_attn.{name}" for name in _QKVO}
 
 WITH_ATTENTION = _families(
     {
         **dict.fromkeys(("llama", "qwen2", "gemma4", "jamba", "falcon_h1"), _SELF),
-        **dict.fromkeys(("granitemoehybrid", "qwen3_next"), _SELF),
+        "granitemoehybrid": _SELF,
+        "qwen3_next": _SELF
+        | {f"linear_attn.{n}" for n in ("in_proj_ba", "in_proj_qkvz", "out_proj")},
         "phi3": {"self_attn.qkv_proj", "self_attn.o_proj"},
         "gpt_neox": {"attention.query_key_value", "attention.dense"},
         "deepseek_v2": {
