@@ -37,7 +37,7 @@ _GROUPS = [
 def command(context: click.Context, /, **values: Any) -> ExitCode:
     """Measure which models this machine can fine-tune, and how fast.
 
-    Each model is trained for a few LoRA steps in its own process, smallest model first. If a model
+    Each model is trained for a few steps in its own process, smallest model first. If a model
     runs out of memory, only its process ends.
     """
 
