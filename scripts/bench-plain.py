@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchlib import gb, one_trial, table
+from benchlib import GB, one_trial, table
 from make_model import make_model, make_text, make_tokenizer
 
 from your_ai.models import presets
@@ -93,7 +93,12 @@ def compare(model: str, kind: str, arguments: argparse.Namespace) -> list[object
     entry = one_trial(*options, f"--steps={arguments.iters}", "--quiet")
     peak = lora_peak(entry, config_of(model), arguments.iters, theirs)
     mine = entry["peak_memory_bytes"]
-    return [model, kind, gb(mine), gb(peak), f"{mine / peak:.3f}"]
+    return [Path(model).name, kind, size(mine), size(peak), f"{mine / peak:.3f}"]
+
+
+def size(nbytes: int) -> str:
+    """Return the size in GB or, if it is less, in MB."""
+    return f"{nbytes / GB:.2f} GB" if nbytes >= GB else f"{nbytes / 2**20:.2f} MB"
 
 
 def config_of(model: str) -> dict[str, Any]:
@@ -117,12 +122,12 @@ if __name__ == "__main__":
     parser.add_argument("--iters", type=int, default=10, help="steps of both")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="plain-") as folder:
-        models = chosen.model or [str(make_model(Path(folder) / "small", hidden=64, layers=2))]
+        models = chosen.model or [str(make_model(Path(folder) / "small", hidden=128, layers=4))]
         rows = [
             compare(model, kind, chosen) for model in models for kind in chosen.kind or list(KINDS)
         ]
     table(
-        "Peak memory in GB without a limit",
+        "Peak memory without a limit",
         ["model", "kind", "trial", "mlx_lm.lora", "ratio"],
         rows,
     )

@@ -72,7 +72,7 @@ def _from_final_event(observation: Observation, final: FinalEvent, steps: int) -
             return _passed(observation, steps)
         case Trained():
             done = f"{final.iterations} iterations finished without an MLX error"
-            evidence = f"{done}, losses finite, adapters changed"
+            evidence = f"{done}, losses finite, weights changed"
             return Outcome(OutcomeKind.PASS, "all iterations finished", evidence=evidence)
         case OverBudget():
             return _over_budget(final)
@@ -87,7 +87,7 @@ def _passed(observation: Observation, steps: int) -> Outcome:
         return Outcome(
             OutcomeKind.CRASH, "the worker reported fewer steps than requested", evidence=evidence
         )
-    evidence = f"{done} steps finished without an MLX error, losses finite, adapters changed"
+    evidence = f"{done} steps finished without an MLX error, losses finite, weights changed"
     if observation.returncode < 0 and observation.killed is None:
         # By then everything was measured and checked. MLX may crash while the process exits.
         evidence += f"; then {_signal_name(-observation.returncode)} at exit"

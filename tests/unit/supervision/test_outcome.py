@@ -183,7 +183,7 @@ def test_a_pass() -> None:
     outcome = classify(passed(), STEPS)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.PASS, Certainty.CERTAIN)
     assert (
-        outcome.evidence == "5 steps finished without an MLX error, losses finite, adapters changed"
+        outcome.evidence == "5 steps finished without an MLX error, losses finite, weights changed"
     )
 
 
