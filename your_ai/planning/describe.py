@@ -34,6 +34,13 @@ def trained(c: Configuration) -> str:
     return f"{_TYPES[c.fine_tune_type]} on {_keys(c.lora_keys)}"
 
 
+def sizes(c: Configuration, sign: str = "=") -> str:
+    """Return what a search varies: ``batch=2, rank=64, layers=16``; full training has no rank."""
+    rank = [("rank", c.lora_rank)] if c.lora_rank else []
+    axes = [("batch", c.batch_size), *rank, ("layers", c.lora_layers)]
+    return ", ".join(f"{name}{sign}{size}" for name, size in axes)
+
+
 def configuration(configurations: Sequence[Configuration]) -> str:
     """Return what these configurations have in common, in one line.
 

@@ -11,7 +11,7 @@ from worker.protocol.configuration import Configuration, Weights
 from worker.protocol.messages import Phase
 from your_ai.errors import UsageError
 from your_ai.models.quantization import Quantization
-from your_ai.planning.describe import kind
+from your_ai.planning.describe import kind, sizes
 from your_ai.report.naming import by_caveats, speed_caveats
 from your_ai.runs.results import Results
 from your_ai.runs.trial_result import TrialResult
@@ -122,7 +122,7 @@ def _lost(before: Results, after: Results) -> Iterator[str]:
 
 def _name(trial: TrialResult) -> str:
     c = trial.config
-    parts = [f"batch={c.batch_size}, rank={c.lora_rank}, layers={c.lora_layers}"]
+    parts = [sizes(c)]
     parts.append(f"{c.seq_length} tokens")
     parts.append(Quantization.of(c).label)
     parts += kind(c)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
+from your_ai.planning.describe import sizes
 from your_ai.runs.results import Results
 from your_ai.runs.trial_result import TrialResult
 from your_ai.system.conditions import caveats
@@ -27,8 +28,7 @@ def title(trial: TrialResult) -> str:
 
 def configuration(trial: TrialResult) -> str:
     """Return what a search varies: ``batch 2, rank 64, layers 16``."""
-    batch_size, lora_rank, lora_layers = trial.axes
-    return f"batch {batch_size}, rank {lora_rank}, layers {lora_layers}"
+    return sizes(trial.config, " ")
 
 
 def _named_by_path(trial: TrialResult) -> TrialResult:

@@ -38,7 +38,7 @@ class ParetoPoint(Point):
     needed_memory_bytes: int | None
     """Needed memory in bytes."""
     capacity: int
-    """Capacity score: batch × rank × layers."""
+    """Capacity score: batch × rank × layers; batch × layers in full fine-tuning."""
     tokens_per_second: float | None
     """Training speed over the measured steps."""
 

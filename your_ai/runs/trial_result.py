@@ -70,7 +70,8 @@ class OptimalConfig:
     peak_memory_gb: float | None = None
     """The best configuration's peak memory in GB."""
     throughput_score: int | None = None
-    """The best configuration's capacity score: batch × rank × layers."""
+    """The best configuration's capacity score: batch × rank × layers, without the rank in full
+    fine-tuning."""
     created_at: Utc
     """When the last trial of the search ended, in UTC."""
     needed_memory_gb: float | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from worker.protocol.messages import Resumed, Tokenized, Truncated, Validated
+from your_ai.planning import describe
 from your_ai.runs.training_results import Expected
 from your_ai.supervision.observation import Notice, Stopping
 from your_ai.supervision.outcome import Outcome, OutcomeKind, Remedy
@@ -138,9 +139,9 @@ def _expectation(expected: Expected) -> str:
 
 def _description(training: Training) -> str:
     request, configuration = training.request, training.request.configuration
+    kind = "".join(f"{part}, " for part in describe.kind(configuration))
     return (
-        f"batch={configuration.batch_size}, rank={configuration.lora_rank}, "
-        f"layers={configuration.lora_layers}, up to {configuration.seq_length} tokens, "
+        f"{kind}{describe.sizes(configuration)}, up to {configuration.seq_length} tokens, "
         f"{request.iters:,} iterations, {training.data.sequences:,} sequences in {request.data}"
     )
 

@@ -74,9 +74,12 @@ def goal(run: Run, trial: Trial) -> str:
     """What a search looks for, in two lines."""
     assert run.search is not None
     grid = run.search.grid.around(trial.configuration, trial.model.layers)
+    wanted = _GOALS[run.search.objective]
+    if not trial.configuration.lora_rank:
+        wanted = wanted.replace(" × rank", "")
     return (
         f"Searching {counted(grid.size, 'configuration')} of {trial.model.name} "
-        f"({trial.model.params})\nfor the {_GOALS[run.search.objective]}...\n"
+        f"({trial.model.params})\nfor the {wanted}...\n"
         f"Training: {describe.fixed_in_search([trial.configuration])}\n"
     )
 
@@ -96,7 +99,8 @@ def model(trial: Trial, total: int) -> str:
 def configuration(trial: Trial, number: int) -> str:
     """A configuration of a search, with its numbers aligned."""
     c = trial.configuration
-    shown = f"batch={c.batch_size:<2} rank={c.lora_rank:<3} layers={c.lora_layers:<2}"
+    rank = f"rank={c.lora_rank:<3} " if c.lora_rank else ""
+    shown = f"batch={c.batch_size:<2} {rank}layers={c.lora_layers:<2}"
     return f"[{number}] {shown}"
 
 
@@ -189,8 +193,7 @@ def counted(count: int, what: str) -> str:
 
 
 def _shown(result: TrialResult) -> str:
-    c = result.config
-    return f"batch={c.batch_size}, rank={c.lora_rank}, layers={c.lora_layers}"
+    return describe.sizes(result.config)
 
 
 def _figures(result: TrialResult) -> list[str]:
