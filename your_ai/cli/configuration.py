@@ -36,7 +36,7 @@ FINE_TUNE_TYPE = click.Choice([kind.value for kind in FineTuneType])
 OPTIMIZER = click.Choice([optimizer.value for optimizer in Optimizer])
 KEYS = Keys()
 TOKENS = Count(8, 2**24)
-CONFIGURATION = Group(
+SIZES = Group(
     "Training",
     (
         option("--batch-size", BATCH, "Batch size.", fallback=_DEFAULTS.batch_size),
@@ -47,6 +47,12 @@ CONFIGURATION = Group(
             "Number of layers to train, counted from the last; -1 for all.",
             computed=f"{DEFAULT_LORA_LAYERS}, or all if the model has fewer",
         ),
+    ),
+)
+"""What `optimize` searches."""
+KIND = Group(
+    "Training",
+    (
         option(
             "--lora-keys",
             KEYS,

@@ -15,7 +15,8 @@ from your_ai.runs.run import Run
 from your_ai.terminal.screen import Screen
 
 _GROUPS = [
-    *(options.SEARCH, CONFIG, configuration.TENSORS, data_option.DATA),
+    *(options.SEARCH, CONFIG),
+    *(configuration.KIND, configuration.TENSORS, data_option.DATA),
     *(configuration.STEPS, options.BUDGET),
     *(options.RUN, options.OUTPUT),
 ]
