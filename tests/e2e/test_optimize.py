@@ -20,10 +20,13 @@ from tests.support.command import (
 from tests.support.trials import wait_for
 
 GB = 2**30
-TRAINING = ["--seq-length", "64", "--steps", "2", "--quantize", "none"]
+KIND = ["--lora-keys", "attention", "--optimizer", "adamw"]
+TRAINING = ["--seq-length", "64", "--steps", "2", "--quantize", "none", *KIND]
 GRID = ["--batch-sizes", "1,4", "--ranks", "4,16", "--layers", "1,4"]
 # Between the needed memory of 4/4/4 and of 4/16/4, which are 2.2 and 2.6 MB.
 BUDGET = ["--max-memory", f"{2.4 / 1024}"]
+
+FULL = ["optimize", "smoke-tiny", "--fine-tune-type", "full"]
 
 
 def optimize(folder: Path, *arguments: str) -> Finished:
@@ -230,6 +233,14 @@ def test_ctrl_c_keeps_the_finished_trials(tmp_path: Path) -> None:
         ),
         (["optimize", "smoke-tiny", "--objective", "joy"], "'joy' is not one of"),
         (["optimize"], "A model is required."),
+        (
+            ["optimize", "smoke-tiny", "--quantize", "none,8"],
+            "Several values of --quantize require --objective tokens",
+        ),
+        (
+            [*FULL, "--quantize", "8,none", "--objective", "tokens"],
+            "Full fine-tuning cannot train quantized weights",
+        ),
         (["benchmark", "--model", "smoke-tiny", "--quick"], "--quick requires --optimize"),
         (["benchmark", "--model", "smoke-tiny", "--layers", "2"], "--layers requires --optimize"),
     ],
@@ -240,3 +251,23 @@ def test_bad_options_are_usage_errors(tmp_path: Path, arguments: list[str], mess
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_fastest_of_several_quantizations_is_found(tmp_path: Path) -> None:
+    axes = ["--batch-sizes", "1", "--ranks", "4", "--layers", "1", "--steps", "1"]
+    options = [*axes, "--seq-length", "64", "--objective", "tokens", "--quantize", "none,8"]
+    done = your_ai_command(tmp_path, "optimize", "smoke-tiny", *options, "--run-dir", "run")
+    assert done.code == 0, done.stdout + done.stderr
+    found = {e["config"]["quantization_bits"]: e for e in done.document["results"]}
+    assert list(found) == [8, None]
+    assert [entry["index"] for entry in found.values()] == [1, 2]
+    fastest = max(found, key=lambda bits: found[bits]["tokens_per_second"])
+    label = {8: "8-bit", None: "unquantized"}[fastest]
+    speed = f"{found[fastest]['tokens_per_second']:,.0f} tokens/s"
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("Optimal: ")]
+    assert line.startswith(f"Optimal: {label}, batch=1, rank=4, layers=1, ")
+    assert speed in line
+    again = your_ai_command(tmp_path, "optimize", "--resume", "--run-dir", "run")
+    assert again.code == 0, again.stdout + again.stderr
+    assert "is already complete" in again.stdout
+    assert line in again.stdout.splitlines()

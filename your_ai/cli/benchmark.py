@@ -21,7 +21,7 @@ _KEEP_GOING = flag("--keep-going", "Try larger models even after one runs out of
 _GROUPS = [
     options.models(computed="default, but smoke if MLX can use only a CPU"),
     CONFIG,
-    *(configuration.CONFIGURATION, configuration.TENSORS, data_option.DATA),
+    *(configuration.SIZES, configuration.KIND, configuration.TENSORS, data_option.DATA),
     *(configuration.STEPS, options.BUDGET),
     Group("Search", (_OPTIMIZE,)),
     options.SEARCH,

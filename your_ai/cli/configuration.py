@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 
 from worker.protocol.configuration import GROUP_SIZE, FineTuneType, Optimizer, Weights
 from your_ai.cli.groups import Group, option
-from your_ai.cli.params import Count, Keys
+from your_ai.cli.params import Count, Keys, Names
 from your_ai.errors import UsageError
 from your_ai.models import quantization
 from your_ai.planning.plan import (
@@ -36,7 +37,7 @@ FINE_TUNE_TYPE = click.Choice([kind.value for kind in FineTuneType])
 OPTIMIZER = click.Choice([optimizer.value for optimizer in Optimizer])
 KEYS = Keys()
 TOKENS = Count(8, 2**24)
-CONFIGURATION = Group(
+SIZES = Group(
     "Training",
     (
         option("--batch-size", BATCH, "Batch size.", fallback=_DEFAULTS.batch_size),
@@ -47,6 +48,12 @@ CONFIGURATION = Group(
             "Number of layers to train, counted from the last; -1 for all.",
             computed=f"{DEFAULT_LORA_LAYERS}, or all if the model has fewer",
         ),
+    ),
+)
+"""What `optimize` searches."""
+KIND = Group(
+    "Training",
+    (
         option(
             "--lora-keys",
             KEYS,
@@ -69,37 +76,48 @@ CONFIGURATION = Group(
         ),
     ),
 )
-TENSORS = Group(
-    "Training",
-    (
-        option("--seq-length", TOKENS, "Sequence length in tokens.", fallback=_DEFAULTS.seq_length),
-        option(
-            "--quantize",
-            click.Choice(quantization.NAMES),
-            "Quantization: bits per weight (2, 3, 4, 5, 6 or 8), mxfp4, mxfp8, nvfp4, or none.",
-            metavar="FORMAT",
-            computed=f"{DEFAULT_QUANTIZATION}, or the model's own; none in full fine-tuning",
-        ),
-        option(
-            "--group-size",
-            click.Choice([str(size) for size in quantization.GROUP_SIZES]),
-            "Weights that share a scale, if --quantize is a number of bits.",
-            fallback=GROUP_SIZE,
-        ),
-        option(
-            "--weights",
-            click.Choice([weights.value for weights in Weights]),
-            "synthetic: random weights with the model's shapes, no download; real: the model's own "
-            "weights.",
-            fallback=_DEFAULTS.weights,
-        ),
-        option(
-            "--grad-checkpoint/--no-grad-checkpoint",
-            click.BOOL,
-            "Recompute activations to save memory.",
-            fallback="grad-checkpoint",
-        ),
+_LENGTH = option(
+    "--seq-length", TOKENS, "Sequence length in tokens.", fallback=_DEFAULTS.seq_length
+)
+_REST = (
+    option(
+        "--group-size",
+        click.Choice([str(size) for size in quantization.GROUP_SIZES]),
+        "Weights that share a scale, if --quantize is a number of bits.",
+        fallback=GROUP_SIZE,
     ),
+    option(
+        "--weights",
+        click.Choice([weights.value for weights in Weights]),
+        "synthetic: random weights with the model's shapes, no download; real: the model's own "
+        "weights.",
+        fallback=_DEFAULTS.weights,
+    ),
+    option(
+        "--grad-checkpoint/--no-grad-checkpoint",
+        click.BOOL,
+        "Recompute activations to save memory.",
+        fallback="grad-checkpoint",
+    ),
+)
+
+
+def _tensors(formats: Any, metavar: str, more: str = "") -> Group:
+    quantize = option(
+        "--quantize",
+        formats,
+        "Quantization: bits per weight (2, 3, 4, 5, 6 or 8), mxfp4, mxfp8, nvfp4, or none." + more,
+        metavar=metavar,
+        computed=f"{DEFAULT_QUANTIZATION}, or the model's own; none in full fine-tuning",
+    )
+    return Group("Training", (_LENGTH, quantize, *_REST))
+
+
+TENSORS = _tensors(click.Choice(quantization.NAMES), "FORMAT")
+SEARCHED_TENSORS = _tensors(
+    Names(quantization.NAMES),
+    "FORMAT,…",
+    " With --objective tokens, several are searched for the fastest.",
 )
 STEPS = Group(
     "Training",
@@ -117,6 +135,31 @@ def training(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> Training
     chosen = TrainingOptions(**{**defaults, **given})
     _check_training(chosen, given)
     return chosen
+
+
+def trainings(
+    values: Mapping[str, Any], defaults: Mapping[str, Any]
+) -> tuple[TrainingOptions, ...]:
+    """The training options for each value of --quantize, least memory first.
+
+    A group size applies to those that have a choice.
+    """
+    wanted = values["quantize"]
+    if not isinstance(wanted, tuple):
+        return (training(values, defaults),)
+    ordered = sorted(wanted, key=lambda name: quantization.named(name).bits or math.inf)
+    grouped = [name for name in ordered if name.isdecimal()] or ordered
+    return tuple(
+        training(
+            {
+                **values,
+                "quantize": name,
+                "group_size": values["group_size"] if name in grouped else None,
+            },
+            defaults,
+        )
+        for name in ordered
+    )
 
 
 def _check_training(chosen: TrainingOptions, given: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +96,29 @@ class Keys(_KeysType):
                 ctx,
             )
         return tuple(sorted(names))
+
+
+class Names(_KeysType):
+    """One or more of these names, separated by commas; each once, in the order given."""
+
+    name = "NAME,…"
+
+    def __init__(self, known: Sequence[str]) -> None:
+        self._known = known
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Parse the names."""
+        if isinstance(value, tuple):
+            return value
+        names = [part.strip() for part in str(value).split(",")]
+        for name in names:
+            if name not in self._known:
+                self.fail(
+                    f"{name!r} is not one of {', '.join(map(repr, self._known))}.", param, ctx
+                )
+        return tuple(dict.fromkeys(names))
 
 
 class Sizes(_SizesType):

@@ -27,7 +27,7 @@ from your_ai.terminal.recommendation import recommendation
 _GROUPS = [
     options.models(fallback="default"),
     CONFIG,
-    *(configuration.CONFIGURATION, configuration.TENSORS, options.BUDGET),
+    *(configuration.SIZES, configuration.KIND, configuration.TENSORS, options.BUDGET),
     options.OUTPUT,
 ]
 

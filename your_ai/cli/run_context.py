@@ -5,27 +5,26 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 import click
 
-from worker.protocol.configuration import Weights
 from your_ai import __version__
 from your_ai.cli import config_file, internal_error
-from your_ai.cli.configuration import training
+from your_ai.cli.configuration import trainings
 from your_ai.cli.data_option import read_data, source_of, with_default_length
 from your_ai.cli.options import given
+from your_ai.cli.plan_trials import plan_trials
 from your_ai.cli.resume_command import resume_command
-from your_ai.errors import ExitCode, MachineError, UsageError
+from your_ai.errors import ExitCode, MachineError
 from your_ai.files import check_writable
-from your_ai.models import hub, presets, resolve, weight_files
+from your_ai.models import hub, presets, resolve
 from your_ai.models.resolve import Model
 from your_ai.planning.device import Device, budget_bytes, from_probe, gpu_uuid
-from your_ai.planning.plan import TrainingOptions, Trial, is_trainable_by_all, plan, planned
-from your_ai.planning.training_data import TrainingData
+from your_ai.planning.plan import Trial
 from your_ai.runs.assembly import assemble, optimization_of
 from your_ai.runs.catalog import newest_to_resume
 from your_ai.runs.cooldown import Cooldown
@@ -41,7 +40,7 @@ from your_ai.runs.runner import TrialRunner
 from your_ai.runs.trial_result import TrialResult
 from your_ai.search.search import SearchOptions
 from your_ai.supervision.outcome import OutcomeKind
-from your_ai.supervision.probe import probe_device, probe_models
+from your_ai.supervision.probe import probe_device
 from your_ai.system import machine
 from your_ai.system.machine import Machine
 from your_ai.system.signals import interrupts
@@ -205,9 +204,9 @@ def new_run(
     device, uuid = probed(host)
     chosen = chosen or _suite(params["suite_name"], device, screen)
     defaults = config_file.defaults_of(config, [model.name for model in chosen])
-    options = training(params, with_default_length(defaults, source))
-    data = read_data(chosen, source, options, search, screen)
-    trials = _plan_trials(chosen, options, budget_bytes(device, params["max_memory"]), data)
+    kinds = trainings(params, with_default_length(defaults, source))
+    data = read_data(chosen, source, kinds[0], search, screen)
+    trials = plan_trials(chosen, kinds, budget_bytes(device, params["max_memory"]), data)
     _show_notes(screen, trials, device)
     return Run(
         command=str(context.command.name),
@@ -239,37 +238,12 @@ def _suite(name: str | None, device: Device, screen: Screen) -> list[Model]:
 
 
 def _show_notes(screen: Screen, trials: Sequence[Trial], device: Device) -> None:
-    for trial in trials:
-        if trial.model.note is not None:
-            screen.note(trial.model.note)
+    for note in dict.fromkeys(trial.model.note for trial in trials):
+        if note is not None:
+            screen.note(note)
     largest = max(parameters_of(trial.model.params) for trial in trials)
     if device.backend == "cpu" and largest >= _SLOW_PARAMETERS:
         screen.note("training a model of this size on a CPU can take hours.")
-
-
-def _plan_trials(
-    chosen: Sequence[Model],
-    options: TrainingOptions,
-    budget: int,
-    data: Mapping[str, TrainingData],
-) -> tuple[Trial, ...]:
-    """Plan one trial per model, smallest first."""
-    if options.weights is Weights.REAL:
-        _check_weights(chosen)
-        chosen = [resolve.pinned(model) for model in chosen]
-    probed = [m for m in chosen if not (m.is_preset and is_trainable_by_all(options))]
-    facts = probe_models({m.model_name: planned(m, options) for m in probed})
-    known = [resolve.with_facts(model, facts) for model in chosen]
-    return tuple(plan(known, options, budget, data))
-
-
-def _check_weights(chosen: Sequence[Model]) -> None:
-    """Raise UsageError for weights that are known, before the first trial, to be unusable."""
-    for model in chosen:
-        if model.path is not None:
-            weight_files.check_folder(Path(model.path))
-        elif presets.is_synthetic(model.model_name):
-            raise UsageError(f"{model.name} has synthetic weights only; remove --weights real.")
 
 
 def _execute(

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
+from your_ai.models.quantization import Quantization
 from your_ai.planning.describe import sizes
 from your_ai.runs.results import Results
 from your_ai.runs.trial_result import TrialResult
@@ -13,12 +14,21 @@ from your_ai.system.conditions import caveats
 
 
 def with_distinct_names(results: Results) -> Results:
-    """Return the results, with paths instead of names for folders that have the same name."""
-    counts = Counter(entry.preset for entry in results.results)
-    entries = (
-        entry if counts[entry.preset] == 1 else _named_by_path(entry) for entry in results.results
-    )
-    return replace(results, results=tuple(entries))
+    """Return the results, with paths instead of names for folders that have the same name.
+
+    Several entries of one model have the names of their quantizations, too.
+    """
+    models = Counter(preset for preset, _ in {(e.preset, e.model_name) for e in results.results})
+    entries = Counter((entry.preset, entry.model_name) for entry in results.results)
+
+    def name(entry: TrialResult) -> str:
+        own = entry.preset if models[entry.preset] == 1 else entry.model_name
+        if entries[entry.preset, entry.model_name] == 1:
+            return own
+        return f"{own}, {Quantization.of(entry.config).label}"
+
+    named = (_named(entry, name(entry)) for entry in results.results)
+    return replace(results, results=tuple(named))
 
 
 def title(trial: TrialResult) -> str:
@@ -31,11 +41,11 @@ def configuration(trial: TrialResult) -> str:
     return sizes(trial.config, " ")
 
 
-def _named_by_path(trial: TrialResult) -> TrialResult:
+def _named(trial: TrialResult, name: str) -> TrialResult:
     found = trial.optimal_config
     if found:
-        found = replace(found, all_results=tuple(map(_named_by_path, found.all_results)))
-    return replace(trial, preset=trial.model_name, optimal_config=found)
+        found = replace(found, all_results=tuple(_named(r, name) for r in found.all_results))
+    return replace(trial, preset=name, optimal_config=found)
 
 
 def speed_caveats(trial: TrialResult) -> str:

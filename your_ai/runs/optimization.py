@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -91,6 +91,12 @@ class Optimization:
             pareto=tuple(map(_pareto_point, self.pareto)),
             all_results=self.results,
         )
+
+
+def fastest(found: Iterable[Optimization]) -> Optimization | None:
+    """Return the search whose best configuration is the fastest; ``None`` if nothing passed."""
+    passed = [(each.best.tokens_per_second or 0.0, each) for each in found if each.best]
+    return max(passed, key=lambda pair: pair[0], default=(0.0, None))[1]
 
 
 def search_for(trial: Trial, options: SearchOptions, backend: str) -> Search:

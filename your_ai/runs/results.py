@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -14,6 +14,7 @@ from your_ai.errors import UsageError
 from your_ai.files import to_json
 from your_ai.planning.device import Device
 from your_ai.runs.trial_result import TrialResult, Utc
+from your_ai.search.search import Objective
 from your_ai.system.machine import Machine
 from your_ai.units import parameters_of
 
@@ -27,7 +28,7 @@ class Results:
     recommended: str | None
     """The `preset` of the largest model that passed; null if none did."""
     results: tuple[TrialResult, ...]
-    """One entry per model that was tried, smallest first."""
+    """One entry per model that was tried, smallest first; one per searched quantization."""
     your_ai_version: str
     """Version of your_ai that did the run."""
     started_at: Utc
@@ -54,9 +55,21 @@ class Results:
 
 
 def recommended(results: Sequence[TrialResult]) -> TrialResult | None:
-    """Return the largest model that passed; of several equally large ones the first."""
+    """Return the largest model that passed; of several equally large ones the first.
+
+    If it was searched with several quantizations, the fastest is returned.
+    """
     passed = [result for result in results if result.success]
-    return max(passed, key=lambda result: parameters_of(result.params), default=None)
+    largest = max(passed, key=lambda result: parameters_of(result.params), default=None)
+    return largest and fastest(largest, passed)
+
+
+def fastest(entry: TrialResult, entries: Iterable[TrialResult]) -> TrialResult:
+    """Return the fastest pass of the entry's model if its search was for speed, else ``entry``."""
+    if entry.optimal_config is None or entry.optimal_config.objective is not Objective.TOKENS:
+        return entry
+    same = [e for e in entries if e.success and e.model_name == entry.model_name]
+    return max(same, key=lambda each: each.tokens_per_second or 0.0, default=entry)
 
 
 def write(results: Results) -> bytes:

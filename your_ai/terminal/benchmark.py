@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from worker.protocol.messages import Phase, Started, Step
 from your_ai.planning.plan import Trial
-from your_ai.runs.optimization import Optimization
+from your_ai.runs.optimization import Optimization, fastest
 from your_ai.runs.results import Results
 from your_ai.runs.run import Run
 from your_ai.runs.trial_result import TrialResult
@@ -45,6 +45,11 @@ class Console:
         """Show the machine and what the search for a model's best configuration looks for."""
         self._head("Configuration Search", done_before, is_complete)
         self._screen.print(wording.goal(self._run, trial))
+
+    def quantization_began(self, trial: Trial) -> None:
+        """Show which quantization is searched, if there are several."""
+        if len(self._run.trials) > 1:
+            self._screen.print(wording.quantization(trial))
 
     def trial_began(self, trial: Trial) -> None:
         """Show the first half of a trial's line."""
@@ -110,10 +115,19 @@ class Console:
             lines.append(f"Not tried: {names}")
         self._foot(lines, written)
 
-    def end_search(self, found: Optimization, written: Iterable[str]) -> None:
-        """Show the best configuration, its proof, and where the files were ``written``."""
-        answer = [f"Optimal: {wording.optimal(found)}", *_expectation(found)]
-        self._foot([*answer, *wording.proof(found)], written)
+    def end_search(self, found: Sequence[Optimization], written: Iterable[str]) -> None:
+        """Show the best configuration, its proof, and where the files were ``written``.
+
+        ``found`` has one search for each quantization.
+        """
+        if len(self._run.trials) > 1:
+            best = fastest(found)
+            answer = [*wording.fastest(self._run, found), *(_expectation(best) if best else [])]
+        else:
+            (only,) = found
+            answer = [f"Optimal: {wording.optimal(only)}", *_expectation(only)]
+            answer += wording.proof(only)
+        self._foot(answer, written)
 
     def _head(self, title: str, done_before: int, is_complete: bool) -> None:
         self._screen.heading(title)

@@ -27,7 +27,8 @@ def position(run: Run, trial: Trial, number: int | None) -> list[str]:
     """Which model of the run this is and, if ``number`` is given, which trial of its search."""
     parts = []
     if len(run.trials) > 1:
-        parts.append(f"model {trial.index} of {len(run.trials)}")
+        what = "quantization" if run.command == "optimize" else "model"
+        parts.append(f"{what} {trial.index} of {len(run.trials)}")
     if number is not None and run.search is not None:
         own = run.trials[trial.index - 1]
         grid = run.search.grid.around(own.configuration, own.model.layers)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from worker.protocol.configuration import Configuration
@@ -11,6 +11,7 @@ from your_ai.planning import describe
 from your_ai.planning.plan import Trial
 from your_ai.report.naming import speed_note, title
 from your_ai.runs.optimization import Optimization
+from your_ai.runs.optimization import fastest as fastest_of
 from your_ai.runs.results import Results
 from your_ai.runs.results import recommended as largest_that_passed
 from your_ai.runs.run import CONFIG_OPTION, Run
@@ -80,7 +81,7 @@ def goal(run: Run, trial: Trial) -> str:
     return (
         f"Searching {counted(grid.size, 'configuration')} of {trial.model.name} "
         f"({trial.model.params})\nfor the {wanted}...\n"
-        f"Training: {describe.fixed_in_search([trial.configuration])}\n"
+        f"Training: {describe.fixed_in_search([each.configuration for each in run.trials])}\n"
     )
 
 
@@ -165,6 +166,26 @@ def optimal(found: Optimization) -> str:
         return f"no configuration passed ({counted(len(found.tried), 'trial')})"
     proven = [] if found.is_proven else ["not proven"]
     return ", ".join([_shown(best), *_figures(best), used, *proven])
+
+
+def quantization(trial: Trial) -> str:
+    """The line above the trials with one of several quantizations."""
+    return f"With {Quantization.of(trial.configuration).label} weights:"
+
+
+def fastest(run: Run, found: Sequence[Optimization]) -> Iterator[str]:
+    """The fastest of several quantizations, and the best configuration and proof of each."""
+    best = fastest_of(found)
+    if best is None or best.best is None:
+        yield f"Optimal: {optimal(found[0]) if len(found) == 1 else 'no configuration passed'}"
+    else:
+        yield f"Optimal: {Quantization.of(best.best.config).label}, {optimal(best)}"
+    for trial, each in zip(run.trials, found, strict=False):
+        yield f"{quantization(trial)} {optimal(each)}"
+        yield from (f"    {line}" for line in proof(each))
+    if untried := run.trials[len(found) :]:
+        labels = ", ".join(Quantization.of(trial.configuration).label for trial in untried)
+        yield f"Not searched: {labels}"
 
 
 def proof(found: Optimization) -> list[str]:

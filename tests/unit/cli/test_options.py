@@ -9,9 +9,9 @@ import pytest
 
 from worker.protocol.configuration import FineTuneType, Optimizer, Weights
 from your_ai.cli import benchmark
-from your_ai.cli.configuration import KEYS, LAYERS, training
+from your_ai.cli.configuration import KEYS, LAYERS, training, trainings
 from your_ai.cli.options import given
-from your_ai.cli.params import Number
+from your_ai.cli.params import Names, Number
 from your_ai.errors import UsageError
 from your_ai.planning.plan import TrainingOptions
 
@@ -119,3 +119,29 @@ def test_a_number_of_layers(text: str, count: int) -> None:
 def test_an_invalid_number_of_layers(text: str) -> None:
     with pytest.raises(click.BadParameter):
         LAYERS.convert(text, None, None)
+
+
+def test_names_are_taken_once_in_order() -> None:
+    names = Names(("none", "8", "4"))
+    assert names.convert(" none ,8,none", None, None) == ("none", "8")
+    for text in ("", "none,", "none,9"):
+        with pytest.raises(click.BadParameter, match="is not one of 'none', '8', '4'"):
+            names.convert(text, None, None)
+
+
+def test_each_quantization_is_a_training_of_its_own_least_memory_first() -> None:
+    values = {**NOTHING, "quantize": ("none", "mxfp8", "4"), "group_size": "32"}
+    found = [(each.quantize, each.group_size) for each in trainings(values, {"steps": 3})]
+    assert found == [("4", 32), ("mxfp8", None), ("none", None)]
+
+
+@pytest.mark.parametrize("wanted", [None, "8", ("8",)])
+def test_a_single_quantization_is_one_training(wanted: str | tuple[str, ...] | None) -> None:
+    (only,) = trainings({**NOTHING, "quantize": wanted}, {})
+    assert only.quantize == (wanted and "8")
+
+
+def test_a_group_size_that_suits_no_quantization_is_refused() -> None:
+    values = {**NOTHING, "quantize": ("none", "mxfp8"), "group_size": "32"}
+    with pytest.raises(UsageError, match="--group-size has no effect"):
+        trainings(values, {})

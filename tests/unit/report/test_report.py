@@ -67,6 +67,16 @@ def test_models_of_the_same_name_are_called_by_their_paths() -> None:
     assert "Optimal for /b/tiny: none passed (not proven, 1 trial)" in summary(named)
 
 
+def test_entries_of_one_model_are_called_by_their_quantizations() -> None:
+    entry = searched(replace(BOTH.results[0], preset="tiny", model_name="a/tiny"))
+    other = replace(entry, config=replace(entry.config, quantization_bits=8))
+    named = with_distinct_names(replace(BOTH, results=(entry, other)))
+    first, second = (trial.preset for trial in named.results)
+    assert first != second == "tiny, 8-bit"
+    assert first.startswith("tiny, ")
+    assert "Optimal for tiny, 8-bit: " in summary(named)
+
+
 def test_a_phase_ends_with_the_next_phase_or_the_last_event() -> None:
     spans = timeline.phase_spans(BOTH.results[0])
     assert [(span["phase"], span["from"], span["to"]) for span in spans] == [

@@ -109,7 +109,7 @@ def test_a_crash_ends_the_search_but_is_no_proof(capsys: pytest.CaptureFixture[s
     written = done.as_result()
     assert (written.complete, written.proven) == (True, False)
     assert [failure.outcome for failure in written.certificate.failures] == ["crash"]
-    Console(PlainScreen(), builders.run()).end_search(done, ["Results written to out.json"])
+    Console(PlainScreen(), builders.run()).end_search([done], ["Results written to out.json"])
     assert capsys.readouterr().out.splitlines()[4:7] == [
         "Optimal: batch=1, rank=16, layers=2, needs 5.0 GB, 2,046 tokens/s, in 3 trials, "
         "not proven",
@@ -227,7 +227,7 @@ def test_the_console_output_of_a_search(capsys: pytest.CaptureFixture[str]) -> N
     for number, each in enumerate(done.results, start=1):
         console.candidate_began(trial_at(*each.axes), number)
         console.candidate_ended(each)
-    console.end_search(done, ["Results written to out.json"])
+    console.end_search([done], ["Results written to out.json"])
     assert capsys.readouterr().out.splitlines()[3:] == [
         "System Memory: 36.00 GB (budget 8.0 GB, training on Apple M3 Pro (metal))",
         "Searching 12 configurations of tiny (7B)",
@@ -276,7 +276,7 @@ def test_the_console_mentions_no_better_one_if_nothing_passed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     Console(PlainScreen(), builders.run()).end_search(
-        found(record(1, 8, 1, None)), ["Results written to out.json"]
+        [found(record(1, 8, 1, None))], ["Results written to out.json"]
     )
     assert capsys.readouterr().out.splitlines()[4:7] == [
         "Optimal: no configuration passed (1 trial)",

@@ -1,0 +1,53 @@
+"""Plan the trials of a run: one per model and kind of training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from worker.protocol.configuration import Weights
+from your_ai.errors import UsageError
+from your_ai.models import presets, resolve, weight_files
+from your_ai.models.resolve import Model
+from your_ai.planning.plan import TrainingOptions, Trial, is_trainable_by_all, plan, planned
+from your_ai.planning.training_data import TrainingData
+from your_ai.supervision.probe import probe_models
+
+
+def plan_trials(
+    chosen: Sequence[Model],
+    trainings: Sequence[TrainingOptions],
+    budget: int,
+    data: Mapping[str, TrainingData],
+) -> tuple[Trial, ...]:
+    """Plan one trial per model, smallest first, for each of the ``trainings``.
+
+    Raises the same errors as `plan` and `probe_models`.
+    """
+    if trainings[0].weights is Weights.REAL:
+        _check_weights(chosen)
+        chosen = [resolve.pinned(model) for model in chosen]
+    trials = [t for options in trainings for t in _planned(chosen, options, budget, data)]
+    return tuple(replace(trial, index=index) for index, trial in enumerate(trials, start=1))
+
+
+def _planned(
+    chosen: Sequence[Model],
+    options: TrainingOptions,
+    budget: int,
+    data: Mapping[str, TrainingData],
+) -> list[Trial]:
+    probed = [m for m in chosen if not (m.is_preset and is_trainable_by_all(options))]
+    facts = probe_models({m.model_name: planned(m, options) for m in probed})
+    known = [resolve.with_facts(model, facts) for model in chosen]
+    return plan(known, options, budget, data)
+
+
+def _check_weights(chosen: Sequence[Model]) -> None:
+    """Raise UsageError for weights that are known, before the first trial, to be unusable."""
+    for model in chosen:
+        if model.path is not None:
+            weight_files.check_folder(Path(model.path))
+        elif presets.is_synthetic(model.model_name):
+            raise UsageError(f"{model.name} has synthetic weights only; remove --weights real.")
