@@ -123,7 +123,8 @@ def _check_names(model: nn.Module, names: Iterable[str]) -> None:
         if name not in known:
             # The names within a layer are what users mean, not those with a layer's number.
             within = {path for layer in model.layers for path, _ in _adaptable(layer)}
-            near = difflib.get_close_matches(name, sorted(within), n=3, cutoff=0.4)
+            same = [path for path in sorted(within) if path.endswith(f".{name}")]
+            near = same or difflib.get_close_matches(name, sorted(within), n=3, cutoff=0.4)
             hint = f"did you mean {' or '.join(near)}?" if near else f"it has {_list(within)}"
             raise UnsupportedTrainingError(f"it has no module {name!r} to add adapters to; {hint}")
 

@@ -45,8 +45,13 @@ def plan(source: ModelSource, configuration: Configuration) -> nn.Module:
         # Like mlx_lm.convert, this skips the modules that the model's class excludes. It takes a
         # "quantization" of null for one of other modules, so remove that.
         config = {key: value for key, value in config.items() if key != "quantization"}
-        mode = configuration.quantization_mode.value
-        model, _ = quantize_model(model, config, configuration.group_size, bits, mode)
+        group_size, mode = configuration.group_size, configuration.quantization_mode.value
+        model, _ = quantize_model(model, config, group_size, bits, mode)
+        if not any(hasattr(module, "bits") for module in model.modules()):
+            raise architecture.UnsupportedTrainingError(
+                f"it has no weights that can be quantized in groups of {group_size}; use a smaller "
+                "--group-size, or --quantize none"
+            )
     return model
 
 

@@ -21,7 +21,7 @@ _COMMANDS = {
     "models": "List the presets, and whether their weights have been downloaded.",
     "doctor": "Check everything that a run depends on, and run a short trial.",
     "compare": "Compare two results files and report regressions.",
-    "train": "Train LoRA adapters with the recommended model and configuration.",
+    "train": "Train the recommended model with the measured configuration.",
     "report": "Show results as a table, or as an HTML page with charts.",
     "runs": "List the saved runs, and which can be resumed.",
     "recommend": "Estimate which models fit, without training.",

@@ -10,38 +10,55 @@ from worker.protocol.configuration import Weights
 from your_ai.errors import UsageError
 from your_ai.models import presets, resolve, weight_files
 from your_ai.models.resolve import Model
-from your_ai.planning.plan import TrainingOptions, Trial, is_trainable_by_all, plan, planned
+from your_ai.planning.plan import (
+    TrainingOptions,
+    Trial,
+    check_layers,
+    is_trainable_by_all,
+    plan,
+    planned,
+)
 from your_ai.planning.training_data import TrainingData
 from your_ai.supervision.probe import probe_models
 
 
+def with_facts(
+    chosen: Sequence[Model], trainings: Sequence[TrainingOptions]
+) -> tuple[list[Model], ...]:
+    """Return the models with their sizes and layers, for each of the ``trainings``.
+
+    Raises:
+        UsageError: if a model's weights are unusable, or mlx-lm cannot train it like that.
+        MachineError: if MLX does not work on this machine.
+    """
+    if trainings[0].weights is Weights.REAL:
+        _check_weights(chosen)
+        chosen = [resolve.pinned(model) for model in chosen]
+    return tuple(_probed(chosen, options) for options in trainings)
+
+
+def _probed(chosen: Sequence[Model], options: TrainingOptions) -> list[Model]:
+    probed = [m for m in chosen if not (m.is_preset and is_trainable_by_all(options))]
+    facts = probe_models({m.model_name: planned(m, options) for m in probed})
+    known = [resolve.with_facts(model, facts) for model in chosen]
+    for model in known:
+        check_layers(model, options)
+    return known
+
+
 def plan_trials(
-    chosen: Sequence[Model],
+    models: Sequence[Sequence[Model]],
     trainings: Sequence[TrainingOptions],
     budget: int,
     data: Mapping[str, TrainingData],
 ) -> tuple[Trial, ...]:
     """Plan one trial per model, smallest first, for each of the ``trainings``.
 
-    Raises the same errors as `plan` and `probe_models`.
+    Raises the same errors as `plan`.
     """
-    if trainings[0].weights is Weights.REAL:
-        _check_weights(chosen)
-        chosen = [resolve.pinned(model) for model in chosen]
-    trials = [t for options in trainings for t in _planned(chosen, options, budget, data)]
+    pairs = zip(models, trainings, strict=True)
+    trials = [trial for known, options in pairs for trial in plan(known, options, budget, data)]
     return tuple(replace(trial, index=index) for index, trial in enumerate(trials, start=1))
-
-
-def _planned(
-    chosen: Sequence[Model],
-    options: TrainingOptions,
-    budget: int,
-    data: Mapping[str, TrainingData],
-) -> list[Trial]:
-    probed = [m for m in chosen if not (m.is_preset and is_trainable_by_all(options))]
-    facts = probe_models({m.model_name: planned(m, options) for m in probed})
-    known = [resolve.with_facts(model, facts) for model in chosen]
-    return plan(known, options, budget, data)
 
 
 def _check_weights(chosen: Sequence[Model]) -> None:

@@ -17,7 +17,7 @@ from your_ai.cli import config_file, internal_error
 from your_ai.cli.configuration import trainings
 from your_ai.cli.data_option import read_data, source_of, with_default_length
 from your_ai.cli.options import given
-from your_ai.cli.plan_trials import plan_trials
+from your_ai.cli.plan_trials import plan_trials, with_facts
 from your_ai.cli.resume_command import resume_command
 from your_ai.errors import ExitCode, MachineError
 from your_ai.files import check_writable
@@ -205,8 +205,9 @@ def new_run(
     chosen = chosen or _suite(params["suite_name"], device, screen)
     defaults = config_file.defaults_of(config, [model.name for model in chosen])
     kinds = trainings(params, with_default_length(defaults, source))
+    models = with_facts(chosen, kinds)
     data = read_data(chosen, source, kinds[0], search, screen)
-    trials = plan_trials(chosen, kinds, budget_bytes(device, params["max_memory"]), data)
+    trials = plan_trials(models, kinds, budget_bytes(device, params["max_memory"]), data)
     _show_notes(screen, trials, device)
     return Run(
         command=str(context.command.name),

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from worker.protocol.configuration import FineTuneType
 from your_ai import __version__
 from your_ai.cli.configuration import training as training_options
 from your_ai.cli.groups import GroupedCommand
@@ -218,7 +219,8 @@ def _hints(training: Training, outcome: Outcome, progress: Progress) -> Iterator
     """Where the files are, and what to do next."""
     request = training.request
     if outcome.kind is OutcomeKind.PASS:
-        yield f"Adapters written to {request.adapter_path}"
+        is_full = request.configuration.fine_tune_type is FineTuneType.FULL
+        yield f"{'Weights' if is_full else 'Adapters'} written to {request.adapter_path}"
     else:
         fewer = request.configuration.lora_layers // 2
         if progress.failures and fewer:

@@ -128,10 +128,11 @@ def with_facts(model: Model, facts: Mapping[str, ModelFacts | str]) -> Model:
         return model
     if isinstance(known, str):
         problem = known.partition("\n")[0]
+        end = "" if problem.endswith(("?", ".")) else "."
         code = (
             " The model's own code (auto_map) is never run." if "auto_map" in model.config else ""
         )
-        raise UsageError(f"mlx-lm cannot train {model.name}: {problem.rstrip('.')}.{code}")
+        raise UsageError(f"mlx-lm cannot train {model.name}: {problem}{end}{code}")
     params = model.params or parameter_label(known.parameters)
     note = model.note
     if known.lacks_attention:

@@ -156,8 +156,11 @@ def planned(model: Model, options: TrainingOptions) -> PlannedModel:
 
 def is_trainable_by_all(options: TrainingOptions) -> bool:
     """Return whether every preset can be trained like that, so that it need not be probed."""
-    return options.fine_tune_type is not FineTuneType.DORA and (
-        options.is_full or options.lora_keys in (ALL_KEYS, ATTENTION_KEYS)
+    is_default_group = options.group_size is None
+    return (
+        is_default_group
+        and options.fine_tune_type is not FineTuneType.DORA
+        and (options.is_full or options.lora_keys in (ALL_KEYS, ATTENTION_KEYS))
     )
 
 
@@ -192,12 +195,17 @@ def _request(model: Model, options: TrainingOptions, budget_bytes: int) -> Trial
     return TrialRequest(ModelSource(config, model.path), configuration, options.steps, budget_bytes)
 
 
-def _check(model: Model, options: TrainingOptions) -> None:
+def check_layers(model: Model, options: TrainingOptions) -> None:
+    """Raise UsageError if the model has fewer layers than are to be trained."""
     if options.lora_layers is not None and options.lora_layers > model.layers:
         raise UsageError(
             f"Cannot train {options.lora_layers} layers of {model.name}, which has only "
             f"{model.layers}. Use at most {model.layers}."
         )
+
+
+def _check(model: Model, options: TrainingOptions) -> None:
+    check_layers(model, options)
     longest = model.max_seq_length
     if longest is not None and options.seq_length > longest:
         raise UsageError(

@@ -96,7 +96,7 @@ def compare(before: Results, after: Results, *, memory_only: bool = False) -> Co
     if not both:
         raise UsageError(
             "The two files have no trial in common. Compare results of the same models and "
-            "configurations."
+            f"configurations. BASE has {_first(old)}; NEW has {_first(new)}."
         )
     return Comparison(
         tuple(_pair(old[key], new[key], memory_only) for key in both),
@@ -105,6 +105,13 @@ def compare(before: Results, after: Results, *, memory_only: bool = False) -> Co
         (*_differences(before, after), *_caveats(old, new, both)),
         tuple(_lost(before, after)),
     )
+
+
+def _first(trials: _Trials) -> str:
+    """Return the first trial's name, and how many others there are."""
+    names = [_name(trial) for trial in trials.values()]
+    others = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return f"{names[0]}{others}" if names else "none"
 
 
 def _key(trial: TrialResult) -> _Key:

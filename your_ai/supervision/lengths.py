@@ -72,7 +72,7 @@ def tokenized_lengths(
 def _error(seen: Observation, tokenizer: Path) -> YourAIError:
     last = seen.final
     if isinstance(last, Failed) and last.error == "DataError":
-        return UsageError(f"{last.message[:1].upper()}{last.message[1:].rstrip('.')}.")
+        return UsageError(f"{last.message.rstrip('.')}.")  # starts with the file's path
     if isinstance(last, Failed) and not last.error.endswith("MemoryError"):
         problem = last.message.strip().partition("\n")[0] or last.error
         return UsageError(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from your_ai.planning.distribution import Distribution
 from your_ai.runs.expected_training import ExpectedTraining
 from your_ai.runs.trial_result import TrialResult
+from your_ai.terminal.config_answer import unlimited_peak
 from your_ai.terminal.eta import show_duration
 from your_ai.terminal.wording import counted
 from your_ai.units import show_size
@@ -56,7 +57,9 @@ def expectation(result: TrialResult) -> Iterator[str]:
     plain = f"about {show_duration(training.seconds)} with mlx_lm.lora"
     if result.data_lengths is None:
         plain += f" if every sequence has {result.config.seq_length:,} tokens"
-    parts = [plain, f"peak {show_size(training.peak_memory_bytes)}"]
+    unlimited = unlimited_peak(result)
+    more = "of more than " if unlimited is not None and unlimited[1] else ""
+    parts = [plain, f"peak {more}{show_size(training.peak_memory_bytes)}"]
     parts += [f"including {validation}" for validation in _validation(training)]
     yield f"{_INDENT}{training.iters:,} iterations: {', '.join(parts)}"
     if round(training.seconds_at_needed_memory) > round(training.seconds):

@@ -37,7 +37,7 @@ def recommendation(
     rows = [*map(_row, found), *map(_row_without_forecast, unknown)]
     models = table(_COLUMNS, rows, width)
     reasons = [model.reason for model in unknown]
-    below = ["", *_foot(found, device), *reasons, rule]
+    below = ["", *_foot(found, unknown, device), *reasons, rule]
     head, foot = (wrap("\n".join(part), width) for part in (above, below))
     return f"{head}\n{models}\n{foot}"
 
@@ -67,8 +67,10 @@ def _row_without_forecast(model: Unknown) -> Row:
     return (model.name, model.params or None, None, None, None, "unknown", None)
 
 
-def _foot(found: Sequence[Forecast], device: Device) -> Iterator[str]:
-    yield f"Recommended: {_recommended(recommended(found))}"
+def _foot(found: Sequence[Forecast], unknown: Sequence[Unknown], device: Device) -> Iterator[str]:
+    best = recommended(found)
+    none = "none of the estimated models fits" if unknown else "no model fits"
+    yield f"Recommended: {_recommended(best) if best else f'none ({none})'}"
     yield f"These figures are for {describe.configuration([f.trial.configuration for f in found])}."
     if any(forecast.verdict is Verdict.TIGHT for forecast in found):
         yield "tight: too close to the budget to be sure that the model fits."
@@ -87,9 +89,7 @@ def _how_to_measure(found: Sequence[Forecast], device: Device) -> str:
     return "To measure, run `your_ai benchmark` with the same options."
 
 
-def _recommended(best: Forecast | None) -> str:
-    if best is None:
-        return "none (no model fits)"
+def _recommended(best: Forecast) -> str:
     how = "fits"
     if best.verdict is not Verdict.FITS:
         is_sure = best.source is Source.MEASURED

@@ -171,3 +171,16 @@ def test_evidence_is_a_changed_weight() -> None:
     weight[0, 0] = float("nan")
     with pytest.raises(adapters.EvidenceError, match="not finite"):
         evidence.check()
+
+
+def test_the_nearest_name_is_that_with_the_same_end() -> None:
+    with pytest.raises(UnsupportedModelError, match=r"did you mean self_attn\.q_proj\?$"):
+        adapters.prepare(architecture.build(tiny.LLAMA), Configuration(lora_keys=("q_proj",)))
+
+
+def test_a_group_that_divides_no_weight_is_refused() -> None:
+    """Otherwise, nothing would be quantized."""
+    configuration = Configuration(quantization_bits=4, group_size=128)
+    config = {**tiny.LLAMA, "hidden_size": 64, "intermediate_size": 96}
+    with pytest.raises(UnsupportedModelError, match="in groups of 128; use a smaller --group-size"):
+        weights.plan(ModelSource(config), configuration)
