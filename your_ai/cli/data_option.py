@@ -13,6 +13,7 @@ from your_ai.cli.params import FILE, Count
 from your_ai.errors import UsageError, YourAIError
 from your_ai.models import tokenizer
 from your_ai.models.resolve import Model
+from your_ai.planning.describe import PLAIN
 from your_ai.planning.duration import Schedule
 from your_ai.planning.lora_config import LoraConfig
 from your_ai.planning.plan import TrainingOptions
@@ -22,9 +23,6 @@ from your_ai.supervision.lengths import DataLengths, tokenized_lengths
 from your_ai.terminal import data_wording
 from your_ai.terminal.screen import Screen
 from your_ai.training.dataset import check_dataset
-
-MAX_SEQ_LENGTH = 2048
-"""mlx_lm.lora's default."""
 
 DATA = Group(
     "Training",
@@ -152,4 +150,4 @@ def _tokenized(model: Model, place: Path, folder: Path, total: int, screen: Scre
 
 def with_default_length(defaults: Mapping[str, Any], source: DataSource | None) -> dict[str, Any]:
     """Return the ``defaults`` of options with the longest sequence that data may have."""
-    return {**defaults} if source is None else {"seq_length": MAX_SEQ_LENGTH, **defaults}
+    return {**defaults} if source is None else {"seq_length": PLAIN.seq_length, **defaults}

@@ -9,19 +9,11 @@ from worker.protocol.configuration import (
     ATTENTION_KEYS,
     Configuration,
     FineTuneType,
-    Optimizer,
 )
 from your_ai.models.quantization import Quantization
+from your_ai.planning.lora_config import LoraConfig
 
-PLAIN = Configuration(
-    batch_size=4,
-    lora_rank=8,
-    lora_layers=16,
-    seq_length=2048,
-    grad_checkpoint=False,
-    lora_keys=ALL_KEYS,
-    optimizer=Optimizer.ADAM,
-)
+PLAIN = LoraConfig().configuration()
 """What ``mlx_lm.lora --train`` does by default (CONFIG_DEFAULTS in mlx_lm/lora.py)."""
 
 _TYPES = {FineTuneType.LORA: "LoRA", FineTuneType.DORA: "DoRA"}

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from your_ai.planning.batches import Batches
 from your_ai.planning.duration import Schedule, StepTimes, expected
+from your_ai.planning.lora_config import LoraConfig
 
 
 def mlx_lm_validations(schedule: Schedule) -> Iterator[int]:
@@ -68,3 +69,8 @@ def test_a_training_shorter_than_an_epoch_may_not_meet_every_length() -> None:
     times = StepTimes({33: 0.0, 65: 0.0}, first=1.0)
     assert expected(Schedule(iters=50), train, times).seconds == pytest.approx(1.5)
     assert expected(Schedule(iters=100), train, times).seconds == pytest.approx(2.0)
+
+
+def test_the_default_schedule_is_that_of_mlx_lm() -> None:
+    plain = LoraConfig()  # compared with mlx-lm in tests/unit/worker/test_lora_config.py
+    assert Schedule() == Schedule(plain.iters, plain.steps_per_eval, plain.val_batches)
