@@ -83,7 +83,8 @@ def test_unusable_data_is_refused_before_any_worker_trains(
     for name, line in (("broken", "{"), ("chat", '{"prompt": "w2", "completion": "w3"}\n' * 2)):
         (folder / name).mkdir(exist_ok=True)
         (folder / name / "train.jsonl").write_text(line)
-    done = your_ai_command(folder, "optimize", "model", *options, "--run-dir", "refused")
+    arguments = ["model", "--quantize", "none", *options, "--run-dir", "refused"]
+    done = your_ai_command(folder, "optimize", *arguments)
     assert done.code == 2, done.stdout + done.stderr
     assert message in done.stderr
     assert not (folder / "refused").exists()
