@@ -11,7 +11,7 @@ from typing import Any
 
 from worker.protocol.configuration import Configuration
 
-LORA_SCALE = 2.0  # scale of every adapter
+LORA_SCALE = 2.0  # default scale of the adapters
 CHECKPOINT_PREFIX = "checkpoint-"  # start of the names of checkpoint folders in --adapter-path
 
 

@@ -71,6 +71,8 @@ def defaults_of(config: LoraConfig | None, names: Sequence[str]) -> dict[str, An
 def _notes(config: LoraConfig, file: Path, *, has_data: bool) -> Iterator[str]:
     if unused := config.without_effect():
         yield f"no effect on memory or speed, so not measured: {', '.join(unused)}."
+    if config.test:
+        yield "the time of evaluating the test set is not included (test)."
     if has_data:
         return
     if renamed := config.renamed_fields:

@@ -15,11 +15,12 @@ from your_ai.files import to_json, write_or_fail
 from your_ai.models import hub, presets, resolve
 from your_ai.models.resolve import Model, UnknownModelError
 from your_ai.planning.device import budget_bytes
-from your_ai.planning.plan import TrainingOptions, plan
+from your_ai.planning.plan import TrainingOptions, is_trainable_by_all, plan, planned
 from your_ai.recommend import device_guess, history, recommend
 from your_ai.recommend.document import document
 from your_ai.recommend.recommend import Unknown
 from your_ai.runs.run_dir import runs_dir
+from your_ai.supervision.probe import probe_models
 from your_ai.system import machine
 from your_ai.terminal.output import say, terminal_columns
 from your_ai.terminal.recommendation import recommendation
@@ -84,6 +85,9 @@ def _estimable(
                 _note(found.note)
             model = resolve.with_declared_facts(found)
             plan([model], training, budget_bytes=1)  # raises if the options do not fit the model
+            if not is_trainable_by_all(training):  # mlx-lm may be unable to train it like that
+                asked = {model.model_name: planned(model, training)}
+                resolve.with_facts(model, probe_models(asked))
             models.append(model)
         except YourAIError as error:
             if len(names) == 1 or isinstance(error, UnknownModelError):

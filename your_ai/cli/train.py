@@ -47,6 +47,7 @@ from your_ai.training.job import Training, can_resume
 from your_ai.training.progress import Progress, progress_of, results_of
 from your_ai.training.request import (
     check_device,
+    check_full,
     check_steps,
     check_trainable,
     choose,
@@ -130,6 +131,7 @@ def _options(values: Mapping[str, Any], measured: TrialResult, model: Model) -> 
     config: LoraConfig | None = values["content"]
     defaults = {**measured_options(measured), **(config.training() if config else {})}
     chosen = training_options(values, defaults)
+    check_full(measured, chosen, model)
     fitted = fit(measured, model, chosen)
     note_differences(config, fitted.configuration, measured.config.configuration)
     check_trainable(measured, fitted, model)

@@ -58,14 +58,15 @@ def _settings(configurations: Sequence[Configuration]) -> list[str]:
     first = configurations[0]
     weights = dict.fromkeys(Quantization.of(each).label for each in configurations)
     checkpointing = f"{'with' if first.grad_checkpoint else 'without'} gradient checkpointing"
-    return [f"{' or '.join(weights)} weights", *_optimizer(first), checkpointing]
+    kept = [*_dropout(first), *_optimizer(first)]
+    return [f"{' or '.join(weights)} weights", *kept, checkpointing]
 
 
 def kind(c: Configuration) -> list[str]:
     """Return what tells configurations with the same sizes apart, if it is not the default."""
     is_plain = c.optimizer is PLAIN.optimizer and not c.optimizer_config
     parts = [] if trained(c) == trained(PLAIN) else [trained(c)]
-    return parts + _optimizer(c)[is_plain:]
+    return parts + _dropout(c) + _optimizer(c)[1 if is_plain else 0 :]
 
 
 def differences(
@@ -92,6 +93,8 @@ def _differences(
     for name, ours, plain in sizes:
         if ours != plain and ours:  # full fine-tuning has no rank
             yield f"{name} {ours} ({plain})"
+    if c.lora_dropout != other.lora_dropout:
+        yield f"dropout {c.lora_dropout:g} ({other.lora_dropout:g})"
     if (c.optimizer, c.optimizer_config) != (other.optimizer, other.optimizer_config):
         yield f"{_optimizer(c)[0]} ({_optimizer(other)[0]})"
     if c.grad_accumulation_steps != other.grad_accumulation_steps:
@@ -108,6 +111,10 @@ def _keys(keys: tuple[str, ...]) -> str:
     if keys == ALL_KEYS:
         return "all modules"
     return "attention" if keys == ATTENTION_KEYS else ", ".join(keys)
+
+
+def _dropout(c: Configuration) -> list[str]:
+    return [f"dropout {c.lora_dropout:g}"] if c.lora_dropout else []
 
 
 def _optimizer(c: Configuration) -> list[str]:

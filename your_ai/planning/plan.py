@@ -251,7 +251,11 @@ def _wanted(options: TrainingOptions, stored: Quantization | None) -> Quantizati
         return None
     if name is None and group_size is None:
         return None
-    return named(name or DEFAULT_QUANTIZATION, group_size)
+    default = NONE if options.is_full else options.default_quantize
+    chosen = name or (stored.name if stored else default)
+    if group_size is not None and not chosen.isdecimal():
+        raise UsageError(f"--group-size has no effect: the weights are {named(chosen).label}.")
+    return named(chosen, group_size)
 
 
 def _check_full(model: Model, options: TrainingOptions, quantization: Quantization) -> None:

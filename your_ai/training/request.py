@@ -15,7 +15,7 @@ from your_ai.models.quantization import Quantization
 from your_ai.models.resolve import Model
 from your_ai.planning.device import Device
 from your_ai.planning.lora_config import LoraConfig
-from your_ai.planning.memory_estimate import estimate
+from your_ai.planning.memory_estimate import error_share, estimate
 from your_ai.planning.plan import TrainingOptions, plan, planned
 from your_ai.runs.results import Results, fastest
 from your_ai.runs.training_results import Expected
@@ -147,6 +147,16 @@ def lora_keys(model: Model, fitted: TrialRequest) -> tuple[str, ...]:
     return () if isinstance(found, str) else found.lora_keys
 
 
+def check_full(measured: TrialResult, chosen: TrainingOptions, model: Model) -> None:
+    """Raise UsageError for full fine-tuning of a model that was measured with quantized weights."""
+    quantization = Quantization.of(measured.config)
+    if chosen.is_full and quantization.bits is not None and model.stored is None:
+        raise UsageError(
+            f"The results were measured with {quantization.label} weights, which full fine-tuning "
+            "cannot train. Run `your_ai benchmark --fine-tune-type full` first."
+        )
+
+
 def check_trainable(measured: TrialResult, fitted: TrialRequest, model: Model) -> None:
     """Check that mlx-lm can train what is to be trained, if that is not what was measured.
 
@@ -212,7 +222,8 @@ def expect(measured: TrialResult, fitted: TrialRequest, backend: str, iters: int
 
     If the configuration was measured, the peak is the measured one. Otherwise it is the measured
     needed memory, scaled like the estimate, or the measured peak (at most the budget) if that is
-    larger. The time is proportional to the tokens.
+    larger. For another kind of training, both are those of the estimate. The time is proportional
+    to the tokens.
     """
     configuration = fitted.configuration
     before = _measured_configuration(measured)
@@ -220,9 +231,13 @@ def expect(measured: TrialResult, fitted: TrialRequest, backend: str, iters: int
     if configuration != before:
         needed = known(measured.needed_memory_bytes)
         try:
-            changed = estimate(fitted, backend).needed_bytes
-            original = estimate(replace(fitted, configuration=before), backend).needed_bytes
-            needed = needed * changed // original
+            changed = estimate(fitted, backend)
+            if configuration.kind == before.kind:
+                original = estimate(replace(fitted, configuration=before), backend)
+                needed = needed * changed.needed_bytes // original.needed_bytes
+            else:  # what was measured says nothing about another kind of training
+                share = 1 + error_share(fitted, backend)
+                needed, peak = round(changed.needed_bytes * share), changed.run_ahead_bytes
         except UsageError:
             pass
         peak = max(needed, min(peak, fitted.budget_bytes))

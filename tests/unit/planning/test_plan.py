@@ -191,3 +191,15 @@ def test_full_fine_tuning_of_quantized_weights_is_refused() -> None:
         with pytest.raises(UsageError, match="Full fine-tuning cannot train quantized weights"):
             planned(config, options)
     assert planned(STORED_4, replace(FULL, quantize="none")).configuration.quantization_bits is None
+
+
+STORED_8 = {**CONFIG, "quantization": {"bits": 8, "group_size": 64}}
+
+
+def test_a_group_size_alone_keeps_the_format() -> None:
+    found = planned(STORED_8, TrainingOptions(group_size=32)).configuration
+    assert (found.quantization_bits, found.group_size) == (8, 32)
+    with pytest.raises(UsageError, match="--group-size has no effect: the weights are unquantized"):
+        planned(CONFIG, TrainingOptions(group_size=32, default_quantize="none"))
+    with pytest.raises(UsageError, match="--group-size has no effect"):
+        planned(CONFIG, replace(FULL, group_size=32))

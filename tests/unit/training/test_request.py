@@ -21,6 +21,7 @@ from your_ai.search.search import Objective
 from your_ai.training.export import SAME_NAMES, as_yaml, lora_config, notes
 from your_ai.training.request import (
     check_device,
+    check_full,
     choose,
     expect,
     fit,
@@ -168,3 +169,11 @@ def test_the_fastest_entry_of_a_model_is_taken_if_speed_was_the_objective(
     assert best is not None
     assert best.tokens_per_second == speed
     assert choose(results, passed.preset).tokens_per_second == speed
+
+
+def test_full_fine_tuning_of_what_was_measured_quantized_says_what_to_do() -> None:
+    quantized = builders.result(builders.trial(quantization_bits=4))
+    full = TrainingOptions(fine_tune_type=FineTuneType.FULL)
+    with pytest.raises(UsageError, match=r"measured with 4-bit weights.*--fine-tune-type full"):
+        check_full(quantized, full, MODEL)
+    check_full(quantized, TrainingOptions(), MODEL)
