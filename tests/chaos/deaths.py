@@ -71,7 +71,7 @@ def _caused(cause: Death, folder: Path) -> str:
     folder.mkdir()
     try:
         return cause(folder)
-    except Exception as error:  # noqa: BLE001 - counts as a failure of the parent
+    except Exception as error:  # noqa: BLE001 - whatever the parent raises is the failure to count
         return f"parent failed: {error!r}"
 
 

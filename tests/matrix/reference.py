@@ -126,7 +126,7 @@ def _load(request: TrialRequest, folder: Path) -> Any:
     arrays = dict(tree_flatten(model.parameters()))
     mx.save_safetensors(str(folder / "model.safetensors"), arrays, {"format": "mlx"})
     (folder / "config.json").write_text(json.dumps(config))
-    high, low = (int(half) for half in mx.random.state[0].tolist())  # type: ignore[index]
+    high, low = (int(half) for half in mx.random.state[0].tolist())  # type: ignore[index]  # typed as one array
     del model, arrays
     model, _ = load_model(folder)
     model.load_weights(str(folder / "model.safetensors"))  # some classes normalize some weights

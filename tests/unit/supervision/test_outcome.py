@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -82,9 +83,9 @@ def failed(message: str, error: str = "RuntimeError") -> Observation:
     )
 
 
-def died(number: int, log: str = "", **changed: object) -> Observation:
+def died(number: int, log: str = "", **changed: Any) -> Observation:
     seen = observed(*began(Phase.TIGHT, 2.0), returncode=-number, log_tail=log)
-    return replace(seen, **changed)  # type: ignore[arg-type]  # any field
+    return replace(seen, **changed)
 
 
 def test_an_oom_kill_after_closing_the_pipe_is_an_oom() -> None:
@@ -116,8 +117,8 @@ def test_the_last_known_message_is_the_cause() -> None:
     assert (outcome.kind, outcome.evidence) == (OutcomeKind.OOM, fatal)
 
 
-def passed(**changed: object) -> Observation:
-    return replace(observed(*passing_events(STEPS)), **changed)  # type: ignore[arg-type]  # any field
+def passed(**changed: Any) -> Observation:
+    return replace(observed(*passing_events(STEPS)), **changed)
 
 
 @pytest.mark.parametrize(("text", "kind", "certainty"), TEXTS)

@@ -77,7 +77,7 @@ class Loaded:
 
 def load(request: TrainingRequest) -> Loaded:
     reading, writing = os.pipe()
-    with open(reading, "rb") as pipe:  # noqa: PTH123 - a descriptor
+    with os.fdopen(reading, "rb") as pipe:
         try:
             found = load_data(request, EventPipe(writing))
         finally:

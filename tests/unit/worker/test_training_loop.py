@@ -97,7 +97,7 @@ def trained(
     sets, start = (data or sequences(6), valid), Progress.start()
     TrainingLoop(request, events, model, optimizer, *sets, start, Evidence(model)).run()
     os.close(writing)
-    with open(reading, "rb") as pipe:  # noqa: PTH123 - a descriptor
+    with os.fdopen(reading, "rb") as pipe:
         return Finished([decode_event(line) for line in pipe])
 
 
