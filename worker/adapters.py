@@ -56,7 +56,8 @@ def prepare(
         keys = resolve_keys(model, configuration.lora_keys)
         _add_adapters(model, configuration, keys, scale)
     if not tree_flatten(model.trainable_parameters()):
-        what = " or ".join(configuration.lora_keys) or "weight to train"
+        is_all = configuration.lora_keys in (ALL_KEYS, ())
+        what = "weight to train" if is_all else " or ".join(configuration.lora_keys)
         raise UnsupportedTrainingError(f"there is no {what} in the last {_layers(configuration)}")
     if configuration.grad_checkpoint:
         grad_checkpoint(model.layers[0])
