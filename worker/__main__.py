@@ -13,7 +13,7 @@ import traceback
 from pathlib import Path
 from typing import Any, TextIO
 
-from worker import lifeline
+from worker import lifeline, stand_ins
 from worker.events import EventPipe
 from worker.protocol.codec import decode_request
 from worker.protocol.messages import EVENTS_FD_FLAG, Failed, FinalEvent, Phase, Started
@@ -32,6 +32,8 @@ def main() -> None:
     events = EventPipe(arguments.events_fd)
     events.send(Started(at=events.now(), pid=os.getpid()))
     request = decode_request(line)
+    if isinstance(request, TrialRequest | ProbeRequest):  # they need no tokenizer
+        stand_ins.install()
     # Slow imports come only after this line, when the lifeline is already watched.
     if isinstance(request, ProbeRequest):
         from worker import probe

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import platform
-from importlib import metadata
 
 import mlx.core as mx
+import mlx_lm
 
 from worker.protocol.messages import Device
 
 
 def describe(at: float) -> Device:
     """Return MLX's default device, and the package versions that affect measurements."""
-    versions = {name: metadata.version(name) for name in ("mlx", "mlx-lm")}
+    versions = {"mlx": mx.__version__, "mlx-lm": mlx_lm.__version__}
     versions = {"python": platform.python_version(), **versions}
     return Device(at, _backend(), dict(mx.device_info()), versions)
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from importlib import metadata
 from pathlib import Path
 
-_CACHE = Path(tempfile.gettempdir()) / "mlx" / metadata.version("mlx")
+import mlx.core as mx
+
+_CACHE = Path(tempfile.gettempdir()) / "mlx" / mx.__version__
 _FOLDERS = (Path(os.environ.get("MLX_PTX_CACHE_DIR", _CACHE / "ptx")), _CACHE / "cpu")
 
 
