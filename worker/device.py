@@ -9,10 +9,12 @@ import mlx_lm
 
 from worker.protocol.messages import Device
 
+MLX_VERSION: str = mx.__version__  # type: ignore[attr-defined] # missing in MLX's type stubs
+
 
 def describe(at: float) -> Device:
     """Return MLX's default device, and the package versions that affect measurements."""
-    versions = {"mlx": mx.__version__, "mlx-lm": mlx_lm.__version__}
+    versions = {"mlx": MLX_VERSION, "mlx-lm": mlx_lm.__version__}
     versions = {"python": platform.python_version(), **versions}
     return Device(at, _backend(), dict(mx.device_info()), versions)
 

@@ -11,9 +11,9 @@ import tempfile
 import time
 from pathlib import Path
 
-import mlx.core as mx
+from worker.device import MLX_VERSION
 
-_CACHE = Path(tempfile.gettempdir()) / "mlx" / mx.__version__
+_CACHE = Path(tempfile.gettempdir()) / "mlx" / MLX_VERSION
 _FOLDERS = (Path(os.environ.get("MLX_PTX_CACHE_DIR", _CACHE / "ptx")), _CACHE / "cpu")
 
 

@@ -14,7 +14,7 @@ from worker.protocol.requests import ModelSource, PlannedModel, ProbeRequest
 
 
 def run(request: ProbeRequest, events: EventPipe) -> NoReturn:
-    """Send one `ProbeAnswer` and exit. Imports mlx-lm only if there are models to build."""
+    """Send one `ProbeAnswer` and exit. Imports slow modules only if there are models to build."""
     models: dict[str, ModelFacts] = {}
     problems: dict[str, str] = {}
     if request.models:
