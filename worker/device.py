@@ -16,10 +16,11 @@ def describe(at: float) -> Device:
     """Return MLX's default device, and the package versions that affect measurements."""
     versions = {"mlx": MLX_VERSION, "mlx-lm": mlx_lm.__version__}
     versions = {"python": platform.python_version(), **versions}
-    return Device(at, _backend(), dict(mx.device_info()), versions)
+    return Device(at, backend(), dict(mx.device_info()), versions)
 
 
-def _backend() -> str:
+def backend() -> str:
+    """Return MLX's default backend: metal, cuda or cpu."""
     if mx.default_device().type != mx.DeviceType.gpu:
         return "cpu"
     return "metal" if mx.metal.is_available() else "cuda"

@@ -67,12 +67,21 @@ class Trainer:
         optimizer = make_optimizer(configuration, rate)
         self.model = model
         self.accumulated = min(configuration.grad_accumulation_steps, MAX_ACCUMULATED)
+        self._optimizer = optimizer
         self._state = [model.state, optimizer.state, mx.random.state]
         self._step = _compiled_step(model, optimizer, self._state, self.accumulated)
         self._gradients: Any = None
         self._batches = full_batches(request, model)
         self._evidence = Evidence(model)
         self.losses: list[float] = []
+
+    def allocate_state(self) -> None:
+        """Allocate the optimizer's state, which otherwise the first update would do.
+
+        The first step then peaks like the others, and MLX need not compile it twice.
+        """
+        self._optimizer.init(self.model.trainable_parameters())
+        mx.eval(self._optimizer.state)
 
     def step(self, batch: Batch | None = None) -> tuple[float, float, int, float]:
         """Train on ``batch``, by default the next one of full length.

@@ -6,18 +6,21 @@ import time
 
 import mlx.core as mx
 
-from worker import adapters, loading, timing, trainer
+from worker import adapters, device, loading, timing, trainer
 from worker.events import EventPipe
 from worker.memory import SAMPLE_SECONDS, MemoryWatch
 from worker.protocol.messages import Passed, Phase, Step
 from worker.protocol.requests import TrialRequest
 
 TIGHT_STEPS = 10
-"""Maximum number of tight steps; the phase ends earlier once the peak has settled. The first step
-allocates the optimizer's state, and on a busy CPU the peak may take several steps to appear."""
+"""Maximum number of tight steps; the phase ends earlier once the peak has settled."""
 
 SETTLED = 1.005
-"""A peak has settled if the last three steps raised it by at most this factor."""
+"""A peak has settled if the last steps raised it by at most this factor."""
+
+SETTLING_STEPS = {"cuda": 1, "metal": 3, "cpu": 3}
+"""Number of steps that must not raise a settled peak. On CUDA all steps peak alike. On the CPU the
+peak depends on where MLX waits (see `_shift_waits`). Metal has not been measured."""
 
 RELAXED_ATTEMPTS = 5
 """Maximum number of memory limits to try. The last is the tight phase's, which is known to hold."""
@@ -49,6 +52,7 @@ def _measure(
     # refuses to allocate.
     ceiling = int(mx.device_info().get("max_recommended_working_set_size") or budget)
     tight_limit = mx.get_active_memory()
+    training.allocate_state()
     needed = _run_steps(training, events, Phase.TIGHT, tight_limit, TIGHT_STEPS, budget)
     watch.require(needed)
     limit, cut, attempts = min(budget, ceiling), 0, 1
@@ -76,9 +80,10 @@ def lowered(limit: int, cut: int, overshoot: int, floor: int) -> tuple[int, int]
     return max(floor, limit - cut), cut
 
 
-def settled(peaks: list[int]) -> bool:
-    """Return whether there are at least four steps and the last three hardly raised the peak."""
-    return len(peaks) > 3 and peaks[-1] <= SETTLED * peaks[-4]
+def settled(peaks: list[int], backend: str) -> bool:
+    """Return whether the last steps hardly raised the peak."""
+    steps = SETTLING_STEPS[backend]
+    return len(peaks) > steps and peaks[-1] <= SETTLED * peaks[-1 - steps]
 
 
 def _run_steps(
@@ -92,14 +97,15 @@ def _run_steps(
     mx.set_memory_limit(limit)
     mx.clear_cache()
     mx.reset_peak_memory()
+    backend = device.backend()
     peaks: list[int] = []
     for index in range(1, steps + 1):
-        if phase is Phase.TIGHT:
+        if phase is Phase.TIGHT and backend == "cpu":
             _shift_waits()
         seconds, compiling, tokens, loss = training.step()
         peaks.append(mx.get_peak_memory())
         events.send(Step(events.now(), phase, index, seconds, tokens, loss, peaks[-1], compiling))
-        if peaks[-1] > budget or (phase is Phase.TIGHT and settled(peaks)):
+        if peaks[-1] > budget or (phase is Phase.TIGHT and settled(peaks, backend)):
             break
     return peaks[-1]
 

@@ -111,10 +111,20 @@ def test_an_exceeded_limit_is_lowered(
 
 
 @pytest.mark.parametrize(
-    ("peaks", "settled"),
-    [([10], False), ([10] * 3, False), ([9, 10, 10, 10], False), ([9, 10, 10, 10, 10], True)],
+    ("backend", "peaks", "settled"),
+    [
+        ("cpu", [10] * 3, False),
+        ("cpu", [9, 10, 10, 10], False),
+        ("metal", [9, 10, 10, 10], False),
+        ("cpu", [9, 10, 10, 10, 10], True),
+        ("metal", [10] * 4, True),
+        ("cuda", [10], False),
+        ("cuda", [10, 10], True),
+        ("cuda", [9, 10], False),  # such as two accumulated batches: only the second updates
+        ("cuda", [9, 10, 10], True),
+    ],
 )
-def test_a_peak_has_settled_if_three_steps_did_not_raise_it(
-    peaks: list[int], settled: bool
+def test_a_peak_has_settled_if_the_last_steps_did_not_raise_it(
+    backend: str, peaks: list[int], settled: bool
 ) -> None:
-    assert trial.settled(peaks) is settled
+    assert trial.settled(peaks, backend) is settled
