@@ -51,7 +51,8 @@ def smaller(trial: Trial, backend: str) -> str:
             if reduced.resident_bytes + scaled <= request.budget_bytes:
                 return f"{options} (should fit)"
     except UsageError:  # the architecture is not supported
-        return f"`your_ai optimize {trial.model.name}`, which searches for settings that fit"
+        if not trial.is_too_large:
+            return f"`your_ai optimize {trial.model.name}`, which searches for settings that fit"
     return "a smaller model; `your_ai recommend` lists models that should fit"
 
 
