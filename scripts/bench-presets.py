@@ -44,7 +44,7 @@ def row(entry: dict[str, Any]) -> list[object]:
         gb(entry["peak_memory_bytes"]),
         gb(entry["memory_limit_bytes"]),
         *("–" if speed is None else f"{speed:,.0f}" for speed in speeds),
-        f"{entry.get('wall_seconds', 0):.1f}",
+        f"{entry['wall_seconds'] or 0:.1f}",
         "" if entry["success"] else f"{entry['error']} [{entry['certainty']}: {entry['evidence']}]",
     ]
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Count each preset's parameters and layers in mlx-lm's model, and write them into its suite.
+"""Count each preset's parameters, layers and bytes in mlx-lm's model, and write its suite.
 
 usage: .venv/bin/python scripts/make-presets.py [FOLDER]
 
@@ -8,14 +8,19 @@ FOLDER contains the suites; the default is your_ai/models/suites. Nothing is all
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from mlx.utils import tree_flatten
 
-from worker import architecture
+from worker import architecture, weights
+from worker.protocol.configuration import Configuration
+from worker.protocol.requests import ModelSource
+from your_ai.models.quantization import NAMES, Quantization, named, stored
 
 SUITES = Path(__file__).parents[1] / "your_ai/models/suites"
 
@@ -31,14 +36,36 @@ def main() -> None:
 
 
 def with_facts(preset: dict[str, Any]) -> dict[str, Any]:
-    """Return the preset with the number of the model's parameters and layers."""
+    """Return the preset with the model's parameters, layers, and the memory of its weights."""
     model = architecture.build(preset["config"])
     config = preset.pop("config")
     counted = {
         "parameters": sum(array.size for _, array in tree_flatten(model.parameters())),
         "layers": len(model.layers),
+        "weights_bytes": dict(weights_bytes(config)),
     }
     return {**preset, **counted, "config": config}
+
+
+def weights_bytes(config: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """Yield each quantization that the weights can have, and the memory that they take then.
+
+    A model that is stored quantized has only its own.
+    """
+    own = stored(config)
+    for quantization in [own] if own else map(named, NAMES):
+        with contextlib.suppress(architecture.UnsupportedTrainingError):
+            model = weights.plan(ModelSource(config), configuration_with(quantization))
+            yield quantization.name, weights.total_bytes(model)
+
+
+def configuration_with(quantization: Quantization) -> Configuration:
+    """Return a configuration with quantized weights."""
+    return Configuration(
+        quantization_bits=quantization.bits,
+        quantization_mode=quantization.mode,
+        group_size=quantization.group_size,
+    )
 
 
 if __name__ == "__main__":

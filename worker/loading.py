@@ -31,8 +31,7 @@ def load_weights(
 ) -> nn.Module:
     """Return the model with its weights in memory. Ends the process if they exceed the budget."""
     model = weights.plan(source, configuration)
-    planned = sum(array.nbytes for _, array in tree_flatten(model.parameters()))
-    watch.require(planned, planned=True)
+    watch.require(weights.total_bytes(model), planned=True)
     weights.materialize(
         model,
         synthesize=configuration.weights is Weights.SYNTHETIC,

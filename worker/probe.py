@@ -46,9 +46,10 @@ def facts(planned: PlannedModel) -> ModelFacts:
     configuration = replace(planned.configuration, weights=Weights.SYNTHETIC)
     model = weights.plan(ModelSource(planned.config), configuration)
     parameters, layers = get_total_parameters(model), len(model.layers)
+    weights_bytes = weights.total_bytes(model)  # without the adapters
     wants_attention = configuration.lora_keys == ATTENTION_KEYS
     lacks_attention = wants_attention and not adapters.attention_projections(model)
     configuration = replace(configuration, lora_layers=min(configuration.lora_layers, layers))
     keys = adapters.prepare(model, configuration)
     trainable = sum(array.size for _, array in tree_flatten(model.trainable_parameters()))
-    return ModelFacts(parameters, trainable, layers, keys, lacks_attention)
+    return ModelFacts(parameters, trainable, layers, keys, lacks_attention, weights_bytes)

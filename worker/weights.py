@@ -13,7 +13,7 @@ from typing import Any
 
 import mlx.core as mx
 import mlx.nn as nn
-from mlx.utils import tree_map_with_path
+from mlx.utils import tree_flatten, tree_map_with_path
 from mlx_lm.utils import load_model, quantize_model
 
 from worker import architecture
@@ -53,6 +53,11 @@ def plan(source: ModelSource, configuration: Configuration) -> nn.Module:
                 "--group-size, or --quantize none"
             )
     return model
+
+
+def total_bytes(model: nn.Module) -> int:
+    """Return the memory that all weights of a model take, planned or loaded."""
+    return sum(array.nbytes for _, array in tree_flatten(model.parameters()))
 
 
 def materialize(

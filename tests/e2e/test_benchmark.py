@@ -137,10 +137,44 @@ def test_over_budget_while_training_and_because_of_the_weights_alone(tmp_path: P
     assert training["load"]["resident_bytes"] < measured
     assert training["peak_memory_gb"] is None
     assert {step["phase"] for step in training["steps"]} <= {"tight"}
-    # Reported before they are loaded: 3.4 M parameters of two bytes each.
+    # No worker was started: 3.4 M parameters take two bytes each.
     assert (loading["outcome"], loading["load"], loading["steps"]) == ("over-budget", None, [])
     assert loading["error"].startswith("the weights alone take ")
     assert int(loading["evidence"].split()[0]) == pytest.approx(6.8e6, rel=0.02)
+    assert (loading["log"], loading["wall_seconds"], loading["exit_status"]) == (None, None, None)
+    assert [kind for kind, _ in trials_in_journal(tmp_path)] == ["started", "ended", "ended"]
+    again = benchmark(tmp_path, "--resume")
+    assert again.code == 1
+    assert "is already complete" in again.stdout
+    assert again.document["results"] == done.document["results"]
+
+
+def trials_in_journal(folder: Path) -> list[tuple[str, str]]:
+    """Return the kind and the trial of each record of a trial."""
+    lines = (folder / "run/journal.jsonl").read_text().splitlines()
+    records = map(json.loads, lines)
+    return [(record["kind"], record["trial"]) for record in records if "trial" in record]
+
+
+def test_a_folder_whose_weights_are_too_large_is_decided_by_a_probe(tmp_path: Path) -> None:
+    make_model(tmp_path / "model")
+    done = benchmark(tmp_path, "--model", "model", *PLAIN, "--max-memory", "0.0001")
+    assert (done.code, done.only["outcome"]) == (1, "over-budget")
+    assert done.only["error"].startswith("the weights alone take ")
+    assert (done.only["certainty"], done.only["params"]) == ("certain", "140K")
+    assert [kind for kind, _ in trials_in_journal(tmp_path)] == ["ended"]
+    assert list((tmp_path / "run/logs").iterdir()) == []
+
+
+def test_the_worker_counts_the_real_weights_in_a_folder(tmp_path: Path) -> None:
+    """They may have another type than the config says."""
+    make_model(tmp_path / "model", torch_dtype="float32")
+    add_weights(tmp_path / "model")
+    options = [*PLAIN, "--weights", "real", "--max-memory"]
+    done = benchmark(tmp_path, "--model", "model", *options, "0.0001")
+    assert (done.code, done.only["outcome"]) == (1, "over-budget")
+    assert int(done.only["evidence"].split()[0]) == 2 * 139_584
+    assert Path(done.only["log"]).name in names(tmp_path / "run/logs")
 
 
 CLUTTER = {

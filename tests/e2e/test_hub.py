@@ -188,6 +188,13 @@ def test_what_was_never_cached_cannot_be_had_offline(folder: Path) -> None:
     check_refused(done, "Cannot get org/tiny from the Hub (", [], code=3)
 
 
+def test_real_weights_that_are_too_large_are_not_downloaded(hub: Hub, folder: Path) -> None:
+    done = run(folder, hub.endpoint, *TINY, *REAL, "--max-memory", "0.0001")
+    assert (done.code, done.only["outcome"], done.only["certainty"]) == (1, "over-budget", "high")
+    assert (done.only["config"]["weights"], done.only["log"]) == ("real", None)
+    assert not [path for path in hub.requested if WEIGHTS in path]
+
+
 def other(files: dict[str, bytes]) -> Repository:
     """Return a later commit of the same model, which cannot be trained."""
     return Repository({**files, "config.json": b"{}", WEIGHTS: b"later"})

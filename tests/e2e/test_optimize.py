@@ -271,3 +271,15 @@ def test_the_fastest_of_several_quantizations_is_found(tmp_path: Path) -> None:
     assert again.code == 0, again.stdout + again.stderr
     assert "is already complete" in again.stdout
     assert line in again.stdout.splitlines()
+
+
+def test_one_trial_without_a_worker_proves_that_the_weights_are_too_large(tmp_path: Path) -> None:
+    done = optimize(tmp_path, "--max-memory", "0.0001")
+    assert done.code == 1, done.stdout + done.stderr
+    found = done.only["optimal_config"]
+    assert [configuration(trial) for trial in found["all_results"]] == [(1, 4, 1)]
+    assert (found["complete"], found["proven"]) == (True, True)
+    assert found["certificate"]["unsettled"] == []
+    assert (done.only["outcome"], done.only["log"]) == ("over-budget", None)
+    assert list((tmp_path / "run/logs").iterdir()) == []
+    assert '"started"' not in (tmp_path / "run/journal.jsonl").read_text()

@@ -27,5 +27,8 @@ def test_results_match_the_published_schema(documents: dict[str, dict[str, Any]]
         PUBLISHED.validate(document)
     outcomes = {entry["outcome"] for document in documents.values() for entry in entries(document)}
     assert outcomes == {"pass", "over-budget"}
+    small, large = documents["ladder"]["results"]
+    assert small["log"]
+    assert large["log"] is None  # no worker was started
     assert documents["ladder"]["results"][0]["optimal_config"]["pareto"]
     assert documents["search"]["results"][0]["optimal_config"]["optimal_batch_size"] is None

@@ -226,7 +226,8 @@ class ModelFacts:
     """Facts about a model and a training of it.
 
     ``lora_keys`` are the names of the modules with adapters. If ``lacks_attention``, these are
-    other linear layers instead of the attention that was asked for.
+    other linear layers instead of the attention that was asked for. ``weights_bytes`` is the memory
+    that the weights take, quantized as asked for and without adapters.
     """
 
     parameters: int
@@ -234,6 +235,7 @@ class ModelFacts:
     layers: int
     lora_keys: tuple[str, ...]
     lacks_attention: bool
+    weights_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

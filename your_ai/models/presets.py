@@ -19,7 +19,9 @@ class Preset:
     """A named model. ``model_name`` is its id on the Hub, ``params`` its size label.
 
     ``parameters`` and ``layers`` are those of the model that mlx-lm builds from ``config``;
-    scripts/make-presets.py counts them. ``source`` is where the config was published.
+    ``weights_bytes`` is the memory that its weights take, by the name of their quantization (see
+    `quantization.NAMES`). scripts/make-presets.py counts all three. ``source`` is where the config
+    was published.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Preset:
     params: str
     parameters: int
     layers: int
+    weights_bytes: dict[str, int]
     config: dict[str, Any]
     source: str | None = None
 

@@ -32,7 +32,8 @@ class Model:
 
     ``name`` is what the user calls it, ``model_name`` its Hub id or path. ``params`` is the size
     label, empty until it is known. ``path`` is the local folder, if any. ``revision`` is the
-    commit on the Hub, and ``note`` what the user should know about the model.
+    commit on the Hub, and ``note`` what the user should know about the model. ``weights_bytes`` is
+    the memory that the weights take, with the quantization for which the model was probed.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Model:
     is_preset: bool = False
     revision: str | None = None
     note: str | None = None
+    weights_bytes: int | None = None
 
     @property
     def max_seq_length(self) -> int | None:
@@ -115,7 +117,7 @@ def pinned(model: Model) -> Model:
 
 
 def with_facts(model: Model, facts: Mapping[str, ModelFacts | str]) -> Model:
-    """Return the model with the size and the number of layers that a probe found.
+    """Return the model with the sizes and the number of layers that a probe found.
 
     ``facts`` is keyed by ``model_name``. A preset needs no facts. A string says why mlx-lm cannot
     build the model.
@@ -138,7 +140,9 @@ def with_facts(model: Model, facts: Mapping[str, ModelFacts | str]) -> Model:
     if known.lacks_attention:
         trained = f"{model.name} has no attention, so LoRA trains its other linear layers."
         note = trained if note is None else f"{note} {trained}"
-    return replace(model, params=params, layers=known.layers, note=note)
+    return replace(
+        model, params=params, layers=known.layers, note=note, weights_bytes=known.weights_bytes
+    )
 
 
 def with_declared_facts(model: Model) -> Model:

@@ -19,7 +19,7 @@ from your_ai.runs.optimization import Optimization, search_for
 from your_ai.runs.resume import RunHistory
 from your_ai.runs.run import Run
 from your_ai.runs.run_dir import log_path
-from your_ai.runs.trial_record import result_of, result_without_worker
+from your_ai.runs.trial_record import result_of, result_of_too_large, result_without_worker
 from your_ai.runs.trial_result import TrialResult, trial_key
 from your_ai.runs.worker_run import Supervise, WorkerRunner
 from your_ai.supervision.classify import STOPPED
@@ -109,6 +109,8 @@ class TrialRunner:
         quarantine = self._history.quarantine(key, self._workers.boot)
         if quarantine is not None:
             return self._record(result_without_worker(trial, quarantine, now()))
+        if trial.is_too_large:
+            return self._record(result_of_too_large(trial, self._run.device.backend))
         started_at = now()
         try:
             trial = _with_weights(trial)

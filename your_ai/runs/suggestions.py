@@ -23,9 +23,9 @@ def suggestion(trial: Trial, outcome: Outcome, observation: Observation) -> str 
         return outcome.advice
     match outcome.kind:
         case OutcomeKind.OVER_BUDGET:
-            return _smaller(trial, observation)
+            return smaller(trial, _backend(observation))
         case OutcomeKind.OOM if observation.needed_bytes is None:
-            return _smaller(trial, observation)
+            return smaller(trial, _backend(observation))
         case OutcomeKind.CRASH if observation.returncode == -signal.SIGKILL:
             return "check whether another program or a memory limit killed it, then retry"
         case OutcomeKind.CRASH if observation.memory_limited:
@@ -33,12 +33,11 @@ def suggestion(trial: Trial, outcome: Outcome, observation: Observation) -> str 
     return None
 
 
-def _smaller(trial: Trial, observation: Observation) -> str:
+def smaller(trial: Trial, backend: str) -> str:
     """Return the first change with which the trial should fit, according to the estimate.
 
     The estimate is scaled to agree with the trial, which needed more than its budget.
     """
-    backend = observation.device.backend if observation.device else "cuda"
     request = trial.request
     try:
         failed = estimate(request, backend)
@@ -52,8 +51,13 @@ def _smaller(trial: Trial, observation: Observation) -> str:
             if reduced.resident_bytes + scaled <= request.budget_bytes:
                 return f"{options} (should fit)"
     except UsageError:  # the architecture is not supported
-        return f"`your_ai optimize {trial.model.name}`, which searches for settings that fit"
+        if not trial.is_too_large:
+            return f"`your_ai optimize {trial.model.name}`, which searches for settings that fit"
     return "a smaller model; `your_ai recommend` lists models that should fit"
+
+
+def _backend(observation: Observation) -> str:
+    return observation.device.backend if observation.device else "cuda"
 
 
 def _changes(changed: Configuration) -> Iterator[tuple[Configuration, str]]:

@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from worker.protocol.configuration import Weights
 from worker.protocol.messages import Device, Loaded, Memory, Passed, Step, Timed
 from your_ai.planning.plan import Trial
 from your_ai.runs.expected_training import ExpectedTraining, expected_training
-from your_ai.runs.suggestions import suggestion
+from your_ai.runs.suggestions import smaller, suggestion
 from your_ai.runs.trial_result import TrialConfig, TrialResult
+from your_ai.supervision.classify import weights_over_budget
 from your_ai.supervision.observation import Observation
-from your_ai.supervision.outcome import Outcome, OutcomeKind
+from your_ai.supervision.outcome import Certainty, Outcome, OutcomeKind
 from your_ai.supervision.trial_log import excerpt
 from your_ai.system.footprint import FOOTPRINT_SOURCE
 from your_ai.units import now, to_gb
@@ -43,6 +45,16 @@ def result_without_worker(trial: Trial, outcome: Outcome, started_at: str) -> Tr
         revision=model.revision,
         data_lengths=trial.data.lengths if trial.data else None,
     )
+
+
+def result_of_too_large(trial: Trial, backend: str) -> TrialResult:
+    """Return the result of a trial whose weights alone exceed the budget; no worker ran."""
+    outcome = weights_over_budget(trial.weights_bytes or 0)
+    if trial.configuration.weights is Weights.REAL:
+        # The files on the Hub may have another type than the config says.
+        outcome = replace(outcome, certainty=Certainty.HIGH)
+    result = result_without_worker(trial, outcome, now())
+    return replace(result, advice=smaller(trial, backend))
 
 
 def result_of(

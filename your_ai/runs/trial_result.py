@@ -154,7 +154,7 @@ class TrialResult:
     tokens_per_second: float | None = None
     """Training speed over the measured steps."""
     log: str | None = None
-    """Path of the worker's log."""
+    """Path of the worker's log; null if no worker started."""
     log_excerpt: tuple[str, ...] = ()
     """The last informative lines of the log, if the trial did not pass."""
     advice: str | None = None

@@ -94,11 +94,18 @@ def _passed(observation: Observation, steps: int) -> Outcome:
     return Outcome(OutcomeKind.PASS, "every step ran within the budget", evidence=evidence)
 
 
+def weights_over_budget(weights_bytes: int) -> Outcome:
+    """Return the outcome of a trial whose weights are too large, which is known in advance."""
+    reason = f"the weights alone take {show_size(weights_bytes)}"
+    evidence = f"{weights_bytes} bytes of weights, counted before they were loaded"
+    return Outcome(OutcomeKind.OVER_BUDGET, reason, evidence=evidence)
+
+
 def _over_budget(final: OverBudget) -> Outcome:
-    size = show_size(final.measured_bytes)
     if final.planned:
-        reason = f"the weights alone take {size}"
-    elif final.phase is Phase.RELAXED:
+        return weights_over_budget(final.measured_bytes)
+    size = show_size(final.measured_bytes)
+    if final.phase is Phase.RELAXED:
         reason = f"could not keep the peak ({size}) within the budget"
     else:
         reason = f"needs at least {size}"

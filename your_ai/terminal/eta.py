@@ -42,10 +42,12 @@ def trials_ahead(run: Run, trial: Trial, number: int) -> list[Trial]:
     """``trial`` and the trials that are expected after it.
 
     ``number`` is that of ``trial`` among the trials of its model, from 1. The configurations of a
-    search are not known in advance, so each is assumed to be in the middle of the grid.
+    search are not known in advance, so each is assumed to be in the middle of the grid. Trials that
+    need no worker take no time.
     """
     current, *later = run.trials[trial.index - 1 :]
-    after = [ahead for each in later for ahead in (each, *_search_trials(run, each, 1))]
+    started = [each for each in later if not each.is_too_large]
+    after = [ahead for each in started for ahead in (each, *_search_trials(run, each, 1))]
     return [trial, *_search_trials(run, current, number), *after]
 
 

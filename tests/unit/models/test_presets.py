@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from mlx.utils import tree_flatten
 from mlx_lm.models.switch_layers import QuantizedSwitchLinear
 
 from tests.support.command import ROOT
@@ -85,7 +84,7 @@ def test_the_facts_of_all_presets_are_those_of_the_models_that_mlx_lm_builds(
     for path in suites:
         document = json.loads(path.read_text())
         for preset in document["presets"].values():
-            preset |= {"parameters": 0, "layers": 0}
+            preset |= {"parameters": 0, "layers": 0, "weights_bytes": {}}
         (tmp_path / path.name).write_text(json.dumps(document))
     subprocess.run(
         [sys.executable, ROOT / "scripts/make-presets.py", tmp_path],
@@ -122,7 +121,8 @@ def test_gpt_oss_is_planned_as_mlx_lm_loads_it_with_mxfp4_experts_only(is_publis
     }
     assert len(quantized) == 3 * preset.layers
     # The total_size in the published model.safetensors.index.json.
-    assert sum(array.nbytes for _, array in tree_flatten(model.parameters())) == 13_761_264_768
+    assert weights.total_bytes(model) == 13_761_264_768
+    assert preset.weights_bytes == {"mxfp4": 13_761_264_768}
 
 
 @pytest.mark.parametrize("preset", all_presets().values(), ids=lambda preset: preset.name)

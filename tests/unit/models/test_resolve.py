@@ -267,18 +267,19 @@ def test_a_model_that_is_not_cached_cannot_be_found_offline(tmp_path: Path) -> N
     assert answer.stderr == ""
 
 
-FACTS = ModelFacts(1_543_714_304, 1000, 28, ("q", "k", "v", "o"), lacks_attention=False)
+FACTS = ModelFacts(1_543_714_304, 1000, 28, ("q", "k", "v", "o"), False, 868_628_480)
 
 
 def test_a_probe_completes_a_model() -> None:
     unprobed = model(params="", layers=0)
     probed = resolve.with_facts(unprobed, {unprobed.model_name: FACTS})
     assert (probed.params, probed.layers, probed.note) == ("1.5B", 28, None)
+    assert probed.weights_bytes == FACTS.weights_bytes
 
 
 @pytest.mark.parametrize("note", [None, "The cache may be outdated."])
 def test_a_note_says_what_is_trained_without_attention(note: str | None) -> None:
-    facts = ModelFacts(1000, 10, 2, ("mixer.in_proj",), lacks_attention=True)
+    facts = ModelFacts(1000, 10, 2, ("mixer.in_proj",), lacks_attention=True, weights_bytes=99)
     found = resolve.with_facts(model(note=note), {"org/tiny": facts}).note
     trained = "tiny has no attention, so LoRA trains its other linear layers."
     assert found == (f"{note} {trained}" if note else trained)

@@ -203,3 +203,43 @@ def test_a_group_size_alone_keeps_the_format() -> None:
         planned(CONFIG, TrainingOptions(group_size=32, default_quantize="none"))
     with pytest.raises(UsageError, match="--group-size has no effect"):
         planned(CONFIG, replace(FULL, group_size=32))
+
+
+@pytest.mark.parametrize("name", ["none", "2", "4", "8", "mxfp4", "nvfp4"])
+def test_a_preset_has_the_bytes_of_each_quantization(name: str) -> None:
+    preset = presets.all_presets()["llama-8b"]
+    (only,) = plan([resolve.from_preset(preset)], TrainingOptions(quantize=name), BUDGET)
+    assert only.weights_bytes == preset.weights_bytes[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("llama-8b", TrainingOptions(group_size=32)),
+        ("gpt-oss-20b", TrainingOptions(quantize="4")),
+    ],
+)
+def test_a_preset_does_not_have_the_bytes_of_other_weights(
+    name: str, options: TrainingOptions
+) -> None:
+    preset = resolve.from_preset(presets.all_presets()[name])
+    (only,) = plan([preset], options, 1)
+    assert (only.weights_bytes, only.is_too_large) == (None, False)
+    (probed,) = plan([replace(preset, weights_bytes=99)], options, 1)
+    assert (probed.weights_bytes, probed.is_too_large) == (99, True)
+
+
+def test_weights_of_exactly_the_budget_are_not_too_large() -> None:
+    for budget, is_too_large in ((1000, False), (999, True)):
+        (only,) = plan([model(weights_bytes=1000)], TrainingOptions(), budget)
+        assert only.is_too_large is is_too_large
+
+
+@pytest.mark.parametrize(("path", "is_too_large"), [(None, True), ("/model", False)])
+def test_real_weights_in_a_folder_are_left_to_the_worker(
+    path: str | None, is_too_large: bool
+) -> None:
+    """Their files may differ from the config. Those on the Hub have not been downloaded yet."""
+    real = TrainingOptions(weights=Weights.REAL)
+    (only,) = plan([model(weights_bytes=1000, path=path)], real, 999)
+    assert only.is_too_large is is_too_large

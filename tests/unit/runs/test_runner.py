@@ -20,6 +20,7 @@ from your_ai.errors import NotStartedError
 from your_ai.planning.plan import Trial
 from your_ai.runs.cooldown import Cooldown
 from your_ai.runs.journal import ENDED, STARTED, Journal
+from your_ai.runs.optimization import Optimization, search_for
 from your_ai.runs.resume import RunHistory, history_of
 from your_ai.runs.run import Run
 from your_ai.runs.runner import TrialRunner
@@ -27,6 +28,7 @@ from your_ai.runs.trial_result import TrialResult
 from your_ai.search.grid import make_grid
 from your_ai.search.search import Objective, SearchOptions
 from your_ai.supervision.observation import Kill, Observation
+from your_ai.supervision.outcome import Certainty
 from your_ai.system import conditions
 from your_ai.system.conditions import Conditions
 from your_ai.system.signals import interrupts
@@ -387,3 +389,74 @@ def test_no_cooldown_is_announced_by_default(tmp_path: Path, journal: Journal) -
     run = ladder(tmp_path, "1B", "2B")
     found = runner(run, journal, scripted(PASS, PASS), cooldown=Cooldown(0, announce))
     assert outcomes(found.trials()) == ["pass", "pass"]
+
+
+def too_large(index: int, **changed: Any) -> Trial:
+    """Return a trial whose weights are one byte larger than its budget."""
+    trial = builders.trial(index, f"m{index}", f"{index}B", **changed)
+    return replace(trial, weights_bytes=trial.request.budget_bytes + 1)
+
+
+def test_a_model_whose_weights_are_too_large_needs_no_worker(
+    tmp_path: Path, journal: Journal
+) -> None:
+    trials = builders.trial(1, "m1", "1B"), too_large(2), too_large(3), builders.trial(4, "m4")
+    run = builders.run(*trials, run_dir=str(tmp_path))
+    found = runner(run, journal, scripted(PASS, PASS))
+    assert outcomes(found.trials()) == ["pass", "over-budget", "over-budget", "pass"]
+    started = [key for kind, key in kinds(journal) if kind == STARTED]
+    assert started == ["01-2x64x2", "04-2x64x2"]
+    second = found.ended[1]
+    assert second.certainty is Certainty.CERTAIN
+    assert second.evidence.startswith(f"{8 * 2**30 + 1} bytes ")
+    assert (second.log, second.wall_seconds, second.exit_status, second.load) == (None,) * 4
+    assert second.advice
+    assert second.is_final
+    assert second.tried.too_large
+    again = runner(run, journal, scripted(), history_of(journal.records()))
+    assert outcomes(again.trials()) == ["pass", "over-budget", "over-budget", "pass"]
+    assert again.ended == found.ended
+
+
+def test_nothing_is_downloaded_for_a_model_that_is_too_large(
+    tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # a download would be an error
+    run = builders.run(too_large(1, weights=Weights.REAL), run_dir=str(tmp_path))
+    found = runner(run, journal, scripted())
+    assert outcomes(found.trials()) == ["over-budget"]
+    # The config may not have the type of the files.
+    assert found.ended[0].certainty is Certainty.HIGH
+
+
+def test_a_cooldown_does_not_delay_a_decision_without_a_worker(
+    tmp_path: Path, journal: Journal
+) -> None:
+    pauses = list[float]()
+    run = builders.run(builders.trial(1, "m1", "1B"), too_large(2), run_dir=str(tmp_path))
+    found = runner(run, journal, scripted(PASS), cooldown=Cooldown(60, pauses.append))
+    assert outcomes(found.trials()) == ["pass", "over-budget"]
+    assert pauses == []
+
+
+@pytest.mark.parametrize("is_supported", [True, False])
+def test_one_trial_proves_that_nothing_fits_if_the_weights_are_too_large(
+    is_supported: bool, tmp_path: Path, journal: Journal
+) -> None:
+    config = builders.CONFIG if is_supported else {**builders.CONFIG, "kv_lora_rank": 512}
+    trial = too_large(1, model=ModelSource(config))
+    run = builders.run(trial, run_dir=str(tmp_path), search=SEARCH)
+    found = runner(run, journal, scripted())
+    assert outcomes(found.search(trial)) == ["over-budget"]
+    search = Optimization(search_for(trial, SEARCH, "cpu"), found.results_of(trial))
+    assert (search.is_finished, search.is_proven, search.best) == (True, True, None)
+
+
+def test_an_exhaustive_search_records_the_whole_grid_without_a_worker(
+    tmp_path: Path, journal: Journal
+) -> None:
+    trial = too_large(1)
+    exhaustive = replace(SEARCH, exhaustive=True)
+    run = builders.run(trial, run_dir=str(tmp_path), search=exhaustive)
+    found = outcomes(runner(run, journal, scripted()).search(trial))
+    assert found == ["over-budget"] * SEARCH.grid.size

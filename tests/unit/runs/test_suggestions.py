@@ -14,7 +14,7 @@ from worker.protocol.messages import OverBudget, Passed, Phase, PhaseBegan, Step
 from your_ai.models import presets, resolve
 from your_ai.planning.memory_estimate import estimate
 from your_ai.planning.plan import TrainingOptions, Trial, plan
-from your_ai.runs.suggestions import suggestion
+from your_ai.runs.suggestions import smaller, suggestion
 from your_ai.supervision.classify import classify
 from your_ai.supervision.observation import Kill, Observation
 from your_ai.supervision.outcome import Outcome, OutcomeKind
@@ -124,3 +124,18 @@ def test_other_failures(seen: Observation, words: str | None) -> None:
 def test_a_pass_has_no_suggestion() -> None:
     seen = observed(Passed(1.0, 1, 1, 1, 1))
     assert suggestion(trial(8), Outcome(OutcomeKind.PASS, "fine"), seen) is None
+
+
+def test_no_search_is_suggested_if_the_weights_are_too_large() -> None:
+    tried = trial(8)
+    config = {**tried.request.model.config, "kv_lora_rank": 512}
+    request = replace(tried.request, model=replace(tried.request.model, config=config))
+    assert "optimize" in smaller(replace(tried, request=request), "metal")
+    too_large = replace(tried, request=request, weights_bytes=8 * GB + 1)
+    assert "optimize" not in smaller(too_large, "metal")
+
+
+def test_fewer_bits_are_suggested_if_the_unquantized_weights_are_too_large() -> None:
+    tried = trial(10, quantize="none")
+    assert tried.is_too_large
+    assert smaller(tried, "metal") == "--quantize 4 (should fit)"

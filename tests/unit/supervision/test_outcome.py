@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from tests.support.builders import CPU, METAL, began, observed, passing_events, result
 from tests.support.macs import NO_METAL, NO_METAL_BEFORE_0_32
 from worker.protocol.messages import Event, Failed, OverBudget, Passed, Phase, PhaseBegan, Step
-from your_ai.supervision.classify import classify
+from your_ai.supervision.classify import classify, weights_over_budget
 from your_ai.supervision.observation import Kill, Observation
 from your_ai.supervision.outcome import Certainty, Outcome, OutcomeKind, Remedy
+from your_ai.units import GB
 
 STEPS = 5
 
@@ -203,15 +204,26 @@ def test_a_pass_with_the_wrong_number_of_steps_is_a_crash(counted: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("planned", "reason"),
-    [(True, "the weights alone take 12.0 GB"), (False, "needs at least 12.0 GB")],
+    ("planned", "expected"),
+    [
+        (True, weights_over_budget(12 * GB)),
+        (
+            False,
+            Outcome(
+                OutcomeKind.OVER_BUDGET,
+                "needs at least 12.0 GB",
+                evidence="12884901888 bytes in phase load",
+            ),
+        ),
+    ],
 )
-def test_over_budget_reports_the_size(planned: bool, reason: str) -> None:
-    final = OverBudget(3.0, Phase.LOAD, 12 * 2**30, planned)
+def test_over_budget_reports_the_size(planned: bool, expected: Outcome) -> None:
+    final = OverBudget(3.0, Phase.LOAD, 12 * GB, planned)
     outcome = classify(observed(*began(Phase.LOAD, 1.0), final, returncode=1), STEPS)
-    assert outcome == Outcome(
-        OutcomeKind.OVER_BUDGET, reason, Certainty.CERTAIN, "12884901888 bytes in phase load"
-    )
+    assert outcome == expected
+    assert outcome.certainty is Certainty.CERTAIN
+    assert "12.0 GB" in outcome.reason
+    assert outcome.evidence.startswith("12884901888 bytes ")
 
 
 def test_sigkill_with_an_increased_counter_is_an_oom() -> None:
@@ -336,7 +348,6 @@ def test_a_timeout_is_neither_a_pass_nor_an_oom(kill: Kill, words: str) -> None:
     assert "after 31 s, in phase tight" in outcome.evidence
 
 
-GB = 2**30
 SHORT = "0.3 GB of memory left"
 
 

@@ -131,3 +131,10 @@ def test_position_counts_the_models_own_trial_once(rank: int, extra: int) -> Non
     own = replace(SMALL.configuration, lora_rank=rank)
     run = builders.run(SMALL.with_configuration(own), MIDDLE, search=searching())
     assert position(run, SMALL, 2) == ["model 1 of 2", f"trial 2 of at most {GRID.size + extra}"]
+
+
+def test_models_that_need_no_worker_take_no_time() -> None:
+    too_large = replace(LARGE, weights_bytes=LARGE.request.budget_bytes + 1)
+    run = builders.run(SMALL, MIDDLE, too_large, search=searching())
+    names = {ahead.model.name for ahead in trials_ahead(run, SMALL, 1)}
+    assert names == {SMALL.model.name, MIDDLE.model.name}

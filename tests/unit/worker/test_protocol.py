@@ -73,7 +73,11 @@ EVENTS: tuple[Event, ...] = (
     Failed(0.8, Phase.LOAD, "RuntimeError", "bad\nmultiline \u2713 text"),
     ProbeAnswer(
         Device(0.9, "cpu", {"device_name": "AMD EPYC"}, {"python": "3.11.7"}),
-        {"a": ModelFacts(1000, 10, 2, ("self_attn.q_proj",), lacks_attention=False)},
+        {
+            "a": ModelFacts(
+                1000, 10, 2, ("self_attn.q_proj",), lacks_attention=False, weights_bytes=99
+            )
+        },
         {"b": "Model type nonesuch not supported."},
     ),
 )
