@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
@@ -16,7 +17,8 @@ import pytest
 from tests.support.fakes import hanging, littering
 from tests.support.trials import PATIENT, fake, is_gone, observe, wait_for
 from worker.protocol.messages import Memory, Started
-from your_ai.errors import MachineError
+from your_ai.errors import MachineError, NotStartedError
+from your_ai.supervision import supervisor
 from your_ai.supervision.event_reader import OnEvent
 from your_ai.supervision.observation import Kill, Notice, Observation
 from your_ai.supervision.supervisor import ignore, supervise
@@ -137,3 +139,30 @@ def test_the_group_is_killed_before_the_worker_is_reaped(
     seen = observe(littering.leave_a_grandchild, log)
     assert seen.killed is None
     assert leaders == [psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize(("failures", "is_started"), [(0, True), (2, True), (3, False)])
+def test_starting_a_process_is_tried_three_times(
+    failures: int,
+    is_started: bool,
+    log: TrialLog,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    program, pauses = tmp_path / "program", list[float]()
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == failures:
+            program.symlink_to("/bin/true")
+
+    if not failures:
+        program.symlink_to("/bin/true")
+    monkeypatch.setattr(time, "sleep", pause)
+    try:
+        with supervisor._spawn([str(program)], 2, log) as process:
+            assert is_started
+        assert process.returncode == 0
+    except NotStartedError:
+        assert not is_started
+    assert len(pauses) == min(failures, 2)

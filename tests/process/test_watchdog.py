@@ -169,9 +169,9 @@ from your_ai.errors import MachineError
 from your_ai.system import memory
 
 ballast = b"x" * int(sys.argv[1])
-now = memory.for_trials("cpu")
+now = memory.for_trials(None)
 print(now.total_bytes, now.available_bytes, psutil.virtual_memory().total)
-memory_guard.wait_for_memory(now, lambda: False, lambda: memory.for_trials("cpu"), max_seconds=0)
+memory_guard.wait_for_memory(now, lambda: False, lambda: memory.for_trials(None), max_seconds=0)
 """
 
 

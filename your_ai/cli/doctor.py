@@ -29,8 +29,9 @@ from your_ai.supervision.outcome import OutcomeKind
 from your_ai.supervision.probe import install_line, probe_device
 from your_ai.supervision.supervisor import Limits, supervise
 from your_ai.supervision.trial_log import TrialLog
-from your_ai.system import cgroups, machine, memory, worker_cgroup
+from your_ai.system import cgroups, machine, memory, nvidia, worker_cgroup
 from your_ai.system.machine import Machine
+from your_ai.system.nvidia import Gpu
 from your_ai.terminal.output import say
 from your_ai.units import GB, show_size
 
@@ -104,7 +105,7 @@ def findings(machine: Machine) -> Iterator[Finding]:
         return
     device = from_probe(answer, machine)
     yield _device(device)
-    memory_found = _memory(device, gpu_uuid(answer))
+    memory_found = _memory(nvidia.gpu_of(device.backend, gpu_uuid(answer)))
     yield memory_found
     yield _budget(device)
     if memory_found.mark is not Mark.ERROR:  # `benchmark` would not start a trial either
@@ -122,8 +123,8 @@ def _oom_kill() -> Iterator[Finding]:
             yield Finding(Mark.WARNING, text, _OOM_ADVICE)
 
 
-def _memory(device: Device, gpu_uuid: str | None) -> Finding:
-    now = memory.for_trials(device.backend, gpu_uuid)
+def _memory(gpu: Gpu | None) -> Finding:
+    now = memory.for_trials(gpu)
     shown = (
         f"Memory: {show_size(now.available_bytes)} of {show_size(now.total_bytes)} available, "
         f"{show_size(now.swap_used_bytes)} in swap"

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import click
 
+from worker.protocol.messages import Started
 from your_ai import __version__
 from your_ai.cli import config_file, internal_error
 from your_ai.cli.configuration import trainings
@@ -39,6 +40,7 @@ from your_ai.runs.run_dir import REPORT, RESULTS, choose_run_dir, runs_dir
 from your_ai.runs.runner import TrialRunner
 from your_ai.runs.trial_result import TrialResult
 from your_ai.search.search import SearchOptions
+from your_ai.supervision.observation import Notice
 from your_ai.supervision.outcome import OutcomeKind
 from your_ai.supervision.probe import probe_device
 from your_ai.system import machine
@@ -55,7 +57,7 @@ _SLOW_PARAMETERS = 100e6
 H = TypeVar("H", bound=Header)
 
 RunTrials = Callable[["OpenRun"], None]
-"""Runs the trials of a run, and shows and saves each result."""
+"""Runs the trials of a run, and shows each result."""
 
 
 @dataclass
@@ -79,9 +81,19 @@ class OpenRun:
         """The results so far."""
         return assemble(self.run, self.runner.ended)
 
+    def on_event(self, event: Notice) -> None:
+        """Show an event of the running worker; while one starts, do what no worker must wait for.
+
+        This is called in the thread that delivers the events.
+        """
+        self.console.on_event(event)
+        if isinstance(event, Started):
+            self.save()
+            _prepare_report()
+
     def save(self) -> None:
-        """Write the results, unless they were written a moment ago."""
-        if self.writer.is_due():
+        """Write the results, if there are any and they were not written a moment ago."""
+        if self.runner.ended and self.writer.is_due():
             self.writer.write(self.results)
 
     def search(
@@ -90,12 +102,11 @@ class OpenRun:
         began: Callable[[Trial, int], None],
         ended: Callable[[TrialResult], None] = lambda _: None,
     ) -> Optimization:
-        """Search for the best configuration of a trial's model, saving each result."""
+        """Search for the best configuration of a trial's model."""
         for progress in self.runner.search(trial):
             if isinstance(progress, Trial):
                 began(progress, len(self.runner.results_of(trial)) + 1)
             else:
-                self.save()
                 ended(progress)
         return optimization_of(self.run, trial, self.runner.results_of(trial))
 
@@ -123,11 +134,19 @@ class OpenRun:
         return ExitCode.OK if any(r.success for r in ended) else ExitCode.NONE_PASSED
 
 
+def _prepare_report() -> None:
+    """Load what the report needs, which takes some 100 ms."""
+    with contextlib.suppress(Exception):  # `_report` shows it
+        from your_ai.report.page import template
+
+        template()
+
+
 def _report(results: Results, path: Path) -> str | None:
     """Write the report; return what went wrong, since the run must not fail because of it."""
-    from your_ai.report.page import write_report  # slow: imports jinja2
-
     try:
+        from your_ai.report.page import write_report  # slow: imports jinja2
+
         return write_report(results, path)
     except Exception as error:  # noqa: BLE001 - even a bug must not end the run
         log = internal_error.save(error)
@@ -258,7 +277,11 @@ def _execute(
     targets = [Path(run.run_dir) / RESULTS, *([Path(output)] if output else [])]
     console = Console(screen, run)
     pauses = Cooldown(run.cooldown, console.cooling)
-    runner = TrialRunner(run, journal, history, console.on_event, cooldown=pauses)
+
+    def on_event(event: Notice) -> None:
+        opened.on_event(event)
+
+    runner = TrialRunner(run, journal, history, on_event, cooldown=pauses)
     writer = ResultsWriter(targets)
     before = assemble(run, history.ended.values())
     opened = OpenRun(run, journal, runner, console, writer, len(history.final), before.complete)

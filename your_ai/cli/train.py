@@ -35,7 +35,7 @@ from your_ai.runs.run_dir import RESULTS, TRAINING, choose_run_dir, runs_dir
 from your_ai.runs.trial_result import TrialResult
 from your_ai.runs.worker_run import WorkerRunner
 from your_ai.supervision.outcome import Outcome, OutcomeKind
-from your_ai.system import machine
+from your_ai.system import machine, nvidia
 from your_ai.system.signals import interrupts
 from your_ai.system.sleep import kept_awake
 from your_ai.terminal.output import say
@@ -194,7 +194,8 @@ def _train(training: Training, journal: Journal, progress: Progress, *, quiet: b
         if progress.trained:
             outcome = Outcome(OutcomeKind.PASS, "every iteration is done")
         else:
-            workers = WorkerRunner(journal, training.device.backend, training.gpu_uuid)
+            gpu = nvidia.gpu_of(training.device.backend, training.gpu_uuid)
+            workers = WorkerRunner(journal, gpu)
             outcome = TrainingRunner(
                 training,
                 journal,

@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from typing import Any, TypeVar
-
-import tenacity
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from your_ai.errors import MachineError, UsageError, YourAIError
+
+if TYPE_CHECKING:
+    import tenacity
 
 _T = TypeVar("_T")
 
@@ -48,6 +49,8 @@ def ask(model_id: str, request: Callable[[], _T], patience: float = math.inf) ->
         UsageError: if the model does not exist, or the user has no access to it.
         MachineError: if the Hub cannot be reached, or the disk is full.
     """
+    import tenacity  # slow, and only for the Hub
+
     retrying = tenacity.Retrying(
         before=lambda _: _limit_waits(min(patience, _WINDOW_SECONDS)),
         retry=tenacity.retry_if_exception(is_transient),

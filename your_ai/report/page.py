@@ -38,7 +38,7 @@ def page(results: Results) -> str:
     """Return the HTML page. It loads nothing; its content security policy forbids requests."""
     results = naming.with_distinct_names(results)
     drawn = _charts(results)
-    return _template().render(
+    return template().render(
         results=results,
         best=recommended(results.results),
         facts=_facts(results),
@@ -100,7 +100,8 @@ def _as_script(value: Any) -> str:
 
 
 @cache
-def _template() -> Template:
+def template() -> Template:
+    """Return the page's template; compiling it is slow."""
     environment = Environment(
         loader=PackageLoader("your_ai.report", "."),
         autoescape=True,

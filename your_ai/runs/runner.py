@@ -27,7 +27,7 @@ from your_ai.supervision.event_reader import OnEvent
 from your_ai.supervision.observation import Observation
 from your_ai.supervision.outcome import Outcome, OutcomeKind, Remedy
 from your_ai.supervision.supervisor import Limits, ignore, supervise
-from your_ai.system import conditions
+from your_ai.system import conditions, nvidia
 from your_ai.system.conditions import Conditions
 from your_ai.system.signals import interrupts
 from your_ai.units import now
@@ -56,7 +56,8 @@ class TrialRunner:
         self._history = history
         self._on_event = on_event
         self._cooldown = cooldown or Cooldown(0)
-        self._workers = WorkerRunner(journal, run.device.backend, run.gpu_uuid, supervise)
+        self._gpu = nvidia.gpu_of(run.device.backend, run.gpu_uuid)
+        self._workers = WorkerRunner(journal, self._gpu, supervise)
         self.ended: list[TrialResult] = []
 
     def results_of(self, trial: Trial) -> tuple[TrialResult, ...]:
@@ -151,7 +152,7 @@ class TrialRunner:
         return None if interrupts.requested else self._work(trial, key, log, is_retry=True)
 
     def _conditions(self) -> Conditions:
-        return conditions.read(self._run.device.backend, self._run.gpu_uuid)
+        return conditions.read(self._run.device.backend, self._gpu)
 
     def _work(
         self, trial: Trial, key: str, log: Path, *, is_retry: bool = False

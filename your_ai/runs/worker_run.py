@@ -18,6 +18,7 @@ from your_ai.supervision.trial_log import TrialLog
 from your_ai.system import memory
 from your_ai.system.machine import boot_id
 from your_ai.system.memory import MachineMemory
+from your_ai.system.nvidia import Gpu
 from your_ai.system.signals import interrupts
 from your_ai.units import now
 
@@ -31,14 +32,12 @@ class WorkerRunner:
     def __init__(
         self,
         journal: Journal,
-        backend: str,
-        gpu_uuid: str | None,
+        gpu: Gpu | None,
         supervise: Supervise = supervise,
     ) -> None:
         self._journal = journal
         self._supervise = supervise
-        self._backend = backend
-        self._gpu_uuid = gpu_uuid
+        self._gpu = gpu
         self._memory = self._read_memory()
         self._footprint = 0
         self.boot = boot_id()
@@ -87,7 +86,7 @@ class WorkerRunner:
             MachineError: if it is short of memory after ``max_seconds``.
         """
         # A GPU with memory of its own takes it from there, and the footprint is the rest.
-        own = 0 if self._backend == "cuda" else device_bytes
+        own = 0 if self._gpu else device_bytes
         self._wait(max_seconds, enough_bytes=max(self._footprint, own))
 
     def _wait(
@@ -104,4 +103,4 @@ class WorkerRunner:
         )
 
     def _read_memory(self) -> MachineMemory:
-        return memory.for_trials(self._backend, self._gpu_uuid)
+        return memory.for_trials(self._gpu)

@@ -13,7 +13,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import psutil
-import tenacity
 
 from worker.protocol.messages import EVENTS_FD_FLAG, Event
 from your_ai.errors import MachineError, NotStartedError
@@ -34,6 +33,8 @@ Without ``-u``, output of libraries would be lost when the worker exits by `os._
 """
 
 TICK_SECONDS = 0.1
+SPAWN_PAUSES = (1.0, 2.0)
+"""Seconds before the second and the third attempt to start a process."""
 REAP_SECONDS = 90.0
 """Maximum wait for the end of a killed worker: freeing tens of GB takes time."""
 
@@ -209,15 +210,19 @@ def _start(
     return process
 
 
-# Starting a process may fail briefly on a machine that is just freeing memory. Only this is
-# retried, never a measured outcome.
-@tenacity.retry(
-    retry=tenacity.retry_if_exception_type(NotStartedError),
-    stop=tenacity.stop_after_attempt(3),
-    wait=tenacity.wait_exponential(max=5),
-    reraise=True,
-)
 def _spawn(command: list[str], events: int, log: TrialLog) -> subprocess.Popen[bytes]:
+    """Start the worker. Only this is retried, never a measured outcome.
+
+    Starting a process may fail briefly on a machine that is just freeing memory.
+    """
+    for pause in SPAWN_PAUSES:
+        with contextlib.suppress(NotStartedError):
+            return _spawn_once(command, events, log)
+        time.sleep(pause)
+    return _spawn_once(command, events, log)
+
+
+def _spawn_once(command: list[str], events: int, log: TrialLog) -> subprocess.Popen[bytes]:
     try:
         with log.open() as file:
             return subprocess.Popen(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from your_ai.system import macos, nvidia, power
 from your_ai.system.macos import ThermalPressure
+from your_ai.system.nvidia import Gpu
 from your_ai.system.power import PowerSource
 
 _SLOWING = (ThermalPressure.HEAVY, ThermalPressure.TRAPPING, ThermalPressure.SLEEPING)
@@ -39,9 +40,9 @@ class Conditions:
     """Why an NVIDIA GPU's clock is reduced at the moment; null elsewhere."""
 
 
-def read(backend: str, gpu_uuid: str | None) -> Conditions:
+def read(backend: str, device: Gpu | None) -> Conditions:
     """Read the conditions for a device of an MLX backend; this takes some 10 ms."""
-    gpu = nvidia.clocks(gpu_uuid) if backend == "cuda" else None
+    gpu = device.read().clocks if device else None
     return Conditions(
         power_source=power.source(),
         low_power_mode=power.is_low(),

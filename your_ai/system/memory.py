@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 import psutil
 
-from your_ai.system import cgroups, macos, nvidia
+from your_ai.system import cgroups, macos
 from your_ai.system.cgroups import MemoryCgroup
 from your_ai.system.macos import PressureLevel
-from your_ai.system.nvidia import GpuMemory
+from your_ai.system.nvidia import Gpu, GpuMemory
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,9 @@ def read() -> MachineMemory:
     )
 
 
-def for_trials(backend: str, gpu_uuid: str | None = None) -> MachineMemory:
-    """Read the memory that a trial on an MLX backend can use; a GPU may take seconds to answer."""
-    return replace(read(), gpu=nvidia.memory(gpu_uuid) if backend == "cuda" else None)
+def for_trials(gpu: Gpu | None) -> MachineMemory:
+    """Read the memory that a trial can use, also on its GPU, which may take seconds to answer."""
+    return replace(read(), gpu=gpu.read().memory if gpu else None)
 
 
 @functools.cache

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
+import time
 from dataclasses import dataclass
 
 from your_ai.system.tools import output_of
@@ -11,7 +13,8 @@ from your_ai.units import MB
 
 # Loading the driver takes a second or two if no other program keeps it loaded.
 TIMEOUT_SECONDS = 4.0
-
+MOMENT_SECONDS = 0.1
+"""Time for which a reading of a GPU is reused."""
 
 POWER_LIMIT = "power limit"
 _SLOWDOWNS = {
@@ -50,6 +53,43 @@ class GpuMemory:
     free_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class GpuReading:
+    """A GPU at one moment; unknown facts are ``None``.
+
+    ``memory`` is also ``None`` if the GPU shares the machine's memory; nvidia-smi then prints
+    "[N/A]".
+    """
+
+    memory: GpuMemory | None
+    clocks: GpuClocks | None
+
+
+class Gpu:
+    """The GPU that MLX reports as ``uuid``.
+
+    Without it, this is the first visible one. It may not be the one that MLX uses, because
+    nvidia-smi sorts GPUs by their PCI bus and CUDA the fastest first.
+    """
+
+    def __init__(self, uuid: str | None = None) -> None:
+        self._target = uuid or _first_visible()
+        self._reading = GpuReading(None, None)
+        self._read_at = -math.inf
+
+    def read(self) -> GpuReading:
+        """Read the GPU, or return the reading of a moment ago: each takes a process."""
+        if time.monotonic() - self._read_at >= MOMENT_SECONDS:
+            self._reading = _read(self._target)
+            self._read_at = time.monotonic()
+        return self._reading
+
+
+def gpu_of(backend: str, uuid: str | None) -> Gpu | None:
+    """Return the GPU of an MLX backend; ``None`` for backends other than CUDA."""
+    return Gpu(uuid) if backend == "cuda" else None
+
+
 def query(fields: str, *options: str) -> list[str] | None:
     """Return one line per GPU with the values of ``fields``, separated by ", ".
 
@@ -59,34 +99,22 @@ def query(fields: str, *options: str) -> list[str] | None:
     return None if text is None else text.splitlines()
 
 
-def memory(uuid: str | None = None) -> GpuMemory | None:
-    """Return the memory of the GPU that MLX reports as ``uuid``.
-
-    Without it, that of the first visible one is returned; this may not be the one that MLX uses,
-    because nvidia-smi sorts GPUs by their PCI bus and CUDA the fastest first. ``None`` also if the
-    GPU shares the machine's memory; nvidia-smi then prints "[N/A]".
-    """
-    wanted = uuid or _first_visible()
-    fields = "memory.total,memory.free,mig.mode.current"
-    match (query(fields, f"--id={wanted}") or [""])[0].split(", "):
-        case [total, free, mig] if total.isdecimal() and free.isdecimal() and mig != "Enabled":
-            return GpuMemory(int(total) * MB, int(free) * MB)
-    return _part_memory(wanted)
-
-
-def clocks(uuid: str | None = None) -> GpuClocks | None:
-    """Return the clocks of the GPU that MLX reports as ``uuid``, or of the first visible one."""
-    target = f"--id={uuid or _first_visible()}"
+def _read(target: str) -> GpuReading:
     # Older drivers reject the query because of the counters.
-    lines = query(f"{_CLOCKS},{_COUNTERS}", target) or query(_CLOCKS, target) or [""]
-    match lines[0].split(", "):
-        case [clock, maximum, reasons, *counters] if len(counters) in (0, 4):
-            return GpuClocks(
+    fields = f"{_MEMORY},{_CLOCKS}"
+    lines = query(f"{fields},{_COUNTERS}", f"--id={target}") or query(fields, f"--id={target}")
+    match (lines or [""])[0].split(", "):
+        case [total, free, mig, clock, maximum, reasons, *counters] if len(counters) in (0, 4):
+            clocks = GpuClocks(
                 _number(clock), _number(maximum), _slowdowns(reasons), _slowed_seconds(counters)
             )
-    return None
+            if total.isdecimal() and free.isdecimal() and mig != "Enabled":
+                return GpuReading(GpuMemory(int(total) * MB, int(free) * MB), clocks)
+            return GpuReading(_part_memory(target), clocks)
+    return GpuReading(_part_memory(target), None)
 
 
+_MEMORY = "memory.total,memory.free,mig.mode.current"
 _CLOCKS = "clocks.sm,clocks.max.sm,clocks_throttle_reasons.active"
 _COUNTERS = ",".join(
     f"clocks_event_reasons_counters.{name}"

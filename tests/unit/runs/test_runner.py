@@ -31,6 +31,7 @@ from your_ai.supervision.observation import Kill, Observation
 from your_ai.supervision.outcome import Certainty
 from your_ai.system import conditions
 from your_ai.system.conditions import Conditions
+from your_ai.system.nvidia import Gpu
 from your_ai.system.signals import interrupts
 
 Worker = Callable[[TrialRequest], Observation]
@@ -341,10 +342,10 @@ def test_a_log_is_named_after_its_model_and_stays_in_its_folder(
 def test_the_conditions_are_read_before_and_after_each_worker(
     tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read: list[tuple[str, str | None]] = []
+    read: list[tuple[str, Gpu | None]] = []
 
-    def conditions_now(backend: str, gpu_uuid: str | None) -> Conditions:
-        read.append((backend, gpu_uuid))
+    def conditions_now(backend: str, gpu: Gpu | None) -> Conditions:
+        read.append((backend, gpu))
         return replace(builders.ON_MAINS, slowed_seconds=float(len(read)))
 
     monkeypatch.setattr(conditions, "read", conditions_now)
@@ -356,7 +357,7 @@ def test_the_conditions_are_read_before_and_after_each_worker(
         for r in found.ended
     ]
     assert slowed == [[1, 2], [3, 4], [None, None]]
-    assert set(read) == {("metal", "GPU-1")}
+    assert set(read) == {("metal", None)}
     assert list(history_of(journal.records()).ended.values()) == found.ended
 
 

@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from your_ai.system import conditions, macos, nvidia, power
+from tests.support.gpus import OLD_QUERY, QUERY
+from your_ai.system import conditions, macos, power
 from your_ai.system.conditions import Conditions, caveats
 from your_ai.system.macos import ThermalPressure
-from your_ai.system.nvidia import GpuClocks
+from your_ai.system.nvidia import Gpu, GpuClocks, GpuMemory, GpuReading
 from your_ai.system.power import PowerSource
+from your_ai.units import MB
 
 UUID = "GPU-0019ef91-ac4c-7e29-6ab3-554b260553d2"
+MEMORY = "100, 90, Disabled"
 UNKNOWN = Conditions(None, None, None, None, None, None, None)
 GOOD = Conditions(PowerSource.MAINS, False, ThermalPressure.NOMINAL, 10.0, 1980, 1980, ())
 
@@ -200,25 +203,11 @@ def test_the_time_in_which_heat_slowed_the_cpu(tmp_path: Path) -> None:
     assert power.cpu_slowed_seconds(tmp_path) == 2.5
 
 
-FIELDS = "clocks.sm,clocks.max.sm,clocks_throttle_reasons.active"
-COUNTERS = ",".join(
-    f"clocks_event_reasons_counters.{name}"
-    for name in (
-        "hw_thermal_slowdown",
-        "hw_power_brake_slowdown",
-        "sw_thermal_slowdown",
-        "sw_power_cap",
-    )
-)
-
-
-def gpu(folder: Path, answers: dict[str, str]) -> None:
+def gpu(folder: Path, fields: str, answer: str) -> Gpu:
     """Install an nvidia-smi that knows these fields; it fails for others, as the real one does."""
-    cases = "\n".join(
-        f'"--id={UUID} --query-gpu={fields} --format=csv,noheader,nounits") echo "{answer}";;'
-        for fields, answer in answers.items()
-    )
-    program(folder / "nvidia-smi", f'case "$*" in\n{cases}\n*) exit 2;;\nesac')
+    known = f"--id={UUID} --query-gpu={fields} --format=csv,noheader,nounits"
+    program(folder / "nvidia-smi", f'[ "$*" = "{known}" ] || exit 2\necho "{answer}"')
+    return Gpu(UUID)
 
 
 @pytest.mark.parametrize(
@@ -251,28 +240,28 @@ def gpu(folder: Path, answers: dict[str, str]) -> None:
     ],
 )
 def test_the_clocks_of_a_gpu(answer: str, clocks: GpuClocks, programs: Path) -> None:
-    gpu(programs, {f"{FIELDS},{COUNTERS}": answer})
-    assert nvidia.clocks(UUID) == clocks
+    assert gpu(programs, QUERY, f"{MEMORY}, {answer}").read().clocks == clocks
 
 
 def test_the_clocks_of_a_gpu_whose_driver_has_no_counters(programs: Path) -> None:
-    gpu(programs, {FIELDS: "1410, 1410, 0x0000000000000040"})
-    assert nvidia.clocks(UUID) == GpuClocks(1410, 1410, ("heat (hardware)",), None)
+    old = gpu(programs, OLD_QUERY, f"{MEMORY}, 1410, 1410, 0x0000000000000040")
+    assert old.read() == GpuReading(
+        GpuMemory(100 * MB, 90 * MB), GpuClocks(1410, 1410, ("heat (hardware)",), None)
+    )
 
 
 @pytest.mark.parametrize("answer", ["", "No devices were found"])
 def test_the_clocks_of_an_unknown_gpu(answer: str, programs: Path) -> None:
-    gpu(programs, {f"{FIELDS},{COUNTERS}": answer})
-    assert nvidia.clocks(UUID) is None
+    assert gpu(programs, QUERY, answer).read() == GpuReading(None, None)
 
 
 def test_the_conditions_of_a_gpu_are_read_only_for_cuda(
     programs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gpu(programs, {f"{FIELDS},{COUNTERS}": "1980, 1980, 0x0, 1000000, 0, 0, 0"})
+    known = gpu(programs, QUERY, f"{MEMORY}, 1980, 1980, 0x0, 1000000, 0, 0, 0")
     monkeypatch.setattr(power, "cpu_slowed_seconds", lambda: 7.0)
     monkeypatch.setattr(macos, "thermal_pressure", lambda: None)
-    on_gpu = conditions.read("cuda", UUID)
+    on_gpu = conditions.read("cuda", known)
     assert (on_gpu.gpu_clock_mhz, on_gpu.gpu_max_clock_mhz) == (1980, 1980)
     assert (on_gpu.gpu_slowdowns, on_gpu.slowed_seconds) == ((), 1.0)
     on_cpu = conditions.read("cpu", None)

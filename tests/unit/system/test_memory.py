@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from your_ai.system import cgroups, memory, nvidia
+from tests.support.gpus import QUERY
+from your_ai.system import cgroups, conditions, memory, nvidia
 from your_ai.system.cgroups import MemoryCgroup
-from your_ai.system.nvidia import GpuMemory
+from your_ai.system.nvidia import Gpu, GpuMemory, gpu_of
 
 MB = 2**20
 
@@ -31,7 +33,13 @@ def nvidia_smi(folder: Path, line: str) -> None:
 
 
 UUID = "GPU-0019ef91-ac4c-7e29-6ab3-554b260553d2"
-FIELDS = "--query-gpu=memory.total,memory.free,mig.mode.current --format=csv,noheader,nounits"
+FIELDS = f"--query-gpu={QUERY} --format=csv,noheader,nounits"
+IDLE = "345, 1980, 0x0000000000000001, 0, 0, 0, 0"
+"""The clocks of an idle H200."""
+
+
+def memory_of(uuid: str | None = None) -> GpuMemory | None:
+    return Gpu(uuid).read().memory
 
 
 @pytest.mark.parametrize(
@@ -55,9 +63,9 @@ def test_the_gpu_that_mlx_reports_is_queried(
 ) -> None:
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    answer = "143771, 143156, Disabled"  # recorded on an H200 with driver 580
+    answer = f"143771, 143156, Disabled, {IDLE}"  # recorded on an H200 with driver 580
     nvidia_smi(programs, f'[ "$*" = "--id={asked} {FIELDS}" ] && echo "{answer}"')
-    assert nvidia.memory(uuid) == GpuMemory(143771 * MB, 143156 * MB)
+    assert memory_of(uuid) == GpuMemory(143771 * MB, 143156 * MB)
 
 
 MIG = "de1c4b3a-25ac-5a35-9d2f-0c4a9a4f5a11"
@@ -105,7 +113,7 @@ def partitioned(folder: Path, listed: str = LISTED, queried: str = QUERIED) -> N
         f"""case "$*" in
         -L) {cat}/listed;;
         "-q -x --id={UUID}") {cat}/queried;;
-        "--id={UUID} {FIELDS}") echo "81920, 77771, Enabled";;
+        "--id={UUID} {FIELDS}") echo "81920, 77771, Enabled, {IDLE}";;
         *) echo "No devices were found"; exit 6;;
         esac""",
     )
@@ -115,7 +123,7 @@ def partitioned(folder: Path, listed: str = LISTED, queried: str = QUERIED) -> N
 @pytest.mark.parametrize("uuid", [f"GPU-{MIG}", f"MIG-{MIG}"])
 def test_the_memory_of_a_part_of_a_gpu_is_that_of_the_part(uuid: str, programs: Path) -> None:
     partitioned(programs)
-    assert nvidia.memory(uuid) == GpuMemory(9984 * MB, 9970 * MB)
+    assert memory_of(uuid) == GpuMemory(9984 * MB, 9970 * MB)
 
 
 def test_the_part_of_a_gpu_that_is_visible_is_found(
@@ -123,7 +131,7 @@ def test_the_part_of_a_gpu_that_is_visible_is_found(
 ) -> None:
     partitioned(programs)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", f"MIG-{MIG}")
-    assert nvidia.memory() == GpuMemory(9984 * MB, 9970 * MB)
+    assert memory_of() == GpuMemory(9984 * MB, 9970 * MB)
 
 
 @pytest.mark.parametrize(
@@ -139,31 +147,55 @@ def test_nothing_is_known_of_a_part_that_is_not_described(
     listed: str, queried: str, programs: Path
 ) -> None:
     partitioned(programs, listed, queried)
-    assert nvidia.memory(f"GPU-{MIG}") is None
+    assert memory_of(f"GPU-{MIG}") is None
 
 
 def test_the_memory_of_a_whole_gpu_is_not_taken_for_that_of_its_part(programs: Path) -> None:
     partitioned(programs)
-    assert nvidia.memory(UUID) is None
+    assert memory_of(UUID) is None
 
 
 @pytest.mark.parametrize(
     "line",
-    ["exit 9", "true", "echo '[N/A], [N/A], [N/A]'", "echo 'No devices were found'", "echo 143771"],
+    [
+        "exit 9",
+        "true",
+        f"echo '[N/A], [N/A], [N/A], {IDLE}'",
+        "echo 'No devices were found'",
+        "echo 143771",
+    ],
 )
 def test_a_gpu_without_memory_figures_is_ignored(line: str, programs: Path) -> None:
     nvidia_smi(programs, line)
-    assert nvidia.memory() is None
+    assert memory_of() is None
 
 
-def test_the_gpu_is_queried_only_for_cuda(programs: Path) -> None:
-    nvidia_smi(programs, f"echo $1 >> {programs}/called; echo '100, 90, [N/A]'")
-    assert memory.for_trials("metal").gpu is None
-    assert memory.for_trials("cpu").gpu is None
-    assert memory.read().gpu is None
-    assert not (programs / "called").exists()
-    assert memory.for_trials("cuda", UUID).gpu == GpuMemory(100 * MB, 90 * MB)
-    assert (programs / "called").read_text() == f"--id={UUID}\n"
+@pytest.mark.parametrize(
+    ("backend", "memory_on_gpu"),
+    [("metal", None), ("cpu", None), ("cuda", GpuMemory(100 * MB, 90 * MB))],
+)
+def test_the_gpu_is_queried_only_for_cuda(
+    backend: str, memory_on_gpu: GpuMemory | None, programs: Path
+) -> None:
+    nvidia_smi(programs, f"echo '100, 90, [N/A], {IDLE}'")
+    assert memory.for_trials(gpu_of(backend, UUID)).gpu == memory_on_gpu
+
+
+def test_one_query_tells_all_about_a_gpu_at_one_moment(
+    programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nvidia_smi(programs, f"echo $1 >> {programs}/called; echo '100, 90, [N/A], {IDLE}'")
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    gpu = Gpu(UUID)
+    for _ in range(2):
+        assert memory.for_trials(gpu).gpu == GpuMemory(100 * MB, 90 * MB)
+        assert conditions.read("cuda", gpu).gpu_clock_mhz == 345
+    called = programs / "called"
+    assert called.read_text() == f"--id={UUID}\n"
+    now += nvidia.MOMENT_SECONDS
+    nvidia_smi(programs, f"echo '100, 80, [N/A], {IDLE}'")
+    assert memory.for_trials(gpu).gpu == GpuMemory(100 * MB, 80 * MB)
 
 
 def test_this_machine() -> None:
@@ -171,7 +203,7 @@ def test_this_machine() -> None:
     assert 0 < now.available_bytes <= now.total_bytes
     assert now.swap_used_bytes >= 0
     assert (now.pressure is None) == (sys.platform != "darwin")
-    assert memory.for_trials("cpu").total_bytes == now.total_bytes <= psutil.virtual_memory().total
+    assert memory.for_trials(None).total_bytes == now.total_bytes <= psutil.virtual_memory().total
 
 
 @pytest.fixture
