@@ -36,7 +36,7 @@ probe.probe_device()
 """
 PROBES = [
     pytest.param(probe.probe_device, id="device"),
-    pytest.param(lambda: probe.probe_models(MODELS), id="models"),
+    pytest.param(lambda: probe.probe([MODELS]), id="models"),
 ]
 
 
@@ -134,6 +134,6 @@ def test_a_model_that_crashes_the_worker_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mlx(tmp_path, "import os; os.abort()", monkeypatch)
-    text = message(lambda: probe.probe_models(MODELS), UsageError)
+    text = message(lambda: probe.probe([MODELS]), UsageError)
     assert "org/model" in text
     assert "SIGABRT" in text
