@@ -60,4 +60,4 @@ def _nvidia_driver() -> Iterator[str]:
     """
     with contextlib.suppress(OSError):
         yield (_NVIDIA_DRIVER / "version").read_text(errors="replace")
-        yield from os.listdir(_NVIDIA_DRIVER / "gpus")
+        yield from (gpu.name for gpu in (_NVIDIA_DRIVER / "gpus").iterdir())
