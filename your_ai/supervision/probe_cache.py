@@ -109,7 +109,7 @@ def _lasting(device: Device) -> tuple[object, ...]:
 
 
 def _digest(*parts: object) -> str:
-    return hashlib.sha256(repr(parts).encode(errors="surrogateescape")).hexdigest()[:32]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
 def _write(path: Path, answer: object) -> None:
