@@ -14,7 +14,12 @@ from worker.protocol.requests import ModelSource, PlannedModel, ProbeRequest
 
 
 def run(request: ProbeRequest, events: EventPipe) -> NoReturn:
-    """Send one `ProbeAnswer` and exit. Imports slow modules only if there are models to build."""
+    """Send the device, then a `ProbeAnswer`, and exit.
+
+    A worker that reported the device and dies was ended by a model, not by a broken MLX. Slow
+    modules are imported only if there are models to build.
+    """
+    events.send(device.describe(events.now()))
     models: dict[str, ModelFacts] = {}
     problems: dict[str, str] = {}
     if request.models:
@@ -27,7 +32,7 @@ def run(request: ProbeRequest, events: EventPipe) -> NoReturn:
                 problems[name] = str(error)
             except UnsupportedModelError as error:
                 problems[name] = f"{str(error).partition(chr(10))[0]}. Choose another model"
-    events.send(ProbeAnswer(device.describe(events.now()), models, problems))
+    events.send(ProbeAnswer(models, problems))
     os._exit(0)
 
 

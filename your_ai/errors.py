@@ -34,3 +34,7 @@ class MachineError(YourAIError):
 
 class NotStartedError(MachineError):
     """No worker process could be started."""
+
+
+class DeviceChangedError(MachineError):
+    """MLX no longer uses the device that the run was planned for."""

@@ -36,7 +36,7 @@ probe.probe_device()
 """
 PROBES = [
     pytest.param(probe.probe_device, id="device"),
-    pytest.param(lambda: probe.probe_models(MODELS), id="models"),
+    pytest.param(lambda: probe.probe([MODELS]), id="models"),
 ]
 
 
@@ -120,20 +120,30 @@ def test_a_mac_without_metal_is_reported_as_such(
 
 
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT])
+@pytest.mark.parametrize("run", PROBES)
 def test_a_crash_while_mlx_is_imported_is_a_broken_installation(
-    number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Probe, number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mlx(tmp_path, f"import os; os.kill(os.getpid(), {int(number)})", monkeypatch)
-    text = message(probe.probe_device)
+    text = message(run)
     assert text.startswith("MLX does not work (")
     assert number.name in text
     assert "pip install" in text
 
 
+CRASHING_MODEL = """
+import os, sys
+if "worker" in sys.orig_argv:
+    from worker import probe
+    probe.facts = lambda _: os.abort()
+"""
+
+
 def test_a_model_that_crashes_the_worker_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mlx(tmp_path, "import os; os.abort()", monkeypatch)
-    text = message(lambda: probe.probe_models(MODELS), UsageError)
+    (tmp_path / "sitecustomize.py").write_text(CRASHING_MODEL)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    text = message(lambda: probe.probe([MODELS]), UsageError)
     assert "org/model" in text
     assert "SIGABRT" in text

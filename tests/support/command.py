@@ -34,6 +34,7 @@ def environment(home: Path, **changed: str) -> dict[str, str]:
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "XDG_STATE_HOME": str(home / "state"),
+        "XDG_CACHE_HOME": str(home / "cache"),
         "HOME": str(home),
         "HF_HOME": str(home / "hf"),
         "HF_HUB_OFFLINE": "1",

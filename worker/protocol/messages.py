@@ -240,9 +240,8 @@ class ModelFacts:
 
 @dataclass(frozen=True, slots=True)
 class ProbeAnswer:
-    """Final event of a probe. ``problems`` maps names of unsupported models to the reason."""
+    """Final event of a probe. ``problems`` maps keys of unsupported models to the reason."""
 
-    device: Device
     models: dict[str, ModelFacts]
     problems: dict[str, str]
 

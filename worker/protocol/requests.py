@@ -48,7 +48,7 @@ class PlannedModel:
 
 @dataclass(frozen=True, slots=True)
 class ProbeRequest:
-    """Asks for the device and, for each model by name, whether it can be trained like that."""
+    """Asks for the device and, for each model by a key, whether it can be trained like that."""
 
     models: dict[str, PlannedModel]
 

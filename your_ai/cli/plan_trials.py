@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from worker.protocol.configuration import Weights
+from worker.protocol.messages import Device
+from worker.protocol.requests import PlannedModel
 from your_ai.errors import UsageError
 from your_ai.models import presets, resolve, weight_files
 from your_ai.models.resolve import Model
@@ -19,13 +21,15 @@ from your_ai.planning.plan import (
     planned,
 )
 from your_ai.planning.training_data import TrainingData
-from your_ai.supervision.probe import probe_models
+from your_ai.supervision.facts import find_device_and_facts, find_facts
 
 
 def with_facts(
-    chosen: Sequence[Model], trainings: Sequence[TrainingOptions]
-) -> tuple[list[Model], ...]:
-    """Return the models with their sizes and layers, for each of the ``trainings``.
+    chosen: Sequence[Model], trainings: Sequence[TrainingOptions], device: Device | None
+) -> tuple[Device, tuple[list[Model], ...]]:
+    """Return the device, and the models with their sizes and layers for each of the ``trainings``.
+
+    If the ``device`` is not yet known, it is found together with the models.
 
     Raises:
         UsageError: if a model's weights are unusable, or mlx-lm cannot train it like that.
@@ -34,16 +38,21 @@ def with_facts(
     if trainings[0].weights is Weights.REAL:
         _check_weights(chosen)
         chosen = [resolve.pinned(model) for model in chosen]
-    return tuple(_probed(chosen, options) for options in trainings)
+    kinds = [_asked(chosen, options) for options in trainings]
+    if device is None:
+        device, found = find_device_and_facts(kinds)
+    else:
+        found = find_facts(kinds)
+    models = tuple([resolve.with_facts(model, facts) for model in chosen] for facts in found)
+    for known, options in zip(models, trainings, strict=True):
+        for model in known:
+            check_layers(model, options)
+    return device, models
 
 
-def _probed(chosen: Sequence[Model], options: TrainingOptions) -> list[Model]:
-    probed = [m for m in chosen if not (m.is_preset and is_trainable_by_all(options))]
-    facts = probe_models({m.model_name: planned(m, options) for m in probed})
-    known = [resolve.with_facts(model, facts) for model in chosen]
-    for model in known:
-        check_layers(model, options)
-    return known
+def _asked(chosen: Sequence[Model], options: TrainingOptions) -> dict[str, PlannedModel]:
+    unknown = [m for m in chosen if not (m.is_preset and is_trainable_by_all(options))]
+    return {model.model_name: planned(model, options) for model in unknown}
 
 
 def plan_trials(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -20,7 +21,8 @@ from your_ai.recommend import device_guess, history, recommend
 from your_ai.recommend.document import document
 from your_ai.recommend.recommend import Unknown
 from your_ai.runs.run_dir import runs_dir
-from your_ai.supervision.probe import probe_models
+from your_ai.supervision.facts import find_facts
+from your_ai.supervision.probe_cache import Facts
 from your_ai.system import machine
 from your_ai.terminal.output import say, terminal_columns
 from your_ai.terminal.recommendation import recommendation
@@ -76,25 +78,65 @@ def _estimable(
         UsageError: if a name is unknown, or if no model can be estimated.
         MachineError: if no model can be estimated because the Hub cannot be reached.
     """
-    models, unknown, errors = list[Model](), list[Unknown](), list[YourAIError]()
-    for name in names:
-        found = Model(name, name, "", {})
-        try:
-            found = resolve.find(name)
-            if found.note is not None:
-                _note(found.note)
-            model = resolve.with_declared_facts(found)
-            plan([model], training, budget_bytes=1)  # raises if the options do not fit the model
-            if not is_trainable_by_all(training):  # mlx-lm may be unable to train it like that
-                asked = {model.model_name: planned(model, training)}
-                resolve.with_facts(model, probe_models(asked))
-            models.append(model)
-        except YourAIError as error:
-            if len(names) == 1 or isinstance(error, UnknownModelError):
-                raise
-            errors.append(error)
-            unknown.append(Unknown(found.name, found.model_name, found.params, str(error)))
+    found = _probed([_declared(name, training) for name in names], training)
+    models = [each for each in found if isinstance(each, Model)]
+    refused = [each for each in found if isinstance(each, _Refused)]
+    if len(names) == 1 and refused:
+        raise refused[0].error
     if not models:
+        errors = [each.error for each in refused]
         kind = MachineError if all(isinstance(e, MachineError) for e in errors) else UsageError
-        raise kind(f"None of the models can be estimated. {' '.join(map(str, errors))}")
-    return models, unknown
+        raise kind(
+            f"None of the models can be estimated. {' '.join(dict.fromkeys(map(str, errors)))}"
+        )
+    return models, [
+        Unknown(each.model.name, each.model.model_name, each.model.params, str(each.error))
+        for each in refused
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A model that cannot be estimated, and why."""
+
+    model: Model
+    error: YourAIError
+
+
+def _declared(name: str, training: TrainingOptions) -> Model | _Refused:
+    """Return the model with what its config says; raise UnknownModelError if there is none."""
+    found = Model(name, name, "", {})
+    try:
+        found = resolve.find(name)
+        if found.note is not None:
+            _note(found.note)
+        model = resolve.with_declared_facts(found)
+        plan([model], training, budget_bytes=1)  # raises if the options do not fit the model
+    except UnknownModelError:
+        raise
+    except YourAIError as error:
+        return _Refused(found, error)
+    return model
+
+
+def _probed(found: Sequence[Model | _Refused], training: TrainingOptions) -> list[Model | _Refused]:
+    """Return the models except those that mlx-lm cannot train like that."""
+    models = [each for each in found if isinstance(each, Model)]
+    if is_trainable_by_all(training) or not models:
+        return [*found]
+    try:
+        (facts,) = find_facts([{each.model_name: planned(each, training) for each in models}])
+    except YourAIError as error:
+        if len(models) == 1 or isinstance(error, MachineError):
+            return [_Refused(each, error) if isinstance(each, Model) else each for each in found]
+        # One of the models crashed the worker; the others need not suffer from that.
+        return [probed for each in found for probed in _probed([each], training)]
+    return [_trainable(each, facts) if isinstance(each, Model) else each for each in found]
+
+
+def _trainable(model: Model, facts: Facts) -> Model | _Refused:
+    try:
+        resolve.with_facts(model, facts)
+    except YourAIError as error:
+        return _Refused(model, error)
+    return model

@@ -40,9 +40,9 @@ from your_ai.runs.run_dir import REPORT, RESULTS, choose_run_dir, runs_dir
 from your_ai.runs.runner import TrialRunner
 from your_ai.runs.trial_result import TrialResult
 from your_ai.search.search import SearchOptions
+from your_ai.supervision.facts import find_device
 from your_ai.supervision.observation import Notice
 from your_ai.supervision.outcome import OutcomeKind
-from your_ai.supervision.probe import probe_device
 from your_ai.system import machine
 from your_ai.system.machine import Machine
 from your_ai.system.signals import interrupts
@@ -202,7 +202,7 @@ def open_earlier(
 
 def probed(host: Machine) -> tuple[Device, str | None]:
     """The device that MLX trains on, and the UUID of its GPU; MachineError if MLX does not work."""
-    answer = probe_device()
+    answer = find_device()
     return from_probe(answer, host), gpu_uuid(answer)
 
 
@@ -219,12 +219,12 @@ def new_run(
     config, names = config_file.chosen(params, names, screen.note)
     source = source_of(params, config)
     host = machine.describe()
-    chosen = [resolve.find(name) for name in names]
-    device, uuid = probed(host)
-    chosen = chosen or _suite(params["suite_name"], device, screen)
+    found = None if names else find_device()
+    chosen = _suite(params["suite_name"], found.backend, screen) if found else _named(names)
     defaults = config_file.defaults_of(config, [model.name for model in chosen])
     kinds = trainings(params, with_default_length(defaults, source))
-    models = with_facts(chosen, kinds)
+    found, models = with_facts(chosen, kinds, found)
+    device = from_probe(found, host)
     data = read_data(chosen, source, kinds[0], search, screen)
     trials = plan_trials(models, kinds, budget_bytes(device, params["max_memory"]), data)
     _show_notes(screen, trials, device)
@@ -233,7 +233,7 @@ def new_run(
         arguments=given(context),
         machine=host,
         device=device,
-        gpu_uuid=uuid,
+        gpu_uuid=gpu_uuid(found),
         trials=trials,
         search=search,
         deadline=params["timeout"],
@@ -247,8 +247,12 @@ def new_run(
     )
 
 
-def _suite(name: str | None, device: Device, screen: Screen) -> list[Model]:
-    if name is None and device.backend == "cpu":
+def _named(names: Sequence[str]) -> list[Model]:
+    return [resolve.find(name) for name in names]
+
+
+def _suite(name: str | None, backend: str, screen: Screen) -> list[Model]:
+    if name is None and backend == "cpu":
         name = "smoke"
         screen.note(
             "MLX can use only the CPU here, so this run uses tiny models (--suite smoke) to "

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from worker.protocol.codec import encode
 from worker.protocol.configuration import Weights
-from your_ai.errors import NotStartedError, YourAIError
+from your_ai.errors import DeviceChangedError, NotStartedError, YourAIError
 from your_ai.models import hub, weight_files
 from your_ai.planning.plan import Trial, reason_to_skip
 from your_ai.runs.cooldown import Cooldown
@@ -134,7 +134,7 @@ class TrialRunner:
                 first = f"before that: {outcome.reason} ({outcome.evidence})"
                 observation, outcome = self._retry(trial, key, log) or (observation, STOPPED)
                 outcome = replace(outcome, evidence=f"{outcome.evidence}; {first}")
-        except NotStartedError as error:
+        except (NotStartedError, DeviceChangedError) as error:
             # Without a result, a resumed run would assume that the trial killed your_ai.
             outcome = Outcome(OutcomeKind.ERROR, str(error))
             self._record(result_without_worker(trial, outcome, started_at))

@@ -10,9 +10,11 @@ from worker.protocol.messages import Event
 from your_ai.runs.journal import STARTED, Journal
 from your_ai.supervision import memory_guard
 from your_ai.supervision.classify import classify
+from your_ai.supervision.device_check import DeviceCheck
 from your_ai.supervision.event_reader import OnEvent
 from your_ai.supervision.observation import Observation
 from your_ai.supervision.outcome import Outcome
+from your_ai.supervision.probe_cache import ProbeCache
 from your_ai.supervision.supervisor import Limits, supervise
 from your_ai.supervision.trial_log import TrialLog
 from your_ai.system import memory
@@ -38,6 +40,8 @@ class WorkerRunner:
         self._journal = journal
         self._supervise = supervise
         self._gpu = gpu
+        self._cache = ProbeCache.open()
+        self._device = self._cache.device()
         self._memory = self._read_memory()
         self._footprint = 0
         self.boot = boot_id()
@@ -61,6 +65,7 @@ class WorkerRunner:
 
         Raises:
             NotStartedError: if no process could be started.
+            DeviceChangedError: if MLX uses another device in the worker than the run expects.
             MachineError: if the journal cannot be written, the machine is short of memory, or the
                 worker cannot be killed.
         """
@@ -68,14 +73,15 @@ class WorkerRunner:
         self._journal.append(STARTED, {**started, "at": now(), "boot": self.boot})
         trial_log = TrialLog(log)
         trial_log.discard()  # output of an earlier attempt is no evidence for this one
-        observation = self._supervise(
-            request,
-            log=trial_log,
-            limits=limits,
-            must_stop=lambda: interrupts.requested,
-            on_event=on_event,
-            keeps=keeps,
-        )
+        with DeviceCheck(self._cache, self._device, on_event) as check:
+            observation = self._supervise(
+                request,
+                log=trial_log,
+                limits=limits,
+                must_stop=lambda: interrupts.requested,
+                on_event=check,
+                keeps=keeps,
+            )
         self._footprint = max(self._footprint, observation.footprint_peak_bytes or 0)
         return observation, classify(observation, steps)
 

@@ -8,16 +8,17 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from worker.protocol.codec import encode
-from worker.protocol.messages import Device, ModelFacts, ProbeAnswer
+from worker.protocol.messages import Device, ProbeAnswer
 from worker.protocol.requests import PlannedModel, ProbeRequest
 from your_ai.errors import MachineError, UsageError
 from your_ai.supervision.classify import classify
 from your_ai.supervision.observation import Kill, Observation
 from your_ai.supervision.outcome import OutcomeKind
+from your_ai.supervision.probe_cache import Facts, Kind, ProbeCache
 from your_ai.supervision.supervisor import Limits, supervise
 from your_ai.supervision.trial_log import TrialLog
 
@@ -27,28 +28,46 @@ _CLOSE = "Close other programs and try again."
 
 def probe_device() -> Device:
     """Return the device that MLX trains on; raise MachineError if MLX does not work here."""
-    seen = _probe({})
-    if answer := _answer(seen):
-        return answer.device
-    raise blameless(seen) or MachineError(
+    device, _ = probe([])
+    return device
+
+
+def probe(kinds: Sequence[Kind]) -> tuple[Device, list[Facts]]:
+    """Ask one worker for the device, and for the facts about the models of each kind of training.
+
+    The answers are kept in the cache.
+
+    Raises:
+        UsageError: if the config of a model crashes the worker.
+        MachineError: if MLX does not work here, or the worker ended for another reason that has
+            nothing to do with the models.
+    """
+    cache = ProbeCache.open()  # before the probe, during which MLX may be installed anew
+    asked = {f"{n} {name}": kind[name] for n, kind in enumerate(kinds) for name in kind}
+    seen = _run(asked)
+    device = next((event for event in seen.events if isinstance(event, Device)), None)
+    if device is None:
+        cache.forget_device()
+        raise blameless(seen) or _broken(seen)
+    last = seen.events[-1]
+    if not isinstance(last, ProbeAnswer):
+        raise blameless(seen) or _refused({name for kind in kinds for name in kind}, seen)
+    answers: Facts = {**last.models, **last.problems}
+    found = [{name: answers[f"{n} {name}"] for name in kind} for n, kind in enumerate(kinds)]
+    cache.keep(device, kinds, found)
+    return device, found
+
+
+def _broken(seen: Observation) -> MachineError:
+    return MachineError(
         f"MLX does not work ({last_words(seen)}). Install it with: {install_line()}"
     )
 
 
-def probe_models(models: Mapping[str, PlannedModel]) -> dict[str, ModelFacts | str]:
-    """Return the facts about each model by name or, as a string, why mlx-lm cannot train it.
-
-    Raises UsageError if a config crashes the worker, and MachineError if it ended for a reason
-    that has nothing to do with the models.
-    """
-    if not models:
-        return {}
-    seen = _probe(models)
-    if answer := _answer(seen):
-        return {**answer.models, **answer.problems}
-    names = " or ".join(models)
-    raise blameless(seen) or UsageError(
-        f"mlx-lm cannot create the model {names}: {last_words(seen)}. Choose another model."
+def _refused(names: Iterable[str], seen: Observation) -> UsageError:
+    listed = " or ".join(sorted(names))
+    return UsageError(
+        f"mlx-lm cannot create the model {listed}: {last_words(seen)}. Choose another model."
     )
 
 
@@ -62,20 +81,14 @@ def install_line() -> str:
     return f"{pip} 'mlx[cpu]'"
 
 
-def _probe(models: Mapping[str, PlannedModel]) -> Observation:
+def _run(models: Mapping[str, PlannedModel]) -> Observation:
     """Run the probe's worker to its end; raise KeyboardInterrupt if the user stopped it."""
-    request = ProbeRequest(dict(models))
     with tempfile.TemporaryDirectory(prefix="your_ai-") as folder:
         log = TrialLog(Path(folder) / "probe.log")
-        seen = supervise(encode(request), log=log, limits=LIMITS)
+        seen = supervise(encode(ProbeRequest(dict(models))), log=log, limits=LIMITS)
     if seen.killed is Kill.INTERRUPT:
         raise KeyboardInterrupt
     return seen
-
-
-def _answer(seen: Observation) -> ProbeAnswer | None:
-    last = seen.events[-1] if seen.events else None
-    return last if isinstance(last, ProbeAnswer) else None
 
 
 def blameless(seen: Observation) -> MachineError | None:

@@ -94,6 +94,11 @@ def boot_session() -> str:
     return _sysctl(b"kern.bootsessionuuid").partition(b"\0")[0].decode(errors="replace")
 
 
+def wired_limit_mb() -> int:
+    """Return the limit that the user set for a GPU's memory; 0 for the default, or if unknown."""
+    return int.from_bytes(_sysctl(b"iogpu.wired_limit_mb"), "little")
+
+
 def _sysctl(name: bytes) -> bytes:
     """Return the value of a sysctl (sysctlbyname(3)); empty if it does not exist."""
     library = _library(_LIBSYSTEM)

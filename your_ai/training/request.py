@@ -20,7 +20,7 @@ from your_ai.planning.plan import TrainingOptions, plan, planned
 from your_ai.runs.results import Results, fastest
 from your_ai.runs.training_results import Expected
 from your_ai.runs.trial_result import TrialResult
-from your_ai.supervision.probe import probe_models
+from your_ai.supervision.facts import find_facts
 from your_ai.training.export import SAME_NAMES
 from your_ai.units import parameters_of, show_size
 
@@ -110,7 +110,8 @@ def describe_model(measured: TrialResult) -> Model:
         return resolve.with_declared_facts(model)
     except UsageError:  # the probe below can count them, but takes seconds
         asked = planned(model, TrainingOptions(**measured_options(measured)))
-        return resolve.with_facts(model, probe_models({model.model_name: asked}))
+        (facts,) = find_facts([{model.model_name: asked}])
+        return resolve.with_facts(model, facts)
 
 
 def with_weights(model: Model, revision: str | None) -> Model:
@@ -141,7 +142,7 @@ def lora_keys(model: Model, fitted: TrialRequest) -> tuple[str, ...]:
     Raises the same errors as `describe_model`.
     """
     asked = PlannedModel(fitted.model.config, fitted.configuration)
-    facts = probe_models({model.model_name: asked})
+    (facts,) = find_facts([{model.model_name: asked}])
     resolve.with_facts(model, facts)
     found = facts[model.model_name]
     return () if isinstance(found, str) else found.lora_keys

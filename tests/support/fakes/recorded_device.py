@@ -17,7 +17,7 @@ if "worker" in sys.orig_argv:
     from worker import device
 
     mx.device_info = lambda *_: json.loads({info!r})
-    device._backend = lambda: {backend!r}
+    device.backend = lambda: {backend!r}
 """
 
 

@@ -72,7 +72,6 @@ EVENTS: tuple[Event, ...] = (
     Trained(0.8, 1000, 2000, 512),
     Failed(0.8, Phase.LOAD, "RuntimeError", "bad\nmultiline \u2713 text"),
     ProbeAnswer(
-        Device(0.9, "cpu", {"device_name": "AMD EPYC"}, {"python": "3.11.7"}),
         {
             "a": ModelFacts(
                 1000, 10, 2, ("self_attn.q_proj",), lacks_attention=False, weights_bytes=99
