@@ -10,8 +10,12 @@ the worker imports the real modules at that moment: it is slower, but measures t
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
@@ -31,15 +35,43 @@ imports wandb and swanlab if they are installed) and data."""
 def install() -> None:
     """Replace `MODULES` in this process. Must be called before mlx-lm is imported."""
     sys.modules.update({name: _StandIn(name) for name in MODULES})
+    sys.meta_path.insert(0, _SubmoduleFinder())
+
+
+def _import_real(name: str, reason: str) -> ModuleType:
+    """Return the module that a stand-in replaces. All of them go, as they import each other."""
+    stand_ins = [each for each in MODULES if isinstance(sys.modules.get(each), _StandIn)]
+    if name in stand_ins:
+        print(f"{reason} is used, so {', '.join(stand_ins)} are imported now", file=sys.stderr)
+    for each in stand_ins:
+        del sys.modules[each]
+    return importlib.import_module(name)
 
 
 class _StandIn(ModuleType):
     """A module from which any name can be imported."""
 
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.__path__ = []  # it may be a package; see `_SubmoduleFinder`
+
     def __getattr__(self, name: str) -> _Deferred:
         if name.startswith("__"):  # the import system looks for its own attributes
             raise AttributeError(name)
         return _Deferred(self.__name__, name)
+
+
+class _SubmoduleFinder(MetaPathFinder):
+    """Imports the real package if a submodule of a stand-in is imported."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        package = fullname.rpartition(".")[0]
+        if not isinstance(sys.modules.get(package), _StandIn):
+            return None
+        _import_real(package, fullname)
+        return importlib.util.find_spec(fullname)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +99,4 @@ class _Deferred:
         return self._real() | other
 
     def _real(self) -> Any:
-        if isinstance(sys.modules.get(self.module), _StandIn):
-            print(f"mlx-lm uses {self.module}.{self.name}, so it is imported now", file=sys.stderr)
-        for name in MODULES:  # the real modules import each other
-            if isinstance(sys.modules.get(name), _StandIn):
-                del sys.modules[name]
-        return getattr(importlib.import_module(self.module), self.name)
+        return getattr(_import_real(self.module, f"{self.module}.{self.name}"), self.name)

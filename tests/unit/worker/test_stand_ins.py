@@ -33,11 +33,16 @@ def test_each_replaced_module_exists(name: str) -> None:
 
 @pytest.fixture
 def heavy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A stand-in for a module that can be imported, too."""
-    (tmp_path / "heavy.py").write_text(REAL)
+    """A stand-in for a package that can be imported, too."""
+    (tmp_path / "heavy").mkdir()
+    (tmp_path / "heavy/__init__.py").write_text(REAL)
+    (tmp_path / "heavy/part.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(stand_ins, "MODULES", ("heavy",))
-    monkeypatch.setitem(sys.modules, "heavy", sys)  # restored after the test
+    for name in ("heavy.part", "heavy"):
+        monkeypatch.setitem(sys.modules, name, sys)  # so that it is removed after the test
+        del sys.modules[name]
+    monkeypatch.setattr(sys, "meta_path", sys.meta_path.copy())
     stand_ins.install()
     return importlib.import_module("heavy")
 
@@ -65,6 +70,7 @@ def test_importing_names_does_not_load_the_real_module(heavy: Any) -> None:
         (lambda heavy: heavy.double(2), 4),
         (lambda heavy: heavy.Thing().size, 3),
         (lambda heavy: heavy.Thing.size, 3),
+        (lambda heavy: importlib.import_module("heavy.part").__name__, "heavy.part"),
         (lambda heavy: size_of_subclass(heavy.Thing), 3),
         (lambda heavy: isinstance(4, heavy.Thing), False),
         (lambda heavy: isinstance(heavy.Thing(), heavy.Thing), True),
