@@ -30,8 +30,7 @@ TRIAL = (
     *("--quantize=none", "--weights=real", "--seq-length=256", "--lora-rank=16"),
     "--lora-layers=4",
 )
-SEARCH = ("--batch-sizes=2,4,8", "--ranks=8,16,32", "--layers=1,2,4")
-SEARCH_BUDGET = "0.0075"  # in GB; the search takes 3 or 4 trials on a CPU
+SEARCH_BUDGET = "0.012"  # in GB: on a CPU one trial passes, and two are over the budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +121,11 @@ def trial_overhead(version: Version, model: Path) -> float:
 
 
 def search_seconds(version: Version) -> float:
-    """Run a search of 3 or 4 trials and return the seconds it takes."""
-    budget = f"--max-memory={SEARCH_BUDGET}"
-    seconds, (entry,) = version.measure("optimize", "smoke-small", budget, *SEARCH)
+    """Run a search of one model and return the seconds it takes."""
+    options = ("smoke-small", f"--max-memory={SEARCH_BUDGET}")
+    seconds, (entry,) = version.measure("optimize", *options)
     trials = len(entry["optimal_config"]["all_results"])
-    if trials not in (3, 4):
-        raise SystemExit(f"The search took {trials} trials, not 3 or 4: change SEARCH_BUDGET.")
+    print(f"{version.home.name}: {trials} trials in {seconds:.1f} s", file=sys.stderr)
     return seconds
 
 
