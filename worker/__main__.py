@@ -32,9 +32,9 @@ def main() -> None:
     events = EventPipe(arguments.events_fd)
     events.send(Started(at=events.now(), pid=os.getpid()))
     request = decode_request(line)
-    if isinstance(request, TrialRequest | ProbeRequest):  # they need no tokenizer
-        stand_ins.install()
     # Slow imports come only after this line, when the lifeline is already watched.
+    if isinstance(request, TrialRequest | ProbeRequest):  # they need no tokenizer
+        stand_ins.import_mlx_lm()
     if isinstance(request, ProbeRequest):
         from worker import probe
 

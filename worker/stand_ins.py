@@ -2,22 +2,14 @@
 
 They let a worker start in a fraction of the time. Behind these modules is transformers, which takes
 0.6 s to import, and 9 to 15 s if PyTorch is installed.
-
-tests/process/test_stand_ins.py shows that no trial uses them. If another version of mlx-lm does,
-the worker imports the real modules at that moment: it is slower, but measures the same.
 """
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import NoReturn
 
 MODULES = (
     "huggingface_hub",
@@ -32,71 +24,46 @@ MODULES = (
 imports wandb and swanlab if they are installed) and data."""
 
 
-def install() -> None:
-    """Replace `MODULES` in this process. Must be called before mlx-lm is imported."""
+class StandInError(RuntimeError):
+    """mlx-lm used something that the worker has not loaded."""
+
+
+def import_mlx_lm() -> None:
+    """Import mlx-lm for this process, with stand-ins for `MODULES`.
+
+    Any name can be imported from a stand-in. It is a class whose use raises StandInError. If a
+    newer version of mlx-lm cannot be imported like that, the next import will load all of it.
+    """
     sys.modules.update({name: _StandIn(name) for name in MODULES})
-    sys.meta_path.insert(0, _SubmoduleFinder())
-
-
-def _import_real(name: str, reason: str) -> ModuleType:
-    """Return the module that a stand-in replaces. All of them go, as they import each other."""
-    stand_ins = [each for each in MODULES if isinstance(sys.modules.get(each), _StandIn)]
-    if name in stand_ins:
-        print(f"{reason} is used, so {', '.join(stand_ins)} are imported now", file=sys.stderr)
-    for each in stand_ins:
-        del sys.modules[each]
-    return importlib.import_module(name)
+    try:
+        importlib.import_module("mlx_lm.tuner.trainer")
+    except Exception as error:  # noqa: BLE001 - trials must run, even if they start slowly
+        print(f"Importing all of mlx-lm, because of: {error}", file=sys.stderr)
+        for name in [*sys.modules]:
+            if name in MODULES or name.partition(".")[0] == "mlx_lm":
+                del sys.modules[name]
 
 
 class _StandIn(ModuleType):
-    """A module from which any name can be imported."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.__path__ = []  # it may be a package; see `_SubmoduleFinder`
-
-    def __getattr__(self, name: str) -> _Deferred:
+    def __getattr__(self, name: str) -> type:
         if name.startswith("__"):  # the import system looks for its own attributes
             raise AttributeError(name)
-        return _Deferred(self.__name__, name)
+        return _Refusing(name, (), {"__module__": self.__name__})
 
 
-class _SubmoduleFinder(MetaPathFinder):
-    """Imports the real package if a submodule of a stand-in is imported."""
+class _Refusing(type):
+    """The type of the classes in a stand-in."""
 
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        package = fullname.rpartition(".")[0]
-        if not isinstance(sys.modules.get(package), _StandIn):
-            return None
-        _import_real(package, fullname)
-        return importlib.util.find_spec(fullname)
+    def __call__(cls, *_: object, **__: object) -> NoReturn:
+        cls._refuse()
 
-
-@dataclass(frozen=True, slots=True)
-class _Deferred:
-    """A class or function in a stand-in. Its first use imports the real modules."""
-
-    module: str
-    name: str
-
-    def __call__(self, *arguments: Any, **options: Any) -> Any:
-        return self._real()(*arguments, **options)
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):  # typing looks for its own attributes
+    def __getattr__(cls, name: str) -> NoReturn:
+        if name.startswith("__"):
             raise AttributeError(name)
-        return getattr(self._real(), name)
+        cls._refuse()
 
-    def __instancecheck__(self, instance: Any) -> bool:
-        return isinstance(instance, self._real())
-
-    def __mro_entries__(self, _: tuple[Any, ...]) -> tuple[Any, ...]:  # for a subclass
-        return (self._real(),)
-
-    def __or__(self, other: Any) -> Any:  # in an annotation
-        return self._real() | other
-
-    def _real(self) -> Any:
-        return getattr(_import_real(self.module, f"{self.module}.{self.name}"), self.name)
+    def _refuse(cls) -> NoReturn:
+        raise StandInError(
+            f"mlx-lm uses {cls.__module__}.{cls.__name__}, which your_ai does not load for a trial;"
+            " please report this error"
+        )
