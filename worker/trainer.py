@@ -11,7 +11,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optim
-from mlx.utils import tree_map
+from mlx.utils import tree_flatten, tree_map
 from mlx_lm.tuner.trainer import default_loss
 
 from worker.adapters import Evidence, EvidenceError
@@ -75,12 +75,17 @@ class Trainer:
         self._evidence = Evidence(model)
         self.losses: list[float] = []
 
-    def allocate_state(self) -> None:
-        """Allocate the optimizer's state, which otherwise the first update would do.
+    def plan_state(self) -> int:
+        """Create the optimizer's state, and return the memory in bytes that it will take.
 
-        The first step then peaks like the others, and MLX need not compile it twice.
+        Otherwise the first update would create it. The first step would then peak differently from
+        the others, and MLX would compile it twice.
         """
         self._optimizer.init(self.model.trainable_parameters())
+        return sum(array.nbytes for _, array in tree_flatten(self._optimizer.state))
+
+    def allocate_state(self) -> None:
+        """Allocate the planned state."""
         mx.eval(self._optimizer.state)
 
     def step(self, batch: Batch | None = None) -> tuple[float, float, int, float]:

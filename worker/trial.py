@@ -52,6 +52,7 @@ def _measure(
     # refuses to allocate.
     ceiling = int(mx.device_info().get("max_recommended_working_set_size") or budget)
     tight_limit = mx.get_active_memory()
+    watch.require(tight_limit + training.plan_state())
     training.allocate_state()
     needed = _run_steps(training, events, Phase.TIGHT, tight_limit, TIGHT_STEPS, budget)
     watch.require(needed)
