@@ -16,7 +16,6 @@ import pytest
 
 from tests.support.command import at_a_terminal
 from tests.support.trials import is_gone, wait_for
-from your_ai.runs.journal import ENDED, JOURNAL, read
 from your_ai.supervision.supervisor import Limits
 
 STEPS = 60
@@ -54,7 +53,7 @@ def benchmark(
 def test_results_are_kept_after_a_signal(number: signal.Signals, tmp_path: Path) -> None:
     results_file = tmp_path / "run" / "results.json"
     with benchmark(tmp_path) as parent:
-        worker = wait_for_second_training(parent.pid, tmp_path / "run")
+        worker = wait_for_second_training(parent.pid, results_file)
         parent.send_signal(number)
         out, err = parent.communicate(timeout=30)
     assert parent.returncode == 130, out + err
@@ -77,7 +76,7 @@ def test_a_second_signal_after_a_hangup_kills_a_stuck_worker(
 ) -> None:
     results_file = tmp_path / "run" / "results.json"
     with benchmark(tmp_path) as parent:
-        worker = wait_for_second_training(parent.pid, tmp_path / "run")
+        worker = wait_for_second_training(parent.pid, results_file)
         # A suspended worker cannot react to SIGTERM, so the parent waits until the second signal.
         psutil.Process(worker).suspend()
         parent.send_signal(signal.SIGHUP)
@@ -137,7 +136,7 @@ def was_asked_to_end(pid: int) -> bool:
     return bool(int(mask, 16) >> (signal.SIGTERM - 1) & 1)
 
 
-def wait_for_second_training(parent: int, run_dir: Path) -> int:
+def wait_for_second_training(parent: int, results: Path) -> int:
     """Wait until the second worker has used more CPU time than the first one, and return its id.
 
     Its steps take far longer, so by then it is training, and far from finished.
@@ -146,9 +145,8 @@ def wait_for_second_training(parent: int, run_dir: Path) -> int:
 
     def first_is_done() -> bool:
         seen = cpu_seconds_of_children(parent)
-        journal = run_dir / JOURNAL
-        if journal.exists() and any(record.kind == ENDED for record in read(journal)):
-            return True  # the children may already include the second worker
+        if results.exists():  # the children may already include the second worker
+            return True
         before.update(seen)
         return False
 
@@ -157,7 +155,7 @@ def wait_for_second_training(parent: int, run_dir: Path) -> int:
         enough = max(before.values()) + TRAINED_SECONDS
         return next((pid for pid in seen.keys() - before.keys() if seen[pid] > enough), None)
 
-    wait_for(first_is_done, "the first trial's result", every=0.05)
+    wait_for(first_is_done, "the first trial's results", every=0.05)
     return wait_for(second_is_as_far, "the second trial's training", every=0.05)
 
 

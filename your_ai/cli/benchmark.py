@@ -60,6 +60,7 @@ def _measure(opened: OpenRun) -> None:
             trial = progress
             console.trial_began(trial)
             continue
+        opened.save()
         console.trial_ended(progress)
         if run.search is not None and progress.success and not interrupts.requested:
             console.optimizing()

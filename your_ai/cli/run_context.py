@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +13,6 @@ from typing import TypeVar
 
 import click
 
-from worker.protocol.messages import Started
 from your_ai import __version__
 from your_ai.cli import config_file, internal_error
 from your_ai.cli.configuration import trainings
@@ -41,7 +41,6 @@ from your_ai.runs.runner import TrialRunner
 from your_ai.runs.trial_result import TrialResult
 from your_ai.search.search import SearchOptions
 from your_ai.supervision.facts import find_device
-from your_ai.supervision.observation import Notice
 from your_ai.supervision.outcome import OutcomeKind
 from your_ai.system import machine
 from your_ai.system.machine import Machine
@@ -57,7 +56,7 @@ _SLOW_PARAMETERS = 100e6
 H = TypeVar("H", bound=Header)
 
 RunTrials = Callable[["OpenRun"], None]
-"""Runs the trials of a run, and shows each result."""
+"""Runs the trials of a run, and shows and saves each result."""
 
 
 @dataclass
@@ -81,19 +80,9 @@ class OpenRun:
         """The results so far."""
         return assemble(self.run, self.runner.ended)
 
-    def on_event(self, event: Notice) -> None:
-        """Show an event of the running worker; while one starts, do what no worker must wait for.
-
-        This is called in the thread that delivers the events.
-        """
-        self.console.on_event(event)
-        if isinstance(event, Started):
-            self.save()
-            _prepare_report()
-
     def save(self) -> None:
-        """Write the results, if there are any and they were not written a moment ago."""
-        if self.runner.ended and self.writer.is_due():
+        """Write the results, unless they were written a moment ago."""
+        if self.writer.is_due():
             self.writer.write(self.results)
 
     def search(
@@ -102,11 +91,12 @@ class OpenRun:
         began: Callable[[Trial, int], None],
         ended: Callable[[TrialResult], None] = lambda _: None,
     ) -> Optimization:
-        """Search for the best configuration of a trial's model."""
+        """Search for the best configuration of a trial's model, saving each result."""
         for progress in self.runner.search(trial):
             if isinstance(progress, Trial):
                 began(progress, len(self.runner.results_of(trial)) + 1)
             else:
+                self.save()
                 ended(progress)
         return optimization_of(self.run, trial, self.runner.results_of(trial))
 
@@ -135,7 +125,7 @@ class OpenRun:
 
 
 def _prepare_report() -> None:
-    """Load what the report needs, which takes some 100 ms."""
+    """Load what the report needs, which takes some 100 ms, while the first worker runs."""
     with contextlib.suppress(Exception):  # `_report` shows it
         from your_ai.report.page import template
 
@@ -281,14 +271,11 @@ def _execute(
     targets = [Path(run.run_dir) / RESULTS, *([Path(output)] if output else [])]
     console = Console(screen, run)
     pauses = Cooldown(run.cooldown, console.cooling)
-
-    def on_event(event: Notice) -> None:
-        opened.on_event(event)
-
-    runner = TrialRunner(run, journal, history, on_event, cooldown=pauses)
+    runner = TrialRunner(run, journal, history, console.on_event, cooldown=pauses)
     writer = ResultsWriter(targets)
     before = assemble(run, history.ended.values())
     opened = OpenRun(run, journal, runner, console, writer, len(history.final), before.complete)
+    threading.Thread(target=_prepare_report, name="report", daemon=True).start()
     with kept_awake(), interrupts.deferred():
         try:
             run_all(opened)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -73,15 +72,13 @@ def _rebuilt(file: Path) -> Results | None:
 class ResultsWriter:
     """Writes a run's results to files; if one cannot be written, the run continues.
 
-    ``problem`` is a one-line error if the last write of a target failed. Any thread may write.
+    ``problem`` is a one-line error if the last write of a target failed.
     """
 
     def __init__(self, targets: Sequence[Path]) -> None:
         self.targets = targets
         self.problem: str | None = None
         self._last = -WRITE_SECONDS
-        # Without it, earlier results that a slow disk has delayed could replace the final ones.
-        self._lock = threading.Lock()
 
     def is_due(self) -> bool:
         """Return whether the last write was long enough ago for another one."""
@@ -89,16 +86,12 @@ class ResultsWriter:
 
     def write(self, found: Results, *, final: bool = False) -> None:
         """Write all targets; devices and pipes only at the ``final`` write."""
-        with self._lock:
-            self._write(found, is_final=final)
-
-    def _write(self, found: Results, *, is_final: bool) -> None:
         self._last = time.monotonic()
         self.problem = None
         written: list[Path] = []
         content = results.write(found)
         for target in self.targets:
-            if is_special(target) and not is_final:
+            if is_special(target) and not final:
                 continue
             try:
                 write_atomically(target, content)

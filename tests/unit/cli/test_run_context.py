@@ -10,11 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.support import builders
-from worker.protocol.messages import Memory, Started
 from your_ai.cli import run_context
 from your_ai.cli.run_context import OpenRun
 from your_ai.errors import MachineError
-from your_ai.report.page import template
 from your_ai.runs.journal import Journal
 from your_ai.runs.results_file import WRITE_SECONDS, load
 from your_ai.runs.resume import RunHistory
@@ -53,31 +51,12 @@ def test_results_have_every_finished_trial_after_an_error(
         assert [r.preset for r in load(tmp_path / name).results] == ["m1", "m2"]
 
 
-def test_results_are_written_and_the_report_is_loaded_while_the_next_worker_starts(
-    journal: Journal, tmp_path: Path
-) -> None:
-    template.cache_clear()
-
-    def run_all(opened: OpenRun) -> None:
-        opened.on_event(Memory(at=0.1, active_bytes=1, cache_bytes=1))
-        assert template.cache_info().currsize == 0
-        opened.on_event(Started(at=0.1, pid=1))
-        assert not (tmp_path / RESULTS).exists()  # there are no results
-        opened.runner.ended.append(FIRST)
-        opened.on_event(Started(at=0.1, pid=2))
-        assert load(tmp_path / RESULTS).results == (FIRST,)
-        assert template.cache_info().currsize == 1
-
-    execute(run_all, journal, tmp_path)
-
-
 def test_a_run_continues_if_the_report_cannot_be_loaded(
     journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "your_ai.report.page", None)
 
     def run_all(opened: OpenRun) -> None:
-        opened.on_event(Started(at=0.1, pid=1))
         opened.runner.ended.append(FIRST)
         assert any("No report" in line for line in opened.finish())
 
@@ -85,7 +64,7 @@ def test_a_run_continues_if_the_report_cannot_be_loaded(
     assert load(tmp_path / RESULTS).results == (FIRST,)
 
 
-def test_results_are_written_but_not_too_often(
+def test_results_are_written_after_a_trial_but_not_too_often(
     journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
