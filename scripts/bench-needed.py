@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Repeat trials and print how far their needed memory differs, and how many tight steps they took.
+"""Repeat trials and print how much their needed memory varies, and how many tight steps they took.
 
 usage: scripts/bench-needed.py MODEL... [--repetitions N] [--old FOLDER] [--options OPTIONS]
 

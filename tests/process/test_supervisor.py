@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import signal
 import threading
 import time
@@ -141,6 +142,9 @@ def test_the_group_is_killed_before_the_worker_is_reaped(
     assert leaders == [psutil.STATUS_ZOMBIE]
 
 
+TRUE = shutil.which("true") or ""
+
+
 @pytest.mark.parametrize(("failures", "is_started"), [(0, True), (2, True), (3, False)])
 def test_starting_a_process_is_tried_three_times(
     failures: int,
@@ -154,10 +158,10 @@ def test_starting_a_process_is_tried_three_times(
     def pause(seconds: float) -> None:
         pauses.append(seconds)
         if len(pauses) == failures:
-            program.symlink_to("/bin/true")
+            program.symlink_to(TRUE)
 
     if not failures:
-        program.symlink_to("/bin/true")
+        program.symlink_to(TRUE)
     monkeypatch.setattr(time, "sleep", pause)
     try:
         with supervisor._spawn([str(program)], 2, log) as process:

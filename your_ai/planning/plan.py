@@ -66,15 +66,23 @@ class Trial:
     """One model with one configuration, run once in one fresh worker process.
 
     ``index`` is the model's position in the run, starting at 1. ``data`` is what the training is
-    meant for, if the user gave data. ``weights_bytes`` is the memory that the weights take
-    according to the model's config; ``None`` if it is unknown.
+    meant for, if the user gave data.
     """
 
     index: int
     model: Model
     request: TrialRequest
     data: TrainingData | None = None
-    weights_bytes: int | None = None
+
+    @property
+    def weights_bytes(self) -> int:
+        """The memory of the weights, as a probe or the preset counted it; 0 if it is unknown."""
+        quantization = Quantization.of(self.configuration)
+        if self.model.weights_bytes is not None:
+            return self.model.weights_bytes
+        if not (self.model.is_preset and quantization.is_default_group):
+            return 0
+        return presets.all_presets()[self.model.name].weights_bytes.get(quantization.name, 0)
 
     @property
     def is_too_large(self) -> bool:
@@ -83,7 +91,7 @@ class Trial:
         Weights in a local folder may differ from its config, so the worker counts them.
         """
         is_in_folder = self.configuration.weights is Weights.REAL and self.request.model.path
-        return not is_in_folder and (self.weights_bytes or 0) > self.request.budget_bytes
+        return not is_in_folder and self.weights_bytes > self.request.budget_bytes
 
     @property
     def configuration(self) -> Configuration:
@@ -188,8 +196,7 @@ def _trial(
 ) -> Trial:
     """Return the trial of a model; with ``data`` it has the longest sequences of the data."""
     if data is None:
-        request = _request(model, options, budget)
-        return Trial(index, model, request, weights_bytes=_weights_bytes(model, request))
+        return Trial(index, model, _request(model, options, budget))
     request = _request(model, replace(options, seq_length=data.seq_length), budget)
     train, valid = data.train_of(options.batch_size), data.valid_of(options.batch_size)
     shorter = tuple(n for n in train.typical if n < data.seq_length) if train else ()
@@ -199,15 +206,7 @@ def _trial(
         lengths=shorter,
         validation_lengths=valid.typical if valid and validates else (),
     )
-    return Trial(index, model, request, data, _weights_bytes(model, request))
-
-
-def _weights_bytes(model: Model, request: TrialRequest) -> int | None:
-    """Return the memory that the weights take, as a probe found or as a preset has it."""
-    quantization = Quantization.of(request.configuration)
-    if model.weights_bytes is not None or not (model.is_preset and quantization.is_default_group):
-        return model.weights_bytes
-    return presets.all_presets()[model.name].weights_bytes.get(quantization.name)
+    return Trial(index, model, request, data)
 
 
 def _request(model: Model, options: TrainingOptions, budget_bytes: int) -> TrialRequest:

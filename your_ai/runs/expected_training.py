@@ -59,7 +59,7 @@ def expected_training(
         _times(validation, {}) if validation else None,
         data.seconds_per_sample * batch_size,
     )
-    slower = max(1.0, (_typical(step for step in tight if step.is_timed) or full) / full)
+    slower = max(1.0, (_typical(tight) or full) / full)
     training = found.seconds - found.validation_seconds
     peaks = [*(step.peak_bytes for step in relaxed), *(each.peak_bytes for each in timed)]
     return ExpectedTraining(

@@ -159,8 +159,7 @@ def _scores(result: TrialResult) -> tuple[float, ...]:
 def _expectation(trial: Trial, backend: str) -> Callable[[Configuration], Expected] | None:
     """Return a function that estimates memory; ``None`` if the architecture is unknown."""
     if trial.is_too_large:  # nothing fits, so the smallest configuration proves it
-        weights = trial.weights_bytes or 0
-        return lambda _: Expected(weights, weights)
+        return lambda _: Expected(trial.weights_bytes, trial.weights_bytes)
     try:
         estimate(trial.request, backend)
     except UsageError:

@@ -49,7 +49,7 @@ def result_without_worker(trial: Trial, outcome: Outcome, started_at: str) -> Tr
 
 def result_of_too_large(trial: Trial, backend: str) -> TrialResult:
     """Return the result of a trial whose weights alone exceed the budget; no worker ran."""
-    outcome = weights_over_budget(trial.weights_bytes or 0)
+    outcome = weights_over_budget(trial.weights_bytes)
     if trial.configuration.weights is Weights.REAL:
         # The files on the Hub may have another type than the config says.
         outcome = replace(outcome, certainty=Certainty.HIGH)

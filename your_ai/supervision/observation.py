@@ -122,8 +122,12 @@ class Observation:
 
     @property
     def tight_steps(self) -> list[Step]:
-        """The steps of the tight phase without the first, which includes compilation."""
-        return [step for step in self.steps if step.phase is Phase.TIGHT and step.index > 1]
+        """The steps of the tight phase that show its speed; on CUDA often a single one, or none.
+
+        The first includes compilation.
+        """
+        tight = [step for step in self.steps if step.phase is Phase.TIGHT]
+        return [step for step in tight if step.index > 1 and step.is_timed]
 
     @property
     def phases(self) -> list[PhaseBegan]:

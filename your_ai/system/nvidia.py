@@ -100,18 +100,28 @@ def query(fields: str, *options: str) -> list[str] | None:
 
 
 def _read(target: str) -> GpuReading:
-    # Older drivers reject the query because of the counters.
-    fields = f"{_MEMORY},{_CLOCKS}"
-    lines = query(f"{fields},{_COUNTERS}", f"--id={target}") or query(fields, f"--id={target}")
-    match (lines or [""])[0].split(", "):
-        case [total, free, mig, clock, maximum, reasons, *counters] if len(counters) in (0, 4):
-            clocks = GpuClocks(
+    # A driver rejects the whole query because of one unknown field.
+    for fields in (f"{_MEMORY},{_CLOCKS},{_COUNTERS}", f"{_MEMORY},{_CLOCKS}", _MEMORY):
+        if lines := query(fields, f"--id={target}"):
+            memory, figures = lines[0].split(", ")[:3], lines[0].split(", ")[3:]
+            return GpuReading(_memory(memory) or _part_memory(target), _clocks(figures))
+    return GpuReading(_part_memory(target), None)
+
+
+def _memory(figures: list[str]) -> GpuMemory | None:
+    match figures:
+        case [total, free, mig] if total.isdecimal() and free.isdecimal() and mig != "Enabled":
+            return GpuMemory(int(total) * MB, int(free) * MB)
+    return None
+
+
+def _clocks(figures: list[str]) -> GpuClocks | None:
+    match figures:
+        case [clock, maximum, reasons, *counters] if len(counters) in (0, 4):
+            return GpuClocks(
                 _number(clock), _number(maximum), _slowdowns(reasons), _slowed_seconds(counters)
             )
-            if total.isdecimal() and free.isdecimal() and mig != "Enabled":
-                return GpuReading(GpuMemory(int(total) * MB, int(free) * MB), clocks)
-            return GpuReading(_part_memory(target), clocks)
-    return GpuReading(_part_memory(target), None)
+    return None
 
 
 _MEMORY = "memory.total,memory.free,mig.mode.current"

@@ -224,7 +224,7 @@ def test_a_preset_does_not_have_the_bytes_of_other_weights(
 ) -> None:
     preset = resolve.from_preset(presets.all_presets()[name])
     (only,) = plan([preset], options, 1)
-    assert (only.weights_bytes, only.is_too_large) == (None, False)
+    assert (only.weights_bytes, only.is_too_large) == (0, False)
     (probed,) = plan([replace(preset, weights_bytes=99)], options, 1)
     assert (probed.weights_bytes, probed.is_too_large) == (99, True)
 

@@ -395,7 +395,8 @@ def test_no_cooldown_is_announced_by_default(tmp_path: Path, journal: Journal) -
 def too_large(index: int, **changed: Any) -> Trial:
     """Return a trial whose weights are one byte larger than its budget."""
     trial = builders.trial(index, f"m{index}", f"{index}B", **changed)
-    return replace(trial, weights_bytes=trial.request.budget_bytes + 1)
+    heavy = replace(trial.model, weights_bytes=trial.request.budget_bytes + 1)
+    return replace(trial, model=heavy)
 
 
 def test_a_model_whose_weights_are_too_large_needs_no_worker(

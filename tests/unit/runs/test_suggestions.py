@@ -131,7 +131,8 @@ def test_no_search_is_suggested_if_the_weights_are_too_large() -> None:
     config = {**tried.request.model.config, "kv_lora_rank": 512}
     request = replace(tried.request, model=replace(tried.request.model, config=config))
     assert "optimize" in smaller(replace(tried, request=request), "metal")
-    too_large = replace(tried, request=request, weights_bytes=8 * GB + 1)
+    heavy = replace(tried.model, weights_bytes=8 * GB + 1)
+    too_large = replace(tried, request=request, model=heavy)
     assert "optimize" not in smaller(too_large, "metal")
 
 

@@ -170,6 +170,12 @@ def test_a_gpu_without_memory_figures_is_ignored(line: str, programs: Path) -> N
     assert memory_of() is None
 
 
+def test_a_driver_that_knows_no_clocks_tells_the_memory(programs: Path) -> None:
+    fields = "--query-gpu=memory.total,memory.free,mig.mode.current"
+    nvidia_smi(programs, f"[ $2 = {fields} ] && echo '100, 90, [N/A]'")
+    assert memory_of(UUID) == GpuMemory(100 * MB, 90 * MB)
+
+
 @pytest.mark.parametrize(
     ("backend", "memory_on_gpu"),
     [("metal", None), ("cpu", None), ("cuda", GpuMemory(100 * MB, 90 * MB))],

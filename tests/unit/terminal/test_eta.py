@@ -134,7 +134,8 @@ def test_position_counts_the_models_own_trial_once(rank: int, extra: int) -> Non
 
 
 def test_models_that_need_no_worker_take_no_time() -> None:
-    too_large = replace(LARGE, weights_bytes=LARGE.request.budget_bytes + 1)
+    heavy = replace(LARGE.model, weights_bytes=LARGE.request.budget_bytes + 1)
+    too_large = replace(LARGE, model=heavy)
     run = builders.run(SMALL, MIDDLE, too_large, search=searching())
     names = {ahead.model.name for ahead in trials_ahead(run, SMALL, 1)}
     assert names == {SMALL.model.name, MIDDLE.model.name}

@@ -13,9 +13,6 @@ import pytest
 
 from worker import stand_ins
 
-WITH_REPLACED = "from heavy import {name}\n\ndef use():\n    return {name}.register()\n"
-LAYOUT = {"__init__": "", "tuner/__init__": "", "tuner/trainer": WITH_REPLACED}
-
 
 @pytest.mark.parametrize("name", stand_ins.MODULES)
 def test_each_replaced_module_exists(name: str) -> None:
