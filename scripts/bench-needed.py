@@ -9,16 +9,16 @@ usage: scripts/bench-needed.py MODEL... [--repetitions N] [--old FOLDER] [--opti
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
+import tempfile
 from collections import defaultdict
 from pathlib import Path
 
-from benchlib import benchmark, table
+from benchlib import ROOT, Version, table
 
 from your_ai.units import show_size
 
-PATH = "PYTHONPATH"
+HEAD = ("model", "version", "median", "largest / smallest", "tight steps")
 
 
 def main() -> None:
@@ -29,41 +29,42 @@ def main() -> None:
     parser.add_argument("--old", type=Path)
     parser.add_argument("--options", default="--steps 1", help="options for your_ai benchmark")
     arguments = parser.parse_args()
-    folders = {"old": arguments.old, "new": None} if arguments.old else {"new": None}
-    inherited = os.environ.get(PATH, "")
-    needed: dict[tuple[str, str], list[int]] = defaultdict(list)
-    steps: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for _ in range(arguments.repetitions):
-        for version, folder in folders.items():
-            os.environ[PATH] = f"{folder}{os.pathsep}{inherited}" if folder else inherited
-            for entry in benchmark(
-                *(f"--model={model}" for model in arguments.models), *arguments.options.split()
-            ).results:
-                key = entry["preset"], version
-                needed[key].append(entry["needed_memory_bytes"])
-                steps[key].append(sum(step["phase"] == "tight" for step in entry["steps"]))
+    options = [*(f"--model={model}" for model in arguments.models), *arguments.options.split()]
+    with tempfile.TemporaryDirectory(prefix="needed-") as name:
+        folder = Path(name)
+        versions = [Version(ROOT, folder / "new")]
+        if arguments.old:
+            versions.append(Version(arguments.old.resolve(), folder / "old"))
+        for version in versions:
+            version.prepare()
+        measured = repeat(versions, arguments.repetitions, options)
     rows = [
-        [
-            *key,
-            show_size(statistics.median_low(sizes)),
-            spread(sizes),
-            shares(sizes),
-            counts(steps[key]),
-        ]
-        for key, sizes in sorted(needed.items())
+        [model, version, show_size(statistics.median_low(sizes)), spread(sizes), counts(steps)]
+        for (model, version), (sizes, steps) in sorted(measured.items())
     ]
-    head = ["model", "version", "median", "largest / smallest", "each / largest", "tight steps"]
-    table("Needed memory, repeated", head, rows)
+    table("Needed memory, repeated", HEAD, rows)
+
+
+def repeat(
+    versions: list[Version], repetitions: int, options: list[str]
+) -> dict[tuple[str, str], tuple[list[int], list[int]]]:
+    """Return the needed memory and the number of tight steps of all trials.
+
+    The keys are the names of the model and of the version.
+    """
+    found: dict[tuple[str, str], tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
+    for _ in range(repetitions):
+        for version in versions:
+            for entry in version.measure("benchmark", *options)[1]:
+                sizes, steps = found[entry["preset"], version.home.name]
+                sizes.append(entry["needed_memory_bytes"])
+                steps.append(sum(step["phase"] == "tight" for step in entry["steps"]))
+    return found
 
 
 def spread(sizes: list[int]) -> str:
     """Return how far the largest size is above the smallest."""
     return f"{max(sizes) / min(sizes):.4f}"
-
-
-def shares(sizes: list[int]) -> str:
-    """Return each size in relation to the largest."""
-    return " ".join(f"{size / max(sizes):.3f}" for size in sizes)
 
 
 def counts(numbers: list[int]) -> str:

@@ -10,86 +10,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from benchlib import lora_config, table
+from benchlib import ROOT, Version, lora_config, table
 from make_model import make_model, make_text
 
 HEAD = ("figure", "new", "old", "new / old", "reference", "new / reference", "target", "reached")
-ROOT = Path(__file__).resolve().parent.parent
 TRIAL = (
     *("--quantize=none", "--weights=real", "--seq-length=256", "--lora-rank=16"),
     "--lora-layers=4",
 )
-SEARCH_BUDGET = "0.012"  # in GB: on a CPU one trial passes, and two are over the budget
-
-
-@dataclass(frozen=True, slots=True)
-class Version:
-    """A checkout of your_ai, and the folder for its runs and caches and the working directory."""
-
-    checkout: Path
-    home: Path
-
-    def environment(self) -> dict[str, str]:
-        """Return the environment in which Python imports this checkout and writes bytecode."""
-        inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-        own = {f"XDG_{kind}_HOME": str(self.home / kind.lower()) for kind in ("STATE", "CACHE")}
-        # The models downloaded so far stay where they are.
-        hub = os.environ.get("HF_HOME", str(Path.home() / ".cache/huggingface"))
-        return {**inherited, **own, "HF_HOME": hub, "PYTHONPATH": str(self.checkout)}
-
-    def prepare(self) -> None:
-        """Compile the checkout and check that its packages are imported, in a worker too."""
-        self.home.mkdir()
-        packages = [str(self.checkout / name) for name in ("your_ai", "worker")]
-        self.run("-m", "compileall", "-q", *packages)
-        for package in packages:
-            name = Path(package).name
-            found = self.run("-P", "-c", f"import {name}; print({name}.__path__[0])").strip()
-            if Path(found).resolve() != Path(package).resolve():
-                raise SystemExit(f"Python imports {name} from {found}, not from {package}.")
-
-    def run(self, *arguments: str) -> str:
-        """Run ``python`` with these arguments and return what it prints."""
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            env=self.environment(),
-            cwd=self.home,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            command = " ".join(("python", *arguments))
-            output = f"{done.stdout}{done.stderr}"
-            raise SystemExit(f"{command} failed with exit code {done.returncode}:\n{output}")
-        return done.stdout
-
-    def seconds(self, *arguments: str) -> float:
-        """Run ``python`` with these arguments and return the seconds it takes."""
-        began = time.perf_counter()
-        self.run(*arguments)
-        return time.perf_counter() - began
-
-    def measure(self, *arguments: str) -> tuple[float, list[dict[str, Any]]]:
-        """Run ``your_ai``, and return the seconds it takes and the entries in its results."""
-        with tempfile.TemporaryDirectory(dir=self.home) as folder:
-            seconds = self.seconds("-m", "your_ai", *arguments, "--run-dir", f"{folder}/run")
-            document = json.loads(Path(folder, "run/results.json").read_text())
-        entries: list[dict[str, Any]] = document["results"]
-        if failed := [entry["preset"] for entry in entries if not entry["success"]]:
-            raise SystemExit(f"these trials did not pass: {', '.join(failed)}")
-        return seconds, entries
+SMOKE = ("--seq-length=64", "--steps=3")  # the suite's settings; older versions had larger ones
+SEARCH = ("smoke-small", "--max-memory=0.007", "--batch-sizes=1,2,4", "--ranks=8,16,32", *SMOKE)
 
 
 Timed = Callable[[Version], float]
@@ -122,8 +59,7 @@ def trial_overhead(version: Version, model: Path) -> float:
 
 def search_seconds(version: Version) -> float:
     """Run a search of one model and return the seconds it takes."""
-    options = ("smoke-small", f"--max-memory={SEARCH_BUDGET}")
-    seconds, (entry,) = version.measure("optimize", *options)
+    seconds, (entry,) = version.measure("optimize", *SEARCH)
     trials = len(entry["optimal_config"]["all_results"])
     print(f"{version.home.name}: {trials} trials in {seconds:.1f} s", file=sys.stderr)
     return seconds
@@ -151,6 +87,10 @@ def all_figures(folder: Path) -> Mapping[str, Figure]:
             lambda version: version.measure("benchmark", "--suite=smoke")[0],
             max_seconds=9,
             of_old=0.53,
+        ),
+        "smoke-same": Figure(
+            "`benchmark --suite smoke` with the same settings",
+            lambda version: version.measure("benchmark", "--suite=smoke", *SMOKE)[0],
         ),
         "optimize": Figure(
             "`optimize smoke-small`, 3 or 4 trials", search_seconds, max_seconds=4, of_old=0.57

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 GB = 2**30
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,66 @@ class BenchmarkRun:
         """The entries in the results, in order."""
         entries: list[dict[str, Any]] = self.document["results"]
         return entries
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A checkout of your_ai, and the folder for its runs and caches and the working directory."""
+
+    checkout: Path
+    home: Path
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment in which Python imports this checkout and writes bytecode."""
+        inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+        own = {f"XDG_{kind}_HOME": str(self.home / kind.lower()) for kind in ("STATE", "CACHE")}
+        path = os.pathsep.join(filter(None, (str(self.checkout), os.environ.get("PYTHONPATH"))))
+        # The models downloaded so far stay where they are.
+        hub = os.environ.get("HF_HOME", str(Path.home() / ".cache/huggingface"))
+        return {**inherited, **own, "HF_HOME": hub, "PYTHONPATH": path}
+
+    def prepare(self) -> None:
+        """Compile the checkout and check that its packages are imported, in a worker too."""
+        self.home.mkdir()
+        packages = [str(self.checkout / name) for name in ("your_ai", "worker")]
+        self.run("-m", "compileall", "-q", *packages)
+        for package in packages:
+            name = Path(package).name
+            found = self.run("-P", "-c", f"import {name}; print({name}.__path__[0])").strip()
+            if Path(found).resolve() != Path(package).resolve():
+                raise SystemExit(f"Python imports {name} from {found}, not from {package}.")
+
+    def run(self, *arguments: str) -> str:
+        """Run ``python`` with these arguments and return what it prints."""
+        done = subprocess.run(
+            [sys.executable, *arguments],
+            env=self.environment(),
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            command = " ".join(("python", *arguments))
+            output = f"{done.stdout}{done.stderr}"
+            raise SystemExit(f"{command} failed with exit code {done.returncode}:\n{output}")
+        return done.stdout
+
+    def seconds(self, *arguments: str) -> float:
+        """Run ``python`` with these arguments and return the seconds it takes."""
+        began = time.perf_counter()
+        self.run(*arguments)
+        return time.perf_counter() - began
+
+    def measure(self, *arguments: str) -> tuple[float, list[dict[str, Any]]]:
+        """Run ``your_ai``, and return the seconds it takes and the entries in its results."""
+        with tempfile.TemporaryDirectory(dir=self.home) as folder:
+            seconds = self.seconds("-m", "your_ai", *arguments, "--run-dir", f"{folder}/run")
+            document = json.loads(Path(folder, "run/results.json").read_text())
+        entries: list[dict[str, Any]] = document["results"]
+        if failed := [entry["preset"] for entry in entries if not entry["success"]]:
+            raise SystemExit(f"these trials did not pass: {', '.join(failed)}")
+        return seconds, entries
 
 
 def benchmark(*options: str) -> BenchmarkRun:
