@@ -118,8 +118,8 @@ def memory_of(trial: TrialResult) -> int:
 def _reached(trial: TrialResult) -> int:
     reached = max((active for _, active, _ in trial.memory_timeline), default=0)
     if trial.outcome is OutcomeKind.OVER_BUDGET:
-        # The peak may have been between two samples.
-        return max(reached, trial.config.budget_bytes)
+        # The peak may have been between two samples. For too large weights no worker is started.
+        return max(reached, trial.config.budget_bytes, trial.weights_bytes or 0)
     return reached
 
 

@@ -14,7 +14,7 @@ from your_ai.units import GB, MB, show_size
 
 Spec = dict[str, Any]
 
-NEEDED, PEAK, REACHED = "needed memory", "peak memory", "memory reached (did not pass)"
+NEEDED, PEAK, REACHED = "needed memory", "peak memory", "memory reached or needed (did not pass)"
 ACTIVE, CACHE, FOOTPRINT = "active", "cache", "footprint"
 BEST, PASSED, FAILED = "best", "passed", "did not pass"
 COLORS = {

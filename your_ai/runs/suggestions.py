@@ -12,6 +12,7 @@ from your_ai.planning.memory_estimate import error_share, estimate
 from your_ai.planning.plan import DEFAULT_QUANTIZATION, Trial
 from your_ai.supervision.observation import Observation
 from your_ai.supervision.outcome import Outcome, OutcomeKind
+from your_ai.units import GB
 
 _MIN_SEQ_LENGTH = 128
 _MIN_LAYERS = 4
@@ -53,7 +54,8 @@ def smaller(trial: Trial, backend: str) -> str:
     except UsageError:  # the architecture is not supported
         if not trial.is_too_large:
             return f"`your_ai optimize {trial.model.name}`, which searches for settings that fit"
-    return "a smaller model; `your_ai recommend` lists models that should fit"
+    command = f"your_ai recommend --max-memory {request.budget_bytes / GB:.3g}"
+    return f"a smaller model; `{command}` lists models that should fit"
 
 
 def _backend(observation: Observation) -> str:

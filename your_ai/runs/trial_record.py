@@ -43,6 +43,7 @@ def result_without_worker(trial: Trial, outcome: Outcome, started_at: str) -> Tr
         ended_at=now(),
         config=TrialConfig.of(request, request.steps),
         revision=model.revision,
+        weights_bytes=trial.weights_bytes or None,
         data_lengths=trial.data.lengths if trial.data else None,
     )
 

@@ -147,6 +147,8 @@ class TrialResult:
     """Needed memory in GB; null if the tight phase did not finish."""
     needed_memory_bytes: int | None = None
     """Needed memory in bytes."""
+    weights_bytes: int | None = None
+    """Memory of the weights in bytes, counted before the trial; null if it was unknown."""
     needed_memory_limit_bytes: int | None = None
     """MLX memory limit with which training takes no more than the needed memory, in bytes."""
     memory_limit_bytes: int | None = None

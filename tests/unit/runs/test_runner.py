@@ -412,6 +412,7 @@ def test_a_model_whose_weights_are_too_large_needs_no_worker(
     assert second.certainty is Certainty.CERTAIN
     assert second.evidence.startswith(f"{8 * 2**30 + 1} bytes ")
     assert (second.log, second.wall_seconds, second.exit_status, second.load) == (None,) * 4
+    assert second.weights_bytes == 8 * 2**30 + 1
     assert second.advice
     assert second.is_final
     assert second.tried.too_large

@@ -50,7 +50,7 @@ def proposed(tried: Trial) -> str | None:
             {"quantize": "none", "grad_checkpoint": False},
             "--grad-checkpoint --quantize 4 (should fit)",
         ),
-        (4, {}, "a smaller model; `your_ai recommend` lists models that should fit"),
+        (4, {}, "a smaller model; `your_ai recommend --max-memory 4` lists models that should fit"),
     ],
 )
 def test_the_mildest_change_that_fits_is_suggested(
