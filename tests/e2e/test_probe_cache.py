@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import PLAIN, ROOT, Finished, make_model, your_ai_command
+from your_ai.runs.journal import JOURNAL, read
+from your_ai.runs.resume import history_of
 from your_ai.supervision.probe import install_line
 
 RECOMMEND = ["recommend", "--seq-length", "64", "--fine-tune-type", "dora"]
@@ -86,9 +88,10 @@ def test_an_mlx_that_has_broken_ends_the_run_at_once_until_it_is_repaired(user: 
     workers, done = user.benchmark(*two, code=BROKEN)
     assert (workers, done.code) == (2, 3), done.stderr  # the first trial, then the probe
     assert install_line() in done.stderr
-    for _ in range(2):  # nothing is started, so no trial is blamed for it
-        workers, done = user.run(*RESUME, code=BROKEN)
-        assert (workers, done.code) == (1, 3), done.stderr
+    history = history_of(read(user.folder / "run" / JOURNAL))
+    assert (history.final, history.unfinished) == ({}, {})  # no trial is blamed for it
+    workers, done = user.run(*RESUME, code=BROKEN)
+    assert (workers, done.code) == (1, 3), done.stderr
     assert user.run(*RESUME)[1].code == 0
     results = json.loads((user.folder / "run" / "results.json").read_bytes())["results"]
     assert [each["outcome"] for each in results] == ["pass", "pass"]

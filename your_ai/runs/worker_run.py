@@ -14,7 +14,7 @@ from your_ai.runs.run import Header
 from your_ai.supervision import memory_guard
 from your_ai.supervision.classify import STOPPED, classify
 from your_ai.supervision.event_reader import OnEvent
-from your_ai.supervision.observation import Observation
+from your_ai.supervision.observation import Kill, Observation
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.supervision.probe import probe_device
 from your_ai.supervision.supervisor import Limits, supervise
@@ -28,10 +28,6 @@ from your_ai.units import now
 
 Supervise = Callable[..., Observation]
 """The type of `supervise`, which tests replace."""
-
-
-_MLX_MAY_BE_BROKEN = (OutcomeKind.ERROR, OutcomeKind.CRASH, OutcomeKind.TIMEOUT)
-"""Outcomes of a worker that could not report its device for a reason of its own."""
 
 
 class WorkerRunner:
@@ -89,7 +85,7 @@ class WorkerRunner:
         )
         self._footprint = max(self._footprint, observation.footprint_peak_bytes or 0)
         outcome = classify(observation, steps)
-        if observation.device is None and outcome.kind in _MLX_MAY_BE_BROKEN:
+        if _may_mlx_be_broken(observation, outcome):
             outcome = self._ask_mlx() or outcome
         return observation, outcome
 
@@ -129,3 +125,9 @@ class WorkerRunner:
 
     def _read_memory(self) -> MachineMemory:
         return memory.for_trials(self._gpu)
+
+
+def _may_mlx_be_broken(observation: Observation, outcome: Outcome) -> bool:
+    """Return whether a worker that did not report its device ended for a reason of its own."""
+    is_stopped = observation.killed in (Kill.INTERRUPT, Kill.MEMORY)
+    return observation.device is None and not is_stopped and outcome.kind is not OutcomeKind.OOM
