@@ -37,4 +37,4 @@ class NotStartedError(MachineError):
 
 
 class DeviceChangedError(MachineError):
-    """MLX no longer uses the device that the run was planned for."""
+    """MLX no longer works, or no longer uses the device that the run was planned for."""

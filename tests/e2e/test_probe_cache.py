@@ -10,9 +10,15 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import PLAIN, ROOT, Finished, make_model, your_ai_command
+from your_ai.runs.journal import JOURNAL, read
+from your_ai.runs.resume import history_of
+from your_ai.supervision.probe import install_line
 
 RECOMMEND = ["recommend", "--seq-length", "64", "--fine-tune-type", "dora"]
 """DoRA cannot train every model, so mlx-lm is asked."""
+
+RESUME = ["benchmark", "--resume", "--run-dir", "run"]
+BROKEN = "sys.modules['mlx.core'] = None"
 
 SITECUSTOMIZE = """
 import sys
@@ -75,14 +81,48 @@ def test_a_second_benchmark_starts_no_probe_until_something_changes(user: User) 
     assert (workers, done.code) == (2, 0), done.stderr
 
 
-def test_an_mlx_that_has_broken_is_asked_by_the_next_run_but_one(user: User) -> None:
-    broken = "sys.modules['mlx.core'] = None"
+def test_an_mlx_that_has_broken_ends_the_run_at_once_until_it_is_repaired(user: User) -> None:
+    two = ["--model", "other", "--run-dir", "run"]
+    make_model(user.folder / "other", intermediate_size=160)
+    assert user.benchmark("--model", "other")[1].code == 0
+    workers, done = user.benchmark(*two, code=BROKEN)
+    assert (workers, done.code) == (2, 3), done.stderr  # the first trial, then the probe
+    assert install_line() in done.stderr
+    history = history_of(read(user.folder / "run" / JOURNAL))
+    assert (history.final, history.unfinished) == ({}, {})  # no trial is blamed for it
+    workers, done = user.run(*RESUME, code=BROKEN)
+    assert (workers, done.code) == (1, 3), done.stderr
+    assert user.run(*RESUME)[1].code == 0
+    results = json.loads((user.folder / "run" / "results.json").read_bytes())["results"]
+    assert [each["outcome"] for each in results] == ["pass", "pass"]
+
+
+def test_a_trial_that_ends_before_its_device_is_known_has_its_own_outcome(user: User) -> None:
     assert user.benchmark()[1].code == 0
-    workers, done = user.benchmark(code=broken)
-    assert (workers, done.code) == (1, 1), done.stderr
-    _, done = user.benchmark(code=broken)
-    assert done.code == 3
-    assert "MLX does not work" in done.stderr
+    code = "import os; from worker import trial; trial.run = lambda *_: os.abort()"
+    workers, done = user.benchmark("--run-dir", "run", code=code)
+    assert (workers, done.code) == (2, 1), done.stderr
+    (result,) = json.loads((user.folder / "run" / "results.json").read_bytes())["results"]
+    assert (result["outcome"], result["exit_status"]) == ("crash", -6)
+
+
+def test_a_stale_device_in_the_cache_ends_the_run_and_is_forgotten(user: User) -> None:
+    assert user.benchmark()[1].code == 0
+    (file,) = (file for file in user.kept if file.name.startswith("device-"))
+    answer = json.loads(file.read_bytes())
+    file.write_text(json.dumps({**answer, "versions": {**answer["versions"], "mlx": "0.1"}}))
+    workers, done = user.benchmark("--run-dir", "run")
+    assert (workers, done.code) == (1, 3), done.stderr
+    assert file not in user.kept
+    assert user.benchmark()[1].code == 0
+
+
+def test_an_mlx_that_has_broken_does_not_hide_what_is_known_of_other_models(user: User) -> None:
+    assert user.run(*RECOMMEND, "--model", "model")[1].code == 0
+    make_model(user.folder / "new", intermediate_size=160)
+    workers, done = user.run(*RECOMMEND, "--model", "model", "--model", "new", code=BROKEN)
+    assert (workers, done.code) == (2, 0), done.stderr
+    assert "MLX does not work" in done.stdout
 
 
 def test_doctor_asks_mlx_and_recommend_only_once(user: User) -> None:

@@ -100,11 +100,12 @@ def trial(index: int = 1, name: str = "tiny", params: str = "7B", **changed: Any
     return Trial(index, model(name, params), request(**changed))
 
 
-def began(phase: Phase, at: float) -> list[Event]:
+def began(phase: Phase, at: float, device: Device = CPU) -> list[Event]:
     """Return a worker's events up to the beginning of ``phase`` at ``at`` seconds."""
     phases = list(Phase)
     earlier = [PhaseBegan(i / 10, p) for i, p in enumerate(phases[: phases.index(phase)])]
-    return [Started(0.0, 4711), *earlier, PhaseBegan(at, phase)]
+    imported = [device] if earlier else []
+    return [Started(0.0, 4711), *earlier, *imported, PhaseBegan(at, phase)]
 
 
 def passing_events(

@@ -24,7 +24,7 @@ from your_ai.planning.training_data import TrainingData
 from your_ai.supervision.facts import find_device_and_facts, find_facts
 
 
-def with_facts(
+def find_device_and_models(
     chosen: Sequence[Model], trainings: Sequence[TrainingOptions], device: Device | None
 ) -> tuple[Device, tuple[list[Model], ...]]:
     """Return the device, and the models with their sizes and layers for each of the ``trainings``.
@@ -38,7 +38,7 @@ def with_facts(
     if trainings[0].weights is Weights.REAL:
         _check_weights(chosen)
         chosen = [resolve.pinned(model) for model in chosen]
-    kinds = [_asked(chosen, options) for options in trainings]
+    kinds = [_unknown(chosen, options) for options in trainings]
     if device is None:
         device, found = find_device_and_facts(kinds)
     else:
@@ -50,7 +50,7 @@ def with_facts(
     return device, models
 
 
-def _asked(chosen: Sequence[Model], options: TrainingOptions) -> dict[str, PlannedModel]:
+def _unknown(chosen: Sequence[Model], options: TrainingOptions) -> dict[str, PlannedModel]:
     unknown = [m for m in chosen if not (m.is_preset and is_trainable_by_all(options))]
     return {model.model_name: planned(model, options) for model in unknown}
 

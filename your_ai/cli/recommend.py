@@ -104,7 +104,10 @@ class _Refused:
 
 
 def _declared(name: str, training: TrainingOptions) -> Model | _Refused:
-    """Return the model with what its config says; raise UnknownModelError if there is none."""
+    """Return the model with the size and layers from its config.
+
+    Raises UnknownModelError if there is no such model.
+    """
     found = Model(name, name, "", {})
     try:
         found = resolve.find(name)
@@ -127,9 +130,9 @@ def _probed(found: Sequence[Model | _Refused], training: TrainingOptions) -> lis
     try:
         (facts,) = find_facts([{each.model_name: planned(each, training) for each in models}])
     except YourAIError as error:
-        if len(models) == 1 or isinstance(error, MachineError):
+        if len(models) == 1:
             return [_Refused(each, error) if isinstance(each, Model) else each for each in found]
-        # One of the models crashed the worker; the others need not suffer from that.
+        # One model may have crashed the worker, and the facts about others may be known already.
         return [probed for each in found for probed in _probed([each], training)]
     return [_trainable(each, facts) if isinstance(each, Model) else each for each in found]
 

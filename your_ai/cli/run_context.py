@@ -18,7 +18,7 @@ from your_ai.cli import config_file, internal_error
 from your_ai.cli.configuration import trainings
 from your_ai.cli.data_option import read_data, source_of, with_default_length
 from your_ai.cli.options import given
-from your_ai.cli.plan_trials import plan_trials, with_facts
+from your_ai.cli.plan_trials import find_device_and_models, plan_trials
 from your_ai.cli.resume_command import resume_command
 from your_ai.errors import ExitCode, MachineError
 from your_ai.files import check_writable
@@ -213,7 +213,7 @@ def new_run(
     chosen = _suite(params["suite_name"], found.backend, screen) if found else _named(names)
     defaults = config_file.defaults_of(config, [model.name for model in chosen])
     kinds = trainings(params, with_default_length(defaults, source))
-    found, models = with_facts(chosen, kinds, found)
+    found, models = find_device_and_models(chosen, kinds, found)
     device = from_probe(found, host)
     data = read_data(chosen, source, kinds[0], search, screen)
     trials = plan_trials(models, kinds, budget_bytes(device, params["max_memory"]), data)

@@ -195,7 +195,7 @@ def _train(training: Training, journal: Journal, progress: Progress, *, quiet: b
             outcome = Outcome(OutcomeKind.PASS, "every iteration is done")
         else:
             gpu = nvidia.gpu_of(training.device.backend, training.gpu_uuid)
-            workers = WorkerRunner(journal, gpu)
+            workers = WorkerRunner(journal, training, gpu)
             outcome = TrainingRunner(
                 training,
                 journal,

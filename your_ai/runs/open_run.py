@@ -71,7 +71,7 @@ def open_to_resume(
 
     ``arguments`` are the options given now, ``config`` is the content of --config. ``probe``
     returns the current device, and the UUID of its GPU, which may be a different one of the same
-    kind than before.
+    kind than before, or with another share of its memory. The header has these.
 
     Raises:
         UsageError: if there is no run, or it is still running, damaged, of another command, or
@@ -93,9 +93,14 @@ def open_to_resume(
         header = replace(read_header(records[0].fields, kind), run_dir=str(folder.absolute()))
         device, gpu_uuid = probe()
         check_same(header, arguments, device, version, config)
-        header = replace(header, gpu_uuid=gpu_uuid)
+        header = replace(header, gpu_uuid=gpu_uuid, device=_resized(header.device, device))
         make_logs_dir(folder)
         yield journal, header, records, device
+
+
+def _resized(before: Device, now: Device) -> Device:
+    memory, working_set = now.memory_bytes, now.working_set_bytes
+    return replace(before, memory_bytes=memory, working_set_bytes=working_set)
 
 
 def record_resumed(journal: Journal, device: Device) -> None:

@@ -57,7 +57,7 @@ class TrialRunner:
         self._on_event = on_event
         self._cooldown = cooldown or Cooldown(0)
         self._gpu = nvidia.gpu_of(run.device.backend, run.gpu_uuid)
-        self._workers = WorkerRunner(journal, self._gpu, supervise)
+        self._workers = WorkerRunner(journal, run, self._gpu, supervise)
         self.ended: list[TrialResult] = []
 
     def results_of(self, trial: Trial) -> tuple[TrialResult, ...]:

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from worker.protocol.messages import Event
+from your_ai.errors import DeviceChangedError, MachineError
+from your_ai.runs.device_check import check_device, checked
 from your_ai.runs.journal import STARTED, Journal
+from your_ai.runs.run import Header
 from your_ai.supervision import memory_guard
-from your_ai.supervision.classify import classify
-from your_ai.supervision.device_check import DeviceCheck
+from your_ai.supervision.classify import STOPPED, classify
 from your_ai.supervision.event_reader import OnEvent
-from your_ai.supervision.observation import Observation
-from your_ai.supervision.outcome import Outcome
-from your_ai.supervision.probe_cache import ProbeCache
+from your_ai.supervision.observation import Kill, Observation
+from your_ai.supervision.outcome import Outcome, OutcomeKind
+from your_ai.supervision.probe import probe_device
 from your_ai.supervision.supervisor import Limits, supervise
 from your_ai.supervision.trial_log import TrialLog
 from your_ai.system import memory
@@ -34,14 +36,14 @@ class WorkerRunner:
     def __init__(
         self,
         journal: Journal,
+        header: Header,
         gpu: Gpu | None,
         supervise: Supervise = supervise,
     ) -> None:
         self._journal = journal
+        self._header = header
         self._supervise = supervise
         self._gpu = gpu
-        self._cache = ProbeCache.open()
-        self._device = self._cache.device()
         self._memory = self._read_memory()
         self._footprint = 0
         self.boot = boot_id()
@@ -65,7 +67,7 @@ class WorkerRunner:
 
         Raises:
             NotStartedError: if no process could be started.
-            DeviceChangedError: if MLX uses another device in the worker than the run expects.
+            DeviceChangedError: if MLX no longer works, or not on the device of the run.
             MachineError: if the journal cannot be written, the machine is short of memory, or the
                 worker cannot be killed.
         """
@@ -73,17 +75,30 @@ class WorkerRunner:
         self._journal.append(STARTED, {**started, "at": now(), "boot": self.boot})
         trial_log = TrialLog(log)
         trial_log.discard()  # output of an earlier attempt is no evidence for this one
-        with DeviceCheck(self._cache, self._device, on_event) as check:
-            observation = self._supervise(
-                request,
-                log=trial_log,
-                limits=limits,
-                must_stop=lambda: interrupts.requested,
-                on_event=check,
-                keeps=keeps,
-            )
+        observation = self._supervise(
+            request,
+            log=trial_log,
+            limits=limits,
+            must_stop=lambda: interrupts.requested,
+            on_event=checked(self._header, on_event),
+            keeps=keeps,
+        )
         self._footprint = max(self._footprint, observation.footprint_peak_bytes or 0)
-        return observation, classify(observation, steps)
+        outcome = classify(observation, steps)
+        if _may_mlx_be_broken(observation, outcome):
+            outcome = self._ask_mlx() or outcome
+        return observation, outcome
+
+    def _ask_mlx(self) -> Outcome | None:
+        """Raise DeviceChangedError if not the trial but MLX failed; return what the user did."""
+        try:
+            with interrupts.immediate():
+                check_device(self._header, probe_device())
+        except MachineError as error:
+            raise DeviceChangedError(str(error)) from error
+        except KeyboardInterrupt:
+            return STOPPED
+        return None
 
     def wait_for_room(self, max_seconds: float, device_bytes: int) -> None:
         """Wait until the machine has memory for a worker that uses ``device_bytes`` of the device.
@@ -110,3 +125,9 @@ class WorkerRunner:
 
     def _read_memory(self) -> MachineMemory:
         return memory.for_trials(self._gpu)
+
+
+def _may_mlx_be_broken(observation: Observation, outcome: Outcome) -> bool:
+    """Return whether a worker that did not report its device ended for a reason of its own."""
+    is_stopped = observation.killed in (Kill.INTERRUPT, Kill.MEMORY)
+    return observation.device is None and not is_stopped and outcome.kind is not OutcomeKind.OOM

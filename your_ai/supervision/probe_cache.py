@@ -17,6 +17,7 @@ import msgspec
 
 from worker import durable
 from worker.protocol.codec import encode
+from worker.protocol.configuration import Optimizer, Weights
 from worker.protocol.messages import Device, ModelFacts
 from worker.protocol.requests import PlannedModel, ProbeRequest
 from your_ai.files import write_atomically
@@ -66,6 +67,7 @@ class ProbeCache:
             durable.make_folder(self.folder, mode=0o700)
             for kind, facts in zip(kinds, found, strict=True):
                 for name in kind:
+                    # A package may be missing for a model, which the user then installs.
                     if isinstance(facts[name], ModelFacts):
                         _write(self._model_file(kind[name]), facts[name])
             _write(self._device_file, replace(device, at=0.0, info=info))
@@ -81,8 +83,8 @@ class ProbeCache:
         return self.folder / f"device-{_digest(self.installation, self.device_state)}.json"
 
     def _model_file(self, planned: PlannedModel) -> Path:
-        key = _digest(self.installation, encode(ProbeRequest({"": planned})))
-        return self.folder / f"model-{key}.json"
+        request = encode(ProbeRequest({"": _normalized(planned)}))
+        return self.folder / f"model-{_digest(self.installation, request)}.json"
 
     def _discard_oldest(self) -> None:
         files = sorted(self.folder.iterdir(), key=lambda file: file.stat().st_mtime, reverse=True)
@@ -97,15 +99,19 @@ def cache_dir() -> Path:
     return platformdirs.user_cache_path("your_ai", appauthor=False) / "probes"
 
 
-def is_same(device: Device, other: Device) -> bool:
-    """Return whether two answers describe the same device, as far as runs depend on it."""
-    return _lasting(device) == _lasting(other)
-
-
-def _lasting(device: Device) -> tuple[object, ...]:
-    # Not all of the answer: a run must not fail because MLX reports one more changing value.
-    sizes = ("memory_size", "total_memory", "max_recommended_working_set_size")
-    return device.backend, *map(device.info.get, ("device_name", "uuid", *sizes))
+def _normalized(planned: PlannedModel) -> PlannedModel:
+    """Return a training with the same facts for every batch size, sequence length, and so on."""
+    same = replace(
+        planned.configuration,
+        weights=Weights.SYNTHETIC,
+        batch_size=1,
+        seq_length=1,
+        grad_checkpoint=False,
+        optimizer=Optimizer.ADAM,
+        optimizer_config=(),
+        grad_accumulation_steps=1,
+    )
+    return replace(planned, configuration=same)
 
 
 def _digest(*parts: object) -> str:

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from worker import durable
+import worker
+from your_ai import __version__
 from your_ai.system import macos, memory
 from your_ai.system.machine import boot_id
 
@@ -19,11 +20,12 @@ _GPU_CHOICE = ("CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
 
 def installation() -> tuple[object, ...]:
     """Return what determines the facts about models: the versions of Python, MLX and the worker."""
-    sources = Path(durable.__file__).parent.rglob("*.py")
+    sources = Path(worker.__path__[0]).rglob("*.py")
     return (
         *(sys.prefix, sys.version),  # another environment, or another Python in the same one
         tuple(sorted(_packages())),
-        max(path.stat().st_mtime_ns for path in sources),  # a worker that asks MLX differently
+        # A worker that asks MLX differently; some installers keep the times of the archive.
+        *(__version__, max(path.stat().st_mtime_ns for path in sources)),
     )
 
 
@@ -47,7 +49,8 @@ def _packages() -> Iterator[tuple[str, int]]:
     for folder in sys.path:
         with contextlib.suppress(OSError), os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name.startswith("mlx"):
+                is_editable = "editable" in entry.name and "mlx" in entry.name
+                if entry.name.startswith("mlx") or is_editable:
                     is_metadata = entry.name.endswith(".dist-info")
                     yield entry.path, entry.stat().st_mtime_ns if is_metadata else 0
 

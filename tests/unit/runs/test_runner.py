@@ -16,7 +16,7 @@ from worker.protocol.codec import decode_request
 from worker.protocol.configuration import Configuration, Weights
 from worker.protocol.messages import Failed, OverBudget, Phase
 from worker.protocol.requests import ModelSource, TrialRequest
-from your_ai.errors import NotStartedError
+from your_ai.errors import DeviceChangedError, NotStartedError
 from your_ai.planning.plan import Trial
 from your_ai.runs.cooldown import Cooldown
 from your_ai.runs.journal import ENDED, STARTED, Journal
@@ -56,6 +56,11 @@ TOO_LONG = builders.observed(
 )
 OVER = builders.observed(
     *builders.began(Phase.TIGHT, 1.0), OverBudget(2.0, Phase.TIGHT, 2**40, False), returncode=1
+)
+NO_DEVICE = builders.observed(
+    *builders.began(Phase.IMPORT, 0.1),
+    Failed(0.2, Phase.IMPORT, "ModuleNotFoundError", "import of mlx.core halted"),
+    returncode=1,
 )
 INTERRUPTED = builders.observed(returncode=-15, killed=Kill.INTERRUPT)
 SEARCH = SearchOptions(make_grid((1, 2, 4), (8, 16), (1, 2)), Objective.CAPACITY, False)
@@ -243,6 +248,39 @@ def test_a_worker_that_cannot_be_started_ends_the_run(tmp_path: Path, journal: J
     history = history_of(journal.records())
     assert history.final == {}
     assert history.unfinished == {}
+
+
+def test_another_device_than_that_of_the_run_ends_it(tmp_path: Path, journal: Journal) -> None:
+    run = ladder(tmp_path, "1B", "2B")  # of a Mac with another name
+    with pytest.raises(DeviceChangedError):
+        outcomes(runner(run, journal, scripted(NO_DEVICE)).trials())
+    history = history_of(journal.records())
+    assert (history.final, history.unfinished) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("killed", "outcome"),
+    [
+        (builders.observed(returncode=-9, killed=Kill.MEMORY, alarm="low"), "error"),
+        (builders.observed(returncode=-9, oom_kills=1), "oom"),
+    ],
+)
+def test_a_worker_that_was_killed_for_memory_is_no_sign_of_a_broken_mlx(
+    killed: Observation, outcome: str, tmp_path: Path, journal: Journal
+) -> None:
+    found = runner(ladder(tmp_path, "1B"), journal, scripted(killed))
+    assert outcomes(found.trials()) == [outcome]
+
+
+def test_mlx_is_not_asked_if_the_user_has_stopped_the_run(
+    tmp_path: Path, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def worker(_: TrialRequest) -> Observation:
+        monkeypatch.setattr(interrupts, "requested", True)
+        return NO_DEVICE
+
+    run = ladder(tmp_path, "1B", "2B")
+    assert outcomes(runner(run, journal, worker).trials()) == ["interrupted"]
 
 
 def test_missing_weights_fail_only_that_trial(

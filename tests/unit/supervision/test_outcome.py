@@ -306,7 +306,7 @@ def test_a_fault_without_a_limit_is_not_suspected_as_oom(number: int) -> None:
 
 
 def test_a_fault_on_a_gpu_is_not_suspected_as_oom() -> None:
-    seen = observed(*began(Phase.TIGHT, 2.0), METAL, returncode=-signal.SIGSEGV)
+    seen = observed(*began(Phase.TIGHT, 2.0, METAL), returncode=-signal.SIGSEGV)
     assert "memory" not in classify(replace(seen, memory_limited=True), STEPS).reason
 
 

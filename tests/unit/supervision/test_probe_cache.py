@@ -5,17 +5,27 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support import builders, tiny
-from worker.protocol.configuration import Configuration
+from tests.support import tiny
+from worker import probe
+from worker.protocol.configuration import (
+    ALL_KEYS,
+    Configuration,
+    FineTuneType,
+    Optimizer,
+    QuantizationMode,
+    Weights,
+)
 from worker.protocol.messages import Device, ModelFacts
 from worker.protocol.requests import PlannedModel
 from your_ai.supervision import probe_cache
-from your_ai.supervision.probe_cache import Facts, ProbeCache, is_same
+from your_ai.supervision.probe_cache import Facts, ProbeCache
 
 PLANNED = PlannedModel(tiny.LLAMA, Configuration())
 KIND = {"mine": PLANNED}
@@ -68,18 +78,47 @@ def test_another_device_has_the_same_models(filled: ProbeCache) -> None:
     assert other.facts(KIND) == FOUND
 
 
+def test_a_model_is_known_by_its_config(filled: ProbeCache) -> None:
+    assert filled.facts({"renamed": PLANNED}) == {"renamed": FACTS}
+    other = PlannedModel({**tiny.LLAMA, "hidden_size": 96}, Configuration())
+    assert filled.facts({"mine": other}) == {}
+
+
 @pytest.mark.parametrize(
-    "planned",
+    "changed",
     [
-        PlannedModel({**tiny.LLAMA, "hidden_size": 96}, Configuration()),
-        PlannedModel(tiny.LLAMA, Configuration(lora_rank=3)),
+        {"lora_rank": 3},
+        {"lora_layers": 1},
+        {"lora_keys": ALL_KEYS},
+        {"fine_tune_type": FineTuneType.DORA},
+        {"quantization_bits": 4},
+        {"quantization_mode": QuantizationMode.MXFP4},
+        {"group_size": 32},
     ],
 )
-def test_another_config_or_configuration_is_asked_for(
-    filled: ProbeCache, planned: PlannedModel
+def test_another_training_is_asked_for(filled: ProbeCache, changed: dict[str, Any]) -> None:
+    other = replace(PLANNED, configuration=replace(PLANNED.configuration, **changed))
+    assert filled.facts({"mine": other}) == {}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"weights": Weights.REAL},
+        {"batch_size": 7},
+        {"seq_length": 4096},
+        {"grad_checkpoint": False},
+        {"optimizer": Optimizer.MUON},
+        {"optimizer_config": ("weight_decay=0.1",)},
+        {"grad_accumulation_steps": 4},
+    ],
+)
+def test_what_does_not_change_the_facts_is_not_asked_for(
+    filled: ProbeCache, changed: dict[str, Any]
 ) -> None:
-    assert filled.facts({"mine": planned}) == {}
-    assert filled.facts({"renamed": PLANNED}) == {"renamed": FACTS}
+    other = replace(PLANNED, configuration=replace(PLANNED.configuration, **changed))
+    assert probe.facts(other) == probe.facts(PLANNED)
+    assert filled.facts({"mine": other}) == FOUND
 
 
 def empty(file: Path) -> None:
@@ -147,28 +186,18 @@ def test_the_oldest_answers_are_discarded(
 
 
 def test_answers_are_complete_while_others_write(filled: ProbeCache) -> None:
+    enough = threading.Event()
+
     def write() -> None:
-        for _ in range(20):
+        while not enough.is_set():
             filled.keep(CUDA, [KIND], [FOUND])
 
-    writers = [threading.Thread(target=write) for _ in range(2)]
-    for writer in writers:
-        writer.start()
-    while any(writer.is_alive() for writer in writers):
-        assert filled.facts(KIND) == FOUND
-        assert filled.device() is not None
-
-
-@pytest.mark.parametrize(
-    ("changed", "expected"),
-    [
-        (replace(CUDA, at=9.0, info={**INFO, "free_memory": 1, "unknown": 2}), True),
-        (replace(CUDA, backend="cpu"), False),
-        (replace(CUDA, info={**INFO, "device_name": "NVIDIA H100"}), False),
-        (replace(CUDA, info={**INFO, "total_memory": 2**30}), False),
-        (replace(CUDA, info={**INFO, "uuid": "GPU-2"}), False),
-        (builders.METAL, False),
-    ],
-)
-def test_devices_are_the_same_if_runs_on_them_are(changed: Device, expected: bool) -> None:
-    assert is_same(CUDA, changed) is expected
+    with ThreadPoolExecutor(2) as writers:
+        writing = [writers.submit(write) for _ in range(2)]
+        try:
+            for _ in range(200):
+                assert filled.facts(KIND) == FOUND
+                assert filled.device() is not None
+        finally:
+            enough.set()
+    assert [each.result() for each in writing] == [None, None]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import worker
 from your_ai.system import installation, macos, memory
 from your_ai.system.installation import device_state
 
@@ -30,11 +31,15 @@ def change_backend(site: Path) -> None:
     (site / "mlx_cpu-0.32.4.dist-info").rename(site / "mlx_cuda_13-0.32.4.dist-info")
 
 
+def make_editable(site: Path) -> None:
+    (site / "__editable__.mlx-0.32.4.pth").touch()
+
+
 def reinstall(site: Path) -> None:
     os.utime(site / "mlx-0.32.4.dist-info", (1, 1))
 
 
-@pytest.mark.parametrize("change", [update, change_backend, reinstall])
+@pytest.mark.parametrize("change", [update, change_backend, make_editable, reinstall])
 def test_a_changed_mlx_is_another_installation(site: Path, change: object) -> None:
     assert callable(change)
     before = installation.installation()
@@ -65,13 +70,18 @@ def test_a_changed_worker_is_another_installation(
 ) -> None:
     source = tmp_path / "worker" / "protocol" / "messages.py"
     source.parent.mkdir(parents=True)
-    (tmp_path / "worker" / "durable.py").touch()
     source.touch()
-    monkeypatch.setattr(
-        "your_ai.system.installation.durable.__file__", str(tmp_path / "worker" / "durable.py")
-    )
+    monkeypatch.setattr(worker, "__path__", [str(tmp_path / "worker")])
     before = installation.installation()
     os.utime(source, (2**31, 2**31))
+    assert installation.installation() != before
+
+
+def test_another_version_of_your_ai_is_another_installation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = installation.installation()
+    monkeypatch.setattr(installation, "__version__", "0.0")
     assert installation.installation() != before
 
 
