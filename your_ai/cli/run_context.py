@@ -255,8 +255,7 @@ def _show_notes(screen: Screen, trials: Sequence[Trial], device: Device) -> None
     for note in dict.fromkeys(trial.model.note for trial in trials):
         if note is not None:
             screen.note(note)
-    sizes = [parameters_of(each.model.params) for each in trials if not each.is_too_large]
-    largest = max(sizes, default=0)
+    largest = max(parameters_of(trial.model.params) for trial in trials)
     if device.backend == "cpu" and largest >= _SLOW_PARAMETERS:
         screen.note("training a model of this size on a CPU can take hours.")
 
