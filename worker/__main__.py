@@ -33,9 +33,8 @@ def main() -> None:
     events.send(Started(at=events.now(), pid=os.getpid()))
     request = decode_request(line)
     # Slow imports come only after this line, when the lifeline is already watched.
-    if isinstance(request, TrialRequest | ProbeRequest):  # they need no tokenizer
-        stand_ins.import_mlx_lm()
     if isinstance(request, ProbeRequest):
+        stand_ins.import_mlx_lm()
         from worker import probe
 
         probe.run(request, events)
@@ -80,6 +79,7 @@ def _run(request: TrialRequest | LengthsRequest | TrainingRequest, events: Event
             from worker import lengths
 
             lengths.run(request, events)
+        stand_ins.import_mlx_lm()
         from worker import trial
 
         return trial.run(request, events)

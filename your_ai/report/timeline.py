@@ -56,7 +56,8 @@ def footprint(trial: TrialResult) -> Chart:
         "y": _size(scale, 1.05 * scale.largest, ticks=3),
         "color": spec.color_by_kind(),
     }
-    area = {"type": "area", "line": {"strokeWidth": 2}, "fillOpacity": 0.2}
+    # The first sample may be from before the worker's clock starts.
+    area = {"type": "area", "line": {"strokeWidth": 2}, "fillOpacity": 0.2, "clip": True}
     layers = [
         *_phases(trial, axes["x"], labels=not trial.memory_timeline),
         spec.layer(area, axes),
