@@ -25,8 +25,8 @@ TRIAL = (
     *("--quantize=none", "--weights=real", "--seq-length=256", "--lora-rank=16"),
     "--lora-layers=4",
 )
-SMOKE = ("--seq-length=64", "--steps=3")  # the suite's settings; older versions had larger ones
-SEARCH = ("smoke-small", "--max-memory=0.007", "--batch-sizes=1,2,4", "--ranks=8,16,32", *SMOKE)
+SMOKE = ("--seq-length=48", "--steps=3")  # the suite's settings; older versions had larger ones
+SEARCH = ("smoke-small", "--max-memory=0.005", "--batch-sizes=1,2,4", "--ranks=8,16,32", *SMOKE)
 
 
 Timed = Callable[[Version], float]

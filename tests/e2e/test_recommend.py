@@ -120,7 +120,7 @@ def test_without_earlier_runs_everything_is_estimated(bare: Path) -> None:
     assert document["recommended"] == "smoke-large"
     # The suite's own defaults, as in `benchmark`.
     trained = {(e["config"]["seq_length"], e["config"]["lora_rank"]) for e in document["results"]}
-    assert trained == {(96, 8)}
+    assert trained == {(48, 8)}
     assert (document["max_memory_gb"], document["budget_bytes"]) == (2.0, 2 * 2**30)
     # Only the output file is written: no run, no cache.
     assert [path.name for path in bare.iterdir()] == ["recommended.json"]
