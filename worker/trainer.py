@@ -11,7 +11,7 @@ from typing import Any
 import mlx.core as mx
 import mlx.nn as nn
 import mlx.optimizers as optim
-from mlx.utils import tree_flatten, tree_map
+from mlx.utils import tree_map
 from mlx_lm.tuner.trainer import default_loss
 
 from worker.adapters import Evidence, EvidenceError
@@ -67,26 +67,12 @@ class Trainer:
         optimizer = make_optimizer(configuration, rate)
         self.model = model
         self.accumulated = min(configuration.grad_accumulation_steps, MAX_ACCUMULATED)
-        self._optimizer = optimizer
         self._state = [model.state, optimizer.state, mx.random.state]
         self._step = _compiled_step(model, optimizer, self._state, self.accumulated)
         self._gradients: Any = None
         self._batches = full_batches(request, model)
         self._evidence = Evidence(model)
         self.losses: list[float] = []
-
-    def plan_state(self) -> int:
-        """Create the optimizer's state, and return the memory in bytes that it will take.
-
-        Otherwise the first update would create it. The first step would then peak differently from
-        the others, and MLX would compile it twice.
-        """
-        self._optimizer.init(self.model.trainable_parameters())
-        return sum(array.nbytes for _, array in tree_flatten(self._optimizer.state))
-
-    def allocate_state(self) -> None:
-        """Allocate the planned state."""
-        mx.eval(self._optimizer.state)
 
     def step(self, batch: Batch | None = None) -> tuple[float, float, int, float]:
         """Train on ``batch``, by default the next one of full length.

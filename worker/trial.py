@@ -13,7 +13,8 @@ from worker.protocol.messages import Passed, Phase, Step
 from worker.protocol.requests import TrialRequest
 
 TIGHT_STEPS = 10
-"""Maximum number of tight steps; the phase ends earlier once the peak has settled."""
+"""Maximum number of tight steps; the phase ends earlier once the peak has settled. The first step
+allocates the optimizer's state, so the second one has a higher peak."""
 
 SETTLED = 1.005
 """A peak has settled if the last steps raised it by at most this factor."""
@@ -56,8 +57,6 @@ def _measure(
     # refuses to allocate.
     ceiling = int(mx.device_info().get("max_recommended_working_set_size") or budget)
     tight_limit = mx.get_active_memory()
-    watch.require(tight_limit + training.plan_state())
-    training.allocate_state()
     needed = _run_steps(training, events, Phase.TIGHT, tight_limit, TIGHT_STEPS, budget)
     watch.require(needed)
     limit, cut, attempts = min(budget, ceiling), 0, 1
@@ -85,9 +84,8 @@ def lowered(limit: int, cut: int, overshoot: int, floor: int) -> tuple[int, int]
     return max(floor, limit - cut), cut
 
 
-def settled(peaks: list[int], backend: str) -> bool:
-    """Return whether the last steps hardly raised the peak."""
-    steps = SETTLING_STEPS[backend]
+def settled(peaks: list[int], steps: int) -> bool:
+    """Return whether the last ``steps`` hardly raised the peak."""
     return len(peaks) > steps and peaks[-1] <= SETTLED * peaks[-1 - steps]
 
 
@@ -102,7 +100,8 @@ def _run_steps(
     mx.set_memory_limit(limit)
     mx.clear_cache()
     mx.reset_peak_memory()
-    backend = device.backend()
+    # Only one of the accumulated batches updates the weights.
+    settling = max(SETTLING_STEPS[device.backend()], training.accumulated)
     peaks: list[int] = []
     for index in range(1, steps + 1):
         if phase is Phase.TIGHT:
@@ -110,7 +109,7 @@ def _run_steps(
         seconds, compiling, tokens, loss = training.step()
         peaks.append(mx.get_peak_memory())
         events.send(Step(events.now(), phase, index, seconds, tokens, loss, peaks[-1], compiling))
-        if peaks[-1] > budget or (phase is Phase.TIGHT and settled(peaks, backend)):
+        if peaks[-1] > budget or (phase is Phase.TIGHT and settled(peaks, settling)):
             break
     return peaks[-1]
 
