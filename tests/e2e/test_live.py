@@ -113,7 +113,8 @@ def sending(number: signal.Signals) -> Callable[[str, subprocess.Popen[bytes]], 
 
 def test_ctrl_c_restores_the_terminal(tmp_path: Path, model: Path) -> None:
     arguments = ["benchmark", "--model", str(model), "--model", "smoke-tiny", *PLAIN]
-    done = at_terminal(tmp_path, *arguments, when=sending(signal.SIGINT))
+    # With so many steps, the signal arrives before the trial ends.
+    done = at_terminal(tmp_path, *arguments, "--steps", "500", when=sending(signal.SIGINT))
     assert done.code == 130, done.output
     assert done.output.rindex(SHOW_CURSOR) > done.output.rindex(HIDE_CURSOR)
     assert "– Interrupted" in done.settled
