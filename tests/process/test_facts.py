@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,8 +37,8 @@ def workers(monkeypatch: pytest.MonkeyPatch) -> list[Observation]:
     """The workers that were started for probes."""
     seen: list[Observation] = []
 
-    def recorded(*arguments: object, **options: object) -> Observation:
-        seen.append(supervise(*arguments, **options))  # type: ignore[arg-type]
+    def recorded(*arguments: Any, **options: Any) -> Observation:
+        seen.append(supervise(*arguments, **options))
         return seen[-1]
 
     monkeypatch.setattr(probe, "supervise", recorded)

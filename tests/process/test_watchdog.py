@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import pytest
@@ -18,9 +18,10 @@ from worker.protocol.messages import Started
 from worker.protocol.requests import TrialRequest
 from your_ai.supervision import memory_guard
 from your_ai.supervision.classify import classify
-from your_ai.supervision.observation import Kill, Observation
+from your_ai.supervision.event_reader import OnEvent
+from your_ai.supervision.observation import Kill, Notice, Observation
 from your_ai.supervision.outcome import Certainty, Outcome, OutcomeKind
-from your_ai.supervision.supervisor import supervise
+from your_ai.supervision.supervisor import ignore, supervise
 from your_ai.supervision.trial_log import TrialLog
 from your_ai.system import memory
 from your_ai.system.footprint import footprint
@@ -68,9 +69,11 @@ def alarm_after_loss_of(nbytes: int) -> memory_guard.Alarm:
     return alarm
 
 
-def watched(spec: TrialRequest, log: TrialLog, nbytes: int) -> tuple[Observation, Outcome]:
-    request = encode(spec)
-    seen = supervise(request, log=log, limits=PATIENT, alarm=alarm_after_loss_of(nbytes))
+def watched(
+    spec: TrialRequest, log: TrialLog, nbytes: int, on_event: OnEvent = ignore
+) -> tuple[Observation, Outcome]:
+    alarm = alarm_after_loss_of(nbytes)
+    seen = supervise(encode(spec), log=log, limits=PATIENT, alarm=alarm, on_event=on_event)
     assert (seen.killed, seen.returncode) == (Kill.MEMORY, -signal.SIGKILL), log.tail()
     assert seen.alarm == "too little left"
     return seen, classify(seen, spec.steps)
@@ -91,8 +94,13 @@ def test_a_worker_that_uses_up_the_memory_is_killed(log: TrialLog) -> None:
 
 def test_a_worker_is_not_blamed_for_other_programs(log: TrialLog) -> None:
     """The worker needs about 100 MB, mostly for Python and MLX; the other program takes 2 GB."""
-    with hog(2048 * MB):
-        _, outcome = watched(tiny_request(FOREVER), log, 1500 * MB)
+    with ExitStack() as programs:
+
+        def start_another(notice: Notice) -> None:
+            if isinstance(notice, Started):  # the memory before it is known by then
+                programs.enter_context(hog(2048 * MB))
+
+        _, outcome = watched(tiny_request(FOREVER), log, 1500 * MB, start_another)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.ERROR, Certainty.MEDIUM)
     assert outcome.reason.startswith("other programs used up the memory (too little left)")
 

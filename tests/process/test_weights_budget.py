@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -32,9 +33,9 @@ REQUEST = tiny_request(steps=1)
     ids=str,
 )
 def test_a_worker_loads_weights_that_just_fit_and_no_larger_ones(
-    quantization: dict[str, object], log: TrialLog
+    quantization: dict[str, Any], log: TrialLog
 ) -> None:
-    configuration = replace(REQUEST.configuration, **quantization)  # type: ignore[arg-type]
+    configuration = replace(REQUEST.configuration, **quantization)
     planned = PlannedModel(REQUEST.model.config, configuration)
     weights_bytes = probe.facts(planned).weights_bytes
     too_small, enough = (
