@@ -93,14 +93,18 @@ def test_a_worker_that_uses_up_the_memory_is_killed(log: TrialLog) -> None:
 
 
 def test_a_worker_is_not_blamed_for_other_programs(log: TrialLog) -> None:
-    """The worker needs about 100 MB, mostly for Python and MLX; the other program takes 2 GB."""
+    """The worker needs about 100 MB, mostly for Python and MLX; the other program takes 2 GB.
+
+    Up to 0.7 GB of an earlier worker may become available in the meantime: a virtual machine reports
+    freed memory late.
+    """
     with ExitStack() as programs:
 
         def start_another(notice: Notice) -> None:
             if isinstance(notice, Started):  # the memory before it is known by then
                 programs.enter_context(hog(2048 * MB))
 
-        _, outcome = watched(tiny_request(FOREVER), log, 1500 * MB, start_another)
+        _, outcome = watched(tiny_request(FOREVER), log, 1000 * MB, start_another)
     assert (outcome.kind, outcome.certainty) == (OutcomeKind.ERROR, Certainty.MEDIUM)
     assert outcome.reason.startswith("other programs used up the memory (too little left)")
 
