@@ -95,7 +95,7 @@ def test_a_worker_that_uses_up_the_memory_is_killed(log: TrialLog) -> None:
 def test_a_worker_is_not_blamed_for_other_programs(log: TrialLog) -> None:
     """The worker needs about 100 MB, mostly for Python and MLX; the other program takes 2 GB.
 
-    Up to 0.7 GB of an earlier worker may become available in the meantime: a virtual machine reports
+    Meanwhile up to 0.7 GB of an earlier worker may become available: a virtual machine reports
     freed memory late.
     """
     with ExitStack() as programs:
