@@ -222,6 +222,35 @@ class Failed(_Timed):
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """The memory of a step as a sum, in bytes.
+
+    Each term is multiplied by what it is named after: the rank, the number of tokens in a batch,
+    both, and the number of pairs of tokens in the same sequence.
+    """
+
+    fixed: float = 0.0
+    rank: float = 0.0
+    tokens: float = 0.0
+    tokens_rank: float = 0.0
+    pairs: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class StepPeaks:
+    """The most memory that a step takes, without weights and optimizer state.
+
+    It is the largest of several sums: at the loss, in a layer's backward pass, and so on. ``alive``
+    is that of the tensors that are needed; ``held`` includes those that MLX has not freed yet.
+    """
+
+    layers: int
+    """Number of layers that are trained."""
+    alive: tuple[Terms, ...]
+    held: tuple[Terms, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class ModelFacts:
     """Facts about a model and a training of it.
 
