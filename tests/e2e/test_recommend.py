@@ -214,9 +214,43 @@ def test_the_memory_of_an_nvidia_gpu_is_read(bare: Path) -> None:
     assert "(no GPU was found)" in done.stdout
 
 
+def test_another_mac_is_answered_without_what_this_machine_measured(home: Path) -> None:
+    options = [*MEASURED, "--quantize", "none", "--machine", "m4pro 24gb"]
+    document, done = recommend(home, *options)
+    entry = only(document)
+    assert (done.code, entry["source"], entry["verdict"]) == (0, "estimated", "fits")
+    assert (document["machine"], document["device_source"]) == (None, "as given; not this machine")
+    device = document["device"]
+    assert (device["backend"], device["name"]) == ("metal", "Apple M4 Pro")
+    assert device["memory_bytes"] == 24 * 2**30
+    # macOS 26 printed 19069.67 MB on such a Mac.
+    assert document["budget_bytes"] == device["working_set_bytes"] == 19069665280
+    assert "Device: Apple M4 Pro (metal), 24.00 GB (as given; not this machine)" in done.stdout
+    assert "from the run of" not in done.stdout
+    assert "with the same training options on that machine." in done.stdout
+    assert "with the same options." not in done.stdout
+
+
+def test_another_machine_is_answered_from_its_memory_and_backend(bare: Path) -> None:
+    document, done = recommend(bare, "--memory", "24", "--backend", "cuda")
+    assert (done.code, document["recommended"]) == (0, "r1-distill-14b")
+    assert document["budget_bytes"] == int(0.8 * 24 * 2**30)
+    assert document["device"]["working_set_bytes"] is None
+    assert "Device: an NVIDIA GPU (cuda), 24.00 GB (as given; not this machine)" in done.stdout
+    document, done = recommend(
+        bare, "--suite", "smoke", "--machine", "M1, 8 GB", "--max-memory", "6"
+    )
+    assert (done.code, document["budget_bytes"]) == (0, 6 * 2**30)
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
+        (["--machine", "M4 Pro"], 2, "The M4 Pro was sold with 24, 48 or 64 GB."),
+        (["--machine", "M4 Ultra"], 2, "No Mac has been sold with an M4 Ultra chip."),
+        (["--memory", "24"], 2, "--memory requires --backend"),
+        (["--memory", "24", "--backend", "rocm"], 2, "'rocm' is not one of"),
+        (["--machine", "M1, 8 GB", "--max-memory", "9"], 2, "memory of Apple M1 (8.00 GB)"),
         (["--max-memory", "0.5"], 1, "Recommended: none (no model fits)"),
         (["--max-memory", "0"], 2, "--max-memory"),
         (["--model", "nothing-like-it"], 2, "nothing-like-it"),

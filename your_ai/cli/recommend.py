@@ -11,6 +11,7 @@ import click
 from your_ai.cli import config_file, configuration, options
 from your_ai.cli.config_file import CONFIG
 from your_ai.cli.groups import GroupedCommand
+from your_ai.cli.machine_option import MACHINE, given_device
 from your_ai.errors import ExitCode, MachineError, UsageError, YourAIError
 from your_ai.files import to_json, write_or_fail
 from your_ai.models import hub, presets, resolve
@@ -29,6 +30,7 @@ from your_ai.terminal.recommendation import recommendation
 
 _GROUPS = [
     options.models(fallback="default"),
+    MACHINE,
     CONFIG,
     *(configuration.SIZES, configuration.KIND, configuration.TENSORS, options.BUDGET),
     options.OUTPUT,
@@ -41,18 +43,23 @@ def command(**values: Any) -> ExitCode:
     """Estimate which models fit, from their architecture and earlier runs.
 
     Nothing is trained. If this machine has measured a model with the same options before, its
-    measured memory is shown; otherwise an estimate, corrected by measurements of other models.
+    measured memory is shown; otherwise an estimate, corrected by measurements of other models. For
+    another machine, such as a Mac that you consider buying, everything is estimated.
     """
     names = options.model_names(values)
+    elsewhere = given_device(values)
     config, names = config_file.chosen(values, names, _note)
     output = config_file.checked_output(values)
     if values["quiet"]:
         hub.hide_progress_bars()
     suite = presets.suite(values["suite_name"] or "default")
     asked = names or [preset.name for preset in suite.presets]
-    host = machine.describe()
-    past = history.read(runs_dir(), host, history.installed_versions())
-    device, device_source = device_guess.device(past, host)
+    host, past = None, None
+    device, device_source = elsewhere, device_guess.ELSEWHERE
+    if device is None:
+        host = machine.describe()
+        past = history.read(runs_dir(), host, history.installed_versions())
+        device, device_source = device_guess.device(past, host)
     budget = budget_bytes(device, values["max_memory"])
     training = configuration.training(values, config_file.defaults_of(config, asked))
     chosen, unknown = _estimable(asked, training)
@@ -61,7 +68,9 @@ def command(**values: Any) -> ExitCode:
     if output is not None:
         write_or_fail(output, to_json(document(found, unknown, device, device_source, host)))
     if not values["quiet"]:
-        say(recommendation(found, unknown, device, device_source, terminal_columns()))
+        columns = terminal_columns()
+        here = host is not None
+        say(recommendation(found, unknown, device, device_source, columns, is_this_machine=here))
     return ExitCode.OK if recommend.recommended(found) else ExitCode.NONE_PASSED
 
 

@@ -44,7 +44,7 @@ class Recommendation:
     results: tuple[Entry, ...]
     your_ai_version: str
     budget_bytes: int
-    machine: Machine
+    machine: Machine | None
     device: Device
     device_source: str
 
@@ -54,9 +54,12 @@ def document(
     unknown: Sequence[Unknown],
     device: Device,
     device_source: str,
-    machine: Machine,
+    machine: Machine | None,
 ) -> Recommendation:
-    """Return the document with these forecasts, and the models that cannot be estimated."""
+    """Return the document with these forecasts, and the models that cannot be estimated.
+
+    ``machine`` is this one, or ``None`` if the device is that of another machine.
+    """
     best, budget = recommended(found), found[0].budget_bytes
     return Recommendation(
         max_memory_gb=to_gb(budget),

@@ -23,6 +23,11 @@ _COLUMNS = (
     Column("Source"),
 )
 
+_ELSEWHERE = (
+    "No measurements of this machine were used. To measure, run `your_ai benchmark` with the same "
+    "training options on that machine."
+)
+
 
 def recommendation(
     found: Sequence[Forecast],
@@ -30,6 +35,8 @@ def recommendation(
     device: Device,
     device_source: str,
     width: int | None,
+    *,
+    is_this_machine: bool = True,
 ) -> str:
     """All lines, for a terminal of this ``width``; ``None`` means a pipe or file."""
     rule = "━" * min(WIDTH, width or WIDTH)
@@ -37,7 +44,8 @@ def recommendation(
     rows = [*map(_row, found), *map(_row_without_forecast, unknown)]
     models = table(_COLUMNS, rows, width)
     reasons = [model.reason for model in unknown]
-    below = ["", *_foot(found, unknown, device), *reasons, rule]
+    elsewhere = [] if is_this_machine else [_ELSEWHERE]
+    below = ["", *_foot(found, unknown, device, is_this_machine), *reasons, *elsewhere, rule]
     head, foot = (wrap("\n".join(part), width) for part in (above, below))
     return f"{head}\n{models}\n{foot}"
 
@@ -67,7 +75,9 @@ def _row_without_forecast(model: Unknown) -> Row:
     return (model.name, model.params or None, None, None, None, "unknown", None)
 
 
-def _foot(found: Sequence[Forecast], unknown: Sequence[Unknown], device: Device) -> Iterator[str]:
+def _foot(
+    found: Sequence[Forecast], unknown: Sequence[Unknown], device: Device, is_this_machine: bool
+) -> Iterator[str]:
     best = recommended(found)
     none = "none of the estimated models fits" if unknown else "no model fits"
     yield f"Recommended: {_recommended(best) if best else f'none ({none})'}"
@@ -76,7 +86,8 @@ def _foot(found: Sequence[Forecast], unknown: Sequence[Unknown], device: Device)
         yield "tight: too close to the budget to be sure that the model fits."
     error = max(forecast.error_share for forecast in found)
     if error:
-        yield f"Estimates may be off by {error:.0%}. {_how_to_measure(found, device)}"
+        how = f" {_how_to_measure(found, device)}" if is_this_machine else ""
+        yield f"Estimates may be off by {error:.0%}.{how}"
 
 
 def _how_to_measure(found: Sequence[Forecast], device: Device) -> str:

@@ -15,7 +15,7 @@ COMMANDS = cli.list_commands(CONTEXT)
 GROUPS = {
     "benchmark": ["Models", "Training", "Search", "Run", "Output", "Other"],
     "optimize": ["Search", "Training", "Run", "Output", "Other"],
-    "recommend": ["Models", "Training", "Output", "Other"],
+    "recommend": ["Models", "Machine", "Training", "Output", "Other"],
     "train": ["Input", "Training", "Progress", "Run", "Output", "Other"],
 }
 
@@ -79,6 +79,7 @@ def test_descriptions_of_all_groups_are_aligned(name: str) -> None:
         ("benchmark", "--quantize", "(4, or the model's own; none in full fine-tuning)"),
         ("optimize", "--ranks", "32,64,96,128"),
         ("recommend", "--suite", "default"),
+        ("recommend", "--machine CHIP,GB", "(this machine)"),
         ("train", "--learning-rate RATE", "1e-05"),
         ("train", "--lora-rank N", "(as measured)"),
         ("train", "--adapter-path DIR", "adapters"),

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from your_ai.errors import UsageError
 from your_ai.planning.device import Device, budget_bytes
 from your_ai.recommend import device_guess
 from your_ai.recommend.history import History
+from your_ai.recommend.macs import Mac
 from your_ai.system import nvidia
 from your_ai.system.machine import Machine
+from your_ai.system.metal import metal_working_set
 from your_ai.units import GB, MB
 
 LINUX = Machine("Linux", "6.1", "x86_64", 16, 128 * GB, "3.11.7")
@@ -38,11 +42,33 @@ def test_the_newest_run_is_preferred(programs: Path) -> None:
     assert device_guess.device(past, LINUX) == (KNOWN, "from the run of 2026-01-02")
 
 
-def test_a_mac_without_history_uses_all_its_memory() -> None:
+def test_a_mac_without_history_has_the_working_set_of_its_macos() -> None:
     device, source = device_guess.device(None, MAC)
-    assert device == Device("metal", "this Mac", 36 * GB, None, None, {})
-    assert "Metal may allow less" in source
-    assert budget_bytes(device, None) == int(28.8 * GB)
+    assert device == Device("metal", "this Mac", 36 * GB, metal_working_set(36 * GB), None, {})
+    assert "is estimated" in source
+    older = device_guess.this_mac(replace(MAC, release="15.7"), wired_limit_mb=0)
+    assert budget_bytes(older, None) == 27 * GB < budget_bytes(device, None) < 0.8 * 36 * GB
+
+
+def test_a_limit_that_the_user_set_replaces_the_working_set() -> None:
+    assert device_guess.this_mac(MAC, wired_limit_mb=20480).working_set_bytes == 20 * GB
+
+
+def test_the_device_of_another_mac() -> None:
+    device = device_guess.of_mac(Mac("M4 Pro", 24))
+    working_set = metal_working_set(24 * GB)
+    assert device == Device("metal", "Apple M4 Pro", 24 * GB, working_set, None, {})
+    assert budget_bytes(device, None) == working_set < 0.8 * 24 * GB
+    assert budget_bytes(device_guess.of_mac(Mac("M5 Max", 128)), None) == int(0.8 * 128 * GB)
+
+
+def test_the_device_of_another_machine() -> None:
+    gpu = device_guess.of_backend("cuda", 23.5)
+    assert gpu == Device("cuda", "an NVIDIA GPU", int(23.5 * GB), None, None, {})
+    assert budget_bytes(gpu, None) == int(0.8 * int(23.5 * GB))
+    assert device_guess.of_backend("metal", 8).working_set_bytes == metal_working_set(8 * GB)
+    with pytest.raises(UsageError, match=r"exceeds the memory of an NVIDIA GPU \(23\.50 GB\)"):
+        budget_bytes(gpu, 24)
 
 
 def test_an_nvidia_gpu_is_found_with_nvidia_smi(programs: Path) -> None:

@@ -165,3 +165,13 @@ def test_on_a_cpu_the_hint_is_to_run_tiny_models_unless_the_models_are_tiny() ->
     assert "with the same options" not in shown
     tiny = builders.line(TINY, 10, Source.ESTIMATED)
     assert "`your_ai benchmark` with the same options" in recommendation([tiny], [], CPU, "", 400)
+
+
+def test_for_another_machine_the_hint_is_to_measure_there() -> None:
+    unknown = Unknown("mamba", "org/mamba", "", "mamba: run `your_ai benchmark`.")
+    for found, device in ((LADDER, DEVICE), ([line(10, Source.ESTIMATED)], CPU)):
+        shown = recommendation(found, [unknown], device, "", None, is_this_machine=False)
+        *_, estimate, reason, hint, _ = shown.splitlines()
+        assert estimate == "Estimates may be off by 15%."
+        assert reason == unknown.reason
+        assert "with the same training options on that machine." in hint
