@@ -43,7 +43,9 @@ EXPECTED = {"README.md", "models", PUBLIC_REPORTS}
 """What the folder contains in addition to shared files."""
 
 PRIVATE = {
-    "a path": re.compile(r"(^|[\s\"'(=:])(~|\.{0,2}/)\w|\\|\b[A-Za-z]:[/\\]|/(Users|home|root)/"),
+    "a path": re.compile(
+        r"(^|[\s\"'(=:])(~[/\w]|\.{0,2}/\w)|\\|\b[A-Za-z]:[/\\]|/(Users|home|root)/"
+    ),
     "an e-mail address": re.compile(r"\S@\S"),
     "a token": re.compile(
         r"\b(hf|gh[a-z]|github_pat|sk|xox[a-z])[_-]\w{6}|[0-9a-fA-F]{32}|"
