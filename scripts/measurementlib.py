@@ -19,9 +19,10 @@ PUBLIC_REPORTS = "public-metal-reports.jsonl"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublicReport:
-    """A training without a memory limit on a Mac, as somebody published it.
+    """A training on a Mac, as somebody published it.
 
-    ``architecture`` is the name of a config in ``models/``.
+    ``architecture`` is the name of a config in ``models/``. ``limit_bytes`` is MLX's memory limit;
+    ``None`` if none is known to have been set.
     """
 
     url: str
@@ -35,6 +36,7 @@ class PublicReport:
     parameters: Size
     configuration: Configuration
     peak_bytes: Size
+    limit_bytes: Size | None
     tokens_per_second: Speed | None
     notes: str
 
@@ -43,9 +45,9 @@ class PublicReport:
 class Measurement:
     """A measurement with what an estimate of it requires.
 
-    ``needed_bytes`` is unknown for a public report, whose ``peak_bytes`` is that of a training
-    without a memory limit. ``config`` is the model's config.json; ``None`` if it is unknown.
-    ``source`` is the name of the file, with the line of a public report.
+    ``needed_bytes`` is unknown for a public report. ``limit_bytes`` is MLX's memory limit at the
+    peak; ``None`` if there was none. ``config`` is the model's config.json; ``None`` if it is
+    unknown. ``source`` is the name of the file, with the line of a public report.
     """
 
     source: str
@@ -60,6 +62,7 @@ class Measurement:
     configuration: Configuration
     needed_bytes: int | None
     peak_bytes: int | None
+    limit_bytes: int | None
     tokens_per_second: float | None
 
 
@@ -126,6 +129,7 @@ def _shared(path: Path, document: SharedMeasurements, folder: Path) -> Iterator[
             configuration=trial.configuration,
             needed_bytes=trial.needed_bytes,
             peak_bytes=trial.peak_bytes,
+            limit_bytes=trial.limit_bytes,
             tokens_per_second=trial.tokens_per_second,
         )
 
@@ -144,5 +148,6 @@ def _public(source: str, report: PublicReport, folder: Path) -> Measurement:
         configuration=report.configuration,
         needed_bytes=None,
         peak_bytes=report.peak_bytes,
+        limit_bytes=report.limit_bytes,
         tokens_per_second=report.tokens_per_second,
     )
