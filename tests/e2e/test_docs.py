@@ -18,7 +18,7 @@ from tests.support.command import ROOT, TIMEOUT, Finished, environment, your_ai_
 from tests.support.workspace import Workspace
 from your_ai.cli import cli
 
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 
 SUBSTITUTES = {
