@@ -221,33 +221,33 @@ class Failed(_Timed):
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """The memory of a step as a sum, in bytes.
-
-    Each term is multiplied by what it is named after: the rank, the number of tokens in a batch,
-    both, and the number of pairs of tokens in the same sequence.
-    """
-
-    fixed: float = 0.0
-    rank: float = 0.0
-    tokens: float = 0.0
-    tokens_rank: float = 0.0
-    pairs: float = 0.0
+Table = tuple[tuple[tuple[int, ...], ...], ...]
+"""A number for each number of layers, sequence length and batch size, in this order."""
 
 
 @dataclass(frozen=True, slots=True)
-class StepPeaks:
-    """The most memory that a step takes, without weights and optimizer state.
+class StepMemory:
+    """The memory that a training step takes in addition to the weights that it does not change.
 
-    It is the largest of several sums: at the loss, in a layer's backward pass, and so on. ``alive``
-    is that of the tensors that are needed; ``held`` includes those that MLX has not freed yet.
+    It includes what is trained and the optimizer's state. The tables have the bytes at `rank`.
     """
 
-    layers: int
-    """Number of layers that are trained."""
-    alive: tuple[Terms, ...]
-    held: tuple[Terms, ...]
+    layers: tuple[int, ...]
+    """The numbers of layers that are trained."""
+    seq_lengths: tuple[int, ...]
+    """Tokens per sequence."""
+    batch_sizes: tuple[int, ...]
+    """Sequences per step."""
+    rank: int
+    """The rank of the adapters."""
+    needed: Table
+    """Needed memory."""
+    needed_per_rank: Table
+    """What needed memory gains if the rank grows by 1."""
+    unlimited: Table
+    """The peak without a memory limit."""
+    is_extrapolated: bool
+    """Whether the step was only followed for short sequences, as its graph grows with them."""
 
 
 @dataclass(frozen=True, slots=True)

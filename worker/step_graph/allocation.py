@@ -1,215 +1,163 @@
-"""Follows MLX's evaluation of a graph, and finds what is in memory at the peak."""
+"""Follows the memory of a program as MLX evaluates it (mlx/transforms.cpp, mlx/backend)."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Collection
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from worker.step_graph.compiling import COMPILED, ELEMENTWISE
-from worker.step_graph.graph import Graph, Node
-from worker.step_graph.layout import Layout, view
-from worker.step_graph.parts import FUSED_IN_PLACE
-
-_SOURCE_DONATED = frozenset(
-    {"Softmax", "Scan", "ScatterAxis", "SliceUpdate", "Scatter", FUSED_IN_PLACE}
-)
-"""Operations that write to the memory of their first input if nothing else needs it."""
-_PRODUCTS = frozenset({"Matmul", "AddMM", "BlockMaskedMM"})
-_QUANTIZED_PRODUCTS = frozenset({"QuantizedMatmul", "GatherQMM"})
-
-Sizes = Callable[[str], float]
-"""Returns the size of an array in bytes."""
+from worker.step_graph.program import Operation, Program
 
 
 @dataclass(frozen=True, slots=True)
-class Waits:
-    """When MLX frees memory, if it is over its limit: after ``dispatches`` of work.
+class Tasks:
+    """How a backend divides its work into tasks: memory is freed when a task has run.
 
-    MLX waits for the device only then. ``view`` and ``computation`` are the dispatches of an
-    operation without and with a kernel.
+    A task ends after ``dispatches`` of work or when it has read more than ``elements``. ``view``
+    and ``computation`` are the dispatches of an operation without and with a kernel. MLX continues
+    while at most ``running`` tasks are unfinished; over its memory limit it waits for all.
     """
 
     dispatches: int
-    view: int
-    computation: int
+    view: int = 0
+    computation: int = 1
     elements: float = math.inf
+    running: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """For each array of a program its bytes, the bytes that it gains per rank, and its elements."""
+
+    bytes: Sequence[float]
+    per_rank: Sequence[float]
+    elements: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """The bytes in memory at the peak, and the arrays for which they were allocated."""
+    """The most memory in use, in bytes, and what it gains per rank."""
 
-    bytes: float
-    arrays: tuple[str, ...]
+    bytes: float = 0.0
+    per_rank: float = 0.0
 
 
-def peak(
-    graph: Graph, order: Collection[Node], sizes: Sizes, waits: Waits, start: int = 0
-) -> Peak:
-    """Return the peak of evaluating the nodes in this order.
+def peak(program: Program, sizes: Sizes, tasks: Tasks, start: int = 0) -> Peak:
+    """Return the peak of a program, without the weights that it does not change.
 
-    Weights that do not change are not counted. ``start`` is the number of dispatches before.
+    ``start`` is the number of dispatches in the first task before the program.
     """
-    return _Allocator(graph, order, sizes, waits, start).run()
-
-
-@dataclass(slots=True, eq=False)
-class _Buffer:
-    """Memory, the array for which it was allocated, and how many arrays share it.
-
-    It is held while operations that read it may still run. Constant weights are not counted.
-    """
-
-    name: str
-    size: float
-    arrays: int = 0
-    is_held: bool = False
-    is_counted: bool = True
+    allocator = _Allocator(program, sizes, tasks, start)
+    for operation in program.operations:
+        allocator.run(operation)
+    return allocator.peak()
 
 
 class _Allocator:
-    def __init__(
-        self, graph: Graph, order: Collection[Node], sizes: Sizes, waits: Waits, start: int
-    ) -> None:
-        self._graph = graph
-        self._order = order
-        self._sizes = sizes
-        self._waits = waits
-        self._dispatched = start
-        self._readers = Counter(name for node in order for name in node.inputs)
-        self._readers.update(graph.outputs)
-        self._layouts: dict[str, Layout] = {}
-        self._buffers: dict[str, _Buffer] = {}
-        self._counted = dict[_Buffer, None]()
-        self._held: list[_Buffer] = []
-        self._bytes = 0.0
-        self._elements = 0
-        self._peak = Peak(0.0, ())
+    """Numbers buffers as they are allocated. Several arrays can share one."""
 
-    def run(self) -> Peak:
-        """Evaluate all nodes."""
-        computed = {name for node in self._order for name in node.outputs}
-        for name in dict.fromkeys(name for node in self._order for name in node.inputs):
-            if name not in computed:
-                self._buffers[name] = _Buffer(name, 0.0, 1, is_counted=False)
-                self._layouts[name] = Layout.row_major(self._graph.arrays[name].shape)
-                if name in self._graph.updated:
-                    self._buffers[name] = self._allocate(name, self._sizes(name))
-                    self._buffers[name].arrays = 1
-        for node in self._order:
-            is_view = self._evaluate(node)
-            self._release(node)
-            self._dispatched += self._waits.view if is_view else self._waits.computation
-            if not is_view: self._elements += sum(self._graph.arrays[n].size for n in node.inputs)
-            if self._dispatched >= self._waits.dispatches or self._elements > self._waits.elements:
-                self._dispatched = 0 if self._elements > self._waits.elements else self._dispatched % self._waits.dispatches
-                self._elements = 0
-                self._wait()
+    def __init__(self, program: Program, sizes: Sizes, tasks: Tasks, start: int) -> None:
+        self._sizes = sizes
+        self._tasks = tasks
+        self._dispatched = start
+        self._read = 0.0
+        self._buffers = [-1] * len(program.names)
+        self._owners: list[int] = []  # of each buffer, the array for which it was allocated
+        self._arrays: list[int] = []  # of each buffer, how many arrays share it
+        self._holds: list[int] = []  # of each buffer, how many unfinished tasks use it
+        self._held: set[int] = set()  # buffers that the current task uses
+        self._running: deque[set[int]] = deque()
+        self._bytes = 0.0
+        self._per_rank = 0.0
+        self._peak = Peak()
+        for array in program.updated:
+            self._allocate(array)
+
+    def run(self, operation: Operation) -> None:
+        """Allocate the outputs of an operation, and free what is not needed any more."""
+        for array in operation.copies:
+            buffer = self._new(array)
+            self._arrays[buffer] = 0
+            self._hold(buffer)
+        own = set[int]()
+        for output in operation.outputs:
+            shared = self._source(output.source, output.donors)
+            if shared is None:
+                self._allocate(output.array)
+            else:
+                self._buffers[output.array] = shared
+                if shared >= 0:
+                    self._arrays[shared] += 1
+            own.add(self._buffers[output.array])
+        for array in operation.inputs:
+            buffer = self._buffers[array]
+            if buffer >= 0 and buffer not in own:
+                self._hold(buffer)
+        for array in operation.unused:
+            buffer = self._buffers[array]
+            if buffer >= 0:
+                self._arrays[buffer] -= 1
+                if buffer not in own or not self._arrays[buffer]:
+                    self._hold(buffer)
+        self._dispatch(operation)
+
+    def peak(self) -> Peak:
+        """Return the peak so far."""
         self._record()
         return self._peak
 
-    def _evaluate(self, node: Node) -> bool:
-        """Give each output its memory, and return whether it is that of an input."""
-        layout = self._layouts[node.inputs[0]] if node.inputs else None
-        is_view = False
-        for index, name in enumerate(node.outputs):
-            shape = self._graph.arrays[name].shape
-            if node.name == "Depends":
-                layout = self._layouts[node.inputs[index]]
-            found = view(node, layout, shape) if layout is not None else None
-            if found is not None:
-                source = node.inputs[index if node.name == "Depends" else 0]
-                self._add(name, self._buffers[source], found)
-                is_view = True
-            else:
-                self._compute(node, name, shape)
-        return is_view
-
-    def _compute(self, node: Node, name: str, shape: tuple[int, ...]) -> None:
-        if node.name in _PRODUCTS:
-            copied = [n for n in node.inputs[:2] if not self._layouts[n].can_be_multiplied]
-        elif node.name in _QUANTIZED_PRODUCTS:
-            copied = [n for n in node.inputs[:1] if not self._layouts[n].is_row_major]
-        else:
-            copied = []
-        for each in copied:
-            self._hold(self._allocate(each, self._sizes(each)))
-        donor = self._donor(node, name)
-        if donor is None:
-            self._add(name, self._allocate(name, self._sizes(name)), self._result(node, shape))
-        else:
-            self._add(name, self._buffers[donor], self._layouts[donor])
-
-    def _donor(self, node: Node, name: str) -> str | None:
-        """Return an input whose memory the output can take, because nothing else needs it."""
-        array = self._graph.arrays[name]
-        if node.name == COMPILED or node.name in ELEMENTWISE:
-            candidates = node.inputs
-        elif node.name in _SOURCE_DONATED:
-            candidates = node.inputs[:1]
-        else:
-            return None
-        for each in candidates:
-            buffer, own = self._buffers[each], self._graph.arrays[each]
-            if (
-                self._readers[each] == 1
-                and buffer.arrays == 1
-                and buffer.is_counted
-                and not buffer.is_held
-                and (own.size, own.item_bytes) == (array.size, array.item_bytes)
-                and self._layouts[each].is_dense
-            ):
-                return each
+    def _source(self, source: int | None, donors: Sequence[int]) -> int | None:
+        """Return the buffer that an output shares, -1 for that of a weight; ``None`` if none."""
+        if source is not None:
+            return self._buffers[source]
+        for array in donors:
+            buffer = self._buffers[array]
+            if buffer >= 0 and self._arrays[buffer] == 1 and not self._holds[buffer]:
+                return buffer
         return None
 
-    def _result(self, node: Node, shape: tuple[int, ...]) -> Layout:
-        """Return the layout of a new array. Elementwise operations keep that of their inputs."""
-        if node.name == COMPILED or node.name in ELEMENTWISE:
-            layouts = {self._layouts[n] for n in node.inputs if self._graph.arrays[n].size > 1}
-            if len(layouts) == 1 and (layout := layouts.pop()).shape == shape and layout.is_dense:
-                return layout
-        return Layout.row_major(shape)
+    def _allocate(self, array: int) -> None:
+        self._buffers[array] = self._new(array)
 
-    def _add(self, name: str, buffer: _Buffer, layout: Layout) -> None:
-        buffer.arrays += 1
-        self._buffers[name], self._layouts[name] = buffer, layout
+    def _new(self, array: int) -> int:
+        self._bytes += self._sizes.bytes[array]
+        self._per_rank += self._sizes.per_rank[array]
+        self._owners.append(array)
+        self._arrays.append(1)
+        self._holds.append(0)
+        return len(self._owners) - 1
 
-    def _allocate(self, name: str, size: float) -> _Buffer:
-        buffer = _Buffer(name, size)
-        self._counted[buffer] = None
-        self._bytes += size
-        return buffer
+    def _hold(self, buffer: int) -> None:
+        if buffer not in self._held:
+            self._held.add(buffer)
+            self._holds[buffer] += 1
 
-    def _release(self, node: Node) -> None:
-        """Hold what the operation reads until it has run, and drop what nothing else reads."""
-        own = {self._buffers[name] for name in node.outputs}
-        for name in node.inputs:
-            if self._buffers[name] not in own:
-                self._hold(self._buffers[name])
-            self._readers[name] -= 1
-        for name in (*node.inputs, *node.outputs):
-            if not self._readers[name] and name in self._buffers:
-                buffer = self._buffers.pop(name)
-                buffer.arrays -= 1
-                self._hold(buffer)
+    def _dispatch(self, operation: Operation) -> None:
+        tasks = self._tasks
+        if operation.is_view:
+            self._dispatched += tasks.view
+        else:
+            self._dispatched += tasks.computation
+            self._read += sum(map(self._sizes.elements.__getitem__, operation.inputs))
+        is_large = self._read > tasks.elements
+        if is_large or self._dispatched >= tasks.dispatches:
+            self._dispatched = 0 if is_large else self._dispatched % tasks.dispatches
+            self._read = 0.0
+            self._running.append(self._held)
+            self._held = set()
+            if len(self._running) > tasks.running:
+                self._finish(self._running.popleft())
 
-    def _hold(self, buffer: _Buffer) -> None:
-        if buffer.is_counted and not buffer.is_held:
-            buffer.is_held = True
-            self._held.append(buffer)
-
-    def _wait(self) -> None:
-        """Free what is not needed any more: all operations have run."""
+    def _finish(self, held: set[int]) -> None:
         self._record()
-        for buffer in self._held:
-            buffer.is_held = False
-            if not buffer.arrays:
-                self._bytes -= buffer.size
-                del self._counted[buffer]
-        self._held.clear()
+        for buffer in held:
+            self._holds[buffer] -= 1
+            if not self._holds[buffer] and not self._arrays[buffer]:
+                array = self._owners[buffer]
+                self._bytes -= self._sizes.bytes[array]
+                self._per_rank -= self._sizes.per_rank[array]
 
     def _record(self) -> None:
         if self._bytes > self._peak.bytes:
-            self._peak = Peak(self._bytes, tuple(buffer.name for buffer in self._counted))
+            self._peak = Peak(self._bytes, self._per_rank)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 from worker.step_graph.graph import Node
 
@@ -83,9 +84,7 @@ def _broadcast(source: Layout, shape: Shape) -> Shape:
     missing = len(shape) - len(source.shape)
     own = tuple(
         stride if width == wanted else 0
-        for width, stride, wanted in zip(
-            source.shape, source.strides, shape[missing:], strict=True
-        )
+        for width, stride, wanted in zip(source.shape, source.strides, shape[missing:], strict=True)
     )
     return (0,) * missing + own
 
@@ -99,7 +98,7 @@ def _reshaped(source: Layout, shape: Shape) -> Layout | None:
         return None
     strides: list[int] = []
     for old, new in groups:
-        for (_, outer), (width, inner) in zip(old, old[1:], strict=False):
+        for (_, outer), (width, inner) in pairwise(old):
             if outer != width * inner:
                 return None
         stride = old[-1][1] if old else 0

@@ -102,9 +102,7 @@ class Marker:
 
         return marked
 
-    def _call(
-        self, kind: Kind, call: Callable[..., Any], inputs: Any, *, is_fusable: bool
-    ) -> Any:
+    def _call(self, kind: Kind, call: Callable[..., Any], inputs: Any, *, is_fusable: bool) -> Any:
         mark = Mark(len(self.marks), kind, is_fusable)
         self.marks.append(mark)
         return _multiplied(call(*_multiplied(inputs, mark.entry)), mark.exit)

@@ -182,9 +182,7 @@ class _Borders:
         for node in nodes:
             yield node if id(node) in self.forward else node.renamed(names)
 
-    def _products(
-        self, found: Iterable[tuple[Node, str]], *, is_forward: bool
-    ) -> tuple[str, ...]:
+    def _products(self, found: Iterable[tuple[Node, str]], *, is_forward: bool) -> tuple[str, ...]:
         return tuple(n.outputs[0] for n, _ in found if (id(n) in self.forward) is is_forward)
 
     def _factors(self, found: Iterable[tuple[Node, str]], *, is_forward: bool) -> tuple[str, ...]:

@@ -1,0 +1,134 @@
+"""A traced step, and how much memory it takes at any batch size, sequence length and rank."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import mlx.nn as nn
+import mlx.optimizers as optim
+from mlx.utils import tree_flatten
+
+from worker.step_graph import compiling, parts
+from worker.step_graph.allocation import Peak, Sizes, peak
+from worker.step_graph.backends import RUNNING_TASKS, Backend
+from worker.step_graph.graph import Array, Graph
+from worker.step_graph.marks import Mark
+from worker.step_graph.program import Program, program
+from worker.step_graph.scheduling import evaluation_order
+from worker.step_graph.trace import trace
+
+_SHORT_PRIMES = (53, 59, 61, 67, 71, 73, 79, 83, 89, 97)
+_LONG_PRIMES = (1009, 1013, 1019, 1021, 1031, 1033)
+
+Build = Callable[[int, int], nn.Module]
+"""Returns a planned model that trains this number of layers with adapters of this rank."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """Needed memory, and the peak without a memory limit in bytes, for one batch."""
+
+    needed: Peak
+    unlimited: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Primes:
+    """The traced sizes. As primes that divide no width of the model they show where they occur.
+
+    ``length`` is ``None`` if the graph is only valid for its own length.
+    """
+
+    batch: int
+    length: int | None
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Size:
+    """An array's bytes and elements, and how often batch, length and rank are in its shape."""
+
+    bytes: float
+    elements: float
+    batch: int
+    length: int
+    rank: int
+
+    @classmethod
+    def of(cls, array: Array, primes: _Primes) -> _Size:
+        """Divide the widths by the primes. Some arrays are one token longer than the others."""
+        batch, rank = (
+            sum(width % prime == 0 for width in array.shape)
+            for prime in (primes.batch, primes.rank)
+        )
+        long = primes.length
+        length = sum(w % long == 0 or w == long + 1 for w in array.shape) if long else 0
+        factor = primes.batch**batch * (long or 1) ** length * primes.rank**rank
+        return cls(array.bytes / factor, array.size / factor, batch, length, rank)
+
+    def factor(self, batch: int, length: int, rank: int) -> float:
+        """Return by how much the array is larger at these sizes."""
+        return float(batch**self.batch * length**self.length * rank**self.rank)
+
+
+@dataclass(frozen=True, slots=True)
+class TracedStep:
+    """The graph of a step before it is rewritten for a backend."""
+
+    graph: Graph
+    marks: list[Mark]
+    primes: _Primes
+
+    @classmethod
+    def of(cls, build: Build, layers: int, length: int | None = None) -> TracedStep:
+        """Trace a step; with a ``length``, one that is only valid for this number of tokens."""
+        widths = {
+            w for _, array in tree_flatten(build(layers, 1).parameters()) for w in array.shape
+        }
+        batch, rank, *_ = _indivisible(widths, _SHORT_PRIMES)
+        primes = _Primes(batch, None if length else _indivisible(widths, _LONG_PRIMES)[0], rank)
+        tokens = length or primes.length or 0
+        graph, marks = trace(build(layers, rank), optim.Adam(learning_rate=1e-5), batch, tokens + 1)
+        return cls(graph, marks, primes)
+
+    def on(self, backend: Backend, *, grad_checkpoint: bool) -> BackendStep:
+        """Return the step as a backend evaluates it."""
+        graph = copy.copy(self.graph)
+        graph.arrays = dict(graph.arrays)
+        parts.fuse(graph, self.marks, backend.fused, backend.recomputed)
+        if grad_checkpoint:
+            parts.recompute_layers(graph, self.marks)
+        parts.remove_marks(graph, self.marks)
+        compiling.compile_graph(graph)
+        found = program(graph, evaluation_order(graph))
+        sizes = tuple(_Size.of(graph.arrays[name], self.primes) for name in found.names)
+        return BackendStep(backend, found, sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class BackendStep:
+    """A step as a backend evaluates it, and the sizes of its arrays."""
+
+    backend: Backend
+    program: Program
+    sizes: tuple[_Size, ...]
+
+    def cell(self, batch: int, length: int, rank: int) -> Cell:
+        """Return the memory of a step with a batch of this size."""
+        factors = [size.factor(batch, length, rank) for size in self.sizes]
+        pairs = list(zip(self.sizes, factors, strict=True))
+        sizes = Sizes(
+            [size.bytes * factor for size, factor in pairs],
+            [size.bytes * factor * size.rank / rank for size, factor in pairs],
+            [size.elements * factor for size, factor in pairs],
+        )
+        tasks = self.backend.tasks
+        found = [peak(self.program, sizes, tasks, start) for start in self.backend.starts]
+        unlimited = peak(self.program, sizes, replace(tasks, running=RUNNING_TASKS))
+        return Cell(max(found, key=lambda each: each.bytes), unlimited.bytes)
+
+
+def _indivisible(widths: set[int], primes: tuple[int, ...]) -> list[int]:
+    return [prime for prime in primes if all(width % prime for width in widths)]
