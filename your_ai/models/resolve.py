@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from worker.protocol.configuration import QuantizationMode
-from worker.protocol.messages import ModelFacts
+from worker.protocol.configuration import Configuration, QuantizationMode
+from worker.protocol.messages import MemoryFacts, ModelFacts
 from your_ai.errors import UsageError, YourAIError
 from your_ai.models import hub, presets
-from your_ai.models.architecture import parameters
 from your_ai.models.quantization import Quantization, stored
 from your_ai.units import parameter_label
 
@@ -33,7 +32,9 @@ class Model:
     ``name`` is what the user calls it, ``model_name`` its Hub id or path. ``params`` is the size
     label, empty until it is known. ``path`` is the local folder, if any. ``revision`` is the
     commit on the Hub, and ``note`` what the user should know about the model. ``weights_bytes`` is
-    the memory that the weights take, with the quantization for which the model was probed.
+    the memory that the weights take, with the quantization for which the model was probed, and
+    ``memory`` that of its training step, if the probe was asked for it. ``parameters`` is 0 until
+    it is known.
     """
 
     name: str
@@ -46,6 +47,8 @@ class Model:
     revision: str | None = None
     note: str | None = None
     weights_bytes: int | None = None
+    memory: MemoryFacts | None = None
+    parameters: int = 0
 
     @property
     def max_seq_length(self) -> int | None:
@@ -57,11 +60,27 @@ class Model:
         """The quantization of the model's files; ``None`` if there is none in MLX's format."""
         return stored(self.config)
 
+    def weights_in(self, configuration: Configuration) -> int:
+        """Return the memory that the weights take, 0 if it is not known."""
+        quantization = Quantization.of(configuration)
+        if self.weights_bytes is not None:
+            return self.weights_bytes
+        if not (self.is_preset and quantization.is_default_group):
+            return 0
+        return presets.all_presets()[self.name].weights_bytes.get(quantization.name, 0)
+
 
 def from_preset(preset: presets.Preset) -> Model:
     """Return a preset's model. Its size and layers are known, so it need not be probed."""
-    name, hub_id, params, config = preset.name, preset.model_name, preset.params, preset.config
-    return Model(name, hub_id, params, config, preset.layers, is_preset=True)
+    return Model(
+        preset.name,
+        preset.model_name,
+        preset.params,
+        preset.config,
+        preset.layers,
+        is_preset=True,
+        parameters=preset.parameters,
+    )
 
 
 def find(name: str) -> Model:
@@ -141,28 +160,14 @@ def with_facts(model: Model, facts: Mapping[str, ModelFacts | str]) -> Model:
         trained = f"{model.name} has no attention, so LoRA trains its other linear layers."
         note = trained if note is None else f"{note} {trained}"
     return replace(
-        model, params=params, layers=known.layers, note=note, weights_bytes=known.weights_bytes
+        model,
+        params=params,
+        layers=known.layers,
+        note=note,
+        weights_bytes=known.weights_bytes,
+        memory=known.memory,
+        parameters=known.parameters,
     )
-
-
-def with_declared_facts(model: Model) -> Model:
-    """Return the model with the size and layers from its config.
-
-    Raises:
-        UsageError: if the config lacks them, or the model's memory cannot be estimated.
-    """
-    try:
-        count = parameters(model.config)
-    except UsageError as error:
-        raise UsageError(f"{model.name}: {error}") from error
-    if model.params and model.layers:
-        return model
-    layers = _declared(model.config, "num_hidden_layers")
-    if layers is None:
-        raise UsageError(
-            f"The config.json of {model.name} has no valid num_hidden_layers. {_REPAIR}"
-        )
-    return replace(model, params=model.params or parameter_label(count), layers=layers)
 
 
 def _read_config(path: Path, name: str) -> dict[str, Any]:

@@ -77,12 +77,7 @@ class Trial:
     @property
     def weights_bytes(self) -> int:
         """The memory of the weights, as a probe or the preset counted it; 0 if it is unknown."""
-        quantization = Quantization.of(self.configuration)
-        if self.model.weights_bytes is not None:
-            return self.model.weights_bytes
-        if not (self.model.is_preset and quantization.is_default_group):
-            return 0
-        return presets.all_presets()[self.model.name].weights_bytes.get(quantization.name, 0)
+        return self.model.weights_in(self.configuration)
 
     @property
     def is_too_large(self) -> bool:

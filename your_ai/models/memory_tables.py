@@ -1,0 +1,48 @@
+"""The memory of training steps of the presets, as scripts/make-presets.py traced it."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+
+import msgspec
+
+from worker.protocol.configuration import (
+    ALL_KEYS,
+    ATTENTION_KEYS,
+    Configuration,
+    FineTuneType,
+)
+from worker.protocol.messages import MemoryFacts
+from your_ai.models.resolve import Model
+
+KINDS = {"all": ALL_KEYS, "attention": ATTENTION_KEYS}
+"""The adapters for which there are tables, by the value of --lora-keys."""
+
+Tables = dict[str, dict[str, MemoryFacts]]
+"""Memory by the kind of adapters, then by the backend."""
+
+
+def is_shipped(model: Model, configuration: Configuration) -> bool:
+    """Return whether the memory of this training is known without a probe, or known to be."""
+    return _kind(configuration) is not None and model.is_preset and bool(_tables(model.name))
+
+
+def shipped(model: Model, configuration: Configuration, backend: str) -> MemoryFacts | None:
+    """Return the memory of a preset's step; ``None`` if there is no table for this training."""
+    kind = _kind(configuration)
+    if kind is None or not model.is_preset:
+        return None
+    return _tables(model.name).get(kind, {}).get(backend)
+
+
+def _kind(configuration: Configuration) -> str | None:
+    if configuration.fine_tune_type is not FineTuneType.LORA:
+        return None
+    return next((name for name, keys in KINDS.items() if keys == configuration.lora_keys), None)
+
+
+@cache
+def _tables(preset: str) -> Tables:
+    file = resources.files("your_ai.models").joinpath("memory", f"{preset}.json")
+    return msgspec.json.decode(file.read_bytes(), type=Tables) if file.is_file() else {}
