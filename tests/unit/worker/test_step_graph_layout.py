@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from worker.step_graph.graph import Node, from_export
 from worker.step_graph.layout import Layout, view
 
+KINDS = ["transpose", "slice", "broadcast", "reshape", "expand", "squeeze"]
+
 Change = Callable[[mx.array], mx.array]
 
 
@@ -22,7 +24,9 @@ Change = Callable[[mx.array], mx.array]
 def changes(draw: st.DrawFn, shape: tuple[int, ...]) -> Change:
     """Draw an operation that changes the shape or the order of the elements."""
     axes = range(len(shape))
-    match draw(st.sampled_from(["transpose", "slice", "broadcast", "reshape", "expand", "squeeze"])):
+    match draw(
+        st.sampled_from(["transpose", "slice", "broadcast", "reshape", "expand", "squeeze"])
+    ):
         case "transpose":
             order = draw(st.permutations(axes))
             return lambda array: mx.transpose(array, order)
