@@ -8,6 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+RESULTS = 2
+"""Number of a step's outputs that are no updated weights or state: the loss and the tokens."""
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -51,8 +54,9 @@ class Array:
 class Graph:
     """The operations of a step in an order in which each follows those it depends on.
 
-    ``inputs`` are weights and batch, ``outputs`` what is updated, and the loss. ``scalars`` has the
-    value of each constant that is a number.
+    ``inputs`` are weights and batch. ``outputs`` are the loss, the number of tokens, and what is
+    updated, which also is among the inputs. ``scalars`` has the value of each constant that is a
+    number.
     """
 
     nodes: list[Node]

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from worker.step_graph.graph import Graph, Node, ancestors
+from worker.step_graph.graph import RESULTS, Graph, Node, ancestors
 from worker.step_graph.marks import Kind, Mark
 
 FUSED = "Fused"
@@ -120,7 +120,7 @@ class _Borders:
     @classmethod
     def of(cls, graph: Graph) -> _Borders:
         producers = graph.producers()
-        forward = frozenset(map(id, ancestors(graph.outputs[-1:], producers)))
+        forward = frozenset(map(id, ancestors(graph.outputs[:RESULTS], producers)))
         multiplications = defaultdict(list)
         for node, other, number in _multiplications(graph, producers):
             multiplications[number].append((node, other))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from worker.step_graph.graph import Graph, Node, ancestors
+from worker.step_graph.graph import RESULTS, Graph, Node, ancestors
 
 _MAX_WIDTH = 20
 """MLX's default of ``MLX_BFS_MAX_WIDTH``."""
@@ -18,7 +18,8 @@ def evaluation_order(graph: Graph) -> list[Node]:
     reversed.
     """
     producers = graph.producers()
-    root = Node("Synchronize", tuple(graph.outputs), ())
+    outputs = graph.outputs[RESULTS:] + graph.outputs[:RESULTS]  # as mlx-lm's trainer asks for them
+    root = Node("Synchronize", tuple(outputs), ())
     left = _degrees(root, producers)
     tape = [root]
     postponed: list[tuple[Node, int]] = []

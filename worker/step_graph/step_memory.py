@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -16,49 +17,74 @@ from worker.step_graph.traced_step import BackendStep, Build, Cell, TracedStep
 RANK = 16
 """The rank of the adapters in the tables."""
 
+SEQ_LENGTHS = (16, 64, 256, 1024, 2048, 4096, 16384)
+BATCH_SIZES = (1, 4, 16)
+"""The sizes in the tables of the probe and of the presets."""
+
 _LAYERS = 9
 """Layers that are trained to find what each further one adds: more than most patterns have."""
 _LAYERS_WITH_LOOP = 5
-
-_SHORT = (16, 32, 64)
-"""Lengths at which a model is traced that loops over tokens. Longer ones are extrapolated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
     """The sequence lengths and batch sizes of a table."""
 
-    seq_lengths: tuple[int, ...]
-    batch_sizes: tuple[int, ...]
+    seq_lengths: tuple[int, ...] = SEQ_LENGTHS
+    batch_sizes: tuple[int, ...] = BATCH_SIZES
+
+
+@dataclass(frozen=True, slots=True)
+class _Lengths:
+    """The lengths at which a step is traced for sequences ``until`` a length.
+
+    Without ``fixed`` ones, one trace is valid for all. Otherwise the graph is another one for each
+    length, and the memory that of a parabola through them.
+    """
+
+    until: float = math.inf
+    fixed: tuple[int, ...] = ()
+
+    def traced(self, build: Build, layers: int) -> tuple[TracedStep, ...]:
+        """Trace the step at these lengths."""
+        if self.fixed:
+            return tuple(TracedStep.at(build, layers, length) for length in self.fixed)
+        return (TracedStep.of(build, layers, is_short=self.until < math.inf),)
+
+
+_ALL = (_Lengths(),)
+_CHUNKS = (_Lengths(256), _Lengths(fixed=(256, 512, 1024)))
+"""State-space models in mlx-lm compute chunks of 256 tokens, one after the other."""
+_TOKENS = (_Lengths(fixed=(16, 32, 64)),)
+"""Recurrent layers loop over tokens, so that the graphs of longer sequences are huge."""
 
 
 @dataclass(frozen=True, slots=True)
 class TracedModel:
     """Steps that train one layer and several, each traced at as many lengths as necessary."""
 
-    steps: dict[int, list[TracedStep]]
-    has_loop: bool
+    lengths: tuple[_Lengths, ...]
+    steps: dict[int, list[tuple[TracedStep, ...]]]
 
     @classmethod
     def of(cls, build: Build, layers: int) -> TracedModel:
         """Trace a model that has this number of layers."""
-        has_loop = _operations(build, 13) != _operations(build, 17)
-        lengths = _SHORT if has_loop else (None,)
-        most = min(layers, _LAYERS_WITH_LOOP if has_loop else _LAYERS)
-        return cls(
-            {
-                count: [TracedStep.of(build, count, length) for length in lengths]
-                for count in sorted({1, most})
-            },
-            has_loop,
-        )
+        lengths = _lengths(build)
+        most = min(layers, _LAYERS_WITH_LOOP if lengths is _TOKENS else _LAYERS)
+        steps = {
+            count: [each.traced(build, count) for each in lengths] for count in sorted({1, most})
+        }
+        return cls(lengths, steps)
 
     def memory(self, backend: Backend, grid: Grid, *, grad_checkpoint: bool) -> StepMemory:
         """Return the memory of the steps on a backend."""
         cells: list[list[list[Cell]]] = []
         for traced in self.steps.values():
-            steps = [step.on(backend, grad_checkpoint=grad_checkpoint) for step in traced]
-            cells.append([_row(steps, length - 1, grid) for length in grid.seq_lengths])
+            ranges = [
+                _Range(each, [step.on(backend, grad_checkpoint=grad_checkpoint) for step in steps])
+                for each, steps in zip(self.lengths, traced, strict=True)
+            ]
+            cells.append(list(_rows(ranges, grid)))
 
         def table(value: Callable[[Cell], float]) -> Table:
             return tuple(
@@ -73,34 +99,57 @@ class TracedModel:
             table(lambda cell: cell.needed.bytes),
             table(lambda cell: cell.needed.per_rank),
             table(lambda cell: cell.unlimited),
-            self.has_loop,
+            self.lengths is _TOKENS,
         )
 
 
-def _operations(build: Build, length: int) -> list[str]:
-    graph, _ = trace(build(1, RANK), optim.Adam(learning_rate=1e-5), 1, length + 1)
-    return [node.name for node in graph.nodes]
+_LOOP = 8
+"""A loop adds more operations than this. Equal widths by chance change the number by a few."""
 
 
-def _row(steps: Sequence[BackendStep], length: int, grid: Grid) -> list[Cell]:
-    if len(steps) == 1:
-        return [steps[0].cell(batch, length, RANK) for batch in grid.batch_sizes]
-    return [_extrapolated(steps, length, batch) for batch in grid.batch_sizes]
+def _lengths(build: Build) -> tuple[_Lengths, ...]:
+    """Return at which lengths to trace, by how the number of operations grows with the length."""
+
+    def operations(length: int) -> int:
+        graph, _ = trace(build(1, RANK), optim.Adam(learning_rate=1e-5), 1, length + 1)
+        return len(graph.nodes)
+
+    if abs(operations(13) - operations(29)) > _LOOP:
+        return _TOKENS
+    return _CHUNKS if abs(operations(1009) - operations(2039)) > _LOOP else _ALL
 
 
-def _extrapolated(steps: Sequence[BackendStep], length: int, batch: int) -> Cell:
-    """Return the cell of a longer sequence, by a parabola through those of `_SHORT`."""
-    cells = [step.cell(batch, own, RANK) for step, own in zip(steps, _SHORT, strict=True)]
+@dataclass(frozen=True, slots=True)
+class _Range:
+    lengths: _Lengths
+    steps: list[BackendStep]
+
+    def cells(self, batch: int) -> Callable[[int], Cell]:
+        """Return a function from the length to the memory of a batch."""
+        if not self.lengths.fixed:
+            return lambda length: self.steps[0].cell(batch, length, RANK)
+        pairs = zip(self.steps, self.lengths.fixed, strict=True)
+        found = [step.cell(batch, length, RANK) for step, length in pairs]
+        return lambda length: _parabola(length, self.lengths.fixed, found)
+
+
+def _rows(ranges: Sequence[_Range], grid: Grid) -> Iterator[list[Cell]]:
+    columns = [[each.cells(batch) for batch in grid.batch_sizes] for each in ranges]
+    for seq_length in grid.seq_lengths:
+        length = seq_length - 1  # mlx-lm's loss predicts one token less
+        own = next(i for i, each in enumerate(ranges) if length <= each.lengths.until)
+        yield [cell(length) for cell in columns[own]]
+
+
+def _parabola(x: int, lengths: tuple[int, ...], cells: Sequence[Cell]) -> Cell:
+    """Return the cell at ``x`` of the parabolas through three cells."""
+    weights = []
+    for own in lengths:
+        first, second = (each for each in lengths if each != own)
+        weights.append((x - first) * (x - second) / ((own - first) * (own - second)))
 
     def value(of: Callable[[Cell], float]) -> float:
-        return sum(weight * of(cell) for weight, cell in zip(_weights(length), cells, strict=True))
+        return sum(weight * of(cell) for weight, cell in zip(weights, cells, strict=True))
 
     needed = Peak(value(lambda cell: cell.needed.bytes), value(lambda cell: cell.needed.per_rank))
     return Cell(needed, value(lambda cell: cell.unlimited))
-
-
-def _weights(x: int) -> Iterator[float]:
-    """Yield the weights of the values at `_SHORT` in that of their parabola at ``x``."""
-    for own in _SHORT:
-        first, second = (each for each in _SHORT if each != own)
-        yield (x - first) * (x - second) / ((own - first) * (own - second))

@@ -30,11 +30,10 @@ def trace(
     def step(*arrays: mx.array) -> list[mx.array]:
         model.update(tree_unflatten(list(zip(weights, arrays, strict=False))))
         optimizer.state = tree_unflatten(list(zip(state, arrays[len(weights) :], strict=False)))
-        (loss, _), found = gradients(model, *arrays[len(weights) + len(state) :])
+        (loss, tokens), found = gradients(model, *arrays[len(weights) + len(state) :])
         optimizer.update(model, found)
         updated = model.trainable_parameters(), optimizer.state
-        # In the order in which mlx-lm's trainer evaluates them.
-        return [*(array for _, array in tree_flatten(updated)), loss]
+        return [loss, tokens, *(array for _, array in tree_flatten(updated))]
 
     events: list[dict[str, Any]] = []
     marker = Marker()

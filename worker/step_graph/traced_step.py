@@ -19,8 +19,9 @@ from worker.step_graph.program import Program, program
 from worker.step_graph.scheduling import evaluation_order
 from worker.step_graph.trace import trace
 
-_SHORT_PRIMES = (53, 59, 61, 67, 71, 73, 79, 83, 89, 97)
-_LONG_PRIMES = (1009, 1013, 1019, 1021, 1031, 1033)
+_PRIMES = (53, 59, 61, 67, 71, 73, 79, 83, 89, 97)
+_LENGTHS = (1009, 1013, 1019, 1021, 1031, 1033)
+_SHORT_LENGTHS = (127, 131, 137, 139, 149)
 
 Build = Callable[[int, int], nn.Module]
 """Returns a planned model that trains this number of layers with adapters of this rank."""
@@ -82,15 +83,22 @@ class TracedStep:
     primes: _Primes
 
     @classmethod
-    def of(cls, build: Build, layers: int, length: int | None = None) -> TracedStep:
-        """Trace a step; with a ``length``, one that is only valid for this number of tokens."""
-        widths = {
-            w for _, array in tree_flatten(build(layers, 1).parameters()) for w in array.shape
-        }
-        batch, rank, *_ = _indivisible(widths, _SHORT_PRIMES)
-        primes = _Primes(batch, None if length else _indivisible(widths, _LONG_PRIMES)[0], rank)
-        tokens = length or primes.length or 0
-        graph, marks = trace(build(layers, rank), optim.Adam(learning_rate=1e-5), batch, tokens + 1)
+    def of(cls, build: Build, layers: int, *, is_short: bool = False) -> TracedStep:
+        """Trace a step for sequences of about 1,000 tokens or, if short, 100."""
+        candidates = _SHORT_LENGTHS if is_short else _LENGTHS
+        length = next(prime for prime in candidates if _divides_none(prime, build))
+        return cls._traced(build, layers, length, is_fixed=False)
+
+    @classmethod
+    def at(cls, build: Build, layers: int, length: int) -> TracedStep:
+        """Trace a step that is only valid for sequences of this length."""
+        return cls._traced(build, layers, length, is_fixed=True)
+
+    @classmethod
+    def _traced(cls, build: Build, layers: int, length: int, *, is_fixed: bool) -> TracedStep:
+        batch, rank = [prime for prime in _PRIMES if _divides_none(prime, build)][:2]
+        primes = _Primes(batch, None if is_fixed else length, rank)
+        graph, marks = trace(build(layers, rank), optim.Adam(learning_rate=1e-5), batch, length + 1)
         return cls(graph, marks, primes)
 
     def on(self, backend: Backend, *, grad_checkpoint: bool) -> BackendStep:
@@ -130,5 +138,7 @@ class BackendStep:
         return Cell(max(found, key=lambda each: each.bytes), unlimited.bytes)
 
 
-def _indivisible(widths: set[int], primes: tuple[int, ...]) -> list[int]:
-    return [prime for prime in primes if all(width % prime for width in widths)]
+def _divides_none(prime: int, build: Build) -> bool:
+    """Return whether no width of the model is a multiple of the prime."""
+    weights = tree_flatten(build(1, 1).parameters())
+    return all(width % prime for _, array in weights for width in array.shape)
