@@ -83,9 +83,9 @@ def primitives_by_mlx(
             layer = type(model.layers[0])
             patched.setattr(layer, "__call__", layer.__call__)  # is restored afterwards
             grad_checkpoint(model.layers[0])
-        loss, *_ = _compiled_step(model, optimizer, state, 1)(batch, None, True)
+        loss, tokens, _ = _compiled_step(model, optimizer, state, 1)(batch, None, True)
     updated = tree_flatten([model.trainable_parameters(), optimizer.state])
-    return _primitives_of([*(array for _, array in updated), loss], folder)
+    return _primitives_of([*(array for _, array in updated), loss, tokens], folder)
 
 
 def _primitives_of(outputs: list[mx.array], folder: Path) -> Counter[str]:

@@ -75,7 +75,7 @@ def node_of(change: Change, array: mx.array) -> Node:
 
 
 def layout_of(array: mx.array) -> Layout:
-    given = memoryview(array)
+    given = memoryview(array)  # type: ignore[arg-type]  # the stubs lack the buffer protocol
     assert given.strides is not None
     return Layout(array.shape, tuple(stride // given.itemsize for stride in given.strides))
 

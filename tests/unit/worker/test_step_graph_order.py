@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.step_graph.graph import Array, Graph, Node
@@ -78,6 +78,7 @@ def graphs(draw: st.DrawFn) -> Graph:
     return graph(outputs, **nodes)
 
 
+@settings(max_examples=30)
 @given(graphs())
 def test_each_needed_node_is_evaluated_once_and_after_its_inputs(made: Graph) -> None:
     found = evaluation_order(made)
