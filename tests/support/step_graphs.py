@@ -54,9 +54,16 @@ def traced(model: nn.Module, batch_size: int = 2, length: int = 15) -> tuple[Gra
     return trace(model, optim.Adam(learning_rate=1e-5), batch_size, length + 1)
 
 
-def compiled(model: nn.Module, *, checkpointed: bool, backend: Backend = CPU) -> Graph:
+def compiled(
+    model: nn.Module,
+    batch_size: int = 2,
+    length: int = 15,
+    *,
+    checkpointed: bool,
+    backend: Backend = CPU,
+) -> Graph:
     """Return the graph of a step on the backend, rewritten as by ``TracedStep.on``."""
-    graph, marks = traced(model)
+    graph, marks = traced(model, batch_size, length)
     parts.fuse(graph, marks, backend.fused, backend.recomputed)
     if checkpointed:
         parts.recompute_layers(graph, marks)
