@@ -8,8 +8,8 @@ from typing import NoReturn
 
 from worker import device
 from worker.events import EventPipe
-from worker.protocol.configuration import ATTENTION_KEYS, Weights
-from worker.protocol.messages import ModelFacts, ProbeAnswer
+from worker.protocol.configuration import ATTENTION_KEYS, Configuration, Weights
+from worker.protocol.messages import MemoryFacts, ModelFacts, ProbeAnswer
 from worker.protocol.requests import ModelSource, PlannedModel, ProbeRequest
 
 
@@ -57,4 +57,23 @@ def facts(planned: PlannedModel) -> ModelFacts:
     configuration = replace(configuration, lora_layers=min(configuration.lora_layers, layers))
     keys = adapters.prepare(model, configuration)
     trainable = sum(array.size for _, array in tree_flatten(model.trainable_parameters()))
-    return ModelFacts(parameters, trainable, layers, keys, lacks_attention, weights_bytes)
+    return ModelFacts(
+        parameters,
+        trainable,
+        layers,
+        keys,
+        lacks_attention,
+        weights_bytes,
+        _memory(planned, configuration) if planned.memory_on else None,
+    )
+
+
+def _memory(planned: PlannedModel, configuration: Configuration) -> MemoryFacts | None:
+    from worker import memory_facts
+    from worker.architecture import UnsupportedTrainingError
+
+    backend = planned.memory_on or ""
+    try:
+        return memory_facts.find(ModelSource(planned.config), configuration, (backend,))[backend]
+    except UnsupportedTrainingError:
+        return None

@@ -246,8 +246,29 @@ class StepMemory:
     """What needed memory gains if the rank grows by 1."""
     unlimited: Table
     """The peak without a memory limit."""
-    is_extrapolated: bool
-    """Whether the step was only followed for short sequences, as its graph grows with them."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedLayers:
+    """What so many layers train, each: weights and bytes, and what these gain per rank."""
+
+    layers: int
+    weights: int
+    bytes: int
+    weights_per_rank: int
+    bytes_per_rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryFacts:
+    """What an estimate of a model's memory requires, for one backend and one kind of training."""
+
+    trained: tuple[TrainedLayers, ...]
+    """The layers from the last to the first, where equal neighbors are counted together."""
+    checkpointed: StepMemory
+    """The memory of a step with gradient checkpointing."""
+    stored: StepMemory
+    """The memory of a step that stores all activations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +277,8 @@ class ModelFacts:
 
     ``lora_keys`` are the names of the modules with adapters. If ``lacks_attention``, these are
     other linear layers instead of the attention that was asked for. ``weights_bytes`` is the memory
-    that the weights take, quantized as asked for and without adapters.
+    that the weights take, quantized as asked for and without adapters. ``memory`` is ``None`` if it
+    was not asked for, or if the model's step cannot be traced.
     """
 
     parameters: int
@@ -265,6 +287,7 @@ class ModelFacts:
     lora_keys: tuple[str, ...]
     lacks_attention: bool
     weights_bytes: int
+    memory: MemoryFacts | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,10 +40,14 @@ class TrialRequest:
 
 @dataclass(frozen=True, slots=True)
 class PlannedModel:
-    """A model's ``config.json``, and a training of it whose layers are the most wanted."""
+    """A model's ``config.json``, and a training of it whose layers are the most wanted.
+
+    ``memory_on`` is the backend for which the memory of steps is asked for, if any.
+    """
 
     config: dict[str, Any]
     configuration: Configuration
+    memory_on: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,6 @@ BATCH_SIZES = (1, 4, 16)
 
 _LAYERS = 9
 """Layers that are trained to find what each further one adds: more than most patterns have."""
-_LAYERS_WITH_LOOP = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +54,10 @@ class _Lengths:
 _ALL = (_Lengths(),)
 _CHUNKS = (_Lengths(256), _Lengths(fixed=(256, 512, 1024)))
 """State-space models in mlx-lm compute chunks of 256 tokens, one after the other."""
-_TOKENS = (_Lengths(fixed=(16, 32, 64)),)
-"""Recurrent layers loop over tokens, so that the graphs of longer sequences are huge."""
+
+
+class TokenLoopError(ValueError):
+    """The model's layers loop over tokens, so the graphs of long sequences are huge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +69,13 @@ class TracedModel:
 
     @classmethod
     def of(cls, build: Build, layers: int) -> TracedModel:
-        """Trace a model that has this number of layers."""
+        """Trace a model that has this number of layers.
+
+        Raises:
+            TokenLoopError: if its layers loop over tokens.
+        """
         lengths = _lengths(build)
-        most = min(layers, _LAYERS_WITH_LOOP if lengths is _TOKENS else _LAYERS)
+        most = min(layers, _LAYERS)
         steps = {
             count: [each.traced(build, count) for each in lengths] for count in sorted({1, most})
         }
@@ -99,7 +104,6 @@ class TracedModel:
             table(lambda cell: cell.needed.bytes),
             table(lambda cell: cell.needed.per_rank),
             table(lambda cell: cell.unlimited),
-            self.lengths is _TOKENS,
         )
 
 
@@ -114,8 +118,8 @@ def _lengths(build: Build) -> tuple[_Lengths, ...]:
         graph, _ = trace(build(1, RANK), optim.Adam(learning_rate=1e-5), 1, length + 1)
         return len(graph.nodes)
 
-    if abs(operations(13) - operations(29)) > _LOOP:
-        return _TOKENS
+    if abs(operations(67) - operations(83)) > _LOOP:
+        raise TokenLoopError("it loops over tokens")
     return _CHUNKS if abs(operations(1009) - operations(2039)) > _LOOP else _ALL
 
 
@@ -129,7 +133,7 @@ class _Range:
         if not self.lengths.fixed:
             return lambda length: self.steps[0].cell(batch, length, RANK)
         pairs = zip(self.steps, self.lengths.fixed, strict=True)
-        found = [step.cell(batch, length, RANK) for step, length in pairs]
+        found = [step.smooth_cell(batch, length, RANK) for step, length in pairs]
         return lambda length: _parabola(length, self.lengths.fixed, found)
 
 
@@ -152,4 +156,6 @@ def _parabola(x: int, lengths: tuple[int, ...], cells: Sequence[Cell]) -> Cell:
         return sum(weight * of(cell) for weight, cell in zip(weights, cells, strict=True))
 
     needed = Peak(value(lambda cell: cell.needed.bytes), value(lambda cell: cell.needed.per_rank))
-    return Cell(needed, value(lambda cell: cell.unlimited))
+    # What tasks hold has no such form; it grows at most linearly.
+    held = (cells[-1].unlimited - cells[-1].needed.bytes) * max(1.0, x / lengths[-1])
+    return Cell(needed, needed.bytes + held)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -11,7 +12,7 @@ import mlx.optimizers as optim
 from mlx.utils import tree_flatten
 
 from worker.step_graph import compiling, parts
-from worker.step_graph.allocation import Peak, Sizes, peak
+from worker.step_graph.allocation import Peak, Sizes, Tasks, peak
 from worker.step_graph.backends import RUNNING_TASKS, Backend
 from worker.step_graph.graph import Array, Graph
 from worker.step_graph.marks import Mark
@@ -125,6 +126,17 @@ class BackendStep:
 
     def cell(self, batch: int, length: int, rank: int) -> Cell:
         """Return the memory of a step with a batch of this size."""
+        return self._cell(batch, length, rank, self.backend.tasks)
+
+    def smooth_cell(self, batch: int, length: int, rank: int) -> Cell:
+        """Return the same, but needed memory without what a GPU's tasks hold.
+
+        That is negligible for the long sequences to which short ones are extrapolated.
+        """
+        tasks = self.backend.tasks
+        return self._cell(batch, length, rank, tasks if tasks.elements == math.inf else Tasks(1))
+
+    def _cell(self, batch: int, length: int, rank: int, tasks: Tasks) -> Cell:
         factors = [size.factor(batch, length, rank) for size in self.sizes]
         pairs = list(zip(self.sizes, factors, strict=True))
         sizes = Sizes(
@@ -132,10 +144,11 @@ class BackendStep:
             [size.bytes * factor * size.rank / rank for size, factor in pairs],
             [size.elements * factor for size, factor in pairs],
         )
-        tasks = self.backend.tasks
         found = [peak(self.program, sizes, tasks, start) for start in self.backend.starts]
-        unlimited = peak(self.program, sizes, replace(tasks, running=RUNNING_TASKS))
-        return Cell(max(found, key=lambda each: each.bytes), unlimited.bytes)
+        unlimited = replace(self.backend.tasks, running=RUNNING_TASKS)
+        return Cell(
+            max(found, key=lambda each: each.bytes), peak(self.program, sizes, unlimited).bytes
+        )
 
 
 def _divides_none(prime: int, build: Build) -> bool:
