@@ -13,7 +13,7 @@ from worker.step_graph.allocation import Sizes, peak
 from worker.step_graph.backends import BACKENDS
 from worker.step_graph.program import program
 from worker.step_graph.scheduling import evaluation_order
-from worker.step_graph.step_memory import RANK, Grid, TracedModel
+from worker.step_graph.step_memory import RANK, Grid, TokenLoopError, TracedModel
 
 GRID = Grid((17, 257, 1025), (1, 8))
 EXACT = ["llama-4bit", "gemma3", "qwen3_moe", "deepseek_v2"]
@@ -99,13 +99,17 @@ def test_long_attention_takes_less_on_a_gpu_that_has_a_kernel(name: str) -> None
     assert (metal < cpu / 2) is is_half
 
 
-def test_only_models_that_loop_over_tokens_are_extrapolated() -> None:
-    grid = Grid((17, 257, 1025), (4,))
-    assert not any(memory(name, grid).is_extrapolated for name in GROWING)
-    mamba = TracedModel.of(builder("mamba"), 1)
-    found = mamba.memory(BACKENDS["cpu"], grid, grad_checkpoint=True)
-    assert found.is_extrapolated
-    assert_grows(found)
+@pytest.mark.parametrize("backend", ["cpu", "metal"])
+@pytest.mark.parametrize("name", ["lfm2", "mamba2"])
+def test_what_is_a_few_tokens_longer_than_the_sequences(name: str, backend: str) -> None:
+    # Convolutions read two or three tokens more than there are, which are not counted exactly.
+    found = memory(name, Grid((64,), (2,)), backend).needed[-1][0][0]
+    assert found == pytest.approx(exact(name, 2, True, backend), rel=0.01)
+
+
+def test_a_model_that_loops_over_tokens_is_not_traced_at_all_lengths() -> None:
+    with pytest.raises(TokenLoopError):
+        traced_model("mamba")
 
 
 def test_what_memory_gains_per_rank_is_the_difference_between_two_ranks() -> None:
