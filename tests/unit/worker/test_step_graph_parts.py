@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 
@@ -44,12 +45,14 @@ def named(graph: Graph, name: str) -> list[Node]:
 
 
 def test_numbers_are_distinct_and_exact_in_half_precision() -> None:
-    numbers = [number(index) for index in range(1920)]
-    assert len(set(numbers)) == len(numbers)
+    count = 30 * 127
+    numbers = [number(index) for index in range(count)]
+    assert len(set(numbers)) == count
+    assert all(math.frexp(each)[0] != -0.5 for each in numbers)  # is no power of two
     for dtype in (mx.float16, mx.bfloat16):
         assert mx.array(numbers, dtype).astype(mx.float32).tolist() == numbers
     with pytest.raises(OverflowError):
-        number(1920)
+        number(count)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -63,6 +66,12 @@ def test_marks_leave_no_trace(name: str) -> None:
     assert not used & {graph.scalars[each] for each in read & graph.scalars.keys()}
     # Each part has at least one input and one output.
     assert before - primitives(graph)["Multiply"] >= 2 * len(marks)
+
+
+def test_deep_models_have_enough_marks() -> None:
+    parts_per_layer, layers = 11, 94  # as in Qwen3-235B
+    mark = Mark(parts_per_layer * layers, Kind.LOSS)
+    assert mark.entry != mark.exit
 
 
 def test_a_step_without_marks_has_the_same_primitives(monkeypatch: pytest.MonkeyPatch) -> None:
