@@ -92,10 +92,11 @@ def primitives_by_mlx(
             grad_checkpoint(model.layers[0])
         loss, tokens, _ = _compiled_step(model, optimizer, state, 1)(batch, None, True)
     updated = tree_flatten([model.trainable_parameters(), optimizer.state])
-    return _primitives_of([*(array for _, array in updated), loss, tokens], folder)
+    return primitives_of([*(array for _, array in updated), loss, tokens], folder)
 
 
-def _primitives_of(outputs: list[mx.array], folder: Path) -> Counter[str]:
+def primitives_of(outputs: list[mx.array], folder: Path) -> Counter[str]:
+    """Return how often each primitive is in the graph of arrays that are not evaluated."""
     file = folder / "graph.dot"
     mx.export_to_dot(str(file), *outputs)
     labels = re.findall(r'\[label ="([^"]+)", shape=rectangle\]', file.read_text())

@@ -71,6 +71,12 @@ def test_nothing_is_freed_before_its_task_ends() -> None:
     assert most(*chain, tasks=Tasks(2)) == 3
 
 
+def test_dispatches_beyond_the_end_of_a_task_count_in_the_next() -> None:
+    chain = ("a = Sort x", "b = Sort a", "c = Sort b", "d = Sort c")
+    assert most(*chain, tasks=Tasks(3, computation=2)) == 2
+    assert most(*chain, tasks=Tasks(4, computation=2)) == 3
+
+
 def test_a_result_that_nothing_reads_is_freed_too() -> None:
     assert most("a b = Sort x", "c = Sort b", "d = Sort c") == 2
     assert most("a b = Sort x", "c = Sort b", "d = Sort c", outputs="a") == 3

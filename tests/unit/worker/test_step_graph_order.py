@@ -54,6 +54,14 @@ def test_from_the_21st_input_on_they_are_evaluated_before_the_others() -> None:
     assert order(wide(25)) == [*expected_of(range(20, 25))[:-1], *expected_of(range(20))]
 
 
+def test_the_newest_node_with_too_many_inputs_is_continued_first() -> None:
+    q = {f"q{i}": "x" for i in range(25)}
+    p = {f"p{i}": " ".join(q) if i == 19 else "x" for i in range(25)}
+    made = graph(["sum"], **q, **p, sum=" ".join(p))
+    found = [*(f"p{i}" for i in range(20)), *q, *(f"p{i}" for i in range(20, 25))]
+    assert order(made) == [*reversed(found), "sum"]
+
+
 def wide(width: int) -> Graph:
     """Return a graph whose output has this number of inputs, each of which has its own input."""
     first = {f"q{i}": "x" for i in range(width)}
