@@ -28,21 +28,14 @@ _PASSES = 3
 
 
 def compile_graph(graph: Graph) -> None:
-    """Simplify the graph, then fuse its elementwise operations."""
-    _remove_copies(graph)
+    """Simplify the graph, then fuse its elementwise operations.
+
+    ``mx.export_function`` has removed copies already.
+    """
     for _ in range(_PASSES):
         _merge_equal(graph)
     graph.remove_unused()
     _Fusion(graph).run()
-
-
-def _remove_copies(graph: Graph) -> None:
-    names: dict[str, str] = {}
-    for node in graph.nodes:
-        if node.name in ("Copy", "StopGradient"):
-            names[node.outputs[0]] = names.get(node.inputs[0], node.inputs[0])
-    graph.nodes = [node for node in graph.nodes if node.outputs[0] not in names]
-    graph.rename(names)
 
 
 def _merge_equal(graph: Graph) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -27,15 +28,20 @@ class Layout:
         return cls(shape, tuple(reversed(strides)) if shape else ())
 
     @property
+    def order(self) -> tuple[tuple[int, int], ...]:
+        """Width and stride of each dimension of several elements; other strides do not matter."""
+        pairs = zip(self.shape, self.strides, strict=True)
+        return tuple((width, stride) for width, stride in pairs if width != 1)
+
+    @property
     def is_row_major(self) -> bool:
         """Whether the elements lie one after the other."""
-        return self._is_dense(list(zip(reversed(self.shape), reversed(self.strides), strict=True)))
+        return self._is_dense(self.order[::-1])
 
     @property
     def is_dense(self) -> bool:
         """Whether the elements lie without gaps, in any order of the dimensions."""
-        pairs = zip(self.shape, self.strides, strict=True)
-        return self._is_dense(sorted(pairs, key=lambda pair: pair[1]))
+        return self._is_dense(sorted(self.order, key=lambda pair: pair[1]))
 
     @property
     def can_be_multiplied(self) -> bool:
@@ -47,13 +53,12 @@ class Layout:
         return is_row or ((down == 1 or rows == 1) and (right == rows or columns == 1))
 
     @staticmethod
-    def _is_dense(dimensions: list[tuple[int, int]]) -> bool:
+    def _is_dense(dimensions: Iterable[tuple[int, int]]) -> bool:
         expected = 1
         for width, stride in dimensions:
-            if width != 1:
-                if stride != expected:
-                    return False
-                expected *= width
+            if stride != expected:
+                return False
+            expected *= width
         return True
 
 
@@ -115,7 +120,7 @@ _Groups = list[tuple[list[tuple[int, int]], list[int]]]
 
 def _common_groups(source: Layout, shape: Shape) -> _Groups | None:
     """Pair dimensions (width, stride) of the source with widths of as many elements."""
-    old = [pair for pair in zip(source.shape, source.strides, strict=True) if pair[0] != 1]
+    old = [*source.order]
     groups: _Groups = []
     new = list(shape)
     while old or new:

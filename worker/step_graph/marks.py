@@ -48,16 +48,23 @@ class Mark:
         return number(2 * self.index + 1)
 
 
+_EXPONENTS = 30
+"""How many exponents float16 has."""
+
+
 def number(index: int) -> float:
     """Return a number that is exact as float16 and bfloat16, and that no model multiplies by.
 
     Raises:
         OverflowError: if there are no more such numbers.
     """
-    exponent, mantissa = divmod(index, 64)
-    if exponent > 29:
+    # Even digits make rounder numbers, so they are only used if the odd ones do not suffice.
+    is_odd = index < 64 * _EXPONENTS
+    exponent, place = divmod(index, 64) if is_odd else divmod(index - 64 * _EXPONENTS, 63)
+    if exponent >= _EXPONENTS:
         raise OverflowError("the step has too many parts to mark")
-    return float(-(1 + (2 * mantissa + 1) / 128) * 2.0 ** (exponent - 14))
+    digits = 2 * place + (1 if is_odd else 2)
+    return float(-(1 + digits / 128) * 2.0 ** (exponent - 14))
 
 
 class Marker:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from worker.step_graph.graph import RESULTS, Graph, Node, ancestors
@@ -46,7 +46,7 @@ def fuse(
     wanted = [mark for mark in marks if mark.kind in kinds and mark.is_fusable]
     removed, added, names = set[int](), list[Node](), dict[str, str]()
     for part in borders.parts(wanted):
-        nodes = borders.between(part.inputs, part.outputs, is_forward=True)
+        nodes = borders.between(part.inputs, part.outputs, borders.constants, is_forward=True)
         node = _fused(nodes, part.outputs)
         if part.kind in recomputed:
             clones, renamed = _copies(nodes, {}, f"~{part.outputs[0]}")
@@ -54,7 +54,7 @@ def fuse(
             names |= renamed
         elif part.gradients:
             backward = borders.between(
-                part.cotangents, part.gradients, is_forward=False, with_own=True
+                part.cotangents, part.gradients, borders.positions, is_forward=False
             )
             removed |= set(map(id, backward))
             needed = node.inputs if part.kind in _NEEDS_INPUTS else ()
@@ -80,7 +80,7 @@ def recompute_layers(graph: Graph, marks: Iterable[Mark]) -> None:
             continue
         suffix = f"~{part.outputs[0]}"
         again = {name: f"{name}{suffix}" for name in part.inputs}
-        nodes = borders.between(part.inputs, part.outputs, is_forward=True, with_own=True)
+        nodes = borders.between(part.inputs, part.outputs, borders.positions, is_forward=True)
         clones, renamed = _copies(nodes, again, suffix)
         added += [Node(DEPENDS, (*again, *part.outputs), tuple(again.values())), *clones]
         names |= again | renamed
@@ -109,9 +109,13 @@ def remove_marks(graph: Graph, marks: Iterable[Mark]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Borders:
-    """A graph's nodes, and which of them multiply by which number."""
+    """A graph's nodes, and which of them multiply by which number.
+
+    ``constants`` are the nodes that depend on no input of the graph, such as those of a mask.
+    """
 
     positions: dict[int, int]
+    constants: frozenset[int]
     producers: dict[str, Node]
     forward: frozenset[int]
     readers: dict[str, list[Node]]
@@ -129,7 +133,8 @@ class _Borders:
             for name in node.inputs:
                 readers[name].append(node)
         positions = {id(node): index for index, node in enumerate(graph.nodes)}
-        return cls(positions, producers, forward, readers, multiplications)
+        constants = _constants(graph)
+        return cls(positions, constants, producers, forward, readers, multiplications)
 
     def parts(self, marks: Iterable[Mark]) -> Iterator[_Part]:
         """Yield the parts that the loss depends on."""
@@ -146,13 +151,13 @@ class _Borders:
         self,
         starts: Collection[str],
         ends: Iterable[str],
+        own: Container[int],
         *,
         is_forward: bool,
-        with_own: bool = False,
     ) -> list[Node]:
         """Return the nodes on the way from some arrays to others in one of the passes, in order.
 
-        ``with_own`` adds those that do not depend on ``starts``, if only the others need them.
+        Those of ``own`` that do not depend on ``starts`` are added if only the others need them.
         """
         found = ancestors(
             ends,
@@ -166,14 +171,14 @@ class _Borders:
             if not reached.isdisjoint(node.inputs):
                 reached.update(node.outputs)
                 inside.add(id(node))
-        for node in reversed(ordered if with_own else []):
+        for node in reversed(ordered):
             readers = (
                 id(each)
                 for name in node.outputs
                 for each in self.readers[name]
                 if not is_forward or id(each) in self.forward
             )
-            if inside.issuperset(readers):
+            if id(node) in own and inside.issuperset(readers):
                 inside.add(id(node))
         return [node for node in ordered if id(node) in inside]
 
@@ -210,6 +215,17 @@ def _multiplications(
                 if found is not None:
                     yield node, other, found
                     break
+
+
+def _constants(graph: Graph) -> frozenset[int]:
+    variable = set(graph.inputs)
+    found = set[int]()
+    for node in graph.nodes:
+        if variable.isdisjoint(node.inputs):
+            found.add(id(node))
+        else:
+            variable.update(node.outputs)
+    return frozenset(found)
 
 
 def _fused(nodes: Iterable[Node], outputs: tuple[str, ...]) -> Node:

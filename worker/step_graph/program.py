@@ -123,9 +123,10 @@ class _Compiler:
     def _result(self, node: Node, shape: tuple[int, ...]) -> Layout:
         """Return the layout of a new array. Elementwise operations keep that of their inputs."""
         if _is_elementwise(node):
-            layouts = {self._layouts[n] for n in node.inputs if self._graph.arrays[n].size > 1}
-            if len(layouts) == 1 and (layout := layouts.pop()).shape == shape and layout.is_dense:
-                return layout
+            layouts = [self._layouts[n] for n in node.inputs if self._graph.arrays[n].size > 1]
+            is_same = len({layout.order for layout in layouts}) == 1
+            if is_same and layouts[0].shape == shape and layouts[0].is_dense:
+                return layouts[0]
         return Layout.row_major(shape)
 
     def _donors(self, node: Node, name: str) -> Iterator[int]:
@@ -136,7 +137,7 @@ class _Compiler:
             own = self._graph.arrays[each]
             is_alike = (own.size, own.item_bytes) == (array.size, array.item_bytes)
             is_last = self._readers[each] == 1
-            if is_alike and is_last and self._layouts[each].strides == layout.strides:
+            if is_alike and is_last and self._layouts[each].order == layout.order:
                 yield self._number(each)
 
 

@@ -21,8 +21,11 @@ from worker.step_graph.scheduling import evaluation_order
 from worker.step_graph.trace import trace
 
 _PRIMES = (53, 59, 61, 67, 71, 73, 79, 83, 89, 97)
-_LENGTHS = (1009, 1013, 1019, 1021, 1031, 1033)
-_SHORT_LENGTHS = (127, 131, 137, 139, 149)
+_LENGTHS = (1009, 1013, 1019, 1031, 1033)
+_SHORT_LENGTHS = (131, 137, 139, 149, 151)
+
+_LONGER = 3
+"""Most tokens by which an array is longer than the sequences: what a convolution adds."""
 
 Build = Callable[[int, int], nn.Module]
 """Returns a planned model that trains this number of layers with adapters of this rank."""
@@ -60,13 +63,13 @@ class _Size:
 
     @classmethod
     def of(cls, array: Array, primes: _Primes) -> _Size:
-        """Divide the widths by the primes. Some arrays are one token longer than the others."""
+        """Divide the widths by the primes. Some arrays are a few tokens longer than the others."""
         batch, rank = (
             sum(width % prime == 0 for width in array.shape)
             for prime in (primes.batch, primes.rank)
         )
         long = primes.length
-        length = sum(w % long == 0 or w == long + 1 for w in array.shape) if long else 0
+        length = sum(w % long == 0 or 0 < w - long <= _LONGER for w in array.shape) if long else 0
         factor = primes.batch**batch * (long or 1) ** length * primes.rank**rank
         return cls(array.bytes / factor, array.size / factor, batch, length, rank)
 
@@ -87,7 +90,7 @@ class TracedStep:
     def of(cls, build: Build, layers: int, *, is_short: bool = False) -> TracedStep:
         """Trace a step for sequences of about 1,000 tokens or, if short, 100."""
         candidates = _SHORT_LENGTHS if is_short else _LENGTHS
-        length = next(prime for prime in candidates if _divides_none(prime, build))
+        length = next(prime for prime in candidates if _is_absent(prime, build, _LONGER))
         return cls._traced(build, layers, length, is_fixed=False)
 
     @classmethod
@@ -97,7 +100,7 @@ class TracedStep:
 
     @classmethod
     def _traced(cls, build: Build, layers: int, length: int, *, is_fixed: bool) -> TracedStep:
-        batch, rank = [prime for prime in _PRIMES if _divides_none(prime, build)][:2]
+        batch, rank = [prime for prime in _PRIMES if _is_absent(prime, build)][:2]
         primes = _Primes(batch, None if is_fixed else length, rank)
         graph, marks = trace(build(layers, rank), optim.Adam(learning_rate=1e-5), batch, length + 1)
         return cls(graph, marks, primes)
@@ -151,7 +154,8 @@ class BackendStep:
         )
 
 
-def _divides_none(prime: int, build: Build) -> bool:
-    """Return whether no width of the model is a multiple of the prime."""
+def _is_absent(prime: int, build: Build, more: int = 0) -> bool:
+    """Return whether no width of the model is a multiple of the prime, or up to ``more`` above."""
     weights = tree_flatten(build(1, 1).parameters())
-    return all(width % prime for _, array in weights for width in array.shape)
+    widths = {width for _, array in weights for width in array.shape}
+    return all(width % prime and not 0 < width - prime <= more for width in widths)
