@@ -10,7 +10,7 @@ from worker.protocol.configuration import Weights
 from worker.protocol.messages import Device
 from worker.protocol.requests import PlannedModel
 from your_ai.errors import UsageError
-from your_ai.models import presets, resolve, weight_files
+from your_ai.models import memory_tables, presets, resolve, weight_files
 from your_ai.models.resolve import Model
 from your_ai.planning.plan import (
     TrainingOptions,
@@ -21,15 +21,20 @@ from your_ai.planning.plan import (
     planned,
 )
 from your_ai.planning.training_data import TrainingData
-from your_ai.supervision.facts import find_device_and_facts, find_facts
+from your_ai.supervision.facts import find_device, find_device_and_facts, find_facts
 
 
 def find_device_and_models(
-    chosen: Sequence[Model], trainings: Sequence[TrainingOptions], device: Device | None
+    chosen: Sequence[Model],
+    trainings: Sequence[TrainingOptions],
+    device: Device | None,
+    *,
+    with_memory: bool,
 ) -> tuple[Device, tuple[list[Model], ...]]:
     """Return the device, and the models with their sizes and layers for each of the ``trainings``.
 
-    If the ``device`` is not yet known, it is found together with the models.
+    If the ``device`` is not yet known, it is found together with the models. ``with_memory`` adds
+    what estimates of their memory require; to trace a large model takes some seconds.
 
     Raises:
         UsageError: if a model's weights are unusable, or mlx-lm cannot train it like that.
@@ -38,7 +43,12 @@ def find_device_and_models(
     if trainings[0].weights is Weights.REAL:
         _check_weights(chosen)
         chosen = [resolve.pinned(model) for model in chosen]
-    kinds = [_unknown(chosen, options) for options in trainings]
+    if with_memory:
+        device = device or find_device()
+        table = memory_tables.table_of(device.backend)
+        kinds = [_untraced(chosen, options, table) for options in trainings]
+    else:
+        kinds = [_unknown(chosen, options) for options in trainings]
     if device is None:
         device, found = find_device_and_facts(kinds)
     else:
@@ -53,6 +63,18 @@ def find_device_and_models(
 def _unknown(chosen: Sequence[Model], options: TrainingOptions) -> dict[str, PlannedModel]:
     unknown = [m for m in chosen if not (m.is_preset and is_trainable_by_all(options))]
     return {model.model_name: planned(model, options) for model in unknown}
+
+
+def _untraced(
+    chosen: Sequence[Model], options: TrainingOptions, table: str
+) -> dict[str, PlannedModel]:
+    asked = {model.model_name: planned(model, options) for model in chosen}
+    return {
+        model.model_name: replace(asked[model.model_name], memory_on=table)
+        for model in chosen
+        if options.group_size is not None
+        or not memory_tables.is_shipped(model, asked[model.model_name].configuration)
+    }
 
 
 def plan_trials(

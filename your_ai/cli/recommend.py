@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -12,18 +10,15 @@ from your_ai.cli import config_file, configuration, options
 from your_ai.cli.config_file import CONFIG
 from your_ai.cli.groups import GroupedCommand
 from your_ai.cli.machine_option import MACHINE, given_device
-from your_ai.errors import ExitCode, MachineError, UsageError, YourAIError
+from your_ai.errors import ExitCode
 from your_ai.files import to_json, write_or_fail
-from your_ai.models import hub, presets, resolve
-from your_ai.models.resolve import Model, UnknownModelError
+from your_ai.models import hub, presets
 from your_ai.planning.device import budget_bytes
-from your_ai.planning.plan import TrainingOptions, is_trainable_by_all, plan, planned
-from your_ai.recommend import device_guess, history, recommend
-from your_ai.recommend.document import document
-from your_ai.recommend.recommend import Unknown
+from your_ai.planning.memory_estimate import other_versions
+from your_ai.planning.plan import plan
+from your_ai.recommend import device_guess, history, known_models, recommend
+from your_ai.recommend.document import Context, document
 from your_ai.runs.run_dir import runs_dir
-from your_ai.supervision.facts import find_facts
-from your_ai.supervision.probe_cache import Facts
 from your_ai.system import machine
 from your_ai.terminal.output import say, terminal_columns
 from your_ai.terminal.recommendation import recommendation
@@ -62,93 +57,17 @@ def command(**values: Any) -> ExitCode:
         device, device_source = device_guess.device(past, host)
     budget = budget_bytes(device, values["max_memory"])
     training = configuration.training(values, config_file.defaults_of(config, asked))
-    chosen, unknown = _estimable(asked, training)
+    chosen, unknown = known_models.find(asked, training, device.backend, budget, _note)
     trials = plan(chosen, training, budget)
     found = recommend.forecasts(trials, past.measurements if past else (), device.backend)
+    versions = other_versions(history.installed_versions())
+    context = Context(device, device_source, budget, host, versions)
     if output is not None:
-        write_or_fail(output, to_json(document(found, unknown, device, device_source, host)))
+        write_or_fail(output, to_json(document(found, unknown, context)))
     if not values["quiet"]:
-        columns = terminal_columns()
-        here = host is not None
-        say(recommendation(found, unknown, device, device_source, columns, is_this_machine=here))
+        say(recommendation(found, unknown, context, terminal_columns()))
     return ExitCode.OK if recommend.recommended(found) else ExitCode.NONE_PASSED
 
 
 def _note(text: str) -> None:
     say(f"Note: {text}", err=True)
-
-
-def _estimable(
-    names: Sequence[str], training: TrainingOptions
-) -> tuple[list[Model], list[Unknown]]:
-    """Return the models that can be estimated, and those that cannot.
-
-    Raises:
-        UsageError: if a name is unknown, or if no model can be estimated.
-        MachineError: if no model can be estimated because the Hub cannot be reached.
-    """
-    found = _probed([_declared(name, training) for name in names], training)
-    models = [each for each in found if isinstance(each, Model)]
-    refused = [each for each in found if isinstance(each, _Refused)]
-    if len(names) == 1 and refused:
-        raise refused[0].error
-    if not models:
-        errors = [each.error for each in refused]
-        kind = MachineError if all(isinstance(e, MachineError) for e in errors) else UsageError
-        raise kind(
-            f"None of the models can be estimated. {' '.join(dict.fromkeys(map(str, errors)))}"
-        )
-    return models, [
-        Unknown(each.model.name, each.model.model_name, each.model.params, str(each.error))
-        for each in refused
-    ]
-
-
-@dataclass(frozen=True, slots=True)
-class _Refused:
-    """A model that cannot be estimated, and why."""
-
-    model: Model
-    error: YourAIError
-
-
-def _declared(name: str, training: TrainingOptions) -> Model | _Refused:
-    """Return the model with the size and layers from its config.
-
-    Raises UnknownModelError if there is no such model.
-    """
-    found = Model(name, name, "", {})
-    try:
-        found = resolve.find(name)
-        if found.note is not None:
-            _note(found.note)
-        model = resolve.with_declared_facts(found)
-        plan([model], training, budget_bytes=1)  # raises if the options do not fit the model
-    except UnknownModelError:
-        raise
-    except YourAIError as error:
-        return _Refused(found, error)
-    return model
-
-
-def _probed(found: Sequence[Model | _Refused], training: TrainingOptions) -> list[Model | _Refused]:
-    """Return the models except those that mlx-lm cannot train like that."""
-    models = [each for each in found if isinstance(each, Model)]
-    if is_trainable_by_all(training) or not models:
-        return [*found]
-    try:
-        (facts,) = find_facts([{each.model_name: planned(each, training) for each in models}])
-    except YourAIError as error:
-        if len(models) == 1:
-            return [_Refused(each, error) if isinstance(each, Model) else each for each in found]
-        # One model may have crashed the worker, and the facts about others may be known already.
-        return [probed for each in found for probed in _probed([each], training)]
-    return [_trainable(each, facts) if isinstance(each, Model) else each for each in found]
-
-
-def _trainable(model: Model, facts: Facts) -> Model | _Refused:
-    try:
-        resolve.with_facts(model, facts)
-    except YourAIError as error:
-        return _Refused(model, error)
-    return model

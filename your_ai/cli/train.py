@@ -118,7 +118,7 @@ def _start(context: click.Context, values: Mapping[str, Any]) -> ExitCode:
             data=data,
             request=replace(request, adapter_config={**config, adapter_dir.OWNER: owner}),
             needed_limit_bytes=known(measured.needed_memory_limit_bytes),
-            expected=expect(measured, fitted, device.backend, request.iters),
+            expected=expect(measured, fitted, model, device.backend, request.iters),
             restarts=values["restarts"],
             steps_per_report=values["steps_per_report"],
         )

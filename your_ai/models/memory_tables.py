@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib import resources
+from importlib import metadata, resources
 
 import msgspec
 
@@ -24,8 +24,8 @@ Tables = dict[str, dict[str, MemoryFacts]]
 
 
 def is_shipped(model: Model, configuration: Configuration) -> bool:
-    """Return whether the memory of this training is known without a probe, or known to be."""
-    return _kind(configuration) is not None and model.is_preset and bool(_tables(model.name))
+    """Return whether a preset's tables say all that a probe could."""
+    return model.is_preset and _kind(configuration) is not None
 
 
 def shipped(model: Model, configuration: Configuration, backend: str) -> MemoryFacts | None:
@@ -33,7 +33,18 @@ def shipped(model: Model, configuration: Configuration, backend: str) -> MemoryF
     kind = _kind(configuration)
     if kind is None or not model.is_preset:
         return None
-    return _tables(model.name).get(kind, {}).get(backend)
+    return _tables(model.name).get(kind, {}).get(table_of(backend))
+
+
+def table_of(backend: str) -> str:
+    """Return the name of the tables for a backend. Before MLX 0.32.4 Metal had fewer kernels."""
+    is_old = backend == "metal" and _version("mlx") < (0, 32, 4)
+    return "metal-0.32.3" if is_old else backend
+
+
+def _version(package: str) -> tuple[int, ...]:
+    parts = metadata.version(package).split(".")
+    return tuple(int(part) for part in parts[:3] if part.isdecimal())
 
 
 def _kind(configuration: Configuration) -> str | None:

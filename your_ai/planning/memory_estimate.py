@@ -127,17 +127,21 @@ def _geometric(first: float, second: float, position: float) -> float:
 
 def _at(step: StepMemory, table: Table, c: Configuration, between: _Interpolation) -> float:
     """Return the number in a table for a configuration's layers, sequence length and batch size."""
-    length, long = _position(step.seq_lengths, c.seq_length)
-    batch, large = _position(step.batch_sizes, c.batch_size)
+    long, length = _position(step.seq_lengths, c.seq_length)
+    large, batch = _position(step.batch_sizes, c.batch_size)
 
-    def row(values: Sequence[int]) -> float:
-        return between(*_pair(values, batch), large)
+    def in_row(row: Sequence[int]) -> float:
+        below, above = _pair(row, large)
+        return between(below, above, batch)
 
-    numbers = [between(*(row(rows) for rows in _pair(rows, length)), long) for rows in table]
+    numbers = []
+    for rows in table:
+        below, above = _pair(rows, long)
+        numbers.append(between(in_row(below), in_row(above), length))
     if len(numbers) == 1:
         return numbers[0]
     least, most = step.layers
-    return _linear(*numbers, (c.lora_layers - least) / (most - least))
+    return _linear(numbers[0], numbers[1], (c.lora_layers - least) / (most - least))
 
 
 def _pair(values: Sequence[T], index: int) -> tuple[T, T]:

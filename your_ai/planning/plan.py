@@ -17,7 +17,6 @@ from worker.protocol.configuration import (
 )
 from worker.protocol.requests import ModelSource, PlannedModel, TrialRequest
 from your_ai.errors import UsageError
-from your_ai.models import presets
 from your_ai.models.quantization import NONE, Quantization, named
 from your_ai.models.resolve import Model
 from your_ai.planning.training_data import TrainingData

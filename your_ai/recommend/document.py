@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from worker.protocol.configuration import Configuration
@@ -17,7 +17,8 @@ from your_ai.units import to_gb
 class Entry:
     """The forecast for one model; sizes are in GB and, exactly, in bytes.
 
-    If the model cannot be estimated, ``error`` says why, and only the names are known.
+    If the model cannot be estimated, ``error`` says why. The parameters and the memory of the
+    quantized weights are exact.
     """
 
     preset: str
@@ -33,6 +34,8 @@ class Entry:
     headroom_bytes: int | None = None
     config: Configuration | None = None
     error: str | None = None
+    parameters: int | None = None
+    weights_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,32 +52,52 @@ class Recommendation:
     device_source: str
 
 
-def document(
-    found: Sequence[Forecast],
-    unknown: Sequence[Unknown],
-    device: Device,
-    device_source: str,
-    machine: Machine | None,
-) -> Recommendation:
-    """Return the document with these forecasts, and the models that cannot be estimated.
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a recommendation is for.
 
-    ``machine`` is this one, or ``None`` if the device is that of another machine.
+    ``machine`` is this one; ``None`` if the device is that of another machine. ``versions`` are
+    the installed ones with which estimates were not checked.
     """
-    best, budget = recommended(found), found[0].budget_bytes
+
+    device: Device
+    device_source: str
+    budget_bytes: int
+    machine: Machine | None
+    versions: Mapping[str, str]
+
+    @property
+    def is_this_machine(self) -> bool:
+        """Whether the device is in this machine."""
+        return self.machine is not None
+
+
+def document(
+    found: Sequence[Forecast], unknown: Sequence[Unknown], context: Context
+) -> Recommendation:
+    """Return the document with these forecasts, and the models that cannot be estimated."""
+    best = recommended(found)
     return Recommendation(
-        max_memory_gb=to_gb(budget),
+        max_memory_gb=to_gb(context.budget_bytes),
         recommended=best.trial.model.name if best else None,
         results=(*map(_entry, found), *map(_entry_without_forecast, unknown)),
         your_ai_version=__version__,
-        budget_bytes=budget,
-        machine=machine,
-        device=device,
-        device_source=device_source,
+        budget_bytes=context.budget_bytes,
+        machine=context.machine,
+        device=context.device,
+        device_source=context.device_source,
     )
 
 
 def _entry_without_forecast(model: Unknown) -> Entry:
-    return Entry(model.name, model.model_name, model.params, error=model.reason)
+    return Entry(
+        model.name,
+        model.model_name,
+        model.params,
+        error=model.reason,
+        parameters=model.parameters,
+        weights_bytes=model.weights_bytes,
+    )
 
 
 def _entry(forecast: Forecast) -> Entry:
@@ -93,4 +116,6 @@ def _entry(forecast: Forecast) -> Entry:
         headroom_gb=to_gb(headroom),
         headroom_bytes=headroom,
         config=forecast.trial.configuration,
+        parameters=model.parameters,
+        weights_bytes=forecast.trial.weights_bytes,
     )

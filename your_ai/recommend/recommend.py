@@ -7,10 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from worker.protocol.requests import ModelSource, TrialRequest
-from your_ai.errors import UsageError
 from your_ai.models import presets, resolve
-from your_ai.models.architecture import parameters
 from your_ai.models.resolve import Model
 from your_ai.planning.memory_estimate import Estimate, error_share, estimate
 from your_ai.planning.plan import Trial
@@ -28,12 +25,6 @@ _CORRECTED_ERROR = 0.15
 """Relative error of a corrected estimate.
 
 It is no smaller than that of an estimate, because the correction comes from another configuration.
-"""
-
-_SAME_PARAMETERS = 0.01
-"""Relative difference allowed between a model's measured and counted parameters.
-
-The count from a config may miss small tensors. Another model in the same folder differs by more.
 """
 
 _COMPARABLE_SIZES = 10.0
@@ -117,29 +108,35 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """A model whose memory cannot be estimated, and why, as sentences for the user."""
+    """A model whose memory cannot be estimated, and why, as sentences for the user.
+
+    The exact ``parameters`` and ``weights_bytes`` are ``None`` if they are unknown, too.
+    """
 
     name: str
     model_name: str
     params: str
     reason: str
+    parameters: int | None = None
+    weights_bytes: int | None = None
 
 
 def forecasts(
     trials: Sequence[Trial], measurements: Sequence[Measurement], backend: str
 ) -> list[Forecast]:
-    """Return the forecast for each trial.
+    """Return the forecast for each trial. All of them can be estimated on ``backend``.
 
     ``measurements`` are sorted from newest to oldest, and all were made on ``backend``.
-
-    Raises:
-        UsageError: if a model's config lacks something that the estimate needs.
     """
     known = {each.model_name: resolve.from_preset(each) for each in presets.all_presets().values()}
     known |= {trial.model.model_name: trial.model for trial in trials}
     usable = [each for each in measurements if _is_known(each, known)]
     newest = {each.key: each for each in reversed(usable) if each.needed_bytes is not None}
-    ratios = [(each, _ratio(each, known[each.model_name], backend)) for each in newest.values()]
+    ratios = [
+        (each, ratio)
+        for each in newest.values()
+        if (ratio := _ratio(each, known[each.model_name], backend)) is not None
+    ]
     return [_line(trial, usable, ratios, backend) for trial in trials]
 
 
@@ -157,35 +154,30 @@ def recommended(found: Sequence[Forecast]) -> Forecast | None:
 
 
 def _is_known(measurement: Measurement, known: Mapping[str, Model]) -> bool:
-    """Return whether the model can be estimated, and still has the size that was measured."""
+    """Return whether the model is known, and still has the size that was measured."""
     model = known.get(measurement.model_name)
-    if model is None:
-        return False
-    try:
-        now = parameters(model.config)
-    except UsageError:
-        return False
-    return abs(measurement.parameters - now) <= _SAME_PARAMETERS * now
+    return model is not None and model.parameters == measurement.parameters
 
 
-def _ratio(measurement: Measurement, model: Model, backend: str) -> float:
+def _ratio(measurement: Measurement, model: Model, backend: str) -> float | None:
     """Return measured ÷ estimated memory, each without the resident memory."""
-    assert measurement.needed_bytes is not None
-    source, budget = ModelSource(model.config), measurement.budget_bytes
-    guess = estimate(TrialRequest(source, measurement.configuration, 1, budget), backend)
+    guess = estimate(model, measurement.configuration, backend)
+    if guess is None or measurement.needed_bytes is None:
+        return None
     above = measurement.needed_bytes - measurement.resident_bytes
-    return above / (guess.needed_bytes - guess.resident_bytes)
+    return above / max(1, guess.needed_bytes - guess.resident_bytes)
 
 
 def _line(
     trial: Trial, usable: Sequence[Measurement], ratios: Sequence[_Ratio], backend: str
 ) -> Forecast:
-    guess = estimate(trial.request, backend)
+    guess = estimate(trial.model, trial.configuration, backend)
+    assert guess is not None
     same = [each for each in usable if each.key == (trial.model.model_name, trial.configuration)]
     for each in same:
         if each.needed_bytes is not None:
             return _measured(trial, each, each.needed_bytes, guess)
-    error = error_share(trial.request, backend)
+    error = error_share(trial.configuration, backend)
     too_small = max((each.budget_bytes for each in same if each.peak_bytes is None), default=0)
     found = _estimated(trial, guess, error, _correction(trial, ratios), too_small)
     peak = min((each.peak_bytes for each in same if each.peak_bytes is not None), default=None)

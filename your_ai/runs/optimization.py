@@ -8,7 +8,6 @@ from functools import cache
 from typing import Any
 
 from worker.protocol.configuration import Configuration
-from your_ai.errors import UsageError
 from your_ai.planning.memory_estimate import estimate
 from your_ai.planning.plan import Trial
 from your_ai.runs.search_result import FailedPoint, GridAxes, ParetoPoint, Point, ProofOfOptimum
@@ -157,17 +156,16 @@ def _scores(result: TrialResult) -> tuple[float, ...]:
 
 
 def _expectation(trial: Trial, backend: str) -> Callable[[Configuration], Expected] | None:
-    """Return a function that estimates memory; ``None`` if the architecture is unknown."""
+    """Return a function that estimates memory; ``None`` if that is not possible."""
     if trial.is_too_large:  # nothing fits, so the smallest configuration proves it
         return lambda _: Expected(trial.weights_bytes, trial.weights_bytes)
-    try:
-        estimate(trial.request, backend)
-    except UsageError:
+    if estimate(trial.model, trial.configuration, backend) is None:
         return None
 
     @cache
     def expected(configuration: Configuration) -> Expected:
-        found = estimate(trial.with_configuration(configuration).request, backend)
+        found = estimate(trial.model, configuration, backend)
+        assert found is not None
         return Expected(found.resident_bytes, found.needed_bytes)
 
     return expected

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from worker.protocol.configuration import Configuration, FineTuneType, Weights
-from your_ai.errors import UsageError
 from your_ai.planning.memory_estimate import error_share, estimate
 from your_ai.planning.plan import DEFAULT_QUANTIZATION, Trial
 from your_ai.supervision.observation import Observation
@@ -39,22 +38,23 @@ def smaller(trial: Trial, backend: str) -> str:
 
     The estimate is scaled to agree with the trial, which needed more than its budget.
     """
-    request = trial.request
-    try:
-        failed = estimate(request, backend)
+    budget = trial.request.budget_bytes
+    failed = estimate(trial.model, trial.configuration, backend)
+    if failed is None and not trial.is_too_large:
+        return f"`your_ai optimize {trial.model.name}`, which searches for settings that fit"
+    if failed is not None:
         # Only what training adds is scaled: the resident memory is exact.
-        added = failed.needed_bytes - failed.resident_bytes
-        scale = max(1.0, (request.budget_bytes - failed.resident_bytes) / added)
-        margin = 1 + error_share(request, backend)
-        for changed, options in _changes(trial.configuration):
-            reduced = estimate(replace(request, configuration=changed), backend)
-            scaled = (reduced.needed_bytes - reduced.resident_bytes) * scale * margin
-            if reduced.resident_bytes + scaled <= request.budget_bytes:
+        added = max(1, failed.needed_bytes - failed.resident_bytes)
+        scale = max(1.0, (budget - failed.resident_bytes) / added)
+        scale *= 1 + error_share(trial.configuration, backend)
+        for changed, options in _changes(trial):
+            reduced = estimate(trial.model, changed, backend)
+            if reduced is None:
+                continue
+            scaled = (reduced.needed_bytes - reduced.resident_bytes) * scale
+            if reduced.resident_bytes + scaled <= budget:
                 return f"{options} (should fit)"
-    except UsageError:  # the architecture is not supported
-        if not trial.is_too_large:
-            return f"`your_ai optimize {trial.model.name}`, which searches for settings that fit"
-    command = f"your_ai recommend --max-memory {request.budget_bytes / GB:.3g}"
+    command = f"your_ai recommend --max-memory {budget / GB:.3g}"
     return f"a smaller model; `{command}` lists models that should fit"
 
 
@@ -62,18 +62,19 @@ def _backend(observation: Observation) -> str:
     return observation.device.backend if observation.device else "cuda"
 
 
-def _changes(changed: Configuration) -> Iterator[tuple[Configuration, str]]:
+def _changes(trial: Trial) -> Iterator[tuple[Configuration, str]]:
     """Yield configurations that need less and less memory, each with the options to select it.
 
     Changes that affect the training least come first.
     """
-    options = list[str]()
+    changed, options = trial.configuration, list[str]()
     if not changed.grad_checkpoint:
         changed = replace(changed, grad_checkpoint=True)
         options.append("--grad-checkpoint")
         yield changed, " ".join(options)
     is_full = changed.fine_tune_type is FineTuneType.FULL
-    if changed.quantization_bits is None and changed.weights is Weights.SYNTHETIC and not is_full:
+    is_quantizable = changed.weights is Weights.SYNTHETIC and trial.model.is_preset and not is_full
+    if changed.quantization_bits is None and is_quantizable:
         changed = replace(changed, quantization_bits=int(DEFAULT_QUANTIZATION))
         options.append(f"--quantize {DEFAULT_QUANTIZATION}")
         yield changed, " ".join(options)

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from your_ai.models import presets
 from your_ai.planning import describe
 from your_ai.planning.device import Device
+from your_ai.planning.memory_estimate import CHECKED_VERSIONS
+from your_ai.recommend.document import Context
 from your_ai.recommend.recommend import Forecast, Source, Unknown, Verdict, recommended
 from your_ai.terminal.output import wrap
 from your_ai.terminal.screen import WIDTH
@@ -30,30 +32,25 @@ _ELSEWHERE = (
 
 
 def recommendation(
-    found: Sequence[Forecast],
-    unknown: Sequence[Unknown],
-    device: Device,
-    device_source: str,
-    width: int | None,
-    *,
-    is_this_machine: bool = True,
+    found: Sequence[Forecast], unknown: Sequence[Unknown], context: Context, width: int | None
 ) -> str:
     """All lines, for a terminal of this ``width``; ``None`` means a pipe or file."""
     rule = "━" * min(WIDTH, width or WIDTH)
-    above = [rule, "Recommendation", rule, *_head(found[0].budget_bytes, device, device_source), ""]
+    above = [rule, "Recommendation", rule, *_head(context), ""]
     rows = [*map(_row, found), *map(_row_without_forecast, unknown)]
     models = table(_COLUMNS, rows, width)
     reasons = [model.reason for model in unknown]
-    elsewhere = [] if is_this_machine else [_ELSEWHERE]
-    below = ["", *_foot(found, unknown, device, is_this_machine), *reasons, *elsewhere, rule]
+    elsewhere = [] if context.is_this_machine else [_ELSEWHERE]
+    below = ["", *_foot(found, unknown, context), *reasons, *elsewhere, rule]
     head, foot = (wrap("\n".join(part), width) for part in (above, below))
     return f"{head}\n{models}\n{foot}"
 
 
-def _head(budget_bytes: int, device: Device, device_source: str) -> Iterator[str]:
+def _head(context: Context) -> Iterator[str]:
+    device = context.device
     memory = f"{device.memory_bytes / GB:.2f} GB"
-    yield f"Device: {device.name} ({device.backend}), {memory} ({device_source})"
-    yield f"Budget: {show_size(budget_bytes)}, the most memory that training may use"
+    yield f"Device: {device.name} ({device.backend}), {memory} ({context.device_source})"
+    yield f"Budget: {show_size(context.budget_bytes)}, the most memory that training may use"
     if device.backend == "cpu":
         yield "Note: this is about memory only. Training real models on a CPU takes hours."
 
@@ -75,19 +72,33 @@ def _row_without_forecast(model: Unknown) -> Row:
     return (model.name, model.params or None, None, None, None, "unknown", None)
 
 
-def _foot(
-    found: Sequence[Forecast], unknown: Sequence[Unknown], device: Device, is_this_machine: bool
-) -> Iterator[str]:
+def _foot(found: Sequence[Forecast], unknown: Sequence[Unknown], context: Context) -> Iterator[str]:
     best = recommended(found)
     none = "none of the estimated models fits" if unknown else "no model fits"
     yield f"Recommended: {_recommended(best) if best else f'none ({none})'}"
-    yield f"These figures are for {describe.configuration([f.trial.configuration for f in found])}."
+    if found:
+        configurations = [forecast.trial.configuration for forecast in found]
+        yield f"These figures are for {describe.configuration(configurations)}."
     if any(forecast.verdict is Verdict.TIGHT for forecast in found):
         yield "tight: too close to the budget to be sure that the model fits."
+    if any(forecast.source is not Source.MEASURED for forecast in found):
+        yield from _accuracy(found, context)
+
+
+def _accuracy(found: Sequence[Forecast], context: Context) -> Iterator[str]:
+    """Yield how accurate the estimates are, what that rests on, and how to measure instead."""
     error = max(forecast.error_share for forecast in found)
-    if error:
-        how = f" {_how_to_measure(found, device)}" if is_this_machine else ""
-        yield f"Estimates may be off by {error:.0%}.{how}"
+    how = f" {_how_to_measure(found, context.device)}" if context.is_this_machine else ""
+    yield f"Estimates may be off by {error:.0%}.{how}"
+    if context.device.backend == "metal":
+        first = "Your first benchmark on this Mac replaces them." if how else ""
+        yield f"On Macs they were only compared with public reports for MLX 0.31 and 0.32. {first}"
+    if context.versions:
+        installed, checked = (
+            ", ".join(f"{name} {version}" for name, version in versions.items())
+            for versions in (context.versions, CHECKED_VERSIONS)
+        )
+        yield f"Estimates were checked with {checked}; installed: {installed}."
 
 
 def _how_to_measure(found: Sequence[Forecast], device: Device) -> str:

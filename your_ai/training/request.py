@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from worker.protocol.configuration import Configuration, FineTuneType, Weights
 from worker.protocol.requests import PlannedModel, TrainingRequest, TrialRequest
-from your_ai.errors import UsageError
-from your_ai.models import hub, presets, resolve, weight_files
+from your_ai.errors import UsageError, YourAIError
+from your_ai.models import hub, memory_tables, presets, resolve, weight_files
 from your_ai.models.quantization import Quantization
 from your_ai.models.resolve import Model
 from your_ai.planning.device import Device
@@ -106,12 +106,11 @@ def describe_model(measured: TrialResult) -> Model:
     preset = presets.all_presets().get(measured.preset)
     is_preset = preset is not None and preset.model_name == measured.model_name
     model = resolve.find(measured.preset if is_preset else measured.model_name)
-    try:
-        return resolve.with_declared_facts(model)
-    except UsageError:  # the probe below can count them, but takes seconds
-        asked = planned(model, TrainingOptions(**measured_options(measured)))
-        (facts,) = find_facts([{model.model_name: asked}])
-        return resolve.with_facts(model, facts)
+    if model.layers:
+        return model
+    asked = planned(model, TrainingOptions(**measured_options(measured)))
+    (facts,) = find_facts([{model.model_name: asked}])
+    return resolve.with_facts(model, facts)
 
 
 def with_weights(model: Model, revision: str | None) -> Model:
@@ -218,7 +217,9 @@ def training_request(
     )
 
 
-def expect(measured: TrialResult, fitted: TrialRequest, backend: str, iters: int) -> Expected:
+def expect(
+    measured: TrialResult, fitted: TrialRequest, model: Model, backend: str, iters: int
+) -> Expected:
     """Return what the training should take at most.
 
     If the configuration was measured, the peak is the measured one. Otherwise it is the measured
@@ -231,20 +232,32 @@ def expect(measured: TrialResult, fitted: TrialRequest, backend: str, iters: int
     peak = known(measured.peak_memory_bytes)
     if configuration != before:
         needed = known(measured.needed_memory_bytes)
-        try:
-            changed = estimate(fitted, backend)
-            if configuration.kind == before.kind:
-                original = estimate(replace(fitted, configuration=before), backend)
-                needed = needed * changed.needed_bytes // original.needed_bytes
-            else:  # what was measured says nothing about another kind of training
-                share = 1 + error_share(fitted, backend)
-                needed, peak = round(changed.needed_bytes * share), changed.run_ahead_bytes
-        except UsageError:
-            pass
+        traced = _with_memory(model, fitted, backend)
+        changed = estimate(traced, configuration, backend)
+        same_kind = configuration.kind == before.kind
+        original = estimate(traced, before, backend) if same_kind else None
+        if changed is not None and original is not None:
+            needed = needed * changed.needed_bytes // original.needed_bytes
+        elif changed is not None:  # what was measured says nothing about another kind of training
+            share = 1 + error_share(configuration, backend)
+            needed, peak = round(changed.needed_bytes * share), changed.run_ahead_bytes
         peak = max(needed, min(peak, fitted.budget_bytes))
     tokens = configuration.batch_size * configuration.seq_length
     seconds = tokens / known(measured.tokens_per_second)
     return Expected(peak, seconds, seconds * iters, is_measured=configuration == before)
+
+
+def _with_memory(model: Model, fitted: TrialRequest, backend: str) -> Model:
+    """Return the model with the memory of its step, unless tables or a probe do not know it."""
+    if memory_tables.is_shipped(model, fitted.configuration):
+        return model
+    table = memory_tables.table_of(backend)
+    asked = PlannedModel(fitted.model.config, fitted.configuration, memory_on=table)
+    try:
+        (facts,) = find_facts([{model.model_name: asked}])
+        return resolve.with_facts(model, facts)
+    except YourAIError:  # the expected memory is only shown
+        return model
 
 
 def _measured_configuration(measured: TrialResult) -> Configuration:
