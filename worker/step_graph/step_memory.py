@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import mlx.optimizers as optim
 
-from worker.protocol.messages import StepMemory, Table
+from worker.protocol.memory import StepMemory, Table
 from worker.step_graph.allocation import Peak
 from worker.step_graph.backends import Backend
 from worker.step_graph.trace import trace

@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
+from your_ai.models.architecture import parameters
 
 from tests.support import builders
 from tests.support.builders import CONFIG, PLAIN, model, request
@@ -21,7 +22,6 @@ from worker.protocol.requests import ModelSource, TrialRequest
 from your_ai.errors import UsageError
 from your_ai.files import to_json
 from your_ai.models import presets
-from your_ai.models.architecture import parameters
 from your_ai.models.resolve import from_preset
 from your_ai.planning import memory_estimate
 from your_ai.planning.device import Device

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from tests.support.step_graphs import builder, compiled, planned
-from worker.protocol.messages import StepMemory
+from worker.protocol.memory import StepMemory
 from worker.step_graph.allocation import Sizes, peak
 from worker.step_graph.backends import BACKENDS
 from worker.step_graph.program import program
