@@ -93,7 +93,9 @@ def public_reports() -> Iterator[Comparison]:
         configuration = replace(report.configuration, weights=Weights.SYNTHETIC)
         config = measurementlib.config_of(report.architecture)
         found = estimate(traced(config, configuration, OLD_METAL), configuration, "metal")
-        if found is not None:
+        if found is None:
+            print(f"{report.model_name} {described(configuration)}: not estimated")
+        else:
             unlimited = found.run_ahead_bytes
             expected = max(found.needed_bytes, min(unlimited, report.limit_bytes or unlimited))
             name = f"{report.model_name} {described(configuration)}"
