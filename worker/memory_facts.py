@@ -14,7 +14,7 @@ from mlx.utils import tree_flatten
 from worker import adapters, weights
 from worker.architecture import UnsupportedTrainingError
 from worker.protocol.configuration import Configuration, Weights
-from worker.protocol.messages import MemoryFacts, TrainedLayers
+from worker.protocol.memory import MemoryFacts, TrainedLayers
 from worker.protocol.requests import ModelSource
 from worker.step_graph.backends import BACKENDS
 from worker.step_graph.step_memory import Grid, TracedModel

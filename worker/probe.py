@@ -9,7 +9,8 @@ from typing import NoReturn
 from worker import device
 from worker.events import EventPipe
 from worker.protocol.configuration import ATTENTION_KEYS, Configuration, Weights
-from worker.protocol.messages import MemoryFacts, ModelFacts, ProbeAnswer
+from worker.protocol.memory import MemoryFacts
+from worker.protocol.messages import ModelFacts, ProbeAnswer
 from worker.protocol.requests import ModelSource, PlannedModel, ProbeRequest
 
 

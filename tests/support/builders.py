@@ -7,20 +7,17 @@ from typing import Any
 
 from tests.support import tiny
 from worker.protocol.configuration import ALL_KEYS, Configuration, Optimizer, Weights
+from worker.protocol.memory import MemoryFacts, StepMemory, Table, TrainedLayers
 from worker.protocol.messages import (
     Device,
     Event,
     Loaded,
     Memory,
-    MemoryFacts,
     Passed,
     Phase,
     PhaseBegan,
     Started,
     Step,
-    StepMemory,
-    Table,
-    TrainedLayers,
 )
 from worker.protocol.requests import ModelSource, TrainingRequest, TrialRequest
 from your_ai.models.resolve import Model

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import mlx.optimizers as optim
 
-from worker.protocol.messages import StepMemory, Table
+from worker.protocol.memory import StepMemory, Table
 from worker.step_graph.allocation import Peak
 from worker.step_graph.backends import Backend
 from worker.step_graph.trace import trace
@@ -52,8 +52,9 @@ class _Lengths:
 
 
 _ALL = (_Lengths(),)
-_CHUNKS = (_Lengths(256), _Lengths(fixed=(256, 512, 1024)))
-"""State-space models in mlx-lm compute chunks of 256 tokens, one after the other."""
+_FIXED = _Lengths(fixed=(256, 512, 1024))
+_CHUNKS = {width: (_Lengths(width), _FIXED) for width in (128, 256)}
+"""Linear attention and state-space models compute chunks of so many tokens, one after the other."""
 
 
 class TokenLoopError(ValueError):
@@ -120,7 +121,9 @@ def _lengths(build: Build) -> tuple[_Lengths, ...]:
 
     if abs(operations(67) - operations(83)) > _LOOP:
         raise TokenLoopError("it loops over tokens")
-    return _CHUNKS if abs(operations(1009) - operations(2039)) > _LOOP else _ALL
+    if abs(operations(1009) - operations(2039)) <= _LOOP:
+        return _ALL
+    return _CHUNKS[128 if abs(operations(101) - operations(251)) > _LOOP else 256]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from worker.protocol.configuration import (
     Configuration,
     FineTuneType,
 )
-from worker.protocol.messages import MemoryFacts
+from worker.protocol.memory import MemoryFacts
 from your_ai.models.resolve import Model
 
 KINDS = {"all": ALL_KEYS, "attention": ATTENTION_KEYS}

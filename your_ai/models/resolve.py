@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from worker.protocol.configuration import Configuration, QuantizationMode
-from worker.protocol.messages import MemoryFacts, ModelFacts
+from worker.protocol.memory import MemoryFacts
+from worker.protocol.messages import ModelFacts
 from your_ai.errors import UsageError, YourAIError
 from your_ai.models import hub, presets
 from your_ai.models.quantization import Quantization, stored

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from worker.protocol.configuration import Configuration, FineTuneType, Optimizer
-from worker.protocol.messages import MemoryFacts, StepMemory, Table
+from worker.protocol.memory import MemoryFacts, StepMemory, Table
 from your_ai.models import memory_tables
 from your_ai.models.resolve import Model
 

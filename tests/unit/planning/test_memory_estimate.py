@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from your_ai.models.architecture import parameters
 
 from tests.support import tiny
 from tests.support.builders import request
@@ -18,7 +19,6 @@ from worker.protocol.configuration import ATTENTION_KEYS, Configuration, Optimiz
 from worker.protocol.requests import ModelSource, TrialRequest
 from your_ai.errors import UsageError
 from your_ai.models import presets
-from your_ai.models.architecture import parameters
 from your_ai.models.presets import all_presets
 from your_ai.models.resolve import from_preset
 from your_ai.planning.memory_estimate import error_share, estimate

@@ -1,0 +1,58 @@
+"""What estimates of memory require, as a probe finds it.
+
+Imports only the standard library, because the parent imports this module and must start fast.
+Sizes are in bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Table = tuple[tuple[tuple[int, ...], ...], ...]
+"""A number for each number of layers, sequence length and batch size, in this order."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepMemory:
+    """The memory that a training step takes in addition to the weights that it does not change.
+
+    It includes what is trained and the optimizer's state. The tables have the bytes at `rank`.
+    """
+
+    layers: tuple[int, ...]
+    """The numbers of layers that are trained."""
+    seq_lengths: tuple[int, ...]
+    """Tokens per sequence."""
+    batch_sizes: tuple[int, ...]
+    """Sequences per step."""
+    rank: int
+    """The rank of the adapters."""
+    needed: Table
+    """Needed memory."""
+    needed_per_rank: Table
+    """What needed memory gains if the rank grows by 1."""
+    unlimited: Table
+    """The peak without a memory limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedLayers:
+    """What so many layers train, each: weights and bytes, and what these gain per rank."""
+
+    layers: int
+    weights: int
+    bytes: int
+    weights_per_rank: int
+    bytes_per_rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryFacts:
+    """What an estimate of a model's memory requires, for one backend and one kind of training."""
+
+    trained: tuple[TrainedLayers, ...]
+    """The layers from the last to the first, where equal neighbors are counted together."""
+    checkpointed: StepMemory
+    """The memory of a step with gradient checkpointing."""
+    stored: StepMemory
+    """The memory of a step that stores all activations."""
