@@ -1,81 +1,174 @@
 #!/usr/bin/env python3
-"""Compare the estimated needed memory of presets with that of the trials in results files.
+"""Compare estimates of memory with measurements.
 
-Prints the estimate's errors for each backend, and the trials with the largest errors.
+Takes the trials in results files, the public reports about Macs in docs/measurements (--public),
+and trials of the small models of tests/matrix that it runs on the CPU (--matrix, 15 minutes).
+Prints the errors for each, and the largest. Nothing in an estimate is fitted to them.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from dataclasses import dataclass
+import contextlib
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from statistics import median
+from typing import Any
 
+import measurementlib
 from benchlib import table
 
-from worker.protocol.requests import ModelSource, TrialRequest
+from tests.matrix.check import CONFIGURATION, run_trial
+from tests.matrix.configs import all_configs
+from worker import architecture, probe
+from worker.protocol.configuration import Configuration, Weights
+from worker.protocol.requests import ModelSource, PlannedModel, TrialRequest
+from your_ai.models import resolve
 from your_ai.models.presets import all_presets
-from your_ai.planning.memory_estimate import Estimate, estimate
+from your_ai.models.resolve import Model, from_preset
+from your_ai.planning.memory_estimate import estimate
 from your_ai.runs import results
 from your_ai.units import show_size
 
-LARGEST_COUNT = 5
+LARGEST_COUNT = 10
+OLD_METAL = "metal-0.32.3"
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The estimated and the measured needed memory of one trial."""
+    """An estimate and a measurement, in bytes."""
 
+    group: str
     name: str
-    backend: str
-    estimated: Estimate
-    needed_bytes: int
+    estimated: int
+    measured: int
 
     @property
     def error(self) -> float:
         """Relative error of the estimate; positive if it is too high."""
-        return self.estimated.needed_bytes / self.needed_bytes - 1
+        return self.estimated / self.measured - 1
 
 
-def comparisons(run: results.Results) -> Iterator[Comparison]:
-    """Yield a comparison for each trial of a preset whose needed memory is known."""
+def main() -> None:
+    """Compare what was asked for, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", type=Path, nargs="*", help="results files")
+    parser.add_argument("--public", action="store_true", help="public reports about Macs")
+    parser.add_argument("--matrix", nargs="*", metavar="NAME", help="models of tests/matrix")
+    arguments = parser.parse_args()
+    found = [
+        comparison
+        for path in arguments.results
+        for comparison in trials(results.read(path.read_bytes(), path.name))
+    ]
+    if arguments.public:
+        found += public_reports()
+    if arguments.matrix is not None:
+        found += matrix(arguments.matrix or all_configs())
+    report(found)
+
+
+def trials(run: results.Results) -> Iterator[Comparison]:
+    """Yield a comparison for each trial of a preset that has needed and unlimited memory."""
     backend = run.device.backend
     for trial in run.trials:
         preset, needed = all_presets().get(trial.preset), trial.needed_memory_bytes
         if preset is None or needed is None:
             continue
         configuration = trial.config.configuration
-        request = TrialRequest(ModelSource(preset.config), configuration, 1, run.budget_bytes)
-        axes = "/".join(map(str, trial.axes))
-        quantized = configuration.quantization_bits
-        bits = f"{quantized}-bit" if quantized else "bf16"
-        name = f"{preset.name} {axes}, {configuration.seq_length} tokens, {bits}"
-        yield Comparison(name, backend, estimate(request, backend), needed)
+        found = estimate(from_preset(preset), configuration, backend)
+        if found is None:
+            found = estimate(traced(preset.config, configuration, backend), configuration, backend)
+        if found is not None:
+            name = f"{preset.name} {described(configuration)}"
+            yield Comparison(f"{backend}, needed memory", name, found.needed_bytes, needed)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("results", type=Path, nargs="+", help="results files")
-    files: list[Path] = parser.parse_args().results
-    found = [c for path in files for c in comparisons(results.read(path.read_bytes(), path.name))]
+def public_reports() -> Iterator[Comparison]:
+    """Yield a comparison for each public report. MLX keeps to its limit where it can."""
+    for report in measurementlib.public_reports():
+        configuration = replace(report.configuration, weights=Weights.SYNTHETIC)
+        config = measurementlib.config_of(report.architecture)
+        found = estimate(traced(config, configuration, OLD_METAL), configuration, "metal")
+        if found is None:
+            print(f"{report.model_name} {described(configuration)}: not estimated")
+        else:
+            unlimited = found.run_ahead_bytes
+            expected = max(found.needed_bytes, min(unlimited, report.limit_bytes or unlimited))
+            name = f"{report.model_name} {described(configuration)}"
+            yield Comparison("metal, public peaks", name, expected, report.peak_bytes)
+
+
+def matrix(names: Iterable[str]) -> Iterator[Comparison]:
+    """Run a trial of each model, with and without gradient checkpointing."""
+    for name in names:
+        for is_checkpointed in (True, False):
+            configuration = replace(
+                CONFIGURATION, seq_length=64, batch_size=2, grad_checkpoint=is_checkpointed
+            )
+            config = all_configs()[name]
+            try:
+                model = traced(config, configuration, "cpu")
+            except architecture.UnsupportedModelError:
+                continue
+            found = estimate(model, configuration, "cpu")
+            trial = run_trial(TrialRequest(ModelSource(config), configuration, 1, 2**40))
+            if found is None or trial.error:
+                print(f"{name}: {trial.error or 'not estimated'}", flush=True)
+                continue
+            group = f"cpu, matrix, {'checkpointed' if is_checkpointed else 'stored'}"
+            yield Comparison(group, name, found.needed_bytes, trial.peak_bytes)
+
+
+def traced(config: dict[str, Any], configuration: Configuration, memory_on: str) -> Model:
+    """Return a model with what a probe finds. Both kinds of checkpointing have the same."""
+    return _traced(repr(config), replace(configuration, grad_checkpoint=False), memory_on)
+
+
+@cache
+def _traced(config: str, configuration: Configuration, memory_on: str) -> Model:
+    source: dict[str, Any] = eval(config)
+    with contextlib.redirect_stdout(io.StringIO()):  # mlx-lm prints the bits per weight
+        facts = probe.facts(PlannedModel(source, configuration, memory_on))
+    return resolve.with_facts(Model("", "", "", source), {"": facts})
+
+
+def described(configuration: Configuration) -> str:
+    """Return the configuration in short."""
+    c = configuration
+    sizes = f"{c.batch_size}/{c.lora_rank}/{c.lora_layers} x {c.seq_length}"
+    bits = f"{c.quantization_bits}-bit" if c.quantization_bits else "bf16"
+    kind = "/".join((c.fine_tune_type, *c.lora_keys[:1], c.optimizer))
+    return f"{sizes}, {bits}, {kind}{'' if c.grad_checkpoint else ', stored'}"
+
+
+def report(found: list[Comparison]) -> None:
+    """Print the errors of each group, and the largest of all."""
     rows = []
-    for backend in sorted({c.backend for c in found}):
-        errors = sorted(abs(c.error) for c in found if c.backend == backend)
-        rows.append([backend, len(errors), f"{median(errors):.1%}", f"{errors[-1]:.1%}"])
-    table("Estimated needed memory", ["backend", "trials", "median error", "largest error"], rows)
+    for group in sorted({c.group for c in found}):
+        errors = sorted(abs(c.error) for c in found if c.group == group)
+        row = [f"{median(errors):.1%}", f"{errors[-1]:.1%}"]
+        rows.append([group, len(errors), *row, sum(error > 0.15 for error in errors)])
+    header = ["measurements", "number", "median error", "largest", "above 15%"]
+    table("Estimates compared with measurements", header, rows)
     largest = sorted(found, key=lambda c: -abs(c.error))[:LARGEST_COUNT]
     table(
         "Largest errors",
-        ["trial", "backend", "measured", "estimated", "error"],
+        ["measurement", "measured", "estimated", "error"],
         [
             [
-                c.name,
-                c.backend,
-                show_size(c.needed_bytes),
-                show_size(c.estimated.needed_bytes),
+                f"{c.group}: {c.name}",
+                show_size(c.measured),
+                show_size(c.estimated),
                 f"{c.error:+.1%}",
             ]
             for c in largest
         ],
     )
+
+
+if __name__ == "__main__":
+    main()

@@ -79,6 +79,8 @@ class Marker:
         layer = type(model.layers[0])
         original = layer.__call__
         operations = [(module, name, getattr(module, name)) for module, name, _ in _OPERATIONS]
+        # mlx-lm's checkpointing changes the class of the layers for good.
+        checkpoint = mx.checkpoint
 
         def marked_layer(this: nn.Module, *args: Any, **kwargs: Any) -> Any:
             def call(parameters: Any, args: Any, kwargs: Any) -> Any:
@@ -90,11 +92,13 @@ class Marker:
 
         try:
             layer.__call__ = marked_layer
+            mx.checkpoint = lambda fun: fun
             for (module, name, kind), (*_, operation) in zip(_OPERATIONS, operations, strict=True):
                 setattr(module, name, self._marked(kind, operation))
             yield
         finally:
             layer.__call__ = original
+            mx.checkpoint = checkpoint
             for module, name, operation in operations:
                 setattr(module, name, operation)
 

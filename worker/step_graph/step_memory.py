@@ -17,8 +17,8 @@ from worker.step_graph.traced_step import BackendStep, Build, Cell, TracedStep
 RANK = 16
 """The rank of the adapters in the tables."""
 
-SEQ_LENGTHS = (16, 64, 256, 1024, 2048, 4096, 16384)
-BATCH_SIZES = (1, 4, 16)
+SEQ_LENGTHS = (16, 64, 256, 512, 1024, 2048, 4096, 16384)
+BATCH_SIZES = (1, 2, 4, 16)
 """The sizes in the tables of the probe and of the presets."""
 
 _LAYERS = 9
