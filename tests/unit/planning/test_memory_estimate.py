@@ -111,6 +111,12 @@ def test_a_model_without_tables_or_with_unknown_weights_is_not_estimated() -> No
         assert estimate(preset("llama-8b"), other, "cuda") is None
 
 
+def test_stored_activations_are_not_estimated_on_metal() -> None:
+    stored = replace(AT_TABLE, grad_checkpoint=False)
+    assert estimate(MODEL, stored, "metal") is None
+    assert estimate(MODEL, AT_TABLE, "metal") == estimate(MODEL, AT_TABLE, "cuda")
+
+
 def test_a_probe_takes_precedence_over_the_tables_of_a_preset() -> None:
     probed = replace(preset("llama-8b"), memory=FACTS, weights_bytes=WEIGHTS)
     assert known(probed, AT_TABLE) == known(MODEL, AT_TABLE)
