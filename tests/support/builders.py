@@ -7,6 +7,7 @@ from typing import Any
 
 from tests.support import tiny
 from worker.protocol.configuration import ALL_KEYS, Configuration, Optimizer, Weights
+from worker.protocol.memory import MemoryFacts, StepMemory, Table, TrainedLayers
 from worker.protocol.messages import (
     Device,
     Event,
@@ -71,10 +72,47 @@ TRAINING_REQUEST = TrainingRequest(
 )
 
 
+def _table(bytes_per_token: int) -> Table:
+    """Return a table for `_STEP` in which memory is proportional to layers and tokens."""
+    return tuple(
+        tuple(
+            tuple(layers * length * batch * bytes_per_token for batch in (1, 4))
+            for length in (16, 1024)
+        )
+        for layers in (1, 2)
+    )
+
+
+def step_memory(bytes_per_token: int) -> StepMemory:
+    """Return the memory of a step of `model`, which is proportional to the tokens."""
+    return StepMemory(
+        layers=(1, 2),
+        seq_lengths=(16, 1024),
+        batch_sizes=(1, 4),
+        rank=16,
+        needed=_table(bytes_per_token),
+        needed_per_rank=_table(8),
+        unlimited=_table(3 * bytes_per_token),
+    )
+
+
 def model(name: str = "tiny", params: str = "7B", **changed: Any) -> Model:
     """Return a model of two layers with any size label."""
-    facts: dict[str, Any] = {"model_name": f"org/{name}", "config": CONFIG, "layers": 2, **changed}
+    facts: dict[str, Any] = {
+        "model_name": f"org/{name}",
+        "config": CONFIG,
+        "layers": 2,
+        "parameters": 139_584,
+        **changed,
+    }
     return Model(name=name, params=params, **facts)
+
+
+def probed(of: Model) -> Model:
+    """Return a model with what a probe could say about its memory."""
+    trained = TrainedLayers(2, weights=0, bytes=0, weights_per_rank=1000, bytes_per_rank=4000)
+    memory = MemoryFacts((trained,), step_memory(10_000), step_memory(30_000))
+    return replace(of, weights_bytes=80_000, memory=memory)
 
 
 def request(**changed: Any) -> TrialRequest:

@@ -11,14 +11,11 @@ import math
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 from worker.protocol.configuration import Configuration, FineTuneType, Optimizer
 from worker.protocol.memory import MemoryFacts, StepMemory, Table
 from your_ai.models import memory_tables
 from your_ai.models.resolve import Model
-
-T = TypeVar("T")
 
 CHECKED_VERSIONS = {"mlx": "0.32.4", "mlx-lm": "0.32.2"}
 """The versions with which estimates were compared with measurements (docs/measurements.md)."""
@@ -75,10 +72,10 @@ def estimate(model: Model, configuration: Configuration, backend: str) -> Estima
     accumulated = trained if configuration.grad_accumulation_steps > 1 else 0
     step = facts.checkpointed if configuration.grad_checkpoint else facts.stored
     ranks = configuration.lora_rank - step.rank if configuration.lora_rank else 0
-    per_rank = ranks * _at(step, step.needed_per_rank, configuration, _linear)
+    per_rank = ranks * _at(step, step.needed_per_rank, configuration, _line)
     fixed = frozen + more_state + accumulated + per_rank
     needed, unlimited = (
-        round(fixed + _at(step, table, configuration, _geometric))
+        round(fixed + _at(step, table, configuration, _power))
         for table in (step.needed, step.unlimited)
     )
     resident = frozen + trained
@@ -112,52 +109,39 @@ def trained_bytes(facts: MemoryFacts, configuration: Configuration) -> int:
     return total
 
 
-_Interpolation = Callable[[float, float, float], float]
-"""Returns the number between two numbers at a position, which is 0 at the first and 1 at the
-second."""
+_Point = tuple[float, float]
+"""A size and the number that a table has for it."""
+
+_Curve = Callable[[_Point, _Point, int], float]
+"""Returns the number for a size on a curve through two points."""
 
 
-def _linear(first: float, second: float, position: float) -> float:
-    return first + (second - first) * position
+def _line(first: _Point, second: _Point, size: int) -> float:
+    slope = (second[1] - first[1]) / (second[0] - first[0])
+    return first[1] + slope * (size - first[0])
 
 
-def _geometric(first: float, second: float, position: float) -> float:
-    """Interpolate a power: memory grows with the length and its square, and with the batch."""
-    if first <= 0 or second <= 0:
-        return _linear(first, second, position)
-    return first * math.exp(math.log(second / first) * position)
+def _power(first: _Point, second: _Point, size: int) -> float:
+    """Return the number on a power of the size: memory grows with the length and its square."""
+    if first[1] <= 0 or second[1] <= 0:
+        return _line(first, second, size)
+    exponent = math.log(second[1] / first[1]) / math.log(second[0] / first[0])
+    return first[1] * math.pow(size / first[0], exponent)
 
 
-def _at(step: StepMemory, table: Table, c: Configuration, between: _Interpolation) -> float:
+def _at(step: StepMemory, table: Table, c: Configuration, by_length: _Curve) -> float:
     """Return the number in a table for a configuration's layers, sequence length and batch size."""
-    long, length = _position(step.seq_lengths, c.seq_length)
-    large, batch = _position(step.batch_sizes, c.batch_size)
-
-    def in_row(row: Sequence[int]) -> float:
-        below, above = _pair(row, large)
-        return between(below, above, batch)
-
-    numbers = []
+    by_layers = []
     for rows in table:
-        below, above = _pair(rows, long)
-        numbers.append(between(in_row(below), in_row(above), length))
-    if len(numbers) == 1:
-        return numbers[0]
-    least, most = step.layers
-    return _linear(numbers[0], numbers[1], (c.lora_layers - least) / (most - least))
+        of_batch = [_between(step.batch_sizes, row, c.batch_size, _line) for row in rows]
+        by_layers.append(_between(step.seq_lengths, of_batch, c.seq_length, by_length))
+    return _between(step.layers, by_layers, c.lora_layers, _line)
 
 
-def _pair(values: Sequence[T], index: int) -> tuple[T, T]:
-    return values[index], values[min(index + 1, len(values) - 1)]
-
-
-def _position(sizes: Sequence[int], size: int) -> tuple[int, float]:
-    """Return the index of the size below, and where between it and the next ``size`` lies.
-
-    Powers of two are evenly spaced. Beyond both ends, the first or last two sizes are used.
-    """
-    index = min(max(bisect_right(sizes, size) - 1, 0), max(len(sizes) - 2, 0))
+def _between(sizes: Sequence[int], values: Sequence[float], size: int, curve: _Curve) -> float:
+    """Return the value at a size; beyond both ends, the first or last two sizes are used."""
     if len(sizes) == 1:
-        return 0, 0.0
-    below, above = sizes[index], sizes[index + 1]
-    return index, math.log(size / below) / math.log(above / below)
+        return values[0]
+    index = min(max(bisect_right(sizes, size) - 1, 0), len(sizes) - 2)
+    points = list(zip(sizes, values, strict=True))
+    return curve(points[index], points[index + 1], size)

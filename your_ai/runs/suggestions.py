@@ -40,20 +40,22 @@ def smaller(trial: Trial, backend: str) -> str:
     """
     budget = trial.request.budget_bytes
     failed = estimate(trial.model, trial.configuration, backend)
-    if failed is None and not trial.is_too_large:
-        return f"`your_ai optimize {trial.model.name}`, which searches for settings that fit"
+    scale = 1 + error_share(trial.configuration, backend)
     if failed is not None:
         # Only what training adds is scaled: the resident memory is exact.
         added = max(1, failed.needed_bytes - failed.resident_bytes)
-        scale = max(1.0, (budget - failed.resident_bytes) / added)
-        scale *= 1 + error_share(trial.configuration, backend)
-        for changed, options in _changes(trial):
-            reduced = estimate(trial.model, changed, backend)
-            if reduced is None:
-                continue
-            scaled = (reduced.needed_bytes - reduced.resident_bytes) * scale
-            if reduced.resident_bytes + scaled <= budget:
-                return f"{options} (should fit)"
+        scale *= max(1.0, (budget - failed.resident_bytes) / added)
+    is_known = False
+    for changed, options in _changes(trial):
+        reduced = estimate(trial.model, changed, backend)
+        if reduced is None:
+            continue
+        is_known = True
+        scaled = (reduced.needed_bytes - reduced.resident_bytes) * scale
+        if reduced.resident_bytes + scaled <= budget:
+            return f"{options} (should fit)"
+    if not is_known and not trial.is_too_large:
+        return f"`your_ai optimize {trial.model.name}`, which searches for settings that fit"
     command = f"your_ai recommend --max-memory {budget / GB:.3g}"
     return f"a smaller model; `{command}` lists models that should fit"
 

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.builders import CONFIG, model
+from tests.support.builders import CONFIG, model, probed
+from worker.protocol.configuration import Configuration
 from worker.protocol.messages import ModelFacts
 from your_ai.errors import UsageError
 from your_ai.models import presets, resolve
@@ -294,31 +295,26 @@ def test_mlx_lms_error_is_quoted_in_one_line() -> None:
     )
 
 
-@pytest.mark.parametrize("config", [CONFIG, {"model_type": "mistral3", "text_config": CONFIG}])
-def test_size_and_layers_are_read_from_the_config(config: dict[str, Any]) -> None:
-    found = resolve.with_declared_facts(model(params="", layers=0, config=config))
-    assert (found.params, found.layers) == ("140K", 2)
+def test_a_probe_of_the_memory_completes_a_model() -> None:
+    memory = probed(model()).memory
+    facts = {"org/tiny": replace(FACTS, memory=memory)}
+    found = resolve.with_facts(model(layers=0, parameters=0), facts)
+    assert (found.memory, found.parameters) == (memory, FACTS.parameters)
+    assert resolve.with_facts(model(), {"org/tiny": FACTS}).memory is None
 
 
-def test_a_presets_declared_facts_are_kept() -> None:
-    preset = resolve.from_preset(presets.all_presets()["hermes-70b"])
-    assert preset.layers == 80
-    assert resolve.with_declared_facts(preset) == resolve.with_facts(preset, {}) == preset
+def test_a_preset_needs_no_probe() -> None:
+    published = presets.all_presets()["hermes-70b"]
+    preset = resolve.from_preset(published)
+    assert (preset.layers, preset.parameters) == (80, published.parameters)
+    assert resolve.with_facts(preset, {}) == preset
 
 
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"hidden_size": float("inf")},
-        {"hidden_size": 1e300},
-        {"hidden_size": -64},
-        {"num_hidden_layers": 0},
-        {"num_hidden_layers": "2"},
-        {"hidden_size": None},
-    ],
-)
-def test_impossible_sizes_are_refused(changed: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match="absurd"):
-        resolve.with_declared_facts(
-            model("absurd", params="", layers=0, config={**CONFIG, **changed})
-        )
+def test_the_weights_are_those_of_the_probe_or_of_the_presets_quantization() -> None:
+    four_bits = Configuration(quantization_bits=4)
+    published = presets.all_presets()["hermes-70b"]
+    preset = resolve.from_preset(published)
+    assert preset.weights_in(four_bits) == published.weights_bytes["4"]
+    assert preset.weights_in(replace(four_bits, group_size=32)) == 0
+    assert model().weights_in(four_bits) == 0
+    assert replace(preset, weights_bytes=99).weights_in(four_bits) == 99

@@ -201,7 +201,9 @@ def test_figures_are_null_without_a_pass() -> None:
 
 def test_a_search_uses_the_models_layers_and_estimate() -> None:
     options = SearchOptions(make_grid((1, 2), (8,), (1, 8, 16)), Objective.CAPACITY, False)
-    search = search_for(builders.trial(), options, "cuda")
+    trial = builders.trial()
+    trial = replace(trial, model=builders.probed(trial.model))
+    search = search_for(trial, options, "cuda")
     assert search.grid.lora_layers == (1, 2)
     assert search.expected is not None
     small, large = (search.expected(at(b, 8, 2)) for b in (1, 2))
@@ -210,11 +212,8 @@ def test_a_search_uses_the_models_layers_and_estimate() -> None:
 
 
 def test_a_model_without_an_estimate_is_searched() -> None:
-    trial = builders.trial()
-    model = replace(trial.request.model, config={**builders.CONFIG, "mamba_d_state": 16})
-    unknown = replace(trial, request=replace(trial.request, model=model))
     options = SearchOptions(GRID, Objective.CAPACITY, False)
-    search = search_for(unknown, options, "cuda")
+    search = search_for(builders.trial(), options, "cuda")
     assert search.expected is None
     assert search.propose([]) is not None
 

@@ -9,11 +9,16 @@ import pytest
 
 from tests.support import builders
 from your_ai.planning.device import Device
+from your_ai.planning.memory_estimate import CHECKED_VERSIONS
+from your_ai.recommend.document import Context
 from your_ai.recommend.recommend import Forecast, Source, Unknown
+from your_ai.system.machine import Machine
 from your_ai.terminal.recommendation import recommendation
 from your_ai.units import GB, MB
 
+MACHINE = Machine("Linux", "6.1", "x86_64", 16, 128 * GB, "3.11.7")
 DEVICE = Device("cuda", "NVIDIA H200", 140 * GB, None, None, {"mlx": "0.32.4"})
+CONTEXT = Context(DEVICE, "as told", 100 * MB, MACHINE, {})
 
 
 def line(
@@ -82,28 +87,26 @@ hermes-70b
 
 
 def test_at_80_columns() -> None:
-    assert recommendation(LADDER, [], DEVICE, "as told", 80) == WIDE
+    assert recommendation(LADDER, [], CONTEXT, 80) == WIDE
 
 
 def test_a_pipe_gets_the_same_without_wrapping() -> None:
-    piped = recommendation(LADDER, [], DEVICE, "as told", None)
+    piped = recommendation(LADDER, [], CONTEXT, None)
     assert piped.splitlines() == WIDE.replace("\n    ", " ").splitlines()
 
 
 def test_rows_are_paragraphs_on_a_narrow_terminal() -> None:
-    assert recommendation(LADDER, [], DEVICE, "as told", 40).startswith(NARROW)
+    assert recommendation(LADDER, [], CONTEXT, 40).startswith(NARROW)
 
 
 def test_negative_headroom_is_shown_in_gb() -> None:
-    row = recommendation([line(25 * 1024)], [], DEVICE, "as told", None).splitlines()[7]
+    row = recommendation([line(25 * 1024)], [], CONTEXT, None).splitlines()[7]
     assert " ".join(row.split()) == "tiny 100K 25.0 GB – -24.9 GB does not fit measured"
 
 
 def test_a_model_that_cannot_be_estimated_has_a_row_and_a_reason() -> None:
-    unknown = Unknown(
-        "mamba", "org/mamba", "", "mamba: its config.json has no num_attention_heads."
-    )
-    shown = recommendation(LADDER, [unknown], DEVICE, "as told", None).splitlines()
+    unknown = Unknown("mamba", "org/mamba", "", "mamba: activations not estimated.")
+    shown = recommendation(LADDER, [unknown], CONTEXT, None).splitlines()
     assert " ".join(shown[10].split()) == "mamba – – – – unknown –"
     assert shown[-2] == unknown.reason
     assert "Recommended: hermes-mistral-7b (largest model that fits)" in shown
@@ -111,12 +114,12 @@ def test_a_model_that_cannot_be_estimated_has_a_row_and_a_reason() -> None:
 
 @pytest.mark.parametrize("columns", [79, 60, 40])
 def test_lines_fit_the_terminal(columns: int) -> None:
-    shown = recommendation(LADDER, [], DEVICE, "as told", columns)
+    shown = recommendation(LADDER, [], CONTEXT, columns)
     assert max(map(len, shown.splitlines())) <= columns
 
 
 def foot(*found: Forecast) -> str:
-    return recommendation(found, [], DEVICE, "as told", 200).rpartition("\n\n")[2]
+    return recommendation(found, [], CONTEXT, 200).rpartition("\n\n")[2]
 
 
 @pytest.mark.parametrize(
@@ -152,26 +155,53 @@ def test_the_configuration_if_models_differ() -> None:
     assert "in the last 2 to 16 layers" in foot(line(10), other)
 
 
-CPU = Device("cpu", "AMD EPYC", 24 * GB, None, None, {})
+ON_CPU = replace(CONTEXT, device=Device("cpu", "AMD EPYC", 24 * GB, None, None, {}))
 
 
 def test_a_note_that_training_on_a_cpu_takes_hours() -> None:
-    assert "on a CPU takes hours" in recommendation([line(10)], [], CPU, "as told", None)
+    assert "on a CPU takes hours" in recommendation([line(10)], [], ON_CPU, None)
 
 
 def test_on_a_cpu_the_hint_is_to_run_tiny_models_unless_the_models_are_tiny() -> None:
-    shown = recommendation(LADDER, [], CPU, "as told", 400)
+    shown = recommendation(LADDER, [], ON_CPU, 400)
     assert "`your_ai benchmark --suite smoke`" in shown
     assert "with the same options" not in shown
     tiny = builders.line(TINY, 10, Source.ESTIMATED)
-    assert "`your_ai benchmark` with the same options" in recommendation([tiny], [], CPU, "", 400)
+    assert "`your_ai benchmark` with the same options" in recommendation([tiny], [], ON_CPU, 400)
 
 
 def test_for_another_machine_the_hint_is_to_measure_there() -> None:
     unknown = Unknown("mamba", "org/mamba", "", "mamba: run `your_ai benchmark`.")
-    for found, device in ((LADDER, DEVICE), ([line(10, Source.ESTIMATED)], CPU)):
-        shown = recommendation(found, [unknown], device, "", None, is_this_machine=False)
+    for found, context in ((LADDER, CONTEXT), ([line(10, Source.ESTIMATED)], ON_CPU)):
+        shown = recommendation(found, [unknown], replace(context, machine=None), None)
         *_, estimate, reason, hint, _ = shown.splitlines()
         assert estimate == "Estimates may be off by 15%."
         assert reason == unknown.reason
         assert "with the same training options on that machine." in hint
+
+
+def test_if_none_of_the_estimated_models_fits_another_may() -> None:
+    unknown = Unknown("mamba", "org/mamba", "", "mamba: run `your_ai benchmark`.")
+    shown = recommendation([line(300)], [unknown], CONTEXT, None)
+    assert "Recommended: none (none of the estimated models fits)" in shown
+
+
+@pytest.mark.parametrize("machine", [MACHINE, None])
+def test_on_macs_it_says_what_estimates_were_compared_with(machine: Machine | None) -> None:
+    mac = Device("metal", "Apple M3 Pro", 36 * GB, 27 * GB, None, {})
+    context = replace(CONTEXT, device=mac, machine=machine)
+    shown = recommendation([line(10, Source.ESTIMATED, error=0.3)], [], context, None)
+    assert "Estimates may be off by 30%." in shown
+    assert "only compared with public reports for MLX 0.31 and 0.32." in shown
+    assert ("Your first benchmark on this Mac replaces them." in shown) is (machine is not None)
+    measured = recommendation([line(10)], [], context, None)
+    assert "public reports" not in measured
+
+
+def test_versions_that_were_not_checked_are_shown() -> None:
+    assert "Estimates were checked with" not in recommendation(LADDER, [], CONTEXT, None)
+    context = replace(CONTEXT, versions={"mlx": "0.99.0"})
+    shown = recommendation(LADDER, [], context, None)
+    checked = ", ".join(f"{name} {version}" for name, version in CHECKED_VERSIONS.items())
+    assert f"Estimates were checked with {checked}; installed: mlx 0.99.0." in shown
+    assert "Estimates were checked with" not in recommendation([line(10)], [], context, None)
