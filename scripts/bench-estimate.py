@@ -3,7 +3,8 @@
 
 Takes the trials in results files, the public reports about Macs in docs/measurements (--public),
 and trials of the small models of tests/matrix that it runs on the CPU (--matrix, 15 minutes).
-Prints the errors for each, and the largest. Nothing in an estimate is fitted to them.
+Prints the errors for each, and the largest. No coefficient of an estimate is fitted to them.
+--counts prints the parameters and bytes of well-known models, and nothing else.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ from typing import Any
 
 import measurementlib
 from benchlib import table
+from mlx.utils import tree_flatten
 
 from tests.matrix.check import CONFIGURATION, run_trial
 from tests.matrix.configs import all_configs
-from worker import architecture, probe
+from worker import architecture, probe, weights
 from worker.protocol.configuration import Configuration, Weights
 from worker.protocol.requests import ModelSource, PlannedModel, TrialRequest
 from your_ai.models import resolve
 from your_ai.models.presets import all_presets
+from your_ai.models.quantization import named, stored
 from your_ai.models.resolve import Model, from_preset
 from your_ai.planning.memory_estimate import estimate
 from your_ai.runs import results
@@ -35,6 +38,9 @@ from your_ai.units import show_size
 
 LARGEST_COUNT = 10
 OLD_METAL = "metal-0.32.3"
+SMOKE = "smoke"
+COUNTED = ("ERNIE-4.5-21B-A3B-PT", "Llama-4-Scout-17B-16E")
+"""Models in docs/measurements/models that only --counts uses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,11 @@ def main() -> None:
     parser.add_argument("results", type=Path, nargs="*", help="results files")
     parser.add_argument("--public", action="store_true", help="public reports about Macs")
     parser.add_argument("--matrix", nargs="*", metavar="NAME", help="models of tests/matrix")
+    parser.add_argument("--counts", action="store_true", help="parameters and bytes of models")
     arguments = parser.parse_args()
+    if arguments.counts:
+        counts()
+        return
     found = [
         comparison
         for path in arguments.results
@@ -69,6 +79,29 @@ def main() -> None:
     if arguments.matrix is not None:
         found += matrix(arguments.matrix or all_configs())
     report(found)
+
+
+def counts() -> None:
+    """Print the parameters and bytes of presets and of further models. Nothing is allocated."""
+    configs = {n: p.config for n, p in all_presets().items() if not n.startswith(SMOKE)}
+    configs |= {name: measurementlib.config_of(name) for name in COUNTED}
+    rows = []
+    for name, config in configs.items():
+        model = architecture.build(config)
+        parameters = sum(array.size for _, array in tree_flatten(model.parameters()))
+        with contextlib.redirect_stdout(io.StringIO()):  # mlx-lm prints the bits per weight
+            planned = weights.plan(ModelSource(config), configuration_with_bits(config))
+        size = weights.total_bytes(planned)
+        rows.append([name, f"{parameters:,}", f"{size:,}", show_size(size)])
+    table("Well-known models", ["model", "parameters", "bytes of 4-bit weights", "size"], rows)
+
+
+def configuration_with_bits(config: dict[str, Any]) -> Configuration:
+    """Return a configuration with 4 bits in the model's own format, if it has one."""
+    own = stored(config) or named("4")
+    return Configuration(
+        quantization_bits=own.bits, quantization_mode=own.mode, group_size=own.group_size
+    )
 
 
 def trials(run: results.Results) -> Iterator[Comparison]:
