@@ -21,9 +21,9 @@ from worker.step_graph.step_memory import Grid, TracedModel
 
 
 def find(
-    source: ModelSource, configuration: Configuration, backends: tuple[str, ...]
+    source: ModelSource, configuration: Configuration, backends: tuple[str, ...], grid: Grid
 ) -> dict[str, MemoryFacts]:
-    """Return the facts for each backend about training a model like that.
+    """Return the facts for each backend about training a model like that, with tables of ``grid``.
 
     Raises:
         UnsupportedTrainingError: if the step cannot be traced.
@@ -38,8 +38,8 @@ def find(
     return {
         backend: MemoryFacts(
             trained,
-            traced.memory(BACKENDS[backend], Grid(), grad_checkpoint=True),
-            traced.memory(BACKENDS[backend], Grid(), grad_checkpoint=False),
+            traced.memory(BACKENDS[backend], grid, grad_checkpoint=True),
+            traced.memory(BACKENDS[backend], grid, grad_checkpoint=False),
         )
         for backend in backends
     }

@@ -9,7 +9,7 @@ from typing import NoReturn
 from worker import device
 from worker.events import EventPipe
 from worker.protocol.configuration import ATTENTION_KEYS, Configuration, Weights
-from worker.protocol.memory import MemoryFacts
+from worker.protocol.memory import MemoryFacts, lengths_around
 from worker.protocol.messages import ModelFacts, ProbeAnswer
 from worker.protocol.requests import ModelSource, PlannedModel, ProbeRequest
 
@@ -72,9 +72,11 @@ def facts(planned: PlannedModel) -> ModelFacts:
 def _memory(planned: PlannedModel, configuration: Configuration) -> MemoryFacts | None:
     from worker import memory_facts
     from worker.architecture import UnsupportedTrainingError
+    from worker.step_graph.step_memory import Grid
 
-    backend = planned.memory_on or ""
+    backend, grid = planned.memory_on or "", Grid(lengths_around(configuration.seq_length))
+    source = ModelSource(planned.config)
     try:
-        return memory_facts.find(ModelSource(planned.config), configuration, (backend,))[backend]
+        return memory_facts.find(source, configuration, (backend,), grid)[backend]
     except UnsupportedTrainingError:
         return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import mlx.optimizers as optim
 
-from worker.protocol.memory import StepMemory, Table
+from worker.protocol.memory import BATCH_SIZES, SEQ_LENGTHS, StepMemory, Table
 from worker.step_graph.allocation import Peak
 from worker.step_graph.backends import Backend
 from worker.step_graph.trace import trace
@@ -16,10 +16,6 @@ from worker.step_graph.traced_step import BackendStep, Build, Cell, TracedStep
 
 RANK = 16
 """The rank of the adapters in the tables."""
-
-SEQ_LENGTHS = (16, 64, 256, 512, 1024, 2048, 4096, 16384)
-BATCH_SIZES = (1, 2, 4, 16)
-"""The sizes in the tables of the probe and of the presets."""
 
 _LAYERS = 9
 """Layers that are trained to find what each further one adds: more than most patterns have."""
