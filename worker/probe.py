@@ -44,14 +44,13 @@ def facts(planned: PlannedModel) -> ModelFacts:
         UnsupportedModelError: if mlx-lm cannot build the model, or cannot train it like that.
     """
     from mlx.utils import tree_flatten
-    from mlx_lm.utils import get_total_parameters
 
     from worker import adapters, weights
 
     # The shapes of the weights do not depend on whether they are real.
     configuration = replace(planned.configuration, weights=Weights.SYNTHETIC)
     model = weights.plan(ModelSource(planned.config), configuration)
-    parameters, layers = get_total_parameters(model), len(model.layers)
+    parameters, layers = weights.parameters(model), len(model.layers)
     weights_bytes = weights.total_bytes(model)  # without the adapters
     wants_attention = configuration.lora_keys == ATTENTION_KEYS
     lacks_attention = wants_attention and not adapters.attention_projections(model)
