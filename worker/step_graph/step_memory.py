@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import mlx.optimizers as optim
 
@@ -98,10 +99,26 @@ class TracedModel:
             grid.seq_lengths,
             grid.batch_sizes,
             RANK,
-            table(lambda cell: cell.needed.bytes),
+            growing(table(lambda cell: cell.needed.bytes)),
             table(lambda cell: cell.needed.per_rank),
-            table(lambda cell: cell.unlimited),
+            growing(table(lambda cell: cell.unlimited)),
         )
+
+
+def growing(table: Table) -> Table:
+    """Return the table with no number below one for a smaller length or batch.
+
+    Larger arrays can end a task earlier, which frees memory sooner. Where MLX's tasks end is not
+    known so exactly, and needed memory does not shrink.
+    """
+
+    def larger(rows: Sequence[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
+        above: tuple[int, ...] = (0,) * len(rows[0])
+        for row in rows:
+            above = tuple(accumulate(map(max, row, above), max))
+            yield above
+
+    return tuple(tuple(larger(rows)) for rows in table)
 
 
 _LOOP = 8

@@ -17,8 +17,9 @@ from tests.support import tiny
 from worker import adapters, architecture, memory_facts, probe, weights
 from worker.architecture import UnsupportedModelError, UnsupportedTrainingError
 from worker.protocol.configuration import ATTENTION_KEYS, Configuration, FineTuneType
-from worker.protocol.memory import MemoryFacts, StepMemory, TrainedLayers
+from worker.protocol.memory import MemoryFacts, StepMemory, TrainedLayers, lengths_around
 from worker.protocol.requests import ModelSource, PlannedModel
+from worker.step_graph.step_memory import Grid
 from your_ai.planning.memory_estimate import trained_bytes
 
 KINDS = {
@@ -32,6 +33,7 @@ MOST_REFUSED = {"all": 2, "attention, 4-bit": 3, "dora": 53, "full": 1}
 UNQUANTIZABLE = {("afm7", 4)}
 """Modules of afm7 cannot be quantized: mlx-lm passes an argument that they lack."""
 
+GRID = Grid(lengths_around(CONFIGURATION.seq_length))
 NO_STEP = StepMemory((1,), (16,), (1,), 16, (), (), ())
 """The tables are not needed to count."""
 
@@ -131,12 +133,8 @@ def test_memory_is_found_only_if_asked_for() -> None:
     planned = PlannedModel(tiny.LLAMA, replace(CONFIGURATION, lora_layers=2))
     assert probe.facts(planned).memory is None
     memory = probe.facts(replace(planned, memory_on="cuda")).memory
-    assert (
-        memory
-        == memory_facts.find(ModelSource(tiny.LLAMA), planned.configuration, ("cuda", "cpu"))[
-            "cuda"
-        ]
-    )
+    source = ModelSource(tiny.LLAMA)
+    assert memory == memory_facts.find(source, planned.configuration, ("cuda", "cpu"), GRID)["cuda"]
     assert memory is not None
     assert memory.checkpointed != memory.stored
 
@@ -147,4 +145,4 @@ def test_a_step_that_cannot_be_traced_has_no_memory() -> None:
     assert facts.memory is None
     assert facts.weights_bytes > 0
     with pytest.raises(UnsupportedTrainingError, match="it loops over tokens"):
-        memory_facts.find(ModelSource(config), CONFIGURATION, ("cpu",))
+        memory_facts.find(ModelSource(config), CONFIGURATION, ("cpu",), GRID)
