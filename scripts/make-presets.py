@@ -26,6 +26,7 @@ from worker import architecture, memory_facts, weights
 from worker.protocol.configuration import Configuration
 from worker.protocol.requests import ModelSource
 from worker.step_graph.backends import BACKENDS
+from worker.step_graph.step_memory import Grid
 from your_ai.models.memory_tables import KINDS, Tables
 from your_ai.models.presets import all_presets, training_of
 from your_ai.models.quantization import NAMES, Quantization, named, stored
@@ -69,7 +70,7 @@ def tables(config: dict[str, Any], quantization: Quantization) -> Tables:
     configuration = configuration_with(stored(config) or quantization)
     return {
         kind: memory_facts.find(
-            ModelSource(config), replace(configuration, lora_keys=keys), tuple(BACKENDS)
+            ModelSource(config), replace(configuration, lora_keys=keys), tuple(BACKENDS), Grid()
         )
         for kind, keys in KINDS.items()
     }

@@ -7,7 +7,6 @@ import time
 import mlx.core as mx
 import mlx.nn as nn
 from mlx.utils import tree_flatten
-from mlx_lm.utils import get_total_parameters
 
 from worker import device, weights
 from worker.events import EventPipe
@@ -49,7 +48,7 @@ def send_loaded(events: EventPipe, model: nn.Module, keys: tuple[str, ...], bega
             seconds=time.perf_counter() - began,
             resident_bytes=mx.get_active_memory(),
             peak_bytes=mx.get_peak_memory(),
-            parameters=get_total_parameters(model),  # without the adapters
+            parameters=weights.parameters(model) - (trainable if keys else 0),  # not the adapters
             trainable_parameters=trainable,
             lora_keys=keys,
         )

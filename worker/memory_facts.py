@@ -21,9 +21,9 @@ from worker.step_graph.step_memory import Grid, TracedModel
 
 
 def find(
-    source: ModelSource, configuration: Configuration, backends: tuple[str, ...]
+    source: ModelSource, configuration: Configuration, backends: tuple[str, ...], grid: Grid
 ) -> dict[str, MemoryFacts]:
-    """Return the facts for each backend about training a model like that.
+    """Return the facts for each backend about training a model like that, with tables of ``grid``.
 
     Raises:
         UnsupportedTrainingError: if the step cannot be traced.
@@ -38,8 +38,8 @@ def find(
     return {
         backend: MemoryFacts(
             trained,
-            traced.memory(BACKENDS[backend], Grid(), grad_checkpoint=True),
-            traced.memory(BACKENDS[backend], Grid(), grad_checkpoint=False),
+            traced.memory(BACKENDS[backend], grid, grad_checkpoint=True),
+            traced.memory(BACKENDS[backend], grid, grad_checkpoint=False),
         )
         for backend in backends
     }
@@ -84,8 +84,16 @@ def _trained_layers(planned: _Planned) -> Iterator[TrainedLayers]:
 
 
 def _sizes(model: nn.Module) -> list[tuple[int, int]]:
-    """Return the number of trained weights and their bytes for each layer."""
-    arrays = [
-        [array for _, array in tree_flatten(layer.trainable_parameters())] for layer in model.layers
-    ]
-    return [(sum(a.size for a in each), sum(a.nbytes for a in each)) for each in arrays]
+    """Return the number of trained weights and their bytes for each layer.
+
+    What is trained outside of the layers, such as the output layer, counts as part of the last one.
+    """
+    others = [_size(layer) for layer in model.layers[:-1]]
+    count, size = _size(model)
+    last = count - sum(each for each, _ in others), size - sum(each for _, each in others)
+    return [*others, last]
+
+
+def _size(module: nn.Module) -> tuple[int, int]:
+    arrays = [array for _, array in tree_flatten(module.trainable_parameters())]
+    return sum(array.size for array in arrays), sum(array.nbytes for array in arrays)

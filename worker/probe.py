@@ -9,7 +9,7 @@ from typing import NoReturn
 from worker import device
 from worker.events import EventPipe
 from worker.protocol.configuration import ATTENTION_KEYS, Configuration, Weights
-from worker.protocol.memory import MemoryFacts
+from worker.protocol.memory import MemoryFacts, lengths_around
 from worker.protocol.messages import ModelFacts, ProbeAnswer
 from worker.protocol.requests import ModelSource, PlannedModel, ProbeRequest
 
@@ -44,14 +44,13 @@ def facts(planned: PlannedModel) -> ModelFacts:
         UnsupportedModelError: if mlx-lm cannot build the model, or cannot train it like that.
     """
     from mlx.utils import tree_flatten
-    from mlx_lm.utils import get_total_parameters
 
     from worker import adapters, weights
 
     # The shapes of the weights do not depend on whether they are real.
     configuration = replace(planned.configuration, weights=Weights.SYNTHETIC)
     model = weights.plan(ModelSource(planned.config), configuration)
-    parameters, layers = get_total_parameters(model), len(model.layers)
+    parameters, layers = weights.parameters(model), len(model.layers)
     weights_bytes = weights.total_bytes(model)  # without the adapters
     wants_attention = configuration.lora_keys == ATTENTION_KEYS
     lacks_attention = wants_attention and not adapters.attention_projections(model)
@@ -72,9 +71,11 @@ def facts(planned: PlannedModel) -> ModelFacts:
 def _memory(planned: PlannedModel, configuration: Configuration) -> MemoryFacts | None:
     from worker import memory_facts
     from worker.architecture import UnsupportedTrainingError
+    from worker.step_graph.step_memory import Grid
 
-    backend = planned.memory_on or ""
+    backend, grid = planned.memory_on or "", Grid(lengths_around(configuration.seq_length))
+    source = ModelSource(planned.config)
     try:
-        return memory_facts.find(ModelSource(planned.config), configuration, (backend,))[backend]
+        return memory_facts.find(source, configuration, (backend,), grid)[backend]
     except UnsupportedTrainingError:
         return None

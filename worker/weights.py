@@ -60,6 +60,21 @@ def total_bytes(model: nn.Module) -> int:
     return sum(array.nbytes for _, array in tree_flatten(model.parameters()))
 
 
+def parameters(model: nn.Module) -> int:
+    """Return the number of a model's parameters.
+
+    `mlx_lm.utils.get_total_parameters` leaves out those of modules that contain other modules, such
+    as the sinks of attention in gpt-oss.
+    """
+    count: int = sum(array.size for _, array in tree_flatten(model.parameters()))
+    for module in model.modules():
+        if hasattr(module, "bits"):
+            packed = [module.get(name) for name in ("weight", "scales", "biases")]
+            count -= sum(array.size for array in packed if array is not None)
+            count += module.weight.size * 32 // module.bits
+    return count
+
+
 def materialize(
     model: nn.Module, *, synthesize: bool, after_each: Callable[[], None] = lambda: None
 ) -> None:

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
+from tests.matrix.check import CONFIGURATION
+from tests.matrix.configs import all_configs
 from tests.support.trials import PATIENT, tiny_request
 from worker import probe
 from worker.protocol.codec import encode
-from worker.protocol.configuration import QuantizationMode
-from worker.protocol.messages import OverBudget, Phase
-from worker.protocol.requests import PlannedModel, TrialRequest
+from worker.protocol.configuration import ALL_KEYS, FineTuneType, QuantizationMode
+from worker.protocol.messages import Loaded, OverBudget, Phase
+from worker.protocol.requests import ModelSource, PlannedModel, TrialRequest
 from your_ai.supervision.supervisor import supervise
 from your_ai.supervision.trial_log import TrialLog
 
@@ -46,6 +48,30 @@ def test_a_worker_loads_weights_that_just_fit_and_no_larger_ones(
     assert (too_small.phase, too_small.measured_bytes) == (Phase.LOAD, weights_bytes)
     assert not enough.planned
     assert enough.measured_bytes > weights_bytes
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("gpt_oss", "lora"), ("gpt_oss-mxfp4", "lora"), ("llama", "dora"), ("llama", "full")],
+)
+def test_a_worker_counts_the_parameters_that_a_probe_counts(
+    name: str, kind: str, log: TrialLog
+) -> None:
+    is_full = kind == "full"
+    configuration = replace(
+        CONFIGURATION,
+        fine_tune_type=FineTuneType(kind),
+        lora_rank=0 if is_full else 4,
+        lora_keys=() if is_full else ALL_KEYS,
+    )
+    config = all_configs()[name]
+    facts = probe.facts(PlannedModel(config, configuration))
+    request = TrialRequest(ModelSource(config), configuration, 1, 2**40)
+    seen = supervise(encode(request), log=log, limits=PATIENT)
+    loaded = seen.first_of(Loaded)
+    assert loaded is not None, log.tail()
+    assert loaded.parameters == facts.parameters
+    assert loaded.trainable_parameters == facts.trainable_parameters
 
 
 def _final(request: TrialRequest, log: TrialLog) -> OverBudget:

@@ -6,7 +6,20 @@ Sizes are in bytes.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+SEQ_LENGTHS = (16, 64, 256, 512, 1024, 2048, 4096, 16384)
+BATCH_SIZES = (1, 2, 4, 16)
+"""The sizes in the tables of the presets."""
+
+
+def lengths_around(seq_length: int) -> tuple[int, ...]:
+    """Return three of `SEQ_LENGTHS` for a table that a probe makes: the second is closest."""
+    inner = range(1, len(SEQ_LENGTHS) - 1)
+    middle = min(inner, key=lambda index: abs(math.log(SEQ_LENGTHS[index] / seq_length)))
+    return SEQ_LENGTHS[middle - 1 : middle + 2]
+
 
 Table = tuple[tuple[tuple[int, ...], ...], ...]
 """A number for each number of layers, sequence length and batch size, in this order."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import mlx.optimizers as optim
 
-from worker.protocol.memory import StepMemory, Table
+from worker.protocol.memory import BATCH_SIZES, SEQ_LENGTHS, StepMemory, Table
 from worker.step_graph.allocation import Peak
 from worker.step_graph.backends import Backend
 from worker.step_graph.trace import trace
@@ -16,10 +17,6 @@ from worker.step_graph.traced_step import BackendStep, Build, Cell, TracedStep
 
 RANK = 16
 """The rank of the adapters in the tables."""
-
-SEQ_LENGTHS = (16, 64, 256, 512, 1024, 2048, 4096, 16384)
-BATCH_SIZES = (1, 2, 4, 16)
-"""The sizes in the tables of the probe and of the presets."""
 
 _LAYERS = 9
 """Layers that are trained to find what each further one adds: more than most patterns have."""
@@ -102,10 +99,26 @@ class TracedModel:
             grid.seq_lengths,
             grid.batch_sizes,
             RANK,
-            table(lambda cell: cell.needed.bytes),
+            growing(table(lambda cell: cell.needed.bytes)),
             table(lambda cell: cell.needed.per_rank),
-            table(lambda cell: cell.unlimited),
+            growing(table(lambda cell: cell.unlimited)),
         )
+
+
+def growing(table: Table) -> Table:
+    """Return the table with no number below one for a smaller length or batch.
+
+    Larger arrays can end a task earlier, which frees memory sooner. Where MLX's tasks end is not
+    known so exactly, and needed memory does not shrink.
+    """
+
+    def larger(rows: Sequence[tuple[int, ...]]) -> Iterator[tuple[int, ...]]:
+        above: tuple[int, ...] = (0,) * len(rows[0])
+        for row in rows:
+            above = tuple(accumulate(map(max, row, above), max))
+            yield above
+
+    return tuple(tuple(larger(rows)) for rows in table)
 
 
 _LOOP = 8

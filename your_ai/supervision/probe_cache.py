@@ -18,6 +18,7 @@ import msgspec
 from worker import durable
 from worker.protocol.codec import encode
 from worker.protocol.configuration import Optimizer, Weights
+from worker.protocol.memory import lengths_around
 from worker.protocol.messages import Device, ModelFacts
 from worker.protocol.requests import PlannedModel, ProbeRequest
 from your_ai.files import write_atomically
@@ -100,12 +101,16 @@ def cache_dir() -> Path:
 
 
 def _normalized(planned: PlannedModel) -> PlannedModel:
-    """Return a training with the same facts for every batch size, sequence length, and so on."""
+    """Return a training with the same facts for every batch size, sequence length, and so on.
+
+    Tables of memory have some lengths around the one that is asked for.
+    """
+    length = planned.configuration.seq_length
     same = replace(
         planned.configuration,
         weights=Weights.SYNTHETIC,
         batch_size=1,
-        seq_length=1,
+        seq_length=lengths_around(length)[1] if planned.memory_on else 1,
         grad_checkpoint=False,
         optimizer=Optimizer.ADAM,
         optimizer_config=(),

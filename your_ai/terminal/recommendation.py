@@ -91,8 +91,8 @@ def _accuracy(found: Sequence[Forecast], context: Context) -> Iterator[str]:
     how = f" {_how_to_measure(found, context.device)}" if context.is_this_machine else ""
     yield f"Estimates may be off by {error:.0%}.{how}"
     if context.device.backend == "metal":
-        first = "Your first benchmark on this Mac replaces them." if how else ""
-        yield f"On Macs they were only compared with public reports for MLX 0.31 and 0.32. {first}"
+        first = " Your first benchmark on this Mac replaces them." if how else ""
+        yield f"On Macs they were only compared with public reports for MLX 0.31 and 0.32.{first}"
     if context.versions:
         installed, checked = (
             ", ".join(f"{name} {version}" for name, version in versions.items())

@@ -154,7 +154,7 @@ ADAPTERS = 2 * (20 + 16 * 400) + 7 * 16 * 800
 def test_estimates_are_exact_at_the_sizes_of_the_table(
     checkpoint: bool, layers: int, i: int, length: int, batch: int
 ) -> None:
-    sizes = {"batch_size": batch, "seq_length": length, "lora_layers": layers}
+    sizes: dict[str, Any] = {"batch_size": batch, "seq_length": length, "lora_layers": layers}
     found = known(MODEL, replace(AT_TABLE, grad_checkpoint=checkpoint, **sizes))
     j, k = LENGTHS.index(length), BATCHES.index(batch)
     step = STEP if checkpoint else STORED

@@ -206,7 +206,7 @@ def test_terminal_summary() -> None:
         "m2 2B batch 2, rank 64, layers 2 Over budget – – – 31",
         "",
         "m2 (batch 2, rank 64, layers 2): needs at least 9.0 GB",
-        " try: --batch-size 1 (should fit)",
+        " try: `your_ai optimize m2`, which searches for settings that fit",
         "Recommended: m1 (largest model that fits)",
     ]
 

@@ -88,7 +88,8 @@ def test_every_outcome_but_a_pass_has_a_line_with_its_reason(
 def test_over_budget_shows_the_needed_memory(capsys: pytest.CaptureFixture[str]) -> None:
     Console(PlainScreen(), run()).trial_ended(ended(1, "a", "7B", seen=OVER))
     assert capsys.readouterr().out == (
-        "✗ Over budget (needs at least 30.0 GB)\n        try: --batch-size 1 (should fit)\n"
+        "✗ Over budget (needs at least 30.0 GB)\n"
+        "        try: `your_ai optimize a`, which searches for settings that fit\n"
     )
 
 
