@@ -147,6 +147,8 @@ def matrix(names: Iterable[str]) -> Iterator[Comparison]:
                 model = traced(config, configuration, "cpu")
             except architecture.UnsupportedModelError:
                 continue
+            # A trial trains at most the layers that there are; a table knows no others.
+            configuration = replace(configuration, lora_layers=min(16, model.layers))
             found = estimate(model, configuration, "cpu")
             trial = run_trial(TrialRequest(ModelSource(config), configuration, 1, 2**40))
             if found is None or trial.error:
