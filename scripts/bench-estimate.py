@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
@@ -27,6 +28,7 @@ from tests.matrix.check import CONFIGURATION, run_trial
 from tests.matrix.configs import all_configs
 from worker import architecture, probe, weights
 from worker.protocol.configuration import Configuration, Weights
+from worker.protocol.memory import OLD_METAL
 from worker.protocol.requests import ModelSource, PlannedModel, TrialRequest
 from your_ai.models import resolve
 from your_ai.models.presets import all_presets
@@ -37,7 +39,6 @@ from your_ai.runs import results
 from your_ai.units import show_size
 
 LARGEST_COUNT = 10
-OLD_METAL = "metal-0.32.3"
 SMOKE = "smoke"
 COUNTED = ("ERNIE-4.5-21B-A3B-PT", "Llama-4-Scout-17B-16E")
 """Models in docs/measurements/models that only --counts uses."""
@@ -160,12 +161,12 @@ def matrix(names: Iterable[str]) -> Iterator[Comparison]:
 
 def traced(config: dict[str, Any], configuration: Configuration, memory_on: str) -> Model:
     """Return a model with what a probe finds. Both kinds of checkpointing have the same."""
-    return _traced(repr(config), replace(configuration, grad_checkpoint=False), memory_on)
+    return _traced(json.dumps(config), replace(configuration, grad_checkpoint=False), memory_on)
 
 
 @cache
 def _traced(config: str, configuration: Configuration, memory_on: str) -> Model:
-    source: dict[str, Any] = eval(config)
+    source: dict[str, Any] = json.loads(config)
     with contextlib.redirect_stdout(io.StringIO()):  # mlx-lm prints the bits per weight
         facts = probe.facts(PlannedModel(source, configuration, memory_on))
     return resolve.with_facts(Model("", "", "", source), {"": facts})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from dataclasses import replace
 from typing import NoReturn
 
@@ -47,8 +48,9 @@ def facts(planned: PlannedModel) -> ModelFacts:
 
     from worker import adapters, weights
 
-    # The shapes of the weights do not depend on whether they are real.
-    configuration = replace(planned.configuration, weights=Weights.SYNTHETIC)
+    # The shapes of the weights do not depend on whether they are real. mlx-lm's checkpointing would
+    # change the class of the layers for good.
+    configuration = replace(planned.configuration, weights=Weights.SYNTHETIC, grad_checkpoint=False)
     model = weights.plan(ModelSource(planned.config), configuration)
     parameters, layers = weights.parameters(model), len(model.layers)
     weights_bytes = weights.total_bytes(model)  # without the adapters
@@ -70,12 +72,12 @@ def facts(planned: PlannedModel) -> ModelFacts:
 
 def _memory(planned: PlannedModel, configuration: Configuration) -> MemoryFacts | None:
     from worker import memory_facts
-    from worker.architecture import UnsupportedTrainingError
     from worker.step_graph.step_memory import Grid
 
     backend, grid = planned.memory_on or "", Grid(lengths_around(configuration.seq_length))
     source = ModelSource(planned.config)
     try:
         return memory_facts.find(source, configuration, (backend,), grid)[backend]
-    except UnsupportedTrainingError:
+    except Exception:  # noqa: BLE001 - a model that cannot be traced can still be trained
+        traceback.print_exc()
         return None

@@ -21,6 +21,9 @@ def lengths_around(seq_length: int) -> tuple[int, ...]:
     return SEQ_LENGTHS[middle - 1 : middle + 2]
 
 
+OLD_METAL = "metal-0.32.3"
+"""The tables for Metal before MLX 0.32.4, which had fewer kernels."""
+
 Table = tuple[tuple[tuple[int, ...], ...], ...]
 """A number for each number of layers, sequence length and batch size, in this order."""
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from worker.protocol.memory import OLD_METAL
 from worker.step_graph.allocation import Tasks
 from worker.step_graph.marks import Kind
 
@@ -49,6 +50,6 @@ BACKENDS: Mapping[str, Backend] = MappingProxyType(
         # metal/device.cpp, for a Max or Ultra.
         "metal": Backend(Tasks(51, elements=51 * _MIB), _ON_GPUS | {Kind.ATTENTION, Kind.LOSS}),
         # Before MLX 0.32.4, attention had no gradient kernel, and the loss no kernel at all.
-        "metal-0.32.3": Backend(Tasks(51, elements=51 * _MIB), _ON_GPUS),
+        OLD_METAL: Backend(Tasks(51, elements=51 * _MIB), _ON_GPUS),
     }
 )

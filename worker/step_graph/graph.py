@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,14 +68,6 @@ class Graph:
     def producers(self) -> dict[str, Node]:
         """Return the node that computes each array; inputs and constants have none."""
         return {output: node for node in self.nodes for output in node.outputs}
-
-    def consumers(self) -> dict[str, list[Node]]:
-        """Return the nodes that read each array."""
-        found: dict[str, list[Node]] = defaultdict(list)
-        for node in self.nodes:
-            for name in dict.fromkeys(node.inputs):
-                found[name].append(node)
-        return found
 
     def rename(self, names: Mapping[str, str]) -> None:
         """Let nodes and outputs use other arrays, in place of those that are keys of ``names``."""

@@ -151,4 +151,4 @@ def _multiplied(tree: Any, factor: float) -> Any:
         is_number = isinstance(leaf, mx.array) and mx.issubdtype(leaf.dtype, mx.floating)
         return leaf * factor if is_number else leaf
 
-    return tree_map(multiplied, tree)
+    return tree_map(multiplied, tree, is_leaf=lambda part: isinstance(part, nn.Module))

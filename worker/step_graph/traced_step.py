@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import mlx.nn as nn
 import mlx.optimizers as optim
@@ -90,17 +91,20 @@ class TracedStep:
     def of(cls, build: Build, layers: int, *, is_short: bool = False) -> TracedStep:
         """Trace a step for sequences of about 1,000 tokens or, if short, 100."""
         candidates = _SHORT_LENGTHS if is_short else _LENGTHS
-        length = next(prime for prime in candidates if _is_absent(prime, build, _LONGER))
-        return cls._traced(build, layers, length, is_fixed=False)
+        widths = _widths(build)
+        length = next(prime for prime in candidates if _is_absent(prime, widths, _LONGER))
+        return cls._traced(build, layers, widths, length, is_fixed=False)
 
     @classmethod
     def at(cls, build: Build, layers: int, length: int) -> TracedStep:
         """Trace a step that is only valid for sequences of this length."""
-        return cls._traced(build, layers, length, is_fixed=True)
+        return cls._traced(build, layers, _widths(build), length, is_fixed=True)
 
     @classmethod
-    def _traced(cls, build: Build, layers: int, length: int, *, is_fixed: bool) -> TracedStep:
-        batch, rank = [prime for prime in _PRIMES if _is_absent(prime, build)][:2]
+    def _traced(
+        cls, build: Build, layers: int, widths: set[int], length: int, *, is_fixed: bool
+    ) -> TracedStep:
+        batch, rank = islice((prime for prime in _PRIMES if _is_absent(prime, widths)), 2)
         primes = _Primes(batch, None if is_fixed else length, rank)
         graph, marks = trace(build(layers, rank), optim.Adam(learning_rate=1e-5), batch, length + 1)
         return cls(graph, marks, primes)
@@ -154,8 +158,11 @@ class BackendStep:
         )
 
 
-def _is_absent(prime: int, build: Build, more: int = 0) -> bool:
-    """Return whether no width of the model is a multiple of the prime, or up to ``more`` above."""
+def _widths(build: Build) -> set[int]:
     weights = tree_flatten(build(1, 1).parameters())
-    widths = {width for _, array in weights for width in array.shape}
+    return {width for _, array in weights for width in array.shape}
+
+
+def _is_absent(prime: int, widths: set[int], more: int = 0) -> bool:
+    """Return whether no width is a multiple of the prime, or up to ``more`` above it."""
     return all(width % prime and not 0 < width - prime <= more for width in widths)

@@ -72,8 +72,7 @@ def _untraced(
     return {
         model.model_name: replace(asked[model.model_name], memory_on=table)
         for model in chosen
-        if options.group_size is not None
-        or not memory_tables.is_shipped(model, asked[model.model_name].configuration)
+        if not memory_tables.is_shipped(model, asked[model.model_name].configuration)
     }
 
 

@@ -57,9 +57,12 @@ def command(**values: Any) -> ExitCode:
         device, device_source = device_guess.device(past, host)
     budget = budget_bytes(device, values["max_memory"])
     training = configuration.training(values, config_file.defaults_of(config, asked))
-    chosen, unknown = known_models.find(asked, training, device.backend, budget, _note)
+    measurements = past.measurements if past else ()
+    chosen, unknown = known_models.find(
+        asked, training, device.backend, budget, measurements, _note
+    )
     trials = plan(chosen, training, budget)
-    found = recommend.forecasts(trials, past.measurements if past else (), device.backend)
+    found = recommend.forecasts(trials, measurements, device.backend)
     versions = other_versions(history.installed_versions())
     context = Context(device, device_source, budget, host, versions)
     if output is not None:

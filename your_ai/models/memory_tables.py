@@ -13,7 +13,8 @@ from worker.protocol.configuration import (
     Configuration,
     FineTuneType,
 )
-from worker.protocol.memory import MemoryFacts
+from worker.protocol.memory import OLD_METAL, MemoryFacts
+from your_ai.models.quantization import Quantization
 from your_ai.models.resolve import Model
 
 KINDS = {"all": ALL_KEYS, "attention": ATTENTION_KEYS}
@@ -24,8 +25,9 @@ Tables = dict[str, dict[str, MemoryFacts]]
 
 
 def is_shipped(model: Model, configuration: Configuration) -> bool:
-    """Return whether a preset's tables say all that a probe could."""
-    return model.is_preset and _kind(configuration) is not None
+    """Return whether a preset's tables cover this training, or a probe could not add to them."""
+    is_default_group = Quantization.of(configuration).is_default_group
+    return model.is_preset and is_default_group and _kind(configuration) is not None
 
 
 def shipped(model: Model, configuration: Configuration, backend: str) -> MemoryFacts | None:
@@ -39,7 +41,7 @@ def shipped(model: Model, configuration: Configuration, backend: str) -> MemoryF
 def table_of(backend: str) -> str:
     """Return the name of the tables for a backend. Before MLX 0.32.4 Metal had fewer kernels."""
     is_old = backend == "metal" and _version("mlx") < (0, 32, 4)
-    return "metal-0.32.3" if is_old else backend
+    return OLD_METAL if is_old else backend
 
 
 def _version(package: str) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from worker.protocol.configuration import Configuration
 from your_ai import __version__
 from your_ai.planning.device import Device
+from your_ai.planning.memory_estimate import CHECKED_VERSIONS
 from your_ai.recommend.recommend import Forecast, Source, Unknown, Verdict, recommended
 from your_ai.system.machine import Machine
 from your_ai.units import to_gb
@@ -50,21 +51,23 @@ class Recommendation:
     machine: Machine | None
     device: Device
     device_source: str
+    checked_versions: Mapping[str, str]
+    unchecked_versions: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class Context:
     """What a recommendation is for.
 
-    ``machine`` is this one; ``None`` if the device is that of another machine. ``versions`` are
-    the installed ones with which estimates were not checked.
+    ``machine`` is this one; ``None`` if the device is that of another machine.
+    ``unchecked_versions`` are the installed ones with which estimates were not checked.
     """
 
     device: Device
     device_source: str
     budget_bytes: int
     machine: Machine | None
-    versions: Mapping[str, str]
+    unchecked_versions: Mapping[str, str]
 
     @property
     def is_this_machine(self) -> bool:
@@ -86,6 +89,8 @@ def document(
         machine=context.machine,
         device=context.device,
         device_source=context.device_source,
+        checked_versions=CHECKED_VERSIONS,
+        unchecked_versions=context.unchecked_versions,
     )
 
 
@@ -94,6 +99,7 @@ def _entry_without_forecast(model: Unknown) -> Entry:
         model.name,
         model.model_name,
         model.params,
+        verdict=model.verdict,
         error=model.reason,
         parameters=model.parameters,
         weights_bytes=model.weights_bytes,

@@ -1,17 +1,19 @@
-"""Find the models whose memory can be estimated; a probe counts those that are no presets."""
+"""Find the models whose memory is known or can be estimated, with one probe if necessary."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+from worker.protocol.configuration import Configuration
 from worker.protocol.requests import PlannedModel
 from your_ai.errors import MachineError, UsageError, YourAIError
 from your_ai.models import memory_tables, resolve
 from your_ai.models.resolve import Model, UnknownModelError
 from your_ai.planning.memory_estimate import estimate
 from your_ai.planning.plan import TrainingOptions, configuration_of, plan, planned
-from your_ai.recommend.recommend import Unknown
+from your_ai.recommend.history import Measurement
+from your_ai.recommend.recommend import Unknown, Verdict
 from your_ai.supervision.facts import find_facts
 from your_ai.units import show_size
 
@@ -29,6 +31,7 @@ def find(
     training: TrainingOptions,
     backend: str,
     budget_bytes: int,
+    measurements: Sequence[Measurement],
     note: Callable[[str], None],
 ) -> tuple[list[Model], list[Unknown]]:
     """Return the models that can be estimated, and those that cannot.
@@ -50,34 +53,39 @@ def find(
     models, unknown = [], []
     for each in found:
         if isinstance(each, _Refused):
-            unknown.append(_unknown(each.model, str(each.error), 0))
+            unknown.append(_unknown(each.model, str(each.error)))
             continue
         _, configuration = configuration_of(each, training)
-        if estimate(each, configuration, backend) is not None:
+        is_measured = any(_is_of(one, each, configuration) for one in measurements)
+        if is_measured or estimate(each, configuration, backend) is not None:
             models.append(each)
         else:
             weights = each.weights_in(configuration)
-            unknown.append(_unknown(each, _reason(each, weights, budget_bytes), weights))
+            unknown.append(_unknown(each, _reason(each, weights), weights, budget_bytes))
     return models, unknown
 
 
-def _reason(model: Model, weights: int, budget_bytes: int) -> str:
-    """Return what is known about a model whose training step cannot be traced."""
-    if weights > budget_bytes:
-        return f"{model.name} does not fit: the weights alone take {show_size(weights)}."
+def _is_of(measurement: Measurement, model: Model, configuration: Configuration) -> bool:
+    """Return whether needed memory was measured for this model and configuration."""
+    is_same = measurement.key == (model.model_name, configuration)
+    is_needed = measurement.needed_bytes is not None
+    return is_same and is_needed and measurement.parameters == model.parameters
+
+
+def _reason(model: Model, weights: int) -> str:
+    """Return what is known about a model whose training step cannot be estimated."""
     size = f"weights {show_size(weights)}, " if weights else ""
-    return f"{model.name}: {size}activations not estimated: run `your_ai benchmark`."
+    command = f"your_ai benchmark --model {model.name}"
+    return f"{model.name}: {size}activations not estimated; run `{command}`."
 
 
-def _unknown(model: Model, reason: str, weights: int) -> Unknown:
-    return Unknown(
-        model.name,
-        model.model_name,
-        model.params,
-        reason,
-        model.parameters or None,
-        weights or None,
-    )
+def _unknown(model: Model, reason: str, weights: int = 0, budget_bytes: int = 0) -> Unknown:
+    verdict = None
+    if weights > budget_bytes:
+        verdict = Verdict.DOES_NOT_FIT
+        reason = f"{model.name} does not fit: the weights alone take {show_size(weights)}."
+    counted = model.parameters or None, weights or None
+    return Unknown(model.name, model.model_name, model.params, reason, *counted, verdict)
 
 
 def _found(name: str, training: TrainingOptions, note: Callable[[str], None]) -> Model | _Refused:
@@ -107,8 +115,10 @@ def _probed(
     try:
         (facts,) = find_facts([asked])
     except YourAIError as error:
-        if len(models) == 1:
-            return [_Refused(each, error) if each is models[0] else each for each in found]
+        if len(models) == 1 or isinstance(error, MachineError):
+            return [
+                _Refused(m, error) if isinstance(m, Model) and m in models else m for m in found
+            ]
         # One model may have crashed the worker, and the facts about others may be known already.
         return [probed for each in found for probed in _probed([each], training, backend)]
 
@@ -131,6 +141,4 @@ def _question(model: Model, training: TrainingOptions, backend: str) -> PlannedM
 
 def _is_known(model: Model, training: TrainingOptions) -> bool:
     """Return whether a preset has tables for this training, so that it need not be probed."""
-    if not model.is_preset or training.group_size is not None:
-        return False
     return memory_tables.is_shipped(model, configuration_of(model, training)[1])

@@ -110,7 +110,8 @@ class Forecast:
 class Unknown:
     """A model whose memory cannot be estimated, and why, as sentences for the user.
 
-    The exact ``parameters`` and ``weights_bytes`` are ``None`` if they are unknown, too.
+    The exact ``parameters`` and ``weights_bytes`` are ``None`` if they are unknown, too. The
+    verdict is that the model does not fit, if the weights alone exceed the budget.
     """
 
     name: str
@@ -119,12 +120,13 @@ class Unknown:
     reason: str
     parameters: int | None = None
     weights_bytes: int | None = None
+    verdict: Verdict | None = None
 
 
 def forecasts(
     trials: Sequence[Trial], measurements: Sequence[Measurement], backend: str
 ) -> list[Forecast]:
-    """Return the forecast for each trial. All of them can be estimated on ``backend``.
+    """Return the forecast for each trial, which was measured or can be estimated on ``backend``.
 
     ``measurements`` are sorted from newest to oldest, and all were made on ``backend``.
     """
@@ -172,11 +174,11 @@ def _line(
     trial: Trial, usable: Sequence[Measurement], ratios: Sequence[_Ratio], backend: str
 ) -> Forecast:
     guess = estimate(trial.model, trial.configuration, backend)
-    assert guess is not None
     same = [each for each in usable if each.key == (trial.model.model_name, trial.configuration)]
     for each in same:
         if each.needed_bytes is not None:
             return _measured(trial, each, each.needed_bytes, guess)
+    assert guess is not None
     error = error_share(trial.configuration, backend)
     too_small = max((each.budget_bytes for each in same if each.peak_bytes is None), default=0)
     found = _estimated(trial, guess, error, _correction(trial, ratios), too_small)
@@ -189,11 +191,13 @@ def _line(
     )
 
 
-def _measured(trial: Trial, measurement: Measurement, needed: int, guess: Estimate) -> Forecast:
+def _measured(
+    trial: Trial, measurement: Measurement, needed: int, guess: Estimate | None
+) -> Forecast:
     """Return the measured figures. With a larger budget than measured, the peak may be higher."""
     peak = measurement.peak_bytes or 0
     held_back = not peak or measurement.budget_bytes < trial.request.budget_bytes
-    run_ahead = max(needed, peak, guess.run_ahead_bytes if held_back else 0)
+    run_ahead = max(needed, peak, guess.run_ahead_bytes if guess and held_back else 0)
     return Forecast(trial, Source.MEASURED, needed, needed, needed, run_ahead)
 
 

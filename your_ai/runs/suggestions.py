@@ -45,7 +45,7 @@ def smaller(trial: Trial, backend: str) -> str:
         # Only what training adds is scaled: the resident memory is exact.
         added = max(1, failed.needed_bytes - failed.resident_bytes)
         scale *= max(1.0, (budget - failed.resident_bytes) / added)
-    is_known = False
+    is_known = failed is not None
     for changed, options in _changes(trial):
         reduced = estimate(trial.model, changed, backend)
         if reduced is None:

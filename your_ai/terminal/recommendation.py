@@ -69,12 +69,14 @@ def _row(forecast: Forecast) -> Row:
 
 
 def _row_without_forecast(model: Unknown) -> Row:
-    return (model.name, model.params or None, None, None, None, "unknown", None)
+    return (model.name, model.params or None, None, None, None, model.verdict or "unknown", None)
 
 
 def _foot(found: Sequence[Forecast], unknown: Sequence[Unknown], context: Context) -> Iterator[str]:
     best = recommended(found)
     none = "none of the estimated models fits" if unknown else "no model fits"
+    if not found:
+        none = "no model could be estimated"
     yield f"Recommended: {_recommended(best) if best else f'none ({none})'}"
     if found:
         configurations = [forecast.trial.configuration for forecast in found]
@@ -93,10 +95,10 @@ def _accuracy(found: Sequence[Forecast], context: Context) -> Iterator[str]:
     if context.device.backend == "metal":
         first = " Your first benchmark on this Mac replaces them." if how else ""
         yield f"On Macs they were only compared with public reports for MLX 0.31 and 0.32.{first}"
-    if context.versions:
+    if context.unchecked_versions:
         installed, checked = (
             ", ".join(f"{name} {version}" for name, version in versions.items())
-            for versions in (context.versions, CHECKED_VERSIONS)
+            for versions in (context.unchecked_versions, CHECKED_VERSIONS)
         )
         yield f"Estimates were checked with {checked}; installed: {installed}."
 

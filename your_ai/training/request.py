@@ -224,8 +224,8 @@ def expect(
 
     If the configuration was measured, the peak is the measured one. Otherwise it is the measured
     needed memory, scaled like the estimate, or the measured peak (at most the budget) if that is
-    larger. For another kind of training, both are those of the estimate. The time is proportional
-    to the tokens.
+    larger. For another kind of training, both are those of the estimate; without one, the peak can
+    be the budget. The time is proportional to the tokens.
     """
     configuration = fitted.configuration
     before = _measured_configuration(measured)
@@ -236,9 +236,11 @@ def expect(
         changed = estimate(traced, configuration, backend)
         same_kind = configuration.kind == before.kind
         original = estimate(traced, before, backend) if same_kind else None
-        if changed is not None and original is not None:
+        if changed is None:
+            peak = fitted.budget_bytes  # the limit that it is trained under
+        elif original is not None:
             needed = needed * changed.needed_bytes // original.needed_bytes
-        elif changed is not None:  # what was measured says nothing about another kind of training
+        else:  # what was measured cannot be compared, such as another kind of training
             share = 1 + error_share(configuration, backend)
             needed, peak = round(changed.needed_bytes * share), changed.run_ahead_bytes
         peak = max(needed, min(peak, fitted.budget_bytes))

@@ -200,7 +200,7 @@ def test_on_macs_it_says_what_estimates_were_compared_with(machine: Machine | No
 
 def test_versions_that_were_not_checked_are_shown() -> None:
     assert "Estimates were checked with" not in recommendation(LADDER, [], CONTEXT, None)
-    context = replace(CONTEXT, versions={"mlx": "0.99.0"})
+    context = replace(CONTEXT, unchecked_versions={"mlx": "0.99.0"})
     shown = recommendation(LADDER, [], context, None)
     checked = ", ".join(f"{name} {version}" for name, version in CHECKED_VERSIONS.items())
     assert f"Estimates were checked with {checked}; installed: mlx 0.99.0." in shown
