@@ -64,8 +64,10 @@ class Model:
     def weights_in(self, configuration: Configuration) -> int:
         """Return the memory that the weights take, 0 if it is not known."""
         quantization = Quantization.of(configuration)
+        if self.weights_bytes is not None:
+            return self.weights_bytes
         if not (self.is_preset and quantization.is_default_group):
-            return self.weights_bytes or 0
+            return 0
         return presets.all_presets()[self.name].weights_bytes.get(quantization.name, 0)
 
 
