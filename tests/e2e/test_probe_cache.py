@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.matrix.configs import all_configs
+from tests.support import tiny
 from tests.support.command import PLAIN, ROOT, Finished, make_model, your_ai_command
 from your_ai.runs.journal import JOURNAL, read
 from your_ai.runs.resume import history_of
@@ -123,6 +126,40 @@ def test_an_mlx_that_has_broken_does_not_hide_what_is_known_of_other_models(user
     workers, done = user.run(*RECOMMEND, "--model", "model", "--model", "new", code=BROKEN)
     assert (workers, done.code) == (2, 0), done.stderr
     assert "MLX does not work" in done.stdout
+
+
+def test_a_models_memory_is_traced_once(user: User) -> None:
+    recommend = ["recommend", "--model", "model", "--seq-length", "64"]
+    workers, done = user.run(*recommend)
+    assert (workers, done.code) == (1, 0), done.stderr
+    assert "estimated" in done.stdout
+    # Tables are valid for lengths near this one, and for every batch size and optimizer.
+    for changed in (
+        *([], ["--batch-size", "8"], ["--seq-length", "80"]),
+        *(["--no-grad-checkpoint"], ["--optimizer", "sgd"]),
+    ):
+        workers, again = user.run(*recommend, *changed)
+        assert (workers, again.code) == (0, 0), changed
+        assert (again.stdout == done.stdout) == (changed == [])
+    for other in (["--seq-length", "1024"], ["--lora-keys", "attention"], ["--lora-rank", "4"]):
+        assert user.run(*recommend, *other)[0] == 1
+
+
+def test_a_model_that_cannot_be_traced_is_shown_beside_one_that_can(user: User) -> None:
+    config = all_configs()["mamba"]  # its layers loop over tokens
+    make_model(user.folder / "mamba", **{**dict.fromkeys(tiny.LLAMA), **config})
+    recommend = ["recommend", "--seq-length", "64", "--model", "mamba"]
+    workers, both = user.run(*recommend, "--model", "model")
+    assert (workers, both.code) == (1, 0), both.stderr
+    assert "Recommended: model (largest model that fits)" in both.stdout
+    sentence = r"mamba: weights [\d.]+ [kM]B, activations not estimated: run `your_ai benchmark`\."
+    assert re.search(sentence, both.stdout)
+    workers, alone = user.run(*recommend)
+    assert (workers, alone.code) == (0, 1)
+    assert re.search(sentence, alone.stdout)
+    workers, small = user.run(*recommend, "--max-memory", "0.00001")
+    assert (workers, small.code) == (0, 1)
+    assert "mamba does not fit: the weights alone take" in small.stdout
 
 
 def test_doctor_asks_mlx_and_recommend_only_once(user: User) -> None:

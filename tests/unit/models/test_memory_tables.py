@@ -103,9 +103,13 @@ def test_checkpointing_and_a_memory_limit_reduce_memory(name: str) -> None:
                     assert all(needed <= unlimited * 1.02 for needed, unlimited in pairs)
 
 
-def test_the_tables_of_a_small_preset_are_those_that_are_traced() -> None:
-    found = make_presets().tables(all_presets()["smoke-tiny"].config, named("none"))
-    assert msgspec.json.encode(found) + b"\n" == (FOLDER / "smoke-tiny.json").read_bytes(), (
+def test_the_tables_of_a_small_preset_are_those_that_are_traced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script = make_presets()
+    monkeypatch.setattr(script, "KINDS", {"all": ALL_KEYS})  # one of two, to be faster
+    found = script.tables(all_presets()["smoke-tiny"].config, named("none"))
+    assert found == {"all": tables("smoke-tiny")["all"]}, (
         "stale; run: .venv/bin/python scripts/make-presets.py --memory"
     )
 
