@@ -21,6 +21,7 @@ def trace(
 
     Gradient checkpointing is not applied; the parts are marked instead.
     """
+    mx.random.seed(0)  # otherwise dropout depends on all random numbers that were ever asked for
     weights = dict(tree_flatten(model.parameters()))
     trained = dict(tree_flatten(model.trainable_parameters()))
     optimizer.init(model.trainable_parameters())

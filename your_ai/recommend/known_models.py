@@ -115,10 +115,8 @@ def _probed(
     try:
         (facts,) = find_facts([asked])
     except YourAIError as error:
-        if len(models) == 1 or isinstance(error, MachineError):
-            return [
-                _Refused(m, error) if isinstance(m, Model) and m in models else m for m in found
-            ]
+        if len(models) == 1:
+            return [_Refused(each, error) if each is models[0] else each for each in found]
         # One model may have crashed the worker, and the facts about others may be known already.
         return [probed for each in found for probed in _probed([each], training, backend)]
 
