@@ -152,7 +152,7 @@ def test_a_model_that_cannot_be_traced_is_shown_beside_one_that_can(user: User) 
     workers, both = user.run(*recommend, "--model", "model")
     assert (workers, both.code) == (1, 0), both.stderr
     assert "Recommended: model (largest model that fits)" in both.stdout
-    sentence = r"mamba: weights [\d.]+ [kM]B, activations not estimated; run `your_ai benchmark "
+    sentence = r"mamba: weights [\d.]+ [kM]B, activations not estimated; run `your_ai\s+benchmark "
     assert re.search(sentence, both.stdout)
     workers, alone = user.run(*recommend)
     assert (workers, alone.code) == (0, 1)

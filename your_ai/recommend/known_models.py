@@ -75,7 +75,7 @@ def _is_of(measurement: Measurement, model: Model, configuration: Configuration)
 def _reason(model: Model, weights: int) -> str:
     """Return what is known about a model whose training step cannot be estimated."""
     size = f"weights {show_size(weights)}, " if weights else ""
-    command = f"your_ai benchmark --model {model.name}"
+    command = f"your_ai benchmark --model {model.path or model.name}"
     return f"{model.name}: {size}activations not estimated; run `{command}`."
 
 

@@ -55,7 +55,8 @@ def smaller(trial: Trial, backend: str) -> str:
         if reduced.resident_bytes + scaled <= budget:
             return f"{options} (should fit)"
     if not is_known and not trial.is_too_large:
-        return f"`your_ai optimize {trial.model.name}`, which searches for settings that fit"
+        name = trial.model.path or trial.model.name
+        return f"`your_ai optimize {name}`, which searches for settings that fit"
     command = f"your_ai recommend --max-memory {budget / GB:.3g}"
     return f"a smaller model; `{command}` lists models that should fit"
 
