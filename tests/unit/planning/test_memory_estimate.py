@@ -164,7 +164,8 @@ def test_estimates_are_exact_at_the_sizes_of_the_table(
 
 def test_between_the_sizes_memory_is_a_power_of_the_length_and_else_linear() -> None:
     def needed(**changed: int) -> float:
-        return known(MODEL, replace(AT_TABLE, **changed)).needed_bytes - WEIGHTS  # type: ignore[arg-type]
+        sizes: dict[str, Any] = {**changed}
+        return known(MODEL, replace(AT_TABLE, **sizes)).needed_bytes - WEIGHTS
 
     for field, first, between, second in (
         ("batch_size", 4, 8, 16),

@@ -43,7 +43,7 @@ def test_the_table_has_the_peak_of_a_step_traced_at_these_sizes(
 
 
 def exact(name: str, layers: int, grad_checkpoint: bool, backend: str = "cpu") -> float:
-    """Return the peak of a step with 2 sequences of 64 tokens, of which the last is a target."""
+    """Return the peak of a step with 2 sequences of 64 tokens; the last token is only a target."""
     graph = compiled(
         planned(name, layers, RANK), 2, 63, checkpointed=grad_checkpoint, backend=BACKENDS[backend]
     )
