@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Compare estimates of memory with measurements.
 
-Takes the trials in results files, the public reports about Macs in docs/measurements (--public),
-and trials of the small models of tests/matrix that it runs on the CPU (--matrix, 15 minutes).
-Prints the errors for each, and the largest. No coefficient of an estimate is fitted to them.
+Takes the trials in results files, those in docs/measurements (--shared), the public reports about
+Macs there (--public), and trials of the small models of tests/matrix that it runs on the CPU
+(--matrix, 15 to 30 minutes). Prints the errors for each, and the largest. No coefficient of an estimate is fitted to them.
 --counts prints the parameters and bytes of well-known models, and nothing else.
 """
 
@@ -31,7 +31,7 @@ from worker.protocol.configuration import Configuration, Weights
 from worker.protocol.memory import OLD_METAL
 from worker.protocol.requests import ModelSource, PlannedModel, TrialRequest
 from your_ai.models import resolve
-from your_ai.models.presets import all_presets
+from your_ai.models.presets import Preset, all_presets
 from your_ai.models.quantization import named, stored
 from your_ai.models.resolve import Model, from_preset
 from your_ai.planning.memory_estimate import estimate
@@ -63,6 +63,7 @@ def main() -> None:
     """Compare what was asked for, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=Path, nargs="*", help="results files")
+    parser.add_argument("--shared", action="store_true", help="files in docs/measurements")
     parser.add_argument("--public", action="store_true", help="public reports about Macs")
     parser.add_argument("--matrix", nargs="*", metavar="NAME", help="models of tests/matrix")
     parser.add_argument("--counts", action="store_true", help="parameters and bytes of models")
@@ -75,6 +76,8 @@ def main() -> None:
         for path in arguments.results
         for comparison in trials(results.read(path.read_bytes(), path.name))
     ]
+    if arguments.shared:
+        found += shared()
     if arguments.public:
         found += public_reports()
     if arguments.matrix is not None:
@@ -107,18 +110,31 @@ def configuration_with_bits(config: dict[str, Any]) -> Configuration:
 
 def trials(run: results.Results) -> Iterator[Comparison]:
     """Yield a comparison for each trial of a preset that has needed and unlimited memory."""
-    backend = run.device.backend
     for trial in run.trials:
         preset, needed = all_presets().get(trial.preset), trial.needed_memory_bytes
-        if preset is None or needed is None:
-            continue
-        configuration = trial.config.configuration
-        found = estimate(from_preset(preset), configuration, backend)
-        if found is None:
-            found = estimate(traced(preset.config, configuration, backend), configuration, backend)
-        if found is not None:
-            name = f"{preset.name} {described(configuration)}"
-            yield Comparison(f"{backend}, needed memory", name, found.needed_bytes, needed)
+        if preset is not None and needed is not None:
+            yield from compared(preset, trial.config.configuration, run.device.backend, needed)
+
+
+def shared() -> Iterator[Comparison]:
+    """Yield a comparison for each trial of a preset in docs/measurements."""
+    presets = {preset.model_name: preset for preset in all_presets().values()}
+    for one in measurementlib.measurements():
+        preset = presets.get(one.model_name or "")
+        if preset is not None and one.needed_bytes is not None:
+            yield from compared(preset, one.configuration, one.backend, one.needed_bytes)
+
+
+def compared(
+    preset: Preset, configuration: Configuration, backend: str, needed_bytes: int
+) -> Iterator[Comparison]:
+    """Yield the comparison of a trial's needed memory, if it can be estimated."""
+    found = estimate(from_preset(preset), configuration, backend)
+    if found is None:
+        found = estimate(traced(preset.config, configuration, backend), configuration, backend)
+    if found is not None:
+        name = f"{preset.name} {described(configuration)}"
+        yield Comparison(f"{backend}, needed memory", name, found.needed_bytes, needed_bytes)
 
 
 def public_reports() -> Iterator[Comparison]:

