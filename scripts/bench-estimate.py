@@ -3,8 +3,9 @@
 
 Takes the trials in results files, those in docs/measurements (--shared), the public reports about
 Macs there (--public), and trials of the small models of tests/matrix that it runs on the CPU
-(--matrix, 15 to 30 minutes). Prints the errors for each, and the largest. No coefficient of an estimate is fitted to them.
---counts prints the parameters and bytes of well-known models, and nothing else.
+(--matrix, 15 to 30 minutes). Prints the errors for each, and the largest. No coefficient of an
+estimate is fitted to them. --counts prints the parameters and bytes of well-known models, and
+nothing else.
 """
 
 from __future__ import annotations
