@@ -2,8 +2,8 @@
 """Count the trials that the search for the best configuration needs.
 
 It searches on random surfaces: functions from configuration to needed memory (surfaces.py). Every
-certificate (the proof of an answer) is checked by brute force, and every optimum is compared with
-an exhaustive scan. The script exits with 1 if one is wrong.
+certificate (the proof of an answer) is checked by brute force, and every optimum or ceiling map is
+compared with an exhaustive scan. The script exits with 1 if one is wrong.
 """
 
 from __future__ import annotations
@@ -23,15 +23,27 @@ from surfaces import (
     Surface,
     budget_by_rank,
     budget_by_value,
+    by_length,
     certificate_error,
     estimated_surface,
+    length_surface,
+    map_error,
     solve,
     surface,
 )
 
 from worker.protocol.configuration import Configuration
-from your_ai.search.grid import FULL
-from your_ai.search.search import Expected, Search
+from your_ai.search import grid
+from your_ai.search.forecast import Expected, Tried
+from your_ai.search.grid import Axes, Grid
+from your_ai.search.search import Objective, Search
+
+FULL = grid.FULL.around(Configuration(), layers=32)
+_LENGTHS = tuple(range(256, 8192 + 1, 256))
+LENGTHS = Axes(seq_lengths=_LENGTHS).around(Configuration(), layers=32)
+MAP = Axes((1, 2, 4, 8), seq_lengths=_LENGTHS, grad_checkpoints=(True, False)).around(
+    Configuration(), layers=32
+)
 
 HEAD = [
     *("surfaces", "mean trials", "median", "90%", "95%", "maximum"),
@@ -70,6 +82,14 @@ def main() -> None:
         show("With an estimate, budgets uniform in memory", informed, with_total=False)
         hard = list(pool.map(by_rank, seeds))
         show("Without an estimate, budgets uniform in the number of fitting configurations", hard)
+        for what, on, target in (
+            ("Longest of 32 lengths", longest, "median 4"),
+            ("Ceiling map of 32 lengths × 4 batch sizes × 2", mapped, "median 14"),
+        ):
+            known = [s for e in ERRORS for s in pool.map(partial(on, e), seeds)]
+            unknown = list(pool.map(partial(on, None), seeds))
+            title = f"{what} (target with an error of 15%: {target})"
+            show(title, [*known, *unknown], with_total=False)
 
 
 def unestimated(budget: Callable[[Surface, random.Random], int], seed: int) -> Solved:
@@ -86,6 +106,39 @@ def estimated(error: float, seed: int) -> Solved:
     drawn, expected = estimated_surface(FULL, error, draw)
     kind = f"error {error:.0%}"
     return solved(f"{kind}, seed {seed}", kind, drawn, budget_by_value(drawn, draw), expected)
+
+
+def longest(error: float | None, seed: int) -> Solved:
+    """Search for the longest sequence, without an estimate if ``error`` is ``None``."""
+    kind, budget, tried, search, drawn = by_lengths(LENGTHS, Objective.LENGTH, error, seed)
+    certificate = search.certificate(tried)
+    if problem := certificate_error(LENGTHS, certificate, tried, by_length):
+        raise SystemExit(f"invalid certificate ({kind}, seed {seed}): {problem}")
+    best = drawn.best(budget, by_length)
+    if certificate.optimum != best:
+        raise SystemExit(f"wrong optimum ({kind}, seed {seed}): not {best}")
+    return counted(kind, tried)
+
+
+def mapped(error: float | None, seed: int) -> Solved:
+    """Search for a ceiling map, without an estimate if ``error`` is ``None``."""
+    kind, budget, tried, _, drawn = by_lengths(MAP, Objective.CEILING, error, seed)
+    if problem := map_error(MAP, tried, drawn.fitting(budget)):
+        raise SystemExit(f"wrong map ({kind}, seed {seed}): {problem}")
+    return counted(kind, tried)
+
+
+def by_lengths(
+    grid: Grid, objective: Objective, error: float | None, seed: int
+) -> tuple[str, int, list[Tried], Search, Surface]:
+    """Search a surface that grows with the length; every other budget is uniform in memory."""
+    draw = random.Random(seed)
+    drawn, expected = length_surface(grid, error or 0.15, draw)
+    budget = budget_by_value(drawn, draw) if seed % 2 else budget_by_rank(drawn, draw)
+    known = None if error is None else expected
+    search = Search(grid, budget, objective, known, error=error or 0.15)
+    kind = "no estimate" if error is None else f"error {error:.0%}"
+    return kind, budget, solve(search, partial(drawn.trial, budget_bytes=budget)), search, drawn
 
 
 def solved(
@@ -105,6 +158,11 @@ def solved(
         raise SystemExit(
             f"wrong optimum ({name}): {certificate.optimum} instead of {drawn.best(budget)}"
         )
+    return counted(kind, tried)
+
+
+def counted(kind: str, tried: Sequence[Tried]) -> Solved:
+    """Return the numbers of trials and of failing trials."""
     return Solved(kind, len(tried), sum(not trial.fits for trial in tried))
 
 

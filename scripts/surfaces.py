@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from worker.protocol.configuration import Configuration
+from your_ai.search.forecast import Expected, Tried
 from your_ai.search.grid import Grid
-from your_ai.search.search import Certificate, Expected, Search, Tried
+from your_ai.search.search import Certificate, Search
 
 GB = 2**30
 NOISE = 0.03
@@ -25,6 +26,8 @@ MARGIN = 0.03
 Memory = dict[Configuration, float]
 """Needed memory in GB of each configuration. The weights of most surfaces take about 1 GB."""
 Formula = Callable[[Configuration], float]
+Preference = Callable[[Configuration], tuple[float, ...]]
+"""A sort key of configurations: larger is better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +43,13 @@ class Surface:
         fits = needed <= budget_bytes
         return Tried(configuration, fits, needed if fits else None)
 
-    def best(self, budget_bytes: int) -> Configuration | None:
-        """Return the optimum, found by an exhaustive scan."""
-        fitting = (c for c, needed in self.needed.items() if needed <= budget_bytes)
-        return max(fitting, key=preference, default=None)
+    def fitting(self, budget_bytes: int) -> set[Configuration]:
+        """Return all configurations that fit."""
+        return {c for c, needed in self.needed.items() if needed <= budget_bytes}
+
+    def best(self, budget_bytes: int, prefer: Preference | None = None) -> Configuration | None:
+        """Return the optimum, found by an exhaustive scan; by default that of the capacity."""
+        return max(self.fitting(budget_bytes), key=prefer or preference, default=None)
 
 
 def linear(grid: Grid, draw: random.Random) -> Memory:
@@ -135,6 +141,34 @@ def estimated_surface(
     return _in_bytes(grid, real), known.__getitem__
 
 
+def length_surface(
+    grid: Grid, error: float, draw: random.Random
+) -> tuple[Surface, Callable[[Configuration], Expected]]:
+    """Return a noisy surface that grows with the sequence length, and an estimate of it.
+
+    Without gradient checkpointing the activations take several times as much. Each term of the
+    estimate has a log-normal error with the standard deviation ``error``, and so has the power of
+    the length: to 1.3 where attention stores its scores.
+    """
+    resident, scale = _log_uniform(draw, 0.3, 40), _log_uniform(draw, 0.5, 30)
+    base, per_token = scale * draw.uniform(0, 0.1), scale * draw.uniform(0.2, 1)
+    stored, power = scale * draw.uniform(1, 8), draw.choice((1, 1, draw.uniform(1, 1.3)))
+    top = grid.largest
+
+    def training(c: Configuration, errors: Sequence[float]) -> float:
+        tokens = c.batch_size / top.batch_size * (c.seq_length / top.seq_length) ** power
+        more = 0 if c.grad_checkpoint else stored
+        terms = zip((base, per_token * tokens, more * tokens), errors, strict=True)
+        return sum(term * off for term, off in terms)
+
+    errors = [math.exp(draw.gauss(0, error)) for _ in range(3)]
+    memory = {c: resident + training(c, errors) for c in grid.configurations}
+    estimate = {c: resident + training(c, (1, 1, 1)) for c in grid.configurations}
+    real = _made_monotone(_with_noise(memory, draw))
+    known = {c: Expected(int(resident * GB), int(n * GB)) for c, n in estimate.items()}
+    return _in_bytes(grid, real), known.__getitem__
+
+
 def budget_by_value(surface: Surface, draw: random.Random) -> int:
     """Return a budget, uniform between just below the minimum and just above the maximum memory."""
     least, most = min(surface.needed.values()), max(surface.needed.values())
@@ -176,22 +210,43 @@ def covers(one: Configuration, other: Configuration) -> bool:
     return all(a >= b for a, b in zip(_sizes(one), _sizes(other), strict=True))
 
 
-def preference(configuration: Configuration) -> tuple[int, int, int]:
-    """Return the sort key: capacity, then rank, then layers. Does not use the tested code."""
-    batch, rank, layers = _sizes(configuration)
-    return batch * rank * layers, rank, layers
+def preference(configuration: Configuration) -> tuple[float, ...]:
+    """Return the sort key: capacity, then rank, layers, length, bits and stored activations.
+
+    Does not use the tested code.
+    """
+    batch, rank, layers, *others = _sizes(configuration)
+    return batch * rank * layers, rank, layers, *others
 
 
-def certificate_error(grid: Grid, certificate: Certificate, tried: Sequence[Tried]) -> str | None:
-    """Return the error in a capacity certificate, given the trials, or ``None`` if it is valid."""
+def by_length(configuration: Configuration) -> tuple[float, ...]:
+    """Return the sort key: length, then capacity, rank, layers, bits and stored activations."""
+    capacity, rank, layers, length, *others = preference(configuration)
+    return length, capacity, rank, layers, *others
+
+
+def map_error(grid: Grid, tried: Sequence[Tried], fitting: set[Configuration]) -> str | None:
+    """Return the error in a ceiling map, or ``None``: trials must imply exactly what fits."""
+    passed = [t.configuration for t in tried if t.fits]
+    failed = [t.configuration for t in tried if not t.fits]
+    for configuration in grid.configurations:
+        fits = any(covers(one, configuration) for one in passed)
+        fails = any(covers(configuration, one) for one in failed)
+        if (fits, fails) != (configuration in fitting, configuration not in fitting):
+            return f"{configuration}: implied to fit {fits} and to fail {fails}"
+    return None
+
+
+def certificate_error(
+    grid: Grid, certificate: Certificate, tried: Sequence[Tried], prefer: Preference = preference
+) -> str | None:
+    """Return the error in a certificate, given the trials, or ``None`` if it is valid."""
     optimum, failures = certificate.optimum, certificate.failures
     passed = [t.configuration for t in tried if t.fits and t.configuration in grid.configurations]
     failed = [t.configuration for t in tried if not t.fits]
-    if optimum != max(passed, key=preference, default=None):
+    if optimum != max(passed, key=prefer, default=None):
         return f"{optimum} is not the best configuration that passed"
-    better = [
-        c for c in grid.configurations if optimum is None or preference(c) > preference(optimum)
-    ]
+    better = [c for c in grid.configurations if optimum is None or prefer(c) > prefer(optimum)]
     for configuration in better:
         if not any(covers(configuration, failure) for failure in failures):
             return f"{configuration} is better, and no failure excludes it"
@@ -205,8 +260,9 @@ def certificate_error(grid: Grid, certificate: Certificate, tried: Sequence[Trie
     return f"unsettled: {certificate.unsettled}" if certificate.unsettled else None
 
 
-def _sizes(configuration: Configuration) -> tuple[int, int, int]:
-    return configuration.batch_size, configuration.lora_rank, configuration.lora_layers
+def _sizes(c: Configuration) -> tuple[float, ...]:
+    bits = c.quantization_bits or math.inf
+    return c.batch_size, c.lora_rank, c.lora_layers, c.seq_length, bits, not c.grad_checkpoint
 
 
 def _log_uniform(draw: random.Random, low: float, high: float) -> float:
@@ -224,7 +280,7 @@ def _activations(draw: random.Random) -> float:
 
 def _terms(grid: Grid, configuration: Configuration) -> tuple[float, float, float]:
     """Return batch, rank × layers and batch × layers, relative to the largest configuration."""
-    sizes = zip(_sizes(configuration), _sizes(grid.largest), strict=True)
+    sizes = zip(_sizes(configuration)[:3], _sizes(grid.largest)[:3], strict=True)
     batch, rank, layers = (size / largest for size, largest in sizes)
     return batch, rank * layers, batch * layers
 

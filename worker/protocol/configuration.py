@@ -96,22 +96,9 @@ class Configuration:
         return self.batch_size * (self.lora_rank or 1) * self.lora_layers
 
     @property
-    def preference(self) -> tuple[int, int, int]:
-        """Sort key; larger is better. No ties within a grid: search and exhaustive scan agree."""
-        return self.capacity, self.lora_rank, self.lora_layers
-
-    @property
     def kind(self) -> tuple[object, ...]:
         """What is trained and how, apart from sizes: memory is only comparable within a kind."""
         return (
             *(self.fine_tune_type, self.lora_keys, self.lora_dropout),
             *(self.optimizer, self.optimizer_config, min(self.grad_accumulation_steps, 2)),
-        )
-
-    def covers(self, other: Configuration) -> bool:
-        """Return whether batch size, rank and layers are all at least those of ``other``."""
-        return (
-            self.batch_size >= other.batch_size
-            and self.lora_rank >= other.lora_rank
-            and self.lora_layers >= other.lora_layers
         )

@@ -17,7 +17,8 @@ from your_ai.terminal.output import IN_ASCII, say
 
 _COMMANDS = {
     "benchmark": "Measure which models this machine can fine-tune, and how fast.",
-    "optimize": "Find the largest batch × rank × layers that fits, with proof.",
+    "optimize": "Find the best configuration that fits, with proof.",
+    "ceiling": "Find the longest sequences that fit, for several batch sizes.",
     "models": "List the presets, and whether their weights have been downloaded.",
     "doctor": "Check everything that a run depends on, and run a short trial.",
     "compare": "Compare two results files and report regressions.",

@@ -6,26 +6,26 @@ from typing import Any
 
 import click
 
-from your_ai.cli import configuration, data_option, options
+from your_ai.cli import configuration, data_option, options, search_options
 from your_ai.cli.config_file import CONFIG
 from your_ai.cli.groups import Group, GroupedCommand, flag
 from your_ai.cli.run_context import OpenRun, new_run, run_trials
 from your_ai.errors import ExitCode
 from your_ai.planning.plan import Trial
+from your_ai.runs.assembly import optimization_of
 from your_ai.runs.run import Run
 from your_ai.system.signals import interrupts
 from your_ai.terminal.screen import Screen
 
 _OPTIMIZE = flag("--optimize", "Find the best configuration of each model that passes.")
-_KEEP_GOING = flag("--keep-going", "Try larger models even after one runs out of memory.")
 _GROUPS = [
     options.models(computed="default, but smoke if MLX can use only a CPU"),
     CONFIG,
     *(configuration.SIZES, configuration.KIND, configuration.TENSORS, data_option.DATA),
     *(configuration.STEPS, options.BUDGET),
     Group("Search", (_OPTIMIZE,)),
-    options.SEARCH,
-    Group("Run", (_KEEP_GOING,)),
+    search_options.SEARCH,
+    options.KEEP_GOING,
     options.RUN,
     options.OUTPUT,
 ]
@@ -44,8 +44,8 @@ def command(context: click.Context, /, **values: Any) -> ExitCode:
     def plan_run(screen: Screen) -> Run:
         names = options.model_names(values)
         if not values["optimize"]:
-            options.reject_search_options(values)
-        search = options.search_options(values) if values["optimize"] else None
+            search_options.reject_search_options(values)
+        search = search_options.search_options(values) if values["optimize"] else None
         return new_run(context, screen, names, search)
 
     return run_trials(context, plan_run, _measure)
@@ -64,5 +64,6 @@ def _measure(opened: OpenRun) -> None:
         console.trial_ended(progress)
         if run.search is not None and progress.success and not interrupts.requested:
             console.optimizing()
-            console.optimized(opened.search(trial, console.optimizing_trial))
+            found = opened.search(trial, console.optimizing_trial)
+            console.optimized(optimization_of(run, trial, found))
     console.end(opened.results, opened.finish())

@@ -36,11 +36,12 @@ ACCUMULATED = Count(1, 2**16)
 FINE_TUNE_TYPE = click.Choice([kind.value for kind in FineTuneType])
 OPTIMIZER = click.Choice([optimizer.value for optimizer in Optimizer])
 KEYS = Keys()
-TOKENS = Count(8, 2**24)
-SIZES = Group(
+MIN_LENGTH, MAX_LENGTH = 8, 2**24
+TOKENS = Count(MIN_LENGTH, MAX_LENGTH)
+_BATCH = option("--batch-size", BATCH, "Batch size.", fallback=_DEFAULTS.batch_size)
+ADAPTERS = Group(
     "Training",
     (
-        option("--batch-size", BATCH, "Batch size.", fallback=_DEFAULTS.batch_size),
         option("--lora-rank", RANK, "Rank of the adapters.", fallback=_DEFAULTS.lora_rank),
         option(
             "--lora-layers",
@@ -50,7 +51,7 @@ SIZES = Group(
         ),
     ),
 )
-"""What `optimize` searches."""
+SIZES = Group("Training", (_BATCH, *ADAPTERS.options))
 KIND = Group(
     "Training",
     (
@@ -102,7 +103,7 @@ _REST = (
 )
 
 
-def _tensors(formats: Any, metavar: str, more: str = "") -> Group:
+def _tensors(formats: Any, metavar: str, more: str = "", *, length: bool = True) -> Group:
     quantize = option(
         "--quantize",
         formats,
@@ -110,14 +111,16 @@ def _tensors(formats: Any, metavar: str, more: str = "") -> Group:
         metavar=metavar,
         computed=f"{DEFAULT_QUANTIZATION}, or the model's own; none in full fine-tuning",
     )
-    return Group("Training", (_LENGTH, quantize, *_REST))
+    return Group("Training", (*([_LENGTH] if length else []), quantize, *_REST))
 
 
 TENSORS = _tensors(click.Choice(quantization.NAMES), "FORMAT")
+MAPPED_TENSORS = _tensors(click.Choice(quantization.NAMES), "FORMAT", length=False)
+"""For a map of sequence lengths."""
 SEARCHED_TENSORS = _tensors(
     Names(quantization.NAMES),
     "FORMAT,…",
-    " With --objective tokens, several are searched for the fastest.",
+    " Several are searched.",
 )
 STEPS = Group(
     "Training",

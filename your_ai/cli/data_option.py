@@ -17,7 +17,14 @@ from your_ai.planning.describe import PLAIN
 from your_ai.planning.duration import Schedule
 from your_ai.planning.lora_config import LoraConfig
 from your_ai.planning.plan import TrainingOptions
-from your_ai.planning.training_data import TrainingData, of_full_length, training_data
+from your_ai.planning.training_data import (
+    TrainingData,
+    of_full_length,
+    searched_data,
+    training_data,
+)
+from your_ai.runs.searching import lengths_for
+from your_ai.search.grid import middle_length
 from your_ai.search.search import SearchOptions
 from your_ai.supervision.lengths import DataLengths, tokenized_lengths
 from your_ai.terminal import data_wording
@@ -104,21 +111,36 @@ def _data(
     screen: Screen,
 ) -> TrainingData:
     """Return the data as the model's tokenizer sees it; ``total`` is the number of samples."""
-    sizes = {options.batch_size, *(search.grid.batch_sizes if search else ())}
     folder = source.folder
     lengths = None if folder is None else _lengths(model, folder, total, options, screen)
+    data = _measured(model, source, lengths, options, search)
+    if data.lengths is not None:
+        screen.print(*data_wording.distribution(data.lengths, screen.width))
+    return data
+
+
+def _measured(
+    model: Model,
+    source: DataSource,
+    lengths: DataLengths | None,
+    options: TrainingOptions,
+    search: SearchOptions | None,
+) -> TrainingData:
+    """Return the data with what is measured of it; ``lengths`` is ``None`` if it is not known."""
+    folder = None if source.folder is None else str(source.folder.absolute())
+    if search is not None and search.varies_length:
+        train = lengths.train if lengths else ()
+        return searched_data(folder, train, lengths_for(model, search), source.schedule)
+    sizes = {options.batch_size, *(search.axes.batch_sizes if search else ())}
     if folder is None or lengths is None:
         return of_full_length(sizes, options.seq_length, source.schedule)
-    data = training_data(
-        str(folder.absolute()),
+    return training_data(
+        folder,
         *(lengths.train, lengths.valid, lengths.seconds_per_sample),
         batch_sizes=sizes,
         max_seq_length=options.seq_length,
         schedule=source.schedule,
     )
-    if data.lengths is not None:
-        screen.print(*data_wording.distribution(data.lengths, screen.width))
-    return data
 
 
 def _lengths(
@@ -148,6 +170,17 @@ def _tokenized(model: Model, place: Path, folder: Path, total: int, screen: Scre
     return lengths
 
 
-def with_default_length(defaults: Mapping[str, Any], source: DataSource | None) -> dict[str, Any]:
-    """Return the ``defaults`` of options with the longest sequence that data may have."""
+def with_length(
+    defaults: Mapping[str, Any],
+    source: DataSource | None,
+    models: Iterable[Model],
+    search: SearchOptions | None,
+) -> dict[str, Any]:
+    """Return the ``defaults`` of options with the longest sequence that data may have.
+
+    If lengths are searched, it is one in their middle, which all models allow.
+    """
+    if search is not None and search.varies_length:
+        middle = min(middle_length(lengths_for(model, search)) for model in models)
+        return {**defaults, "seq_length": middle}
     return {**defaults} if source is None else {"seq_length": PLAIN.seq_length, **defaults}

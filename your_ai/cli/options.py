@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from your_ai.cli.configuration import MAX_BATCH, MAX_LAYERS, MAX_RANK, option_name
 from your_ai.cli.groups import Group, flag, option
-from your_ai.cli.params import Number, Sizes
+from your_ai.cli.params import Number
 from your_ai.errors import UsageError
 from your_ai.models import presets
 from your_ai.planning.device import DEFAULT_BUDGET_SHARE
 from your_ai.runs.run import Argument
-from your_ai.search.grid import FULL, QUICK, make_grid
-from your_ai.search.search import Objective, SearchOptions
 from your_ai.supervision.supervisor import Limits
-
-_AXES = ("batch_sizes", "ranks", "layers")
-
-_MAX_CONFIGURATIONS = 1000
-"""Choosing the next configuration of a larger grid takes more than a second."""
 
 PATH = click.Path(path_type=Path)
 
@@ -72,10 +64,6 @@ no_arguments = click.argument(
 """Explain --model to users who pass a model as they do to `optimize`."""
 
 
-def _joined(sizes: Sequence[int]) -> str:
-    return ",".join(map(str, sizes))
-
-
 BUDGET = Group(
     "Training",
     (
@@ -88,33 +76,8 @@ BUDGET = Group(
         ),
     ),
 )
-SEARCH = Group(
-    "Search",
-    (
-        flag("--quick", f"Search a coarser grid of {QUICK.size} configurations."),
-        flag("--exhaustive", "Try every configuration of the grid, to check the search."),
-        option(
-            "--batch-sizes",
-            Sizes(MAX_BATCH),
-            "Batch sizes to search.",
-            fallback=_joined(FULL.batch_sizes),
-        ),
-        option(
-            "--ranks", Sizes(MAX_RANK), "LoRA ranks to search.", fallback=_joined(FULL.lora_ranks)
-        ),
-        option(
-            "--layers",
-            Sizes(MAX_LAYERS),
-            "Numbers of layers to search, at most as many as the model has.",
-            fallback=_joined(FULL.lora_layers),
-        ),
-        option(
-            "--objective",
-            click.Choice([objective.value for objective in Objective]),
-            "Maximize batch × rank × layers (capacity), or measured tokens/s (tokens).",
-            fallback=Objective.CAPACITY,
-        ),
-    ),
+KEEP_GOING = Group(
+    "Run", (flag("--keep-going", "Try larger models even after one runs out of memory."),)
 )
 RUN_DIR = option(
     "--run-dir",
@@ -162,33 +125,6 @@ def model_names(values: Mapping[str, Any]) -> list[str]:
     return list(dict.fromkeys(values["names"]))
 
 
-def search_options(values: Mapping[str, Any]) -> SearchOptions:
-    """The search options; raises UsageError if they conflict or the grid is too large."""
-    given = [name for name in _AXES if values[name]]
-    if values["quick"] and given:
-        raise UsageError(f"--quick and {option_name(given[0])} cannot be used together.")
-    defaults = QUICK if values["quick"] else FULL
-    grid = make_grid(
-        values["batch_sizes"] or defaults.batch_sizes,
-        values["ranks"] or defaults.lora_ranks,
-        values["layers"] or defaults.lora_layers,
-    )
-    if grid.size > _MAX_CONFIGURATIONS:
-        raise UsageError(
-            f"The grid has {grid.size} configurations, more than the maximum of "
-            f"{_MAX_CONFIGURATIONS}. Give fewer --batch-sizes, --ranks or --layers."
-        )
-    objective = Objective(values["objective"] or Objective.CAPACITY)
-    return SearchOptions(grid, objective, exhaustive=values["exhaustive"])
-
-
-def reject_search_options(values: Mapping[str, Any]) -> None:
-    """Raise UsageError if an option of the search is given without --optimize."""
-    for name in ("quick", "exhaustive", *_AXES, "objective"):
-        if values[name]:
-            raise UsageError(f"{option_name(name)} requires --optimize.")
-
-
 def given(context: click.Context) -> dict[str, Argument]:
     """The options on the command line that affect what is measured."""
     return {
@@ -208,5 +144,5 @@ def _argument(value: Any, parameter: click.Parameter) -> Argument:
     if isinstance(value, bool):
         return value
     if isinstance(value, tuple):
-        return tuple(map(str, value)) if parameter.multiple else _joined(value)
+        return tuple(map(str, value)) if parameter.multiple else ",".join(map(str, value))
     return str(value)

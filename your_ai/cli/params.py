@@ -122,11 +122,12 @@ class Names(_KeysType):
 
 
 class Sizes(_SizesType):
-    """Whole numbers from 1 to ``maximum``, separated by commas: one axis of a grid."""
+    """Whole numbers from ``least`` to ``maximum``, separated by commas: one axis of a grid."""
 
     name = "N,N,…"
 
-    def __init__(self, maximum: int) -> None:
+    def __init__(self, maximum: int, least: int = 1) -> None:
+        self._least = least
         self._maximum = maximum
 
     def convert(
@@ -140,9 +141,10 @@ class Sizes(_SizesType):
             )
         # int() raises an error for numbers of thousands of digits.
         sizes = tuple(int(part) if len(part) < 10 else 0 for part in parts)
-        if not all(1 <= size <= self._maximum for size in sizes):
+        if not all(self._least <= size <= self._maximum for size in sizes):
             self.fail(
-                f"{value!r} contains a number that is not between 1 and {self._maximum}.",
+                f"{value!r} contains a number that is not between {self._least} and "
+                f"{self._maximum}.",
                 param,
                 ctx,
             )

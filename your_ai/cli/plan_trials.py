@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,13 +82,19 @@ def plan_trials(
     budget: int,
     data: Mapping[str, TrainingData],
 ) -> tuple[Trial, ...]:
-    """Plan one trial per model, smallest first, for each of the ``trainings``.
+    """Plan one trial per model, smallest first, with all of the ``trainings``.
 
     Raises the same errors as `plan`.
     """
     pairs = zip(models, trainings, strict=True)
-    trials = [trial for known, options in pairs for trial in plan(known, options, budget, data)]
-    return tuple(replace(trial, index=index) for index, trial in enumerate(trials, start=1))
+    kinds = [plan(known, options, budget, data) for known, options in pairs]
+    return tuple(map(_together, zip(*kinds, strict=True)))
+
+
+def _together(trials: Iterable[Trial]) -> Trial:
+    """Return the trials of a model as one: that with the least weights, with the others."""
+    least, *others = sorted(trials, key=lambda trial: trial.weights_bytes)
+    return replace(least, others=tuple(others))
 
 
 def _check_weights(chosen: Sequence[Model]) -> None:

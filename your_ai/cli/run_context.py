@@ -16,22 +16,22 @@ import click
 from your_ai import __version__
 from your_ai.cli import config_file, internal_error
 from your_ai.cli.configuration import trainings
-from your_ai.cli.data_option import read_data, source_of, with_default_length
+from your_ai.cli.data_option import read_data, source_of, with_length
 from your_ai.cli.options import given
 from your_ai.cli.plan_trials import find_device_and_models, plan_trials
 from your_ai.cli.resume_command import resume_command
+from your_ai.cli.search_options import check_grids
 from your_ai.errors import ExitCode, MachineError
 from your_ai.files import check_writable
 from your_ai.models import hub, presets, resolve
 from your_ai.models.resolve import Model
 from your_ai.planning.device import Device, budget_bytes, from_probe, gpu_uuid
 from your_ai.planning.plan import Trial
-from your_ai.runs.assembly import assemble, optimization_of
+from your_ai.runs.assembly import assemble
 from your_ai.runs.catalog import newest_to_resume
 from your_ai.runs.cooldown import Cooldown
 from your_ai.runs.journal import CLOSED, Journal, Record
 from your_ai.runs.open_run import begin, open_new, open_to_resume, record_resumed
-from your_ai.runs.optimization import Optimization
 from your_ai.runs.results import Results
 from your_ai.runs.results_file import ResultsWriter
 from your_ai.runs.resume import RunHistory, history_of
@@ -90,15 +90,15 @@ class OpenRun:
         trial: Trial,
         began: Callable[[Trial, int], None],
         ended: Callable[[TrialResult], None] = lambda _: None,
-    ) -> Optimization:
-        """Search for the best configuration of a trial's model, saving each result."""
+    ) -> tuple[TrialResult, ...]:
+        """Run the search of a trial's model, saving each result; return all of them."""
         for progress in self.runner.search(trial):
             if isinstance(progress, Trial):
                 began(progress, len(self.runner.results_of(trial)) + 1)
             else:
                 self.save()
                 ended(progress)
-        return optimization_of(self.run, trial, self.runner.results_of(trial))
+        return self.runner.results_of(trial)
 
     def finish(self) -> list[str]:
         """Write the final results and the report; return lines that say where they are."""
@@ -212,12 +212,14 @@ def new_run(
     found = None if names else find_device()
     chosen = _suite(params["suite_name"], found.backend, screen) if found else _named(names)
     defaults = config_file.defaults_of(config, [model.name for model in chosen])
-    kinds = trainings(params, with_default_length(defaults, source))
+    kinds = trainings(params, with_length(defaults, source, chosen, search))
     with_memory = search is not None
     found, models = find_device_and_models(chosen, kinds, found, with_memory=with_memory)
     device = from_probe(found, host)
     data = read_data(chosen, source, kinds[0], search, screen)
     trials = plan_trials(models, kinds, budget_bytes(device, params["max_memory"]), data)
+    if search is not None:
+        check_grids(trials, search)
     _show_notes(screen, trials, device)
     return Run(
         command=str(context.command.name),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from worker.protocol.configuration import (
     ALL_KEYS,
@@ -12,6 +12,9 @@ from worker.protocol.configuration import (
 )
 from your_ai.models.quantization import Quantization
 from your_ai.planning.lora_config import LoraConfig
+
+SIZES = ("batch_sizes", "lora_ranks", "lora_layers")
+"""The axes on which every configuration of a search is shown."""
 
 PLAIN = LoraConfig().configuration()
 """What ``mlx_lm.lora --train`` does by default (CONFIG_DEFAULTS in mlx_lm/lora.py)."""
@@ -26,11 +29,23 @@ def trained(c: Configuration) -> str:
     return f"{_TYPES[c.fine_tune_type]} on {_keys(c.lora_keys)}"
 
 
-def sizes(c: Configuration, sign: str = "=") -> str:
-    """Return what a search varies: ``batch=2, rank=64, layers=16``; full training has no rank."""
-    rank = [("rank", c.lora_rank)] if c.lora_rank else []
-    axes = [("batch", c.batch_size), *rank, ("layers", c.lora_layers)]
-    return ", ".join(f"{name}{sign}{size}" for name, size in axes)
+def sizes(c: Configuration, sign: str = "=", axes: Collection[str] = SIZES) -> str:
+    """Return the places on axes of a search: ``batch=2, rank=64, layers=16``."""
+    return ", ".join(places(c, sign, axes).values())
+
+
+def places(c: Configuration, sign: str, axes: Collection[str]) -> dict[str, str]:
+    """Return the places on axes (by the names of `search.grid.Axes`); full training has no rank."""
+    numbers = {
+        "batch_sizes": ("batch", c.batch_size),
+        "lora_ranks": ("rank", c.lora_rank),
+        "lora_layers": ("layers", c.lora_layers),
+        "seq_lengths": ("length", c.seq_length),
+    }
+    found = {axis: f"{name}{sign}{n}" for axis, (name, n) in numbers.items() if n}
+    found["quantizations"] = Quantization.of(c).label
+    found["grad_checkpoints"] = f"{'with' if c.grad_checkpoint else 'without'} checkpointing"
+    return {axis: text for axis, text in found.items() if axis in axes}
 
 
 def configuration(configurations: Sequence[Configuration]) -> str:
@@ -44,22 +59,30 @@ def configuration(configurations: Sequence[Configuration]) -> str:
     where = f"the last {count} layers" if layers[-1] > 1 else "the last layer"
     rank = f"rank {first.lora_rank} in " if first.lora_rank else ""
     batches = f"batches of {first.batch_size} × {first.seq_length} tokens"
-    return ", ".join([trained(first), f"{rank}{where}", batches, *_settings(configurations)])
-
-
-def fixed_in_search(configurations: Sequence[Configuration]) -> str:
-    """Return what a search for batch size, rank and layers does not vary, in one line."""
-    first = configurations[0]
-    length = f"sequences of {first.seq_length} tokens"
-    return ", ".join([trained(first), length, *_settings(configurations)])
-
-
-def _settings(configurations: Sequence[Configuration]) -> list[str]:
-    first = configurations[0]
     weights = dict.fromkeys(Quantization.of(each).label for each in configurations)
-    checkpointing = f"{'with' if first.grad_checkpoint else 'without'} gradient checkpointing"
-    kept = [*_dropout(first), *_optimizer(first)]
-    return [f"{' or '.join(weights)} weights", *kept, checkpointing]
+    kept = [f"{' or '.join(weights)} weights", *_dropout(first), *_optimizer(first)]
+    parts = [trained(first), f"{rank}{where}", batches, *kept, _checkpointing(first)]
+    return ", ".join(parts)
+
+
+def fixed_in_search(configuration: Configuration, varied: Collection[str]) -> str:
+    """Return what a search that varies these axes leaves as it is, in one line."""
+    c = configuration
+    parts = {
+        "lora_ranks": f"rank {c.lora_rank}" if c.lora_rank else "",
+        "lora_layers": f"{c.lora_layers} layers",
+        "batch_sizes": f"batches of {c.batch_size}",
+        "seq_lengths": f"sequences of {c.seq_length} tokens",
+        "quantizations": f"{Quantization.of(c).label} weights",
+        "": ", ".join([*_dropout(c), *_optimizer(c)]),
+        "grad_checkpoints": _checkpointing(c),
+    }
+    fixed = (text for axis, text in parts.items() if text and axis not in varied)
+    return ", ".join([trained(c), *fixed])
+
+
+def _checkpointing(c: Configuration) -> str:
+    return f"{'with' if c.grad_checkpoint else 'without'} gradient checkpointing"
 
 
 def kind(c: Configuration) -> list[str]:

@@ -65,13 +65,15 @@ class Trial:
     """One model with one configuration, run once in one fresh worker process.
 
     ``index`` is the model's position in the run, starting at 1. ``data`` is what the training is
-    meant for, if the user gave data.
+    meant for, if the user gave data. ``others`` are the same with other quantizations, in which
+    more bytes are needed for the weights.
     """
 
     index: int
     model: Model
     request: TrialRequest
     data: TrainingData | None = None
+    others: tuple[Trial, ...] = ()
 
     @property
     def weights_bytes(self) -> int:
@@ -92,9 +94,17 @@ class Trial:
         """The configuration to train with."""
         return self.request.configuration
 
+    @property
+    def quantizations(self) -> tuple[Quantization, ...]:
+        """Its quantization and the others, least memory first."""
+        return tuple(Quantization.of(each.configuration) for each in (self, *self.others))
+
     def with_configuration(self, configuration: Configuration) -> Trial:
-        """Return this trial with another configuration."""
-        return replace(self, request=replace(self.request, configuration=configuration))
+        """Return this trial with another configuration, in one of its quantizations."""
+        place = self.quantizations.index(Quantization.of(configuration))
+        own = (self, *self.others)[place]
+        request = replace(own.request, configuration=configuration)
+        return replace(own, index=self.index, request=request, others=())
 
 
 def plan(
@@ -188,9 +198,9 @@ def _layers(model: Model, options: TrainingOptions) -> int:
 def _trial(
     index: int, model: Model, options: TrainingOptions, budget: int, data: TrainingData | None
 ) -> Trial:
-    """Return the trial of a model; with ``data`` it has the longest sequences of the data."""
-    if data is None:
-        return Trial(index, model, _request(model, options, budget))
+    """Return the trial of a model; with batches of ``data`` it has their longest sequences."""
+    if data is None or not data.train:
+        return Trial(index, model, _request(model, options, budget), data)
     request = _request(model, replace(options, seq_length=data.seq_length), budget)
     train, valid = data.train_of(options.batch_size), data.valid_of(options.batch_size)
     shorter = tuple(n for n in train.typical if n < data.seq_length) if train else ()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from your_ai.planning.batches import Batches, batches
 from your_ai.planning.distribution import Distribution, distribution
@@ -11,12 +13,22 @@ from your_ai.planning.duration import Schedule
 
 
 @dataclass(frozen=True, slots=True)
+class Cut:
+    """How many samples and tokens are cut off at a length."""
+
+    seq_length: int
+    samples: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingData:
     """The data in ``folder``, tokenized for a model, and the ``schedule`` of its training.
 
     ``folder`` and ``lengths`` are ``None`` if every sequence is taken to have full length.
-    ``train`` and ``valid`` have the batches of each batch size in question. ``seconds_per_sample``
-    is the time for tokenizing a sample.
+    ``train`` and ``valid`` have the batches of each batch size in question; none if sequence
+    lengths are searched. ``seconds_per_sample`` is the time for tokenizing a sample. ``cuts`` says
+    what each of the searched lengths would cut off.
     """
 
     folder: str | None
@@ -25,6 +37,16 @@ class TrainingData:
     valid: tuple[Batches, ...]
     seconds_per_sample: float
     schedule: Schedule
+    cuts: tuple[Cut, ...] = ()
+
+    def lengths_at(self, seq_length: int) -> Distribution | None:
+        """Return the lengths of the samples, and how many are cut at a searched length."""
+        cut = next((each for each in self.cuts if each.seq_length == seq_length), None)
+        if self.lengths is None or cut is None:
+            return self.lengths
+        return replace(
+            self.lengths, max_seq_length=seq_length, cut=cut.samples, cut_tokens=cut.tokens
+        )
 
     @property
     def seq_length(self) -> int:
@@ -64,6 +86,28 @@ def training_data(
         seconds_per_sample,
         schedule,
     )
+
+
+def searched_data(
+    folder: str | None, train: Sequence[int], seq_lengths: Sequence[int], schedule: Schedule
+) -> TrainingData:
+    """Return data of which only the lengths matter, because ``seq_lengths`` are searched.
+
+    Without samples in ``train``, their lengths are not known.
+    """
+    if not train:
+        return TrainingData(None, None, (), (), 0.0, schedule)
+    known = distribution(train, max(seq_lengths))
+    return TrainingData(folder, known, (), (), 0.0, schedule, tuple(_cuts(train, seq_lengths)))
+
+
+def _cuts(train: Sequence[int], seq_lengths: Iterable[int]) -> Iterator[Cut]:
+    ordered = sorted(train)
+    up_to = [0, *accumulate(ordered)]
+    for length in seq_lengths:
+        kept = bisect_right(ordered, length)
+        longer = len(ordered) - kept
+        yield Cut(length, longer, up_to[-1] - up_to[kept] - longer * length)
 
 
 def of_full_length(

@@ -70,7 +70,7 @@ def search(entry: TrialResult, figure: str) -> Chart:
     found = entry.optimal_config
     assert found is not None
     label, wording, value_of = FIGURES[figure]
-    points = [(t, y) for t in found.all_results if (y := value_of(t)) is not None and memory_of(t)]
+    points = [(t, y) for t in entry.searched if (y := value_of(t)) is not None and memory_of(t)]
     scale = SizeScale(memory_of(trial) for trial, _ in points)
     best = found.best
     values = [_point(trial, y, trial is best, scale, wording) for trial, y in points]
@@ -90,7 +90,7 @@ def search(entry: TrialResult, figure: str) -> Chart:
         spec.layer(stairs, axes, steps),
         spec.layer(dots, {**axes, **look, **spec.DESCRIBED}),
     ]
-    budget = max((trial.config.budget_bytes for trial in found.all_results), default=0)
+    budget = max((trial.config.budget_bytes for trial in entry.searched), default=0)
     if scale.can_show(budget):
         style = {"align": "right", "baseline": "bottom"}
         layers.append(spec.rule(scale, budget, "budget", "x", {"y": {"value": -4}}, style))

@@ -6,26 +6,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
-from your_ai.models.quantization import Quantization
-from your_ai.planning.describe import sizes
+from your_ai.planning.describe import SIZES, sizes
 from your_ai.runs.results import Results
 from your_ai.runs.trial_result import TrialResult
 from your_ai.system.conditions import caveats
 
 
 def with_distinct_names(results: Results) -> Results:
-    """Return the results, with paths instead of names for folders that have the same name.
-
-    Several entries of one model have the names of their quantizations, too.
-    """
+    """Return the results, with paths instead of names for folders that have the same name."""
     models = Counter(preset for preset, _ in {(e.preset, e.model_name) for e in results.results})
-    entries = Counter((entry.preset, entry.model_name) for entry in results.results)
 
     def name(entry: TrialResult) -> str:
-        own = entry.preset if models[entry.preset] == 1 else entry.model_name
-        if entries[entry.preset, entry.model_name] == 1:
-            return own
-        return f"{own}, {Quantization.of(entry.config).label}"
+        return entry.preset if models[entry.preset] == 1 else entry.model_name
 
     named = (_named(entry, name(entry)) for entry in results.results)
     return replace(results, results=tuple(named))
@@ -37,15 +29,21 @@ def title(trial: TrialResult) -> str:
 
 
 def configuration(trial: TrialResult) -> str:
-    """Return what a search varies: ``batch 2, rank 64, layers 16``."""
-    return sizes(trial.config, " ")
+    """Return what searches vary: ``batch 2, rank 64, layers 16, length 1024, 4-bit``."""
+    checkpointing = () if trial.config.grad_checkpoint else ("grad_checkpoints",)
+    axes = (*SIZES, "seq_lengths", "quantizations", *checkpointing)
+    return sizes(trial.config, " ", axes)
 
 
 def _named(trial: TrialResult, name: str) -> TrialResult:
-    found = trial.optimal_config
-    if found:
-        found = replace(found, all_results=tuple(_named(r, name) for r in found.all_results))
-    return replace(trial, preset=name, optimal_config=found)
+    all_results = tuple(_named(each, name) for each in trial.searched)
+    optimum, ceiling = trial.optimal_config, trial.ceiling
+    return replace(
+        trial,
+        preset=name,
+        optimal_config=optimum and replace(optimum, all_results=all_results),
+        ceiling=ceiling and replace(ceiling, all_results=all_results),
+    )
 
 
 def speed_caveats(trial: TrialResult) -> str:

@@ -6,10 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from your_ai.planning.plan import Trial
-from your_ai.runs.optimization import Optimization, search_for
+from your_ai.runs.ceiling_map import CeilingMap
+from your_ai.runs.optimization import Optimization
 from your_ai.runs.results import Results, recommended
 from your_ai.runs.run import Run
+from your_ai.runs.searching import search_for
 from your_ai.runs.trial_result import TrialResult
+from your_ai.search.search import Objective, Search
 from your_ai.supervision.outcome import OutcomeKind
 from your_ai.units import to_gb
 
@@ -39,15 +42,27 @@ def assemble(run: Run, ended: Iterable[TrialResult]) -> Results:
 
 def optimization_of(run: Run, trial: Trial, results: Sequence[TrialResult]) -> Optimization:
     """Return the search for the best configuration of a trial's model, with its results."""
+    return Optimization(_search(run, trial), tuple(results))
+
+
+def ceiling_of(run: Run, trial: Trial, results: Sequence[TrialResult]) -> CeilingMap:
+    """Return the search for the longest sequences of a trial's model, with its results."""
+    return CeilingMap(_search(run, trial), tuple(results))
+
+
+def _search(run: Run, trial: Trial) -> Search:
     assert run.search is not None
-    return Optimization(search_for(trial, run.search, run.device.backend), tuple(results))
+    return search_for(trial, run.search, run.device.backend)
 
 
 def _entry(run: Run, trial: Trial, results: Sequence[TrialResult]) -> TrialResult:
     """Return the entry of a model: its trial or, for `optimize`, the best one, with the search."""
     own = results[0]
-    if run.search is None:
+    if run.search is None or own.outcome is OutcomeKind.SKIPPED:
         return own
+    if run.search.objective is Objective.CEILING:
+        ceiling = ceiling_of(run, trial, results)
+        return replace(ceiling.longest, ceiling=ceiling.as_result())
     found = optimization_of(run, trial, results)
     if run.command == "optimize":
         own = found.best or results[-1]
@@ -57,10 +72,10 @@ def _entry(run: Run, trial: Trial, results: Sequence[TrialResult]) -> TrialResul
 
 
 def _is_complete(entry: TrialResult) -> bool:
-    searched = entry.optimal_config
-    trials = (entry, *(searched.all_results if searched else ()))
+    trials = (entry, *entry.searched)
     if any(trial.outcome is OutcomeKind.INTERRUPTED for trial in trials):
         return False
     if not entry.is_final and entry.outcome is not OutcomeKind.SKIPPED:
         return False
+    searched = entry.optimal_config or entry.ceiling
     return searched is None or searched.complete

@@ -1,31 +1,19 @@
-"""The state of the search for one model: what its trials have shown so far."""
+"""The state of the search for a model's best configuration."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from worker.protocol.configuration import Configuration
-from your_ai.planning.memory_estimate import estimate
-from your_ai.planning.plan import Trial
-from your_ai.runs.search_result import FailedPoint, GridAxes, ParetoPoint, Point, ProofOfOptimum
+from your_ai.runs.search_result import FailedPoint, ParetoPoint, Point, ProofOfOptimum
+from your_ai.runs.searching import SearchState
 from your_ai.runs.trial_result import OptimalConfig, TrialResult
-from your_ai.search.search import Certificate, Expected, Search, SearchOptions, Tried
+from your_ai.search.search import Certificate
 
 
 @dataclass(frozen=True, slots=True)
-class Optimization:
-    """A search and its trials, in the order in which they ended."""
-
-    search: Search
-    results: tuple[TrialResult, ...]
-
-    @property
-    def tried(self) -> list[Tried]:
-        """The final results, in the form that the search takes."""
-        return [result.tried for result in self.results if result.is_final]
+class Optimization(SearchState):
+    """A search for the best configuration, and its trials in the order in which they ended."""
 
     @property
     def best(self) -> TrialResult | None:
@@ -41,17 +29,6 @@ class Optimization:
         return self.search.certificate(self.tried)
 
     @property
-    def is_finished(self) -> bool:
-        """Whether the search is finished."""
-        return self.search.is_settled(self.tried)
-
-    @property
-    def is_proven(self) -> bool:
-        """Whether failures caused by memory are enough to prove that nothing better fits."""
-        sound = [tried for tried in self.tried if tried.fits or tried.too_large]
-        return not self.search.certificate(sound).unsettled
-
-    @property
     def decisive(self) -> list[TrialResult]:
         """The failed trials that the proof consists of."""
         failures = self.certificate.failures
@@ -65,8 +42,8 @@ class Optimization:
     def pareto(self) -> list[TrialResult]:
         """The passes that no other trial beats, least memory first.
 
-        A trial beats another if it is at least as good in memory, capacity and speed, and better in
-        one of them.
+        A trial beats another if it is at least as good in memory, capacity, length and speed, and
+        better in one of them.
         """
         passed = [result for result in self.results if result.success]
         front = [r for r in passed if not any(_beats(other, r) for other in passed)]
@@ -80,42 +57,24 @@ class Optimization:
             created_at=self.results[-1].ended_at,
             objective=self.search.objective,
             exhaustive=self.search.exhaustive,
-            grid=GridAxes(**self.search.grid.axes),
+            grid=self.search.grid.axes,
             complete=self.is_finished,
             proven=self.is_proven,
             certificate=ProofOfOptimum(
                 tuple(map(_failure, self.decisive)),
-                tuple(_point(configuration) for configuration in self.certificate.unsettled),
+                tuple(map(Point.of, self.certificate.unsettled)),
             ),
             pareto=tuple(map(_pareto_point, self.pareto)),
             all_results=self.results,
         )
 
 
-def fastest(found: Iterable[Optimization]) -> Optimization | None:
-    """Return the search whose best configuration is the fastest; ``None`` if nothing passed."""
-    passed = [(each.best.tokens_per_second or 0.0, each) for each in found if each.best]
-    return max(passed, key=lambda pair: pair[0], default=(0.0, None))[1]
-
-
-def search_for(trial: Trial, options: SearchOptions, backend: str) -> Search:
-    """Return the search for the best configuration of the trial's model within its budget."""
-    return Search(
-        options.grid.around(trial.configuration, trial.model.layers),
-        trial.request.budget_bytes,
-        options.objective,
-        _expectation(trial, backend),
-        options.exhaustive,
-    )
-
-
 def _figures(best: TrialResult | None) -> dict[str, Any]:
     if best is None:
         return {}
+    optimum = asdict(Point.of(best.config))
     return {
-        "optimal_batch_size": best.config.batch_size,
-        "optimal_lora_rank": best.config.lora_rank,
-        "optimal_lora_layers": best.config.lora_layers,
+        **{f"optimal_{name}": value for name, value in optimum.items()},
         "peak_memory_gb": best.peak_memory_gb,
         "throughput_score": best.config.capacity,
         "needed_memory_gb": best.needed_memory_gb,
@@ -124,20 +83,21 @@ def _figures(best: TrialResult | None) -> dict[str, Any]:
     }
 
 
-def _point(configuration: Configuration) -> Point:
-    return Point(configuration.batch_size, configuration.lora_rank, configuration.lora_layers)
-
-
 def _failure(result: TrialResult) -> FailedPoint:
-    return FailedPoint(*result.axes, result.outcome, result.certainty, result.error or "")
+    return FailedPoint.of(
+        result.config,
+        outcome=result.outcome,
+        certainty=result.certainty,
+        error=result.error or "",
+    )
 
 
 def _pareto_point(result: TrialResult) -> ParetoPoint:
-    return ParetoPoint(
-        *result.axes,
-        result.needed_memory_bytes,
-        result.config.capacity,
-        result.tokens_per_second,
+    return ParetoPoint.of(
+        result.config,
+        needed_memory_bytes=result.needed_memory_bytes,
+        capacity=result.config.capacity,
+        tokens_per_second=result.tokens_per_second,
     )
 
 
@@ -151,21 +111,6 @@ def _scores(result: TrialResult) -> tuple[float, ...]:
     return (
         -(result.needed_memory_bytes or 0),
         result.config.capacity,
+        result.config.seq_length,
         result.tokens_per_second or 0.0,
     )
-
-
-def _expectation(trial: Trial, backend: str) -> Callable[[Configuration], Expected] | None:
-    """Return a function that estimates memory; ``None`` if that is not possible."""
-    if trial.is_too_large:  # nothing fits, so the smallest configuration proves it
-        return lambda _: Expected(trial.weights_bytes, trial.weights_bytes)
-    if estimate(trial.model, trial.configuration, backend) is None:
-        return None
-
-    @cache
-    def expected(configuration: Configuration) -> Expected:
-        found = estimate(trial.model, configuration, backend)
-        assert found is not None
-        return Expected(found.resident_bytes, found.needed_bytes)
-
-    return expected

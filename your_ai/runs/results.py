@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -14,7 +14,6 @@ from your_ai.errors import UsageError
 from your_ai.files import to_json
 from your_ai.planning.device import Device
 from your_ai.runs.trial_result import TrialResult, Utc
-from your_ai.search.search import Objective
 from your_ai.system.machine import Machine
 from your_ai.units import parameters_of
 
@@ -28,7 +27,7 @@ class Results:
     recommended: str | None
     """The `preset` of the largest model that passed; null if none did."""
     results: tuple[TrialResult, ...]
-    """One entry per model that was tried, smallest first; one per searched quantization."""
+    """One entry per model that was tried, smallest first."""
     your_ai_version: str
     """Version of your_ai that did the run."""
     started_at: Utc
@@ -49,27 +48,14 @@ class Results:
         """All trials, each once: a model's entry, followed by the other trials of its search."""
         found = []
         for entry in self.results:
-            searched = entry.optimal_config.all_results if entry.optimal_config else ()
-            found += [entry, *(trial for trial in searched if trial.axes != entry.axes)]
+            found += [entry, *(trial for trial in entry.searched if trial.key != entry.key)]
         return found
 
 
 def recommended(results: Sequence[TrialResult]) -> TrialResult | None:
-    """Return the largest model that passed; of several equally large ones the first.
-
-    If it was searched with several quantizations, the fastest is returned.
-    """
+    """Return the largest model that passed; of several equally large ones the first."""
     passed = [result for result in results if result.success]
-    largest = max(passed, key=lambda result: parameters_of(result.params), default=None)
-    return largest and fastest(largest, passed)
-
-
-def fastest(entry: TrialResult, entries: Iterable[TrialResult]) -> TrialResult:
-    """Return the fastest pass of the entry's model if its search was for speed, else ``entry``."""
-    if entry.optimal_config is None or entry.optimal_config.objective is not Objective.TOKENS:
-        return entry
-    same = [e for e in entries if e.success and e.model_name == entry.model_name]
-    return max(same, key=lambda each: each.tokens_per_second or 0.0, default=entry)
+    return max(passed, key=lambda result: parameters_of(result.params), default=None)
 
 
 def write(results: Results) -> bytes:
@@ -111,6 +97,7 @@ class _Search(TypedDict, total=False):
 
 class _Entry(_Trial, total=False):
     optimal_config: _Search | None
+    ceiling: _Search | None
 
 
 class _Document(TypedDict):
@@ -122,7 +109,8 @@ class _Document(TypedDict):
 def _trials(document: Any) -> list[dict[str, Any]]:
     found = []
     for entry in document["results"]:
-        found += [entry, *((entry.get("optimal_config") or {}).get("all_results") or ())]
+        search = entry.get("optimal_config") or entry.get("ceiling") or {}
+        found += [entry, *(search.get("all_results") or ())]
     return found
 
 

@@ -15,10 +15,10 @@ from your_ai.models import hub, weight_files
 from your_ai.planning.plan import Trial, reason_to_skip
 from your_ai.runs.cooldown import Cooldown
 from your_ai.runs.journal import ENDED, Journal
-from your_ai.runs.optimization import Optimization, search_for
 from your_ai.runs.resume import RunHistory
 from your_ai.runs.run import Run
 from your_ai.runs.run_dir import log_path
+from your_ai.runs.searching import SearchState, search_for
 from your_ai.runs.trial_record import result_of, result_of_too_large, result_without_worker
 from your_ai.runs.trial_result import TrialResult, trial_key
 from your_ai.runs.worker_run import Supervise, WorkerRunner
@@ -66,32 +66,28 @@ class TrialRunner:
 
     def trials(self) -> Iterator[Trial | TrialResult]:
         """Run the trials in order; yield each trial before it starts, and then its result."""
-        out_of_memory: list[Trial] = []
         for trial in self._run.trials:
             if interrupts.requested:
                 return
             yield trial
-            reason = None if self._run.keep_going else reason_to_skip(trial, out_of_memory)
-            if reason is None:
-                result = self._try(trial)
-            else:
-                skipped = Outcome(OutcomeKind.SKIPPED, reason)
-                result = self._record(result_without_worker(trial, skipped, now()))
+            result = self._skipped(trial) or self._try(trial)
             yield result
             if _is_stopped(result):
                 return
-            if result.is_out_of_memory:
-                out_of_memory.append(trial)
 
     def search(self, trial: Trial) -> Iterator[Trial | TrialResult]:
         """Try configurations of ``trial`` until the best is proven; yield like `trials`.
 
         Stops after a trial whose weights were missing, because all trials need the same weights.
         """
+        if skipped := self._skipped(trial):
+            yield trial
+            yield skipped
+            return
         assert self._run.search is not None
         search = search_for(trial, self._run.search, self._run.device.backend)
         while not interrupts.requested:
-            configuration = search.propose(Optimization(search, self.results_of(trial)).tried)
+            configuration = search.propose(SearchState(search, self.results_of(trial)).tried)
             if configuration is None:
                 return
             candidate = trial.with_configuration(configuration)
@@ -100,6 +96,18 @@ class TrialRunner:
             yield result
             if _is_stopped(result) or not result.is_final:
                 return
+
+    def _skipped(self, trial: Trial) -> TrialResult | None:
+        """Record why a trial or its search need not run; ``None`` if it must."""
+        if self._run.keep_going:
+            return None
+        passed = {result.index for result in self.ended if result.success}
+        failed = {result.index for result in self.ended if result.is_out_of_memory} - passed
+        reason = reason_to_skip(trial, [t for t in self._run.trials if t.index in failed])
+        if reason is None:
+            return None
+        outcome = Outcome(OutcomeKind.SKIPPED, reason)
+        return self._record(result_without_worker(trial, outcome, now()))
 
     def _try(self, trial: Trial) -> TrialResult:
         key = trial_key(trial.index, trial.configuration)

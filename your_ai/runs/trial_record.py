@@ -44,7 +44,9 @@ def result_without_worker(trial: Trial, outcome: Outcome, started_at: str) -> Tr
         config=TrialConfig.of(request, request.steps),
         revision=model.revision,
         weights_bytes=trial.weights_bytes or None,
-        data_lengths=trial.data.lengths if trial.data else None,
+        data_lengths=trial.data.lengths_at(request.configuration.seq_length)
+        if trial.data
+        else None,
     )
 
 

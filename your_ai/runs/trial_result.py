@@ -1,4 +1,4 @@
-"""The result of a trial, and of the search for a model's best configuration.
+"""The result of a trial, and of the searches that trials belong to.
 
 Sizes named ``…_gb`` are in GB of 2^30 bytes, sizes named ``…_bytes`` are exact; times are seconds.
 `docs/results.schema.json` is generated from these types and the docstrings of their fields.
@@ -14,10 +14,13 @@ import msgspec
 from worker.protocol.configuration import Configuration
 from worker.protocol.messages import Loaded, PhaseBegan, Step, Timed
 from worker.protocol.requests import TrainingRequest, TrialRequest
+from your_ai.models.quantization import Quantization
 from your_ai.planning.distribution import Distribution
 from your_ai.runs.expected_training import ExpectedTraining
-from your_ai.runs.search_result import GridAxes, ParetoPoint, ProofOfOptimum
-from your_ai.search.search import Objective, Tried
+from your_ai.runs.search_result import Column, ParetoPoint, Point, ProofOfOptimum
+from your_ai.search.forecast import Tried
+from your_ai.search.grid import Axes
+from your_ai.search.search import Objective
 from your_ai.supervision.outcome import Certainty, OutcomeKind
 from your_ai.system.conditions import Conditions
 
@@ -67,6 +70,12 @@ class OptimalConfig:
     """The best configuration's LoRA rank."""
     optimal_lora_layers: int | None = None
     """The best configuration's number of layers with adapters."""
+    optimal_seq_length: int | None = None
+    """The best configuration's sequence length in tokens."""
+    optimal_quantization: str | None = None
+    """The best configuration's quantization: none, the number of bits, or the mode."""
+    optimal_grad_checkpoint: bool | None = None
+    """Whether the best configuration recomputes activations to save memory."""
     peak_memory_gb: float | None = None
     """The best configuration's peak memory in GB."""
     throughput_score: int | None = None
@@ -81,11 +90,11 @@ class OptimalConfig:
     tokens_per_second: float | None = None
     """The best configuration's training speed."""
     objective: Objective
-    """What was maximized: the capacity score, or measured tokens per second."""
+    """What was maximized: the capacity score, measured tokens per second, or the length."""
     exhaustive: bool
     """Whether the whole grid was tried."""
-    grid: GridAxes
-    """The axes that were searched."""
+    grid: Axes
+    """What was searched."""
     complete: bool
     """Whether the search is finished."""
     proven: bool
@@ -95,8 +104,8 @@ class OptimalConfig:
     pareto: tuple[ParetoPoint, ...]
     """Passing trials that no other trial beats.
 
-    A trial beats another if it is at least as good in memory, capacity and speed, and better in
-    one of them.
+    A trial beats another if it is at least as good in memory, capacity, length and speed, and
+    better in one of them.
     """
     all_results: tuple[TrialResult, ...]
     """Every trial of the search, in order."""
@@ -104,9 +113,37 @@ class OptimalConfig:
     @property
     def best(self) -> TrialResult | None:
         """The trial of the best configuration."""
-        optimum = (self.optimal_batch_size, self.optimal_lora_rank, self.optimal_lora_layers)
-        passed = (result for result in self.all_results if result.success)
-        return next((result for result in passed if result.axes == optimum), None)
+        names = Point.__dataclass_fields__
+        optimum = {name: getattr(self, f"optimal_{name}") for name in names}
+        # Version 0.2 and earlier varied only the sizes.
+        known = {name: value for name, value in optimum.items() if value is not None}
+        for result in self.all_results:
+            point = Point.of(result.config)
+            if result.success and all(getattr(point, n) == value for n, value in known.items()):
+                return result
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ceiling:
+    """The longest sequences that fit, for several batch sizes."""
+
+    model: str
+    """The model's Hub id or path."""
+    created_at: Utc
+    """When the last trial ended, in UTC."""
+    exhaustive: bool
+    """Whether the whole grid was tried."""
+    grid: Axes
+    """What was searched."""
+    complete: bool
+    """Whether every length either fits or does not, by a trial or because a trial implies it."""
+    proven: bool
+    """Whether the failures that imply this were caused by memory."""
+    columns: tuple[Column, ...]
+    """The longest sequence for each batch size, with gradient checkpointing first."""
+    all_results: tuple[TrialResult, ...]
+    """Every trial, in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +164,8 @@ class TrialResult:
     """Why the trial did not pass, in one line; null if it passed."""
     optimal_config: OptimalConfig | None = None
     """The search for this model's best configuration; null without a search."""
+    ceiling: Ceiling | None = None
+    """The longest sequences of this model that fit; null unless `ceiling` searched them."""
     outcome: OutcomeKind
     """How the trial ended."""
     certainty: Certainty = Certainty.CERTAIN
@@ -203,9 +242,10 @@ class TrialResult:
     """Versions of Python, mlx and mlx-lm in the worker."""
 
     @property
-    def axes(self) -> tuple[int, int, int]:
-        """Batch size, rank and layers."""
-        return self.config.batch_size, self.config.lora_rank, self.config.lora_layers
+    def searched(self) -> tuple[TrialResult, ...]:
+        """Every trial of this model's search; none without a search."""
+        found = self.optimal_config or self.ceiling
+        return found.all_results if found else ()
 
     @property
     def key(self) -> str:
@@ -246,7 +286,9 @@ class TrialResult:
 
 def trial_key(index: int, c: Configuration) -> str:
     """Return the key of a trial of the run's model ``index``; it is also part of file names."""
-    return f"{index:02d}-{c.batch_size}x{c.lora_rank}x{c.lora_layers}"
+    sizes = f"{c.batch_size}x{c.lora_rank}x{c.lora_layers}x{c.seq_length}"
+    stored = "" if c.grad_checkpoint else "-stored"
+    return f"{index:02d}-{sizes}-{Quantization.of(c).name}{stored}"
 
 
 def trial_result(fields: Any) -> TrialResult:

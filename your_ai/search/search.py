@@ -1,4 +1,4 @@
-"""Find the best configuration of a grid with few trials, and prove that it is the best.
+"""Find what a search looks for with few trials, and prove that nothing better fits.
 
 Pure: the caller runs the proposals and passes the results back.
 
@@ -11,55 +11,49 @@ but never the result.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 from worker.protocol.configuration import Configuration
-from your_ai.search.grid import Grid
+from your_ai.planning.describe import SIZES
+from your_ai.search.forecast import Estimate, Forecaster, KindForecast, Tried
+from your_ai.search.grid import Axes, Grid, Kind
 
-CAUTION = 1.1
-"""Until a trial passes, the estimate of what training adds is multiplied by this factor."""
+ERROR = 0.1
+"""Relative error of an estimate, if it is not known."""
 
 
 class Objective(StrEnum):
-    """What is maximized: the capacity score, or measured tokens per second."""
+    """What is looked for.
+
+    The largest capacity score, the most measured tokens per second, the longest sequence, or the
+    longest sequence of every combination of the other axes.
+    """
 
     CAPACITY = "capacity"
     TOKENS = "tokens"
+    LENGTH = "length"
+    CEILING = "ceiling"
+
+    @property
+    def by_length(self) -> bool:
+        """Whether longer sequences are better."""
+        return self in (Objective.LENGTH, Objective.CEILING)
 
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """The options of a search."""
+    """The options of a search. Without lengths, one for length takes those of the model."""
 
-    grid: Grid
+    axes: Axes
     objective: Objective
     exhaustive: bool
 
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """The estimated memory of a configuration, in bytes."""
-
-    resident_bytes: int
-    needed_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """How the trial of a configuration ended; ``fits`` is true if it passed.
-
-    If it failed, ``too_large`` says whether memory was the cause. ``needed_bytes`` is known for a
-    pass, and for a trial that failed after needed memory had been measured.
-    """
-
-    configuration: Configuration
-    fits: bool
-    needed_bytes: int | None = None
-    tokens_per_second: float | None = None
-    too_large: bool = True
+    @property
+    def varies_length(self) -> bool:
+        """Whether sequence lengths are searched."""
+        return self.objective.by_length or bool(self.axes.seq_lengths)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +63,7 @@ class Certificate:
     ``failures`` are the smallest failed configurations that rule out better ones. ``unsettled`` are
     the configurations that may still be better: they were not tried and are not ruled out. If there
     are none, the optimum is proven. A configuration is ruled out if it covers a failed one or, if
-    speed is the objective, if it covers a pass with the same batch size.
+    speed is the objective, if it covers a pass and differs from it only in rank and layers.
     """
 
     optimum: Configuration | None
@@ -81,27 +75,42 @@ class Certificate:
 class Search:
     """A search in a grid. It has no state: every method takes the trials so far.
 
-    ``expected`` estimates the memory of a configuration; it is ``None`` if no estimate is possible.
-    An exhaustive search tries the whole grid.
+    ``expected`` estimates the memory of a configuration with a relative ``error``; it is ``None``
+    if no estimate is possible. An exhaustive search tries the whole grid.
     """
 
     grid: Grid
     budget_bytes: int
     objective: Objective = Objective.CAPACITY
-    expected: Callable[[Configuration], Expected] | None = None
+    expected: Estimate | None = None
     exhaustive: bool = False
+    error: float = ERROR
+
+    @property
+    def varies_length(self) -> bool:
+        """Whether several sequence lengths are searched."""
+        return len(self.grid.seq_lengths) > 1
+
+    @property
+    def shown_axes(self) -> tuple[str, ...]:
+        """The names of the axes that tell its configurations apart."""
+        shown = ("seq_lengths",) if self.objective.by_length else SIZES
+        return tuple(dict.fromkeys([*shown, *self.grid.axes.varied]))
 
     def propose(self, tried: Sequence[Tried]) -> Configuration | None:
-        """Return the configuration to try next; ``None`` if the best one is proven."""
+        """Return the configuration to try next; ``None`` if nothing is left to find out."""
         left = self._left(tried)
         if not left or self.exhaustive or self.objective is Objective.TOKENS:
-            return min(left, key=_preference, default=None)
-        fitting = self._expected_to_fit(tried)
-        if fitting and (within := left & fitting):
-            return max(within, key=_preference)
+            return min(left, key=self.preference, default=None)
+        forecaster = Forecaster(self.grid, self.budget_bytes, self.expected, self.error)
+        forecasts = forecaster.forecasts(tried)
+        fitting = _fitting(forecasts)
+        reach = self._within_reach(tried, forecasts)
+        if fitting and (within := left & fitting & reach):
+            return max(within, key=self.preference)
         if not any(t.fits for t in tried):
             return self.grid.smallest
-        return self._most_decisive(tried, left, fitting)
+        return self._most_decisive(tried, left, fitting, reach)
 
     def is_settled(self, tried: Sequence[Tried]) -> bool:
         """Return whether nothing is left to try."""
@@ -111,43 +120,56 @@ class Search:
         """Return the best pass in the grid; of equally fast ones the one with more capacity."""
         by_speed = self.objective is Objective.TOKENS
 
-        def worth(trial: Tried) -> tuple[float, tuple[int, int, int]]:
+        def worth(trial: Tried) -> tuple[float, tuple[int, ...]]:
             speed = trial.tokens_per_second or 0.0
-            return speed if by_speed else 0.0, trial.configuration.preference
+            return speed if by_speed else 0.0, self.preference(trial.configuration)
 
         return max(self._passed(tried), key=worth, default=None)
 
     def certificate(self, tried: Sequence[Tried]) -> Certificate:
         """Return the proof of the optimum so far, with what it still lacks."""
         best = self.optimum(tried)
-        failed = [t.configuration for t in tried if not t.fits]
-        better = self._better(best)
-        minimal = {c for c in failed if not any(c != other and c.covers(other) for other in failed)}
-        decisive = {c for c in minimal if any(other.covers(c) for other in better)}
+        failed = {t.configuration for t in tried if not t.fits}
+        better, covers = self._better(tried), self.grid.covers
+        minimal = {c for c in failed if not any(covers(c, o) for o in failed - {c})}
+        decisive = {c for c in minimal if any(covers(other, c) for other in better)}
         return Certificate(
             best.configuration if best else None,
-            tuple(sorted(decisive, key=_preference)),
-            tuple(sorted(self._unsettled(tried), key=_preference)),
+            tuple(sorted(decisive, key=self.preference)),
+            tuple(sorted(self._unsettled(tried), key=self.preference)),
         )
+
+    def preference(self, configuration: Configuration) -> tuple[int, ...]:
+        """Sort key; larger is better. No ties within a grid: search and exhaustive scan agree."""
+        batch, rank, layers, length, *kind = self.grid.sizes_of(configuration)
+        capacity = batch * (rank or 1) * layers
+        if self.objective.by_length:
+            return length, capacity, rank, layers, *kind
+        return capacity, rank, layers, length, *kind
 
     def _passed(self, tried: Iterable[Tried]) -> list[Tried]:
         """Return the passes in the grid."""
-        return [t for t in tried if t.fits and t.configuration in self.grid.configurations]
+        return [t for t in tried if t.fits and t.configuration in self.grid.sizes]
 
-    def _better(self, best: Tried | None) -> list[Configuration]:
-        """Return the configurations that would be better than ``best`` if they fit."""
+    def _better(self, tried: Sequence[Tried]) -> list[Configuration]:
+        """Return the configurations that would be better than what passed if they fit."""
+        best = self.optimum(tried)
         if best is None or self.objective is Objective.TOKENS:
             return list(self.grid.configurations)
-        preference = best.configuration.preference
-        return [c for c in self.grid.configurations if c.preference > preference]
+        if self.objective is Objective.CEILING:
+            passed = [t.configuration for t in self._passed(tried)]
+            covers = self.grid.covers
+            return [c for c in self.grid.configurations if not any(covers(p, c) for p in passed)]
+        least = self.preference(best.configuration)
+        return [c for c in self.grid.configurations if self.preference(c) > least]
 
     def _unsettled(self, tried: Sequence[Tried]) -> set[Configuration]:
         failed = [t.configuration for t in tried if not t.fits]
-        left = self._better(self.optimum(tried))
+        left, covers = self._better(tried), self.grid.covers
         if self.objective is Objective.TOKENS:
             passed = [t.configuration for t in self._passed(tried)]
-            left = [c for c in left if not any(_is_no_faster(c, other) for other in passed)]
-        return {c for c in left if not any(c.covers(other) for other in failed)}
+            left = [c for c in left if not any(self._is_no_faster(c, other) for other in passed)]
+        return {c for c in left if not any(covers(c, other) for other in failed)}
 
     def _left(self, tried: Sequence[Tried]) -> set[Configuration]:
         """Return the configurations whose outcome is still needed."""
@@ -156,7 +178,11 @@ class Search:
         return self._unsettled(tried)
 
     def _most_decisive(
-        self, tried: Sequence[Tried], left: set[Configuration], fitting: set[Configuration] | None
+        self,
+        tried: Sequence[Tried],
+        left: set[Configuration],
+        fitting: set[Configuration] | None,
+        reach: set[Configuration],
     ) -> Configuration:
         """Return the configuration, not expected to fit, whose failure would rule out the most.
 
@@ -164,79 +190,58 @@ class Search:
         """
         candidates = left
         if fitting is not None:
-            settled = {c for c in self.grid.configurations if any(_settles(t, c) for t in tried)}
-            candidates = left | ({*self.grid.configurations} - settled - fitting)
-        return max(candidates, key=lambda c: (sum(o.covers(c) for o in left), c.preference))
+            configurations = self.grid.configurations
+            unknown = {c for c in configurations if not any(self._settles(t, c) for t in tried)}
+            candidates = left | (unknown - fitting)
+        ruled_out = dict(zip(self.grid.configurations, self.grid.covering(left), strict=True))
+        near = candidates & reach or {min(left, key=_tokens)}
+        return max(near, key=lambda c: (ruled_out[c], self.preference(c)))
 
-    def _expected_to_fit(self, tried: Sequence[Tried]) -> set[Configuration] | None:
-        """Return the configurations expected to fit; ``None`` if no forecast agrees with trials."""
-        passed = [t for t in tried if t.fits]
-        failed = [t for t in tried if not t.fits and (t.too_large or t.needed_bytes is not None)]
-        needs = self._forecast(passed)
-        unbounded = needs(self.grid.largest) if self.expected is None else math.inf
-        low = max((needs(t.configuration) for t in passed), default=needs(self.grid.smallest))
-        high = min((needs(t.configuration) for t in failed), default=unbounded)
-        if failed and low >= high:
-            if self.expected is None:
-                return None
-            return replace(self, expected=None)._expected_to_fit(tried)
-        limit, middle = float(self.budget_bytes), (low + high) / 2
-        if limit >= high and (failed or not passed):
-            limit = middle  # a failure was forecast to fit, or the forecast is not in bytes yet
-        if self.expected is None:
-            limit = max(limit, middle)  # without resident memory the forecast is too high
-        return {c for c in self.grid.configurations if needs(c) <= limit}
+    def _within_reach(
+        self, tried: Sequence[Tried], forecasts: Mapping[Kind, KindForecast]
+    ) -> set[Configuration]:
+        """Return the configurations that may be tried next.
 
-    def _forecast(self, passed: Sequence[Tried]) -> Callable[[Configuration], float]:
-        """Return a function that forecasts needed memory.
-
-        It is the estimate, corrected by the largest configuration that passed. The correction
-        scales what training adds, or everything if the measured memory is less than the estimated
-        resident memory.
+        One step of a far too long sequence can take far more than the budget before it ends. So
+        without a usable estimate, a trial has at most twice the length and tokens of one that
+        passed and needed at least as much memory otherwise.
         """
-        by_resident, by_training = 1.0, CAUTION
-        if passed:
-            largest = max(passed, key=lambda t: sum(self._parts(t.configuration)))
-            resident, training = self._parts(largest.configuration)
-            measured = largest.needed_bytes or 0
-            if training and measured > resident:
-                by_training = (measured - resident) / training
-            else:
-                by_resident = by_training = measured / (resident + training or 1)
+        if not self.varies_length:
+            return {*self.grid.configurations}
+        found = set[Configuration]()
+        for kind, members in self.grid.kinds.items():
+            if forecasts[kind].is_estimated:
+                found |= {*members}
+                continue
+            same = [t.configuration for t in tried if t.fits and self._is_as_hard(t, kind)]
+            longest = max((c.seq_length for c in same), default=0)
+            most = max(map(_tokens, same), default=0)
+            near = (c for c in members if c.seq_length <= 2 * longest and _tokens(c) <= 2 * most)
+            found |= {members[0], *near}
+        return found
 
-        def needs(configuration: Configuration) -> float:
-            resident, training = self._parts(configuration)
-            return by_resident * resident + by_training * training
+    def _is_as_hard(self, trial: Tried, kind: Kind) -> bool:
+        pairs = zip(self.grid.kind(trial.configuration)[-2:], kind[-2:], strict=True)
+        return all(ours >= theirs for ours, theirs in pairs)
 
-        return needs
+    def _settles(self, tried: Tried, configuration: Configuration) -> bool:
+        """Return whether a trial's outcome implies whether ``configuration`` fits."""
+        if tried.fits:
+            return self.grid.covers(tried.configuration, configuration)
+        return self.grid.covers(configuration, tried.configuration)
 
-    def _parts(self, configuration: Configuration) -> tuple[float, float]:
-        """Return the estimated resident memory and what training adds to it, in bytes.
-
-        Without an estimate the first is 0, and the second a number without a unit that grows with
-        each axis.
-        """
-        if self.expected is not None:
-            known = self.expected(configuration)
-            return known.resident_bytes, max(known.needed_bytes - known.resident_bytes, 0)
-        top = self.grid.largest
-        batch = configuration.batch_size / top.batch_size
-        rank = configuration.lora_rank / top.lora_rank
-        layers = configuration.lora_layers / top.lora_layers
-        return 0, 1.5 * batch + rank * layers + batch * layers
-
-
-def _settles(tried: Tried, configuration: Configuration) -> bool:
-    """Return whether a trial's outcome implies whether ``configuration`` fits."""
-    if tried.fits:
-        return tried.configuration.covers(configuration)
-    return configuration.covers(tried.configuration)
+    def _is_no_faster(self, configuration: Configuration, other: Configuration) -> bool:
+        """Return whether it differs only in more rank or layers, which add no speed."""
+        batch, _, _, *others = self.grid.sizes_of(configuration)
+        other_batch, _, _, *same = self.grid.sizes_of(other)
+        return (batch, others) == (other_batch, same) and self.grid.covers(configuration, other)
 
 
-def _is_no_faster(configuration: Configuration, other: Configuration) -> bool:
-    """Return whether it computes at least as much per token: more rank or layers add no speed."""
-    return configuration.batch_size == other.batch_size and configuration.covers(other)
+def _fitting(forecasts: Mapping[Kind, KindForecast]) -> set[Configuration] | None:
+    """Return all configurations expected to fit; ``None`` if there is no forecast at all."""
+    known = [each.fitting for each in forecasts.values() if each.fitting is not None]
+    return {*frozenset().union(*known)} if known else None
 
 
-def _preference(configuration: Configuration) -> tuple[int, int, int]:
-    return configuration.preference
+def _tokens(configuration: Configuration) -> int:
+    return configuration.batch_size * configuration.seq_length

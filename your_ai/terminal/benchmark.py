@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from worker.protocol.messages import Phase, Started, Step
 from your_ai.planning.plan import Trial
-from your_ai.runs.optimization import Optimization, fastest
+from your_ai.runs.ceiling_map import CeilingMap
+from your_ai.runs.optimization import Optimization
 from your_ai.runs.results import Results
 from your_ai.runs.run import Run
 from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.observation import Notice
+from your_ai.terminal import ceiling as ceilings
 from your_ai.terminal import config_answer, data_wording, wording
 from your_ai.terminal.eta import (
     Duration,
@@ -46,10 +48,28 @@ class Console:
         self._head("Configuration Search", done_before, is_complete)
         self._screen.print(wording.goal(self._run, trial))
 
-    def quantization_began(self, trial: Trial) -> None:
-        """Show which quantization is searched, if there are several."""
-        if len(self._run.trials) > 1:
-            self._screen.print(wording.quantization(trial))
+    def begin_ceiling(self, done_before: int, *, is_complete: bool = False) -> None:
+        """Show the machine, before the maps of the longest sequences."""
+        self._head("Longest Sequences", done_before, is_complete)
+
+    def map_began(self, trial: Trial) -> None:
+        """Show which model's map is measured."""
+        self._screen.print(wording.goal(self._run, trial))
+
+    def map_ended(self, found: CeilingMap) -> None:
+        """Show a model's map."""
+        ceiling = found.as_result()
+        lines = [*ceilings.map_of(ceiling, self._screen.width), ceilings.proof(ceiling)]
+        if lengths := found.longest.data_lengths:
+            lines += ceilings.samples(ceiling, lengths)
+        self._ended()
+        self._screen.print("", *lines, "")
+
+    def end_ceiling(self, results: Results, written: Iterable[str]) -> None:
+        """Show the maps of several models together, and where the files were ``written``."""
+        entries = [entry for entry in results.results if entry.ceiling]
+        several = ceilings.models(entries, self._screen.width) if len(entries) > 1 else ()
+        self._foot([*several, *wording.untried(self._run, results)], written)
 
     def trial_began(self, trial: Trial) -> None:
         """Show the first half of a trial's line."""
@@ -58,7 +78,7 @@ class Console:
 
     def candidate_began(self, trial: Trial, number: int) -> None:
         """Show the first half of the line of a configuration in a search."""
-        self._screen.begin(f"{wording.configuration(trial, number)} ... ")
+        self._screen.begin(f"{wording.configuration(self._run, trial, number)} ... ")
         self._track(trial, number)
 
     def cooling(self, seconds: float) -> None:
@@ -96,7 +116,7 @@ class Console:
 
     def optimizing_trial(self, trial: Trial, number: int) -> None:
         """Show which configuration of the search is running."""
-        self._track(trial, number, wording.configuration(trial, number))
+        self._track(trial, number, wording.configuration(self._run, trial, number))
 
     def optimized(self, found: Optimization) -> None:
         """Show the result of a model's search."""
@@ -108,26 +128,15 @@ class Console:
 
     def end(self, results: Results, written: Iterable[str]) -> None:
         """Show the recommendation, and where the files were ``written``."""
-        untried = [trial.model for trial in self._run.trials[len(results.results) :]]
         lines = [*wording.recommendation(results), *config_answer.answer(self._run, results)]
-        if untried:
-            names = ", ".join(f"{model.name} ({model.params})" for model in untried)
-            lines.append(f"Not tried: {names}")
-        self._foot(lines, written)
+        self._foot([*lines, *wording.untried(self._run, results)], written)
 
-    def end_search(self, found: Sequence[Optimization], written: Iterable[str]) -> None:
-        """Show the best configuration, its proof, and where the files were ``written``.
-
-        ``found`` has one search for each quantization.
-        """
-        if len(self._run.trials) > 1:
-            best = fastest(found)
-            answer = [*wording.fastest(self._run, found), *(_expectation(best) if best else [])]
-        else:
-            (only,) = found
-            answer = [f"Optimal: {wording.optimal(only)}", *_expectation(only)]
-            answer += wording.proof(only)
-        self._foot(answer, written)
+    def end_search(self, found: Optimization, written: Iterable[str]) -> None:
+        """Show the best configuration, its proof, and where the files were ``written``."""
+        answer = [f"Optimal: {wording.optimal(found)}", *_expectation(found)]
+        if found.best and found.search.varies_length:
+            answer += wording.cut(found.best)
+        self._foot([*answer, *wording.proof(found)], written)
 
     def _head(self, title: str, done_before: int, is_complete: bool) -> None:
         self._screen.heading(title)

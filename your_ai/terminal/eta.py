@@ -8,10 +8,12 @@ from datetime import datetime
 
 from your_ai.planning.plan import Trial
 from your_ai.runs.run import Run
+from your_ai.runs.searching import grid_for
+from your_ai.search.search import Objective
 from your_ai.units import parameters_of
 
-_SEARCH_TRIALS = 4
-"""Median number of trials of a search that is guided by an estimate (docs/measurements.md)."""
+_SEARCH_TRIALS, _MAP_TRIALS = 4, 13
+"""Median numbers of trials of searches that are guided by an estimate (docs/measurements.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +29,16 @@ def position(run: Run, trial: Trial, number: int | None) -> list[str]:
     """Which model of the run this is and, if ``number`` is given, which trial of its search."""
     parts = []
     if len(run.trials) > 1:
-        what = "quantization" if run.command == "optimize" else "model"
-        parts.append(f"{what} {trial.index} of {len(run.trials)}")
+        parts.append(f"model {trial.index} of {len(run.trials)}")
     if number is not None and run.search is not None:
         own = run.trials[trial.index - 1]
-        grid = run.search.grid.around(own.configuration, own.model.layers)
-        is_extra = run.command != "optimize" and own.configuration not in grid.configurations
+        grid = grid_for(own, run.search)
+        is_extra = run.command == "benchmark" and own.configuration not in grid.sizes
         most = "" if run.search.exhaustive else "at most "
-        parts.append(f"trial {number} of {most}{grid.size + is_extra}")
+        # A search for the length never comes close to trying all lengths.
+        is_bounded = run.search.exhaustive or not run.search.varies_length
+        limit = f" of {most}{grid.size + is_extra}" if is_bounded else ""
+        parts.append(f"trial {number}{limit}")
     return parts
 
 
@@ -91,10 +95,10 @@ def _search_trials(run: Run, trial: Trial, tried: int) -> list[Trial]:
     """The trials expected in the search of a model of which ``tried`` trials were started."""
     if run.search is None:
         return []
-    grid = run.search.grid.around(trial.configuration, trial.model.layers)
-    count = grid.size if run.search.exhaustive else _SEARCH_TRIALS
-    middle = grid.at(*(axis[len(axis) // 2] for axis in grid.axes.values()))
-    return [trial.with_configuration(middle)] * max(0, count - tried)
+    grid = grid_for(trial, run.search)
+    usual = _MAP_TRIALS if run.search.objective is Objective.CEILING else _SEARCH_TRIALS
+    count = grid.size if run.search.exhaustive else min(usual, grid.size)
+    return [trial.with_configuration(grid.middle)] * max(0, count - tried)
 
 
 def _work(trial: Trial) -> float:

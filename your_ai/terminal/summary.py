@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from your_ai.report.naming import by_caveats, caveat_note, configuration, with_distinct_names
 from your_ai.runs.results import Results
 from your_ai.runs.trial_result import TrialResult
+from your_ai.terminal import ceiling as ceilings
 from your_ai.terminal.tables import Column, Row, table
 from your_ai.terminal.wording import counted, recommended
 from your_ai.units import show_size
@@ -27,7 +28,7 @@ def summary(results: Results, width: int | None = None) -> str:
     """The device, every trial and the recommendation, for a terminal of this ``width``."""
     results = with_distinct_names(results)
     trials = table(_COLUMNS, [_row(trial) for trial in results.trials], width)
-    return "\n".join([*_head(results), "", trials, "", *_foot(results)])
+    return "\n".join([*_head(results), "", trials, "", *_foot(results, width)])
 
 
 def _head(results: Results) -> Iterator[str]:
@@ -62,8 +63,8 @@ def _name(trial: TrialResult) -> str:
     return f"{trial.preset} ({configuration(trial)})"
 
 
-def _foot(results: Results) -> Iterator[str]:
-    own = {id(entry) for entry in results.results if not entry.optimal_config}
+def _foot(results: Results, width: int | None) -> Iterator[str]:
+    own = {id(entry) for entry in results.results if not entry.searched}
     for trial in results.trials:
         if not trial.success:
             yield f"{_name(trial)}: {trial.error}"
@@ -78,4 +79,9 @@ def _foot(results: Results) -> Iterator[str]:
             proof = "proven" if search.proven else "not proven"
             used = counted(len(search.all_results), "trial")
             yield f"Optimal for {entry.preset}: {optimum} ({proof}, {used})"
+        if entry.ceiling:
+            yield ""
+            yield f"{entry.preset}:"
+            yield from ceilings.map_of(entry.ceiling, width)
+            yield ceilings.proof(entry.ceiling)
     yield recommended(results.recommended, is_complete=results.complete)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 from worker.protocol.configuration import Configuration
@@ -11,12 +11,12 @@ from your_ai.planning import describe
 from your_ai.planning.plan import Trial
 from your_ai.report.naming import speed_note, title
 from your_ai.runs.optimization import Optimization
-from your_ai.runs.optimization import fastest as fastest_of
 from your_ai.runs.results import Results
 from your_ai.runs.results import recommended as largest_that_passed
 from your_ai.runs.run import CONFIG_OPTION, Run
+from your_ai.runs.searching import grid_for, search_for
 from your_ai.runs.trial_result import TrialResult
-from your_ai.search.search import Objective
+from your_ai.search.search import Objective, Search
 from your_ai.supervision.outcome import OutcomeKind
 from your_ai.units import GB, show_size
 
@@ -24,6 +24,8 @@ _INDENT = " " * 8
 _GOALS = {
     Objective.CAPACITY: "largest batch × rank × layers that fits",
     Objective.TOKENS: "fastest one that fits",
+    Objective.LENGTH: "longest sequence that fits",
+    Objective.CEILING: "longest sequences that fit",
 }
 _LOGGED = (OutcomeKind.CRASH, OutcomeKind.ERROR, OutcomeKind.TIMEOUT)
 
@@ -72,16 +74,16 @@ def _is_own(trial: Trial) -> bool:
 
 
 def goal(run: Run, trial: Trial) -> str:
-    """What a search looks for, in two lines."""
+    """What a search looks for, in two lines, and what it leaves as it is."""
     assert run.search is not None
-    grid = run.search.grid.around(trial.configuration, trial.model.layers)
+    grid = grid_for(trial, run.search)
     wanted = _GOALS[run.search.objective]
     if not trial.configuration.lora_rank:
         wanted = wanted.replace(" × rank", "")
     return (
         f"Searching {counted(grid.size, 'configuration')} of {trial.model.name} "
         f"({trial.model.params})\nfor the {wanted}...\n"
-        f"Training: {describe.fixed_in_search([each.configuration for each in run.trials])}\n"
+        f"Training: {describe.fixed_in_search(grid.smallest, grid.axes.varied)}\n"
     )
 
 
@@ -97,12 +99,19 @@ def model(trial: Trial, total: int) -> str:
     return f"[{trial.index}/{total}] {trial.model.name:<18} ({trial.model.params:>4}) ... "
 
 
-def configuration(trial: Trial, number: int) -> str:
+def configuration(run: Run, trial: Trial, number: int) -> str:
     """A configuration of a search, with its numbers aligned."""
-    c = trial.configuration
-    rank = f"rank={c.lora_rank:<3} " if c.lora_rank else ""
-    shown = f"batch={c.batch_size:<2} {rank}layers={c.lora_layers:<2}"
-    return f"[{number}] {shown}"
+    search = _search(run, trial)
+    places = describe.places(trial.configuration, "=", search.shown_axes)
+    longest = describe.places(search.grid.largest, "=", search.shown_axes)
+    shown = [text.ljust(len(longest[axis])) for axis, text in places.items()]
+    return f"[{number}] {' '.join(shown)}"
+
+
+def _search(run: Run, trial: Trial) -> Search:
+    assert run.search is not None
+    own = run.trials[trial.index - 1]
+    return search_for(own, run.search, run.device.backend)
 
 
 def verdict(result: TrialResult) -> str:
@@ -150,6 +159,13 @@ def recommendation(found: Results) -> Iterator[str]:
         yield f"Alternatives: {', '.join(others)}"
 
 
+def untried(run: Run, results: Results) -> Iterator[str]:
+    """The models that a run has not come to."""
+    models = [trial.model for trial in run.trials[len(results.results) :]]
+    if models:
+        yield f"Not tried: {', '.join(f'{model.name} ({model.params})' for model in models)}"
+
+
 def recommended(name: str | None, *, is_complete: bool) -> str:
     """The recommended model; a run that is not complete may still find a larger one."""
     none = "no model passed" if is_complete else "no model has passed yet"
@@ -165,27 +181,17 @@ def optimal(found: Optimization) -> str:
     if best is None:
         return f"no configuration passed ({counted(len(found.tried), 'trial')})"
     proven = [] if found.is_proven else ["not proven"]
-    return ", ".join([_shown(best), *_figures(best), used, *proven])
+    return ", ".join([_shown(best, found.search), *_figures(best), used, *proven])
 
 
-def quantization(trial: Trial) -> str:
-    """The line above the trials with one of several quantizations."""
-    return f"With {Quantization.of(trial.configuration).label} weights:"
-
-
-def fastest(run: Run, found: Sequence[Optimization]) -> Iterator[str]:
-    """The fastest of several quantizations, and the best configuration and proof of each."""
-    best = fastest_of(found)
-    if best is None or best.best is None:
-        yield f"Optimal: {optimal(found[0]) if len(found) == 1 else 'no configuration passed'}"
-    else:
-        yield f"Optimal: {Quantization.of(best.best.config).label}, {optimal(best)}"
-    for trial, each in zip(run.trials, found, strict=False):
-        yield f"{quantization(trial)} {optimal(each)}"
-        yield from (f"    {line}" for line in proof(each))
-    if untried := run.trials[len(found) :]:
-        labels = ", ".join(Quantization.of(trial.configuration).label for trial in untried)
-        yield f"Not searched: {labels}"
+def cut(best: TrialResult) -> list[str]:
+    """What share of the samples is cut at the length of the best configuration."""
+    lengths = best.data_lengths
+    if lengths is None:
+        return []
+    share = lengths.cut / lengths.samples
+    of_all = f"{lengths.cut:,} of {lengths.samples:,}"
+    return [f"At {lengths.max_seq_length:,} tokens, {share:.1%} of the samples are cut ({of_all})."]
 
 
 def proof(found: Optimization) -> list[str]:
@@ -201,11 +207,8 @@ def proof(found: Optimization) -> list[str]:
         why = "Proven: no configuration in the grid is better."
     else:
         proven = "Proven optimal: every better" if found.best else "Proven: every"
-        why = (
-            f"{proven} configuration has at least the batch size, rank and layers of one of these "
-            "failures:"
-        )
-    return [why, *(f"    {_shown(r)}: {verdict(r)}" for r in found.decisive)]
+        why = f"{proven} configuration needs at least as much memory as one of these failures:"
+    return [why, *(f"    {_shown(r, found.search)}: {verdict(r)}" for r in found.decisive)]
 
 
 def counted(count: int, what: str) -> str:
@@ -213,8 +216,8 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
 
 
-def _shown(result: TrialResult) -> str:
-    return describe.sizes(result.config)
+def _shown(result: TrialResult, search: Search) -> str:
+    return describe.sizes(result.config, "=", search.shown_axes)
 
 
 def _figures(result: TrialResult) -> list[str]:

@@ -17,7 +17,7 @@ from your_ai.planning.device import Device
 from your_ai.planning.lora_config import LoraConfig
 from your_ai.planning.memory_estimate import error_share, estimate
 from your_ai.planning.plan import TrainingOptions, plan, planned
-from your_ai.runs.results import Results, fastest
+from your_ai.runs.results import Results
 from your_ai.runs.training_results import Expected
 from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.facts import find_facts
@@ -45,7 +45,6 @@ def choose(results: Results, name: str | None) -> TrialResult:
         raise UsageError(f"The results do not contain {wanted}. Available: {available or 'none'}.")
     # Two folders may have the same name: take the larger of those that passed.
     entry = max(found, key=lambda each: (each.success, parameters_of(each.params)))
-    entry = fastest(entry, found)
     best = (entry.optimal_config and entry.optimal_config.best) or entry
     if not best.success:
         raise UsageError(

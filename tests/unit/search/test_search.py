@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -12,8 +12,10 @@ from statistics import median
 import pytest
 
 from worker.protocol.configuration import Configuration
-from your_ai.search.grid import FULL, QUICK, Grid, make_grid
-from your_ai.search.search import Expected, Objective, Search, Tried
+from your_ai.search import grid
+from your_ai.search.forecast import Expected, Tried
+from your_ai.search.grid import Axes, Grid
+from your_ai.search.search import Objective, Search
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "scripts"))
 
@@ -31,6 +33,14 @@ from surfaces import (
 )
 
 Estimate = Callable[[Configuration], Expected]
+
+
+def make_grid(batches: Iterable[int], ranks: Iterable[int], layers: Iterable[int]) -> Grid:
+    return Axes(tuple(batches), tuple(ranks), tuple(layers)).around(Configuration(), sys.maxsize)
+
+
+FULL = grid.FULL.around(Configuration(), sys.maxsize)
+QUICK = grid.QUICK.around(Configuration(), sys.maxsize)
 
 BUDGETS: list[Callable[[Surface, random.Random], int]] = [
     budget_by_value,
