@@ -27,9 +27,10 @@ from your_ai.recommend.recommend import Forecast, Source
 from your_ai.runs.assembly import assemble
 from your_ai.runs.results import Results
 from your_ai.runs.run import Run
-from your_ai.runs.search_result import GridAxes, ProofOfOptimum
+from your_ai.runs.search_result import ProofOfOptimum
 from your_ai.runs.trial_record import result_of, result_without_worker
 from your_ai.runs.trial_result import OptimalConfig, TrialResult
+from your_ai.search.grid import Axes
 from your_ai.search.search import Objective
 from your_ai.supervision.classify import classify
 from your_ai.supervision.observation import Observation
@@ -239,7 +240,7 @@ def searched(entry: TrialResult, *others: TrialResult) -> TrialResult:
         created_at=STARTED_AT,
         objective=Objective.CAPACITY,
         exhaustive=False,
-        grid=GridAxes((2,), (64,), (2,)),
+        grid=Axes((2,), (64,), (2,)),
         complete=True,
         proven=False,
         certificate=ProofOfOptimum((), ()),

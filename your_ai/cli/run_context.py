@@ -213,13 +213,11 @@ def new_run(
     chosen = _suite(params["suite_name"], found.backend, screen) if found else _named(names)
     defaults = config_file.defaults_of(config, [model.name for model in chosen])
     kinds = trainings(params, with_length(defaults, source, chosen, search))
-    with_memory = search is not None
-    found, models = find_device_and_models(chosen, kinds, found, with_memory=with_memory)
+    found, models = find_device_and_models(chosen, kinds, found, with_memory=bool(search))
     device = from_probe(found, host)
     data = read_data(chosen, source, kinds[0], search, screen)
     trials = plan_trials(models, kinds, budget_bytes(device, params["max_memory"]), data)
-    if search is not None:
-        check_grids(trials, search)
+    check_grids(trials, search)
     _show_notes(screen, trials, device)
     return Run(
         command=str(context.command.name),

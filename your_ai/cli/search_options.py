@@ -132,9 +132,9 @@ def with_fixed_axes(values: Mapping[str, Any], options: SearchOptions) -> Search
     return replace(options, axes=replace(options.axes, **emptied))
 
 
-def check_grids(trials: Iterable[Trial], options: SearchOptions) -> None:
+def check_grids(trials: Iterable[Trial], options: SearchOptions | None) -> None:
     """Raise UsageError if a grid is too large to be searched."""
-    largest = max(grid_for(trial, options).size for trial in trials)
+    largest = max(grid_for(trial, options).size for trial in trials) if options else 0
     if largest > _MAX_CONFIGURATIONS:
         raise UsageError(
             f"The grid has {largest} configurations, more than the maximum of "

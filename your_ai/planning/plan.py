@@ -101,8 +101,9 @@ class Trial:
 
     def with_configuration(self, configuration: Configuration) -> Trial:
         """Return this trial with another configuration, in one of its quantizations."""
-        place = self.quantizations.index(Quantization.of(configuration))
-        own = (self, *self.others)[place]
+        wanted = Quantization.of(configuration)
+        same = (t for t in self.others if Quantization.of(t.configuration) == wanted)
+        own = next(same, self)
         request = replace(own.request, configuration=configuration)
         return replace(own, index=self.index, request=request, others=())
 

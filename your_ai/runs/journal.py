@@ -23,7 +23,7 @@ from your_ai.errors import MachineError, UsageError
 from your_ai.files import is_at
 
 JOURNAL = "journal.jsonl"
-VERSION = 4
+VERSION = 5
 """Version of the format, incremented whenever the meaning of a record changes."""
 
 BEGAN, RESUMED, CLOSED = "began", "resumed", "closed"

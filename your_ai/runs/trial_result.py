@@ -70,12 +70,6 @@ class OptimalConfig:
     """The best configuration's LoRA rank."""
     optimal_lora_layers: int | None = None
     """The best configuration's number of layers with adapters."""
-    optimal_seq_length: int | None = None
-    """The best configuration's sequence length in tokens."""
-    optimal_quantization: str | None = None
-    """The best configuration's quantization: none, the number of bits, or the mode."""
-    optimal_grad_checkpoint: bool | None = None
-    """Whether the best configuration recomputes activations to save memory."""
     peak_memory_gb: float | None = None
     """The best configuration's peak memory in GB."""
     throughput_score: int | None = None
@@ -89,6 +83,12 @@ class OptimalConfig:
     """The best configuration's needed memory in bytes."""
     tokens_per_second: float | None = None
     """The best configuration's training speed."""
+    optimal_seq_length: int | None = None
+    """The best configuration's sequence length in tokens."""
+    optimal_quantization: str | None = None
+    """The best configuration's quantization: none, the number of bits, or the mode."""
+    optimal_grad_checkpoint: bool | None = None
+    """Whether the best configuration recomputes activations to save memory."""
     objective: Objective
     """What was maximized: the capacity score, measured tokens per second, or the length."""
     exhaustive: bool

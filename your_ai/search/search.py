@@ -204,7 +204,7 @@ class Search:
 
         One step of a far too long sequence can take far more than the budget before it ends. So
         without a usable estimate, a trial has at most twice the length and tokens of one that
-        passed and needed at least as much memory otherwise.
+        passed and needed at least as much memory otherwise, or the least length.
         """
         if not self.varies_length:
             return {*self.grid.configurations}

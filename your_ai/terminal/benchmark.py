@@ -13,7 +13,6 @@ from your_ai.runs.results import Results
 from your_ai.runs.run import Run
 from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.observation import Notice
-from your_ai.terminal import ceiling as ceilings
 from your_ai.terminal import config_answer, data_wording, wording
 from your_ai.terminal.eta import (
     Duration,
@@ -57,19 +56,20 @@ class Console:
         self._screen.print(wording.goal(self._run, trial))
 
     def map_ended(self, found: CeilingMap) -> None:
-        """Show a model's map."""
-        ceiling = found.as_result()
-        lines = [*ceilings.map_of(ceiling, self._screen.width), ceilings.proof(ceiling)]
-        if lengths := found.longest.data_lengths:
-            lines += ceilings.samples(ceiling, lengths)
-        self._ended()
-        self._screen.print("", *lines, "")
+        """Show a model's map, if there are several models."""
+        if len(self._run.trials) > 1:
+            from your_ai.terminal import ceiling  # slow: imports rich
+
+            lengths, width = found.longest.data_lengths, self._screen.width
+            self._screen.print("", *ceiling.lines(found.as_result(), lengths, width), "")
 
     def end_ceiling(self, results: Results, written: Iterable[str]) -> None:
-        """Show the maps of several models together, and where the files were ``written``."""
-        entries = [entry for entry in results.results if entry.ceiling]
-        several = ceilings.models(entries, self._screen.width) if len(entries) > 1 else ()
-        self._foot([*several, *wording.untried(self._run, results)], written)
+        """Show the map of the only model or of all models, and where the files were ``written``."""
+        from your_ai.terminal import ceiling  # slow: imports rich
+
+        maps = [(entry, entry.ceiling) for entry in results.results if entry.ceiling]
+        answer = ceiling.answer(maps, len(self._run.trials), self._screen.width)
+        self._foot([*answer, *wording.untried(self._run, results)], written)
 
     def trial_began(self, trial: Trial) -> None:
         """Show the first half of a trial's line."""

@@ -15,25 +15,44 @@ _UNKNOWN = "unknown"
 def map_of(ceiling: Ceiling, width: int | None) -> list[str]:
     """A model's map: a row for each batch size, with the speed where it was measured."""
     kinds = sorted({each.grad_checkpoint for each in ceiling.columns}, reverse=True)
-    columns = [Column("Batch", is_number=True)]
+    columns = [Column("")]
     for kind in kinds:
-        head = _kind(kind).capitalize()
+        head = "With" if kind else "Without"
         columns += [Column(head, f"{_kind(kind)} {{}}", is_number=True)]
         columns += [Column("Tokens/s", "at {} tokens/s", is_number=True)]
     rows = []
     for batch in dict.fromkeys(each.batch_size for each in ceiling.columns):
         found = {c.grad_checkpoint: c for c in ceiling.columns if c.batch_size == batch}
-        row: list[str | None] = [f"{batch}"]
+        row: list[str | None] = [f"batch {batch}"]
         for kind in kinds:
             speed = found[kind].tokens_per_second
             row += [longest(found[kind], ceiling), None if speed is None else f"{speed:,.0f}"]
         rows.append(row)
-    return ["Longest sequence that fits, in tokens:", table(columns, rows, width)]
+    title = "Longest sequence that fits, with or without gradient checkpointing, in tokens:"
+    return [title, table(columns, rows, width)]
 
 
-def models(entries: Sequence[TrialResult], width: int | None) -> Iterator[str]:
+def answer(
+    maps: Sequence[tuple[TrialResult, Ceiling]], models: int, width: int | None
+) -> Iterator[str]:
+    """The map of the only model, or those of several together."""
+    if models > 1:
+        yield from _together(maps, width)
+        return
+    for entry, ceiling in maps:
+        yield from lines(ceiling, entry.data_lengths, width)
+
+
+def lines(ceiling: Ceiling, lengths: Distribution | None, width: int | None) -> Iterator[str]:
+    """A model's map, what it rests on, and which samples of the data fit."""
+    yield from map_of(ceiling, width)
+    yield proof(ceiling)
+    if lengths is not None:
+        yield from samples(ceiling, lengths)
+
+
+def _together(maps: Sequence[tuple[TrialResult, Ceiling]], width: int | None) -> Iterator[str]:
     """The maps of several models: a row for each, with and without checkpointing."""
-    maps = [(entry, entry.ceiling) for entry in entries if entry.ceiling]
     keys = dict.fromkeys(
         (each.grad_checkpoint, each.batch_size) for _, found in maps for each in found.columns
     )
@@ -76,7 +95,10 @@ def proof(ceiling: Ceiling) -> str:
         return f"Not complete after {counted}: longer sequences may fit."
     if not ceiling.proven:
         return f"Not proven in {counted}: memory may not be the cause of all failures."
-    return f"Proven in {counted}: every longer sequence failed, or needs more than one that failed."
+    return (
+        f"Proven in {counted}: every longer sequence failed, or needs at least as much memory as "
+        "one that failed."
+    )
 
 
 def _up_to(columns: Iterable[Found], length: int) -> Iterator[str]:

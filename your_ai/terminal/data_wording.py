@@ -9,6 +9,7 @@ from your_ai.runs.expected_training import ExpectedTraining
 from your_ai.runs.trial_result import TrialResult
 from your_ai.terminal.config_answer import unlimited_peak
 from your_ai.terminal.eta import show_duration
+from your_ai.terminal.screen import WIDTH
 from your_ai.terminal.wording import counted
 from your_ai.units import show_size
 
@@ -35,7 +36,7 @@ def no_tokenizer(name: str, problem: str, seq_length: int) -> str:
     )
 
 
-def distribution(lengths: Distribution, columns: int) -> Iterator[str]:
+def distribution(lengths: Distribution, width: int | None) -> Iterator[str]:
     """The lengths of the training samples in a line, and a histogram if there is more than one."""
     line = (
         f"Lengths of {lengths.samples:,} samples: median {lengths.median:,}, "
@@ -45,7 +46,7 @@ def distribution(lengths: Distribution, columns: int) -> Iterator[str]:
         verb = "is" if lengths.cut == 1 else "are"
         line += f"; {lengths.cut:,} {verb} cut at {lengths.max_seq_length:,}"
     yield line
-    if lengths.shortest != lengths.longest and columns >= len(_histogram(lengths)):
+    if lengths.shortest != lengths.longest and (width or WIDTH) >= len(_histogram(lengths)):
         yield _histogram(lengths)
 
 

@@ -18,13 +18,13 @@ class Screen:
     ``close`` are called while no worker is running.
     """
 
-    width = WIDTH
-    """Width of the terminal, or of a rule if there is none."""
+    width: int | None = None
+    """Width of the terminal; ``None`` for a pipe or file."""
 
     @property
     def rule(self) -> str:
         """A horizontal line between two parts of the output."""
-        return "━" * min(WIDTH, self.width)
+        return "━" * min(WIDTH, self.width or WIDTH)
 
     def heading(self, title: str) -> None:
         """Show a title between rules."""

@@ -27,7 +27,7 @@ from your_ai.planning.device import Device
 from your_ai.recommend import history
 from your_ai.recommend.history import Measurement
 from your_ai.runs.results import Results
-from your_ai.runs.search_result import GridAxes, ProofOfOptimum
+from your_ai.runs.search_result import ProofOfOptimum
 from your_ai.runs.training_results import (
     Expected,
     LoadedModel,
@@ -36,6 +36,7 @@ from your_ai.runs.training_results import (
     TrainingResults,
 )
 from your_ai.runs.trial_result import OptimalConfig, TrialConfig, TrialResult
+from your_ai.search.grid import Axes
 from your_ai.search.search import Objective
 from your_ai.supervision.outcome import OutcomeKind
 from your_ai.system.machine import Machine
@@ -183,7 +184,7 @@ def test_the_trials_of_a_search_are_read_too(tmp_path: Path) -> None:
         created_at="",
         objective=Objective.CAPACITY,
         exhaustive=False,
-        grid=GridAxes((), (), ()),
+        grid=Axes(),
         complete=True,
         proven=True,
         certificate=ProofOfOptimum((), ()),

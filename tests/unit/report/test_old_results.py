@@ -12,12 +12,17 @@ from your_ai.errors import UsageError
 from your_ai.report.compare import compare
 from your_ai.report.page import page
 from your_ai.runs.results import Results, read
+from your_ai.runs.trial_result import TrialResult
 from your_ai.supervision.outcome import OutcomeKind
 from your_ai.terminal.comparison import as_text
 from your_ai.terminal.summary import summary
 from your_ai.training.request import choose
 
 CONTENT = (Path(__file__).parents[2] / "support/results-0.1.json").read_bytes()
+
+
+def sizes(trial: TrialResult) -> tuple[int, int, int]:
+    return trial.config.batch_size, trial.config.lora_rank, trial.config.lora_layers
 
 
 @pytest.fixture
@@ -38,7 +43,7 @@ def test_read(results: Results) -> None:
     ]
     passed = results.trials[2]
     assert passed.load is not None
-    assert (passed.axes, passed.needed_memory_bytes) == ((2, 64, 4), 3_221_240)
+    assert (sizes(passed), passed.needed_memory_bytes) == ((2, 64, 4), 3_221_240)
     assert (len(passed.steps), len(passed.memory_timeline)) == (8, 15)
 
 
@@ -46,7 +51,10 @@ def test_report(results: Results) -> None:
     assert "Recommended: <strong>smoke-medium</strong>" in page(results)
     lines = summary(results).splitlines()
     assert lines[-1] == "Recommended: smoke-medium (largest model that fits)"
-    assert "Optimal for smoke-tiny: batch 2, rank 64, layers 4 (proven, 3 trials)" in lines
+    assert (
+        "Optimal for smoke-tiny: batch 2, rank 64, layers 4, length 64, unquantized (proven, 3 trials)"
+        in lines
+    )
 
 
 def test_compare(results: Results) -> None:
@@ -57,7 +65,7 @@ def test_compare(results: Results) -> None:
 
 def test_train(results: Results) -> None:
     best = choose(results, "smoke-tiny")
-    assert best.axes == (2, 64, 4)
+    assert sizes(best) == (2, 64, 4)
     assert (best.memory_limit_bytes, best.needed_memory_limit_bytes) == (6_442_450, 984_220)
     assert choose(results, None).preset == "smoke-medium"
     with pytest.raises(UsageError, match="smoke-large did not pass"):

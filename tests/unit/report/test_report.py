@@ -67,16 +67,6 @@ def test_models_of_the_same_name_are_called_by_their_paths() -> None:
     assert "Optimal for /b/tiny: none passed (not proven, 1 trial)" in summary(named)
 
 
-def test_entries_of_one_model_are_called_by_their_quantizations() -> None:
-    entry = searched(replace(BOTH.results[0], preset="tiny", model_name="a/tiny"))
-    other = replace(entry, config=replace(entry.config, quantization_bits=8))
-    named = with_distinct_names(replace(BOTH, results=(entry, other)))
-    first, second = (trial.preset for trial in named.results)
-    assert first != second == "tiny, 8-bit"
-    assert first.startswith("tiny, ")
-    assert "Optimal for tiny, 8-bit: " in summary(named)
-
-
 def test_a_phase_ends_with_the_next_phase_or_the_last_event() -> None:
     spans = timeline.phase_spans(BOTH.results[0])
     assert [(span["phase"], span["from"], span["to"]) for span in spans] == [
@@ -202,10 +192,10 @@ def test_terminal_summary() -> None:
         "Run of 2026-01-02T03:04:00Z",
         "",
         "Model Size Configuration Outcome Needed Peak Tokens/s Seconds",
-        "m1 1B batch 2, rank 64, layers 2 Pass 6.0 GB 7.0 GB 2,046 31",
-        "m2 2B batch 2, rank 64, layers 2 Over budget – – – 31",
+        "m1 1B batch 2, rank 64, layers 2, length 1024, 4-bit Pass 6.0 GB 7.0 GB 2,046 31",
+        "m2 2B batch 2, rank 64, layers 2, length 1024, 4-bit Over budget – – – 31",
         "",
-        "m2 (batch 2, rank 64, layers 2): needs at least 9.0 GB",
+        "m2 (batch 2, rank 64, layers 2, length 1024, 4-bit): needs at least 9.0 GB",
         " try: `your_ai optimize m2`, which searches for settings that fit",
         "Recommended: m1 (largest model that fits)",
     ]
@@ -233,4 +223,4 @@ def test_a_speed_that_is_not_comparable_is_marked_everywhere() -> None:
     found = replace(BOTH, results=tuple(marked))
     assert page(found).count(note) == 1  # the other trial has no speed
     (line,) = [line for line in summary(found).splitlines() if note in line]
-    assert line == f"m1 (batch 2, rank 64, layers 2): {note}"
+    assert line == f"m1 (batch 2, rank 64, layers 2, length 1024, 4-bit): {note}"

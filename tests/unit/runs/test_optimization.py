@@ -10,23 +10,25 @@ from tests.support import builders
 from worker.protocol.configuration import Configuration
 from worker.protocol.messages import OverBudget, Phase, Step
 from your_ai.planning.plan import Trial
-from your_ai.runs.optimization import Optimization, search_for
+from your_ai.runs.optimization import Optimization
 from your_ai.runs.search_result import Point
+from your_ai.runs.searching import search_for
 from your_ai.runs.trial_record import result_without_worker
 from your_ai.runs.trial_result import TrialResult
-from your_ai.search.grid import make_grid
+from your_ai.search.grid import Axes
 from your_ai.search.search import Objective, Search, SearchOptions
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.terminal.benchmark import Console
 from your_ai.terminal.screen import PlainScreen
 
 GB = 2**30
-GRID = make_grid((1, 2, 4), (8, 16), (1, 2)).around(builders.trial().configuration, 2)
+AXES = Axes((1, 2, 4), (8, 16), (1, 2))
+GRID = AXES.around(builders.trial().configuration, 2)
 AT = "2026-11-23T10:00:00Z"
 
 
 def at(batch: int, rank: int, layers: int) -> Configuration:
-    return GRID.at(batch, rank, layers)
+    return replace(GRID.base, batch_size=batch, lora_rank=rank, lora_layers=layers)
 
 
 def trial_at(batch: int, rank: int, layers: int) -> Trial:
@@ -109,7 +111,7 @@ def test_a_crash_ends_the_search_but_is_no_proof(capsys: pytest.CaptureFixture[s
     written = done.as_result()
     assert (written.complete, written.proven) == (True, False)
     assert [failure.outcome for failure in written.certificate.failures] == ["crash"]
-    Console(PlainScreen(), builders.run()).end_search([done], ["Results written to out.json"])
+    Console(PlainScreen(), builders.run()).end_search(done, ["Results written to out.json"])
     assert capsys.readouterr().out.splitlines()[4:7] == [
         "Optimal: batch=1, rank=16, layers=2, needs 5.0 GB, 2,046 tokens/s, in 3 trials, "
         "not proven",
@@ -179,7 +181,7 @@ def test_the_optimal_config_has_the_seed_keys_first() -> None:
     (failure,) = written.certificate.failures
     assert (failure.batch_size, failure.lora_rank, failure.lora_layers) == (2, 16, 2)
     assert (failure.outcome, failure.certainty) == ("over-budget", "certain")
-    assert written.certificate.unsettled == (Point(4, 16, 1),)
+    assert written.certificate.unsettled == (Point.of(at(4, 16, 1)),)
 
 
 def test_figures_are_null_without_a_pass() -> None:
@@ -188,6 +190,9 @@ def test_figures_are_null_without_a_pass() -> None:
         "optimal_batch_size",
         "optimal_lora_rank",
         "optimal_lora_layers",
+        "optimal_seq_length",
+        "optimal_quantization",
+        "optimal_grad_checkpoint",
         "peak_memory_gb",
         "throughput_score",
         "needed_memory_gb",
@@ -200,33 +205,37 @@ def test_figures_are_null_without_a_pass() -> None:
 
 
 def test_a_search_uses_the_models_layers_and_estimate() -> None:
-    options = SearchOptions(make_grid((1, 2), (8,), (1, 8, 16)), Objective.CAPACITY, False)
+    options = SearchOptions(Axes((1, 2), (8,), (1, 8, 16)), Objective.CAPACITY, False)
     trial = builders.trial()
     trial = replace(trial, model=builders.probed(trial.model))
     search = search_for(trial, options, "cuda")
     assert search.grid.lora_layers == (1, 2)
     assert search.expected is not None
     small, large = (search.expected(at(b, 8, 2)) for b in (1, 2))
+    assert small is not None
+    assert large is not None
     assert small.resident_bytes == large.resident_bytes
     assert small.needed_bytes < large.needed_bytes
 
 
 def test_a_model_without_an_estimate_is_searched() -> None:
-    options = SearchOptions(GRID, Objective.CAPACITY, False)
+    options = SearchOptions(AXES, Objective.CAPACITY, False)
     search = search_for(builders.trial(), options, "cuda")
-    assert search.expected is None
+    assert search.expected is not None
+    assert search.expected(search.grid.smallest) is None
     assert search.propose([]) is not None
 
 
 def test_the_console_output_of_a_search(capsys: pytest.CaptureFixture[str]) -> None:
     done = found(*NEARLY.results, record(4, 16, 1, None))
-    options = SearchOptions(GRID, Objective.CAPACITY, False)
+    options = SearchOptions(AXES, Objective.CAPACITY, False)
     console = Console(PlainScreen(), builders.run(search=options))
     console.begin_search(builders.trial(), 0)
     for number, each in enumerate(done.results, start=1):
-        console.candidate_began(trial_at(*each.axes), number)
+        c = each.config
+        console.candidate_began(trial_at(c.batch_size, c.lora_rank, c.lora_layers), number)
         console.candidate_ended(each)
-    console.end_search([done], ["Results written to out.json"])
+    console.end_search(done, ["Results written to out.json"])
     assert capsys.readouterr().out.splitlines()[3:] == [
         "System Memory: 36.00 GB (budget 8.0 GB, training on Apple M3 Pro (metal))",
         "Searching 12 configurations of tiny (7B)",
@@ -234,18 +243,18 @@ def test_the_console_output_of_a_search(capsys: pytest.CaptureFixture[str]) -> N
         "Training: LoRA on all modules, sequences of 1024 tokens, 4-bit weights, adam, with "
         "gradient checkpointing",
         "",
-        "[1] batch=1  rank=8   layers=1  ... ✓ Pass (5.0 GB, needs 5.0 GB, 2,046 tokens/s)",
-        "[2] batch=4  rank=16  layers=2  ... ✗ Over budget (needs at least 9.0 GB)",
-        "[3] batch=4  rank=8   layers=2  ... ✓ Pass (7.5 GB, needs 7.5 GB, 4,092 tokens/s)",
-        "[4] batch=2  rank=16  layers=2  ... ✗ Over budget (needs at least 9.0 GB)",
-        "[5] batch=4  rank=16  layers=1  ... ✗ Over budget (needs at least 9.0 GB)",
+        "[1] batch=1 rank=8  layers=1 ... ✓ Pass (5.0 GB, needs 5.0 GB, 2,046 tokens/s)",
+        "[2] batch=4 rank=16 layers=2 ... ✗ Over budget (needs at least 9.0 GB)",
+        "[3] batch=4 rank=8  layers=2 ... ✓ Pass (7.5 GB, needs 7.5 GB, 4,092 tokens/s)",
+        "[4] batch=2 rank=16 layers=2 ... ✗ Over budget (needs at least 9.0 GB)",
+        "[5] batch=4 rank=16 layers=1 ... ✗ Over budget (needs at least 9.0 GB)",
         "",
         "━" * 60,
         "Results",
         "━" * 60,
         "Optimal: batch=4, rank=8, layers=2, needs 7.5 GB, 4,092 tokens/s, in 5 trials",
-        "Proven optimal: every better configuration has at least the batch size, rank and layers "
-        "of one of these failures:",
+        "Proven optimal: every better configuration needs at least as much memory as one of these "
+        "failures:",
         "    batch=2, rank=16, layers=2: ✗ Over budget (needs at least 9.0 GB)",
         "    batch=4, rank=16, layers=1: ✗ Over budget (needs at least 9.0 GB)",
         "━" * 60,
@@ -275,11 +284,10 @@ def test_the_console_mentions_no_better_one_if_nothing_passed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     Console(PlainScreen(), builders.run()).end_search(
-        [found(record(1, 8, 1, None))], ["Results written to out.json"]
+        found(record(1, 8, 1, None)), ["Results written to out.json"]
     )
     assert capsys.readouterr().out.splitlines()[4:7] == [
         "Optimal: no configuration passed (1 trial)",
-        "Proven: every configuration has at least the batch size, rank and layers of one of these "
-        "failures:",
+        "Proven: every configuration needs at least as much memory as one of these failures:",
         "    batch=1, rank=8, layers=1: ✗ Over budget (needs at least 9.0 GB)",
     ]

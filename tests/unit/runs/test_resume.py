@@ -37,7 +37,7 @@ def past(*records: Record) -> Any:
 
 
 def test_the_key_has_the_axes_of_a_search() -> None:
-    assert KEY == "01-2x64x2"
+    assert KEY == "01-2x64x2x1024-4"
 
 
 def test_an_empty_journal_has_no_history() -> None:
@@ -97,9 +97,9 @@ def test_a_trial_during_which_the_machine_restarted_is_quarantined() -> None:
 
 
 def test_other_trials_are_not_quarantined() -> None:
-    found = past(started("a", key="02-2x64x2"), started("a", key="02-2x64x2"))
+    found = past(started("a", key="02-2x64x2x1024-4"), started("a", key="02-2x64x2x1024-4"))
     assert found.quarantine(KEY, "b") is None
-    assert found.quarantine("02-2x64x2", "a") is not None
+    assert found.quarantine("02-2x64x2x1024-4", "a") is not None
 
 
 def test_a_result_clears_earlier_starts() -> None:

@@ -16,10 +16,10 @@ from your_ai.planning.lora_config import LoraConfig, Schedule
 from your_ai.planning.plan import Trial
 from your_ai.runs import journal
 from your_ai.runs.run import Argument, Run, check_same, read_header, version_changes
-from your_ai.search.grid import make_grid
+from your_ai.search.grid import Axes
 from your_ai.search.search import Objective, SearchOptions
 
-SEARCH = SearchOptions(make_grid([1, 2], [8], [4]), Objective.TOKENS, exhaustive=True)
+SEARCH = SearchOptions(Axes((1, 2), (8,), (4,)), Objective.TOKENS, exhaustive=True)
 ODD = Trial(
     2,
     builders.model("b\udcff", config={**builders.CONFIG, "limit": math.inf}),

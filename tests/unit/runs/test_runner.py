@@ -20,12 +20,13 @@ from your_ai.errors import DeviceChangedError, NotStartedError
 from your_ai.planning.plan import Trial
 from your_ai.runs.cooldown import Cooldown
 from your_ai.runs.journal import ENDED, STARTED, Journal
-from your_ai.runs.optimization import Optimization, search_for
+from your_ai.runs.optimization import Optimization
 from your_ai.runs.resume import RunHistory, history_of
 from your_ai.runs.run import Run
 from your_ai.runs.runner import TrialRunner
+from your_ai.runs.searching import search_for
 from your_ai.runs.trial_result import TrialResult
-from your_ai.search.grid import make_grid
+from your_ai.search.grid import Axes
 from your_ai.search.search import Objective, SearchOptions
 from your_ai.supervision.observation import Kill, Observation
 from your_ai.supervision.outcome import Certainty
@@ -63,7 +64,7 @@ NO_DEVICE = builders.observed(
     returncode=1,
 )
 INTERRUPTED = builders.observed(returncode=-15, killed=Kill.INTERRUPT)
-SEARCH = SearchOptions(make_grid((1, 2, 4), (8, 16), (1, 2)), Objective.CAPACITY, False)
+SEARCH = SearchOptions(Axes((1, 2, 4), (8, 16), (1, 2)), Objective.CAPACITY, False)
 
 
 @pytest.fixture
@@ -117,16 +118,16 @@ def test_each_trial_is_announced_journaled_and_recorded(tmp_path: Path, journal:
     assert isinstance(third, Trial)
     assert [second, fourth] == found.ended
     assert kinds(journal) == [
-        (STARTED, "01-2x64x2"),
-        (ENDED, "01-2x64x2"),
-        (STARTED, "02-2x64x2"),
-        (ENDED, "02-2x64x2"),
+        (STARTED, "01-2x64x2x1024-4"),
+        (ENDED, "01-2x64x2x1024-4"),
+        (STARTED, "02-2x64x2x1024-4"),
+        (ENDED, "02-2x64x2x1024-4"),
     ]
 
 
 def test_a_start_is_in_the_journal_before_the_worker_runs(tmp_path: Path, journal: Journal) -> None:
     def worker(_: TrialRequest) -> Observation:
-        assert kinds(journal) == [(STARTED, "01-2x64x2")]
+        assert kinds(journal) == [(STARTED, "01-2x64x2x1024-4")]
         return PASS
 
     assert outcomes(runner(ladder(tmp_path, "1B"), journal, worker).trials()) == ["pass"]
@@ -137,7 +138,7 @@ def test_after_an_oom_larger_models_are_skipped(tmp_path: Path, journal: Journal
     found = outcomes(runner(run, journal, scripted(PASS, OOM, PASS)).trials())
     assert found == ["pass", "oom", "pass", "skipped"]
     # The skipped trial was never started.
-    assert (STARTED, "04-2x64x2") not in kinds(journal)
+    assert (STARTED, "04-2x64x2x1024-4") not in kinds(journal)
 
 
 def test_after_a_kill_under_critical_pressure_larger_models_are_skipped(
@@ -209,7 +210,7 @@ def test_final_results_are_kept_when_a_run_is_resumed(tmp_path: Path, journal: J
     resumed = runner(run, journal, scripted(OVER, PASS), history)
     assert outcomes(resumed.trials()) == ["pass", "over-budget", "pass"]
     assert resumed.ended[0] == first.ended[0]
-    assert [key for kind, key in kinds(journal) if kind == STARTED].count("01-2x64x2") == 1
+    assert [key for kind, key in kinds(journal) if kind == STARTED].count("01-2x64x2x1024-4") == 1
 
 
 def test_an_earlier_oom_skips_larger_models(tmp_path: Path, journal: Journal) -> None:
@@ -374,7 +375,7 @@ def test_a_log_is_named_after_its_model_and_stays_in_its_folder(
     found = runner(run, journal, scripted(PASS))
     outcomes(found.trials())
     log = Path(found.ended[0].log or "")
-    assert log == tmp_path / "logs" / "01-..-..-evil-na-ve-2x64x2.log"
+    assert log == tmp_path / "logs" / "01-..-..-evil-na-ve-2x64x2x1024-4.log"
 
 
 def test_the_conditions_are_read_before_and_after_each_worker(
@@ -445,7 +446,7 @@ def test_a_model_whose_weights_are_too_large_needs_no_worker(
     found = runner(run, journal, scripted(PASS, PASS))
     assert outcomes(found.trials()) == ["pass", "over-budget", "over-budget", "pass"]
     started = [key for kind, key in kinds(journal) if kind == STARTED]
-    assert started == ["01-2x64x2", "04-2x64x2"]
+    assert started == ["01-2x64x2x1024-4", "04-2x64x2x1024-4"]
     second = found.ended[1]
     assert second.certainty is Certainty.CERTAIN
     assert second.evidence.startswith(f"{8 * 2**30 + 1} bytes ")
@@ -500,4 +501,4 @@ def test_an_exhaustive_search_records_the_whole_grid_without_a_worker(
     exhaustive = replace(SEARCH, exhaustive=True)
     run = builders.run(trial, run_dir=str(tmp_path), search=exhaustive)
     found = outcomes(runner(run, journal, scripted()).search(trial))
-    assert found == ["over-budget"] * SEARCH.grid.size
+    assert found == ["over-budget"] * 12

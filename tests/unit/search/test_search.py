@@ -12,6 +12,7 @@ from statistics import median
 import pytest
 
 from worker.protocol.configuration import Configuration
+from your_ai.models.quantization import Quantization, named
 from your_ai.search import grid
 from your_ai.search.forecast import Expected, Tried
 from your_ai.search.grid import Axes, Grid
@@ -24,9 +25,12 @@ from surfaces import (
     Surface,
     budget_by_rank,
     budget_by_value,
+    by_length,
     certificate_error,
     covers,
     estimated_surface,
+    length_surface,
+    map_error,
     preference,
     solve,
     surface,
@@ -465,4 +469,109 @@ def test_an_incomplete_certificate_lists_what_is_missing() -> None:
     certificate = search.certificate([Tried(small, True, 50)])
     assert (certificate.optimum, certificate.failures) == (small, ())
     assert set(certificate.unsettled) == {*QUICK.configurations} - {small}
-    assert search.certificate([]).unsettled == QUICK.configurations
+    assert search.certificate([]).unsettled == tuple(sorted(QUICK.configurations, key=preference))
+
+
+LENGTHS = tuple(range(256, 8192 + 1, 256))
+LONG = Axes(seq_lengths=LENGTHS).around(Configuration(), sys.maxsize)
+MAP = Axes((1, 2, 4), seq_lengths=LENGTHS[1::2], grad_checkpoints=(True, False)).around(
+    Configuration(), sys.maxsize
+)
+BOTH = pytest.mark.parametrize("is_estimated", [True, False])
+
+
+def by_lengths(
+    grid: Grid, objective: Objective, seed: int, *, is_estimated: bool
+) -> tuple[Search, Surface]:
+    """Return a search of a surface that grows with the length; the estimate is off by 15 %."""
+    draw = random.Random(seed)
+    drawn, expected = length_surface(grid, 0.15, draw)
+    budget = BUDGETS[seed % len(BUDGETS)](drawn, draw)
+    known = expected if is_estimated else None
+    return Search(grid, budget, objective, known, error=0.15), drawn
+
+
+def recorded(search: Search, drawn: Surface) -> list[Tried]:
+    return watched(search, partial(drawn.trial, budget_bytes=search.budget_bytes))
+
+
+@BOTH
+def test_the_longest_sequence_is_found_and_proven(is_estimated: bool) -> None:
+    counts = []
+    for seed in range(60):
+        search, drawn = by_lengths(LONG, Objective.LENGTH, seed, is_estimated=is_estimated)
+        tried = recorded(search, drawn)
+        certificate = search.certificate(tried)
+        assert certificate_error(LONG, certificate, tried, by_length) is None
+        assert certificate.optimum == drawn.best(search.budget_bytes, by_length)
+        counts.append(len(tried))
+    assert median(counts) <= (4 if is_estimated else 9)
+
+
+@BOTH
+def test_a_map_implies_exactly_what_fits(is_estimated: bool) -> None:
+    counts = []
+    for seed in range(40):
+        search, drawn = by_lengths(MAP, Objective.CEILING, seed, is_estimated=is_estimated)
+        tried = recorded(search, drawn)
+        assert map_error(MAP, tried, drawn.fitting(search.budget_bytes)) is None
+        assert search.certificate(tried).unsettled == ()
+        counts.append(len(tried))
+    assert median(counts) <= (14 if is_estimated else 24)
+
+
+def test_quantizations_and_checkpointing_are_searched_with_the_sizes() -> None:
+    axes = Axes((1, 4), (8,), (2, 4), (16, 64), grad_checkpoints=(True, False))
+    grid = axes.around(Configuration(), sys.maxsize, [named("4"), Quantization()])
+    for seed in range(60):
+        draw = random.Random(seed)
+        drawn = surface("rough", grid, draw)
+        budget = budget_by_rank(drawn, draw)
+        assert_proven(Search(grid, budget), drawn)
+
+
+@pytest.mark.parametrize("grid", [LONG, MAP])
+def test_without_an_estimate_no_trial_is_twice_as_long_as_what_passed(grid: Grid) -> None:
+    objective = Objective.LENGTH if grid is LONG else Objective.CEILING
+    for seed in range(30):
+        search, drawn = by_lengths(grid, objective, seed, is_estimated=False)
+        tried = recorded(search, drawn)
+        assert tried[0].configuration.seq_length == grid.seq_lengths[0]
+        for number, each in enumerate(tried):
+            c = each.configuration
+            passed = [t.configuration for t in tried[:number] if t.fits]
+            assert c.seq_length == grid.seq_lengths[0] or any(
+                c.seq_length <= 2 * p.seq_length
+                and c.batch_size * c.seq_length <= 2 * p.batch_size * p.seq_length
+                and p.grad_checkpoint <= c.grad_checkpoint
+                for p in passed
+            )
+
+
+def test_an_uncertain_estimate_is_approached_from_below() -> None:
+    def about(c: Configuration) -> Expected:
+        return Expected(1000, 1000 + c.seq_length)
+
+    for error, first in ((0.0, 4096), (0.15, 3584), (0.3, 3072)):
+        search = Search(LONG, 1000 + 4096, Objective.LENGTH, about, error=error)
+        proposed = search.propose([])
+        assert proposed is not None
+        assert proposed.seq_length <= 4096 / (1 + error) < proposed.seq_length + 256
+        assert proposed.seq_length <= first
+
+
+def test_a_kind_without_an_estimate_is_approached_carefully() -> None:
+    """On Metal there is no estimate without gradient checkpointing."""
+
+    def about(c: Configuration) -> Expected | None:
+        return Expected(1000, 1000 + c.seq_length) if c.grad_checkpoint else None
+
+    grid = Axes(seq_lengths=LENGTHS, grad_checkpoints=(True, False)).around(Configuration(), 1)
+    search = Search(grid, 1000 + 8192, Objective.CEILING, about)
+    tried: list[Tried] = []
+    while (proposed := search.propose(tried)) is not None:
+        fits = proposed.grad_checkpoint or proposed.seq_length <= 2048
+        tried.append(Tried(proposed, fits, 1000 + proposed.seq_length if fits else None))
+    stored = [t.configuration.seq_length for t in tried if not t.configuration.grad_checkpoint]
+    assert stored[0] == 256
+    assert max(stored) <= 4096

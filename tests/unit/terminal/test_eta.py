@@ -9,7 +9,7 @@ import pytest
 
 from tests.support import builders
 from your_ai.planning.plan import Trial
-from your_ai.search.grid import Grid
+from your_ai.search.grid import Axes
 from your_ai.search.search import Objective, SearchOptions
 from your_ai.terminal.eta import (
     Duration,
@@ -26,11 +26,12 @@ def trial(index: int, params: str) -> Trial:
 
 
 SMALL, MIDDLE, LARGE = trial(1, "1B"), trial(2, "2B"), trial(3, "10B")
-GRID = Grid((1, 2, 4), (8, 16), (1, 2))
+AXES = Axes((1, 2, 4), (8, 16), (1, 2))
+GRID = AXES.around(SMALL.configuration, 2)
 
 
 def searching(*, exhaustive: bool = False) -> SearchOptions:
-    return SearchOptions(GRID, Objective.CAPACITY, exhaustive)
+    return SearchOptions(AXES, Objective.CAPACITY, exhaustive)
 
 
 def took(trial: Trial, step_seconds: float) -> Duration:
@@ -68,8 +69,7 @@ def test_trials_ahead_without_a_search() -> None:
 
 def test_a_search_is_expected_to_take_the_median_number_of_trials() -> None:
     run = builders.run(SMALL, MIDDLE, search=searching())
-    grid = GRID.around(SMALL.configuration, 2)
-    tried, middle = SMALL.with_configuration(grid.at(1, 8, 1)), grid.at(2, 16, 2)
+    tried, middle = SMALL.with_configuration(GRID.smallest), GRID.middle
     assert trials_ahead(run, tried, 2) == [
         tried,
         *[SMALL.with_configuration(middle)] * 2,

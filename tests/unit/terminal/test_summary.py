@@ -22,7 +22,7 @@ def test_lines_of_the_table_fit_the_terminal(width: int) -> None:
 
 def test_a_configuration_that_all_trials_share_makes_the_table_fit_80_columns() -> None:
     lines = summary(RESULTS, 80).splitlines()
-    assert lines[3] == "Configuration: batch 2, rank 64, layers 2"
+    assert lines[3] == "Configuration: batch 2, rank 64, layers 2, length 1024, 4-bit"
     assert lines[4].split() == ["Model", "Size", "Outcome", "Needed", "Peak", "Tokens/s", "Seconds"]
 
 
@@ -49,12 +49,12 @@ def test_speeds_that_are_not_comparable_take_one_line_for_each_reason() -> None:
     slow = replace(LADDER[1], conditions_after=hot)
     lines = summary(assemble(run(), [first])).splitlines()
     note = "the speed is not comparable"
-    name = "hermes-mistral-7b (batch 1, rank 64, layers 2)"
+    name = "hermes-mistral-7b (batch 1, rank 64, layers 2, length 1024, 4-bit)"
     assert f"{name}: measured on battery; {note}" in lines
     found = replace(RESULTS, results=(searched(first, *others), slow))
     assert [line for line in summary(found).splitlines() if note in line] == [
         f"3 trials: measured on battery; {note}",
-        f"dolphin-8b (batch 2, rank 64, layers 2): measured in low power mode; {note}",
+        f"dolphin-8b (batch 2, rank 64, layers 2, length 1024, 4-bit): measured in low power mode; {note}",
     ]
 
 

@@ -20,15 +20,12 @@ from your_ai.models.resolve import from_preset
 from your_ai.planning.lora_config import LoraConfig, Schedule, read_config
 from your_ai.planning.memory_estimate import estimate
 from your_ai.planning.plan import TrainingOptions
-from your_ai.runs.results import recommended
 from your_ai.runs.training_results import Expected
-from your_ai.search.search import Objective
 from your_ai.training import request as training_request_module
 from your_ai.training.export import SAME_NAMES, as_yaml, lora_config, notes
 from your_ai.training.request import (
     check_device,
     check_full,
-    choose,
     expect,
     fit,
     measured_options,
@@ -209,32 +206,6 @@ def test_an_exported_config_means_the_same_training(config: LoraConfig, tmp_path
         assert found.lora_scale == request.lora_scale == config.lora_scale
     assert {name: getattr(found, name) for name in SAME_NAMES} == {n: ASKED[n] for n in SAME_NAMES}
     assert found.adapter_path == "/adapters"
-
-
-@pytest.mark.parametrize(
-    ("objective", "speed"), [(Objective.TOKENS, 9.0), (Objective.CAPACITY, 5.0)]
-)
-def test_the_fastest_entry_of_a_model_is_taken_if_speed_was_the_objective(
-    objective: Objective, speed: float
-) -> None:
-    passed = builders.searched(
-        builders.result(builders.trial(), builders.observed(*builders.passing_events()))
-    )
-    assert passed.optimal_config is not None
-    entries = [
-        replace(
-            passed,
-            tokens_per_second=each,
-            optimal_config=replace(passed.optimal_config, objective=objective),
-        )
-        for each in (5.0, 9.0, 7.0)
-    ]
-    failed = replace(entries[0], success=False, tokens_per_second=None)
-    results = builders.results(*entries, failed)
-    best = recommended(results.results)
-    assert best is not None
-    assert best.tokens_per_second == speed
-    assert choose(results, passed.preset).tokens_per_second == speed
 
 
 def test_full_fine_tuning_of_what_was_measured_quantized_says_what_to_do() -> None:

@@ -11,12 +11,12 @@ from tests.support.builders import trial
 from your_ai.errors import UsageError
 from your_ai.runs.assembly import assemble
 from your_ai.runs.results import Results
-from your_ai.search.grid import make_grid
+from your_ai.search.grid import Axes
 from your_ai.search.search import Objective, SearchOptions
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.training.request import choose, known
 
-SEARCH = SearchOptions(make_grid([2, 4], [64], [2]), Objective.CAPACITY, exhaustive=False)
+SEARCH = SearchOptions(Axes((2, 4), (64,), (2,)), Objective.CAPACITY, exhaustive=False)
 OVER_BUDGET = Outcome(OutcomeKind.OVER_BUDGET, "needs at least 9 GB")
 
 
