@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,6 +10,7 @@ from dataclasses import replace
 from worker.protocol.configuration import Configuration, FineTuneType, Weights
 from your_ai.planning.memory_estimate import error_share, estimate
 from your_ai.planning.plan import DEFAULT_QUANTIZATION, Trial
+from your_ai.search.grid import LENGTH_STEP, lengths_up_to
 from your_ai.supervision.observation import Observation
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.units import GB
@@ -39,6 +41,7 @@ def smaller(trial: Trial, backend: str) -> str:
     The estimate is scaled to agree with the trial, which needed more than its budget.
     """
     budget = trial.request.budget_bytes
+    limit = f"--max-memory {budget / GB:.3g}"
     failed = estimate(trial.model, trial.configuration, backend)
     scale = 1 + error_share(trial.configuration, backend)
     if failed is not None:
@@ -55,10 +58,9 @@ def smaller(trial: Trial, backend: str) -> str:
         if reduced.resident_bytes + scaled <= budget:
             return f"{options} (should fit)"
     if not is_known and not trial.is_too_large:
-        name = trial.model.path or trial.model.name
-        return f"`your_ai optimize {name}`, which searches for settings that fit"
-    command = f"your_ai recommend --max-memory {budget / GB:.3g}"
-    return f"a smaller model; `{command}` lists models that should fit"
+        name = shlex.quote(trial.model.path or trial.model.name)
+        return f"`your_ai ceiling {name} {limit}`, which finds the longest sequences that fit"
+    return f"a smaller model; `your_ai recommend {limit}` lists models that should fit"
 
 
 def _backend(observation: Observation) -> str:
@@ -83,13 +85,19 @@ def _changes(trial: Trial) -> Iterator[tuple[Configuration, str]]:
         yield changed, " ".join(options)
     for field, option, sizes in (
         ("batch_size", "--batch-size", _halves(changed.batch_size, 1)),
-        ("seq_length", "--seq-length", _halves(changed.seq_length, _MIN_SEQ_LENGTH)),
+        ("seq_length", "--seq-length", _shorter(changed.seq_length)),
         ("lora_layers", "--lora-layers", _halves(changed.lora_layers, _MIN_LAYERS)),
     ):
         for size in sizes:
             changed = replace(changed, **{field: size})  # type: ignore[arg-type]  # all are int
             yield changed, " ".join([*options, f"{option} {size}"])
         options += [f"{option} {size}" for size in sizes[-1:]]
+
+
+def _shorter(length: int) -> list[int]:
+    """Return the lengths below ``length`` that a search would try, and at last one of 128."""
+    lengths = [n for n in lengths_up_to(length) if n < length and n >= LENGTH_STEP]
+    return [*reversed(lengths), *([_MIN_SEQ_LENGTH] if length > _MIN_SEQ_LENGTH else [])]
 
 
 def _halves(size: int, least: int) -> list[int]:

@@ -45,7 +45,7 @@ def proposed(tried: Trial) -> str | None:
     ("budget_gb", "changed", "line"),
     [
         (8, {"batch_size": 16}, "--batch-size 4 (should fit)"),
-        (7, {"batch_size": 1, "seq_length": 4096}, "--seq-length 2048 (should fit)"),
+        (7, {"batch_size": 1, "seq_length": 4096}, "--seq-length 2816 (should fit)"),
         (10, {"grad_checkpoint": False}, "--grad-checkpoint (should fit)"),
         (10, {"quantize": "none"}, "--quantize 4 (should fit)"),
         (
@@ -79,11 +79,19 @@ def test_a_suggestion_fits_according_to_the_estimate(budget_gb: float, batch_siz
     assert after.needed_bytes < min(tried.request.budget_bytes, before.needed_bytes)
 
 
-def test_a_search_is_suggested_without_an_estimate() -> None:
-    assert (
-        proposed(trial(8, HYBRID))
-        == f"`your_ai optimize {HYBRID}`, which searches for settings that fit"
+def test_a_map_is_suggested_without_an_estimate() -> None:
+    assert proposed(trial(8, HYBRID)) == (
+        f"`your_ai ceiling {HYBRID} --max-memory 8`, which finds the longest sequences that fit"
     )
+
+
+def test_the_longest_length_that_should_fit_is_suggested() -> None:
+    tried = trial(7, batch_size=1, seq_length=4000)
+    words = (proposed(tried) or "").split()
+    assert words[0] == "--seq-length"
+    length = int(words[1])
+    assert length % 256 == 0
+    assert 2000 < length < 4000
 
 
 def test_real_weights_keep_their_quantization() -> None:
@@ -130,9 +138,9 @@ def test_a_pass_has_no_suggestion() -> None:
 
 def test_no_search_is_suggested_if_the_weights_are_too_large() -> None:
     tried = trial(8, HYBRID)
-    assert "optimize" in smaller(tried, "metal")
+    assert "ceiling" in smaller(tried, "metal")
     heavy = replace(tried.model, weights_bytes=8 * GB + 1)
-    assert "optimize" not in smaller(replace(tried, model=heavy), "metal")
+    assert "ceiling" not in smaller(replace(tried, model=heavy), "metal")
 
 
 def test_fewer_bits_are_suggested_if_the_unquantized_weights_are_too_large() -> None:

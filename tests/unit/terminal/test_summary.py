@@ -54,7 +54,8 @@ def test_speeds_that_are_not_comparable_take_one_line_for_each_reason() -> None:
     found = replace(RESULTS, results=(searched(first, *others), slow))
     assert [line for line in summary(found).splitlines() if note in line] == [
         f"3 trials: measured on battery; {note}",
-        f"dolphin-8b (batch 2, rank 64, layers 2, length 1024, 4-bit): measured in low power mode; {note}",
+        "dolphin-8b (batch 2, rank 64, layers 2, length 1024, 4-bit): "
+        f"measured in low power mode; {note}",
     ]
 
 
