@@ -6,7 +6,7 @@ import time
 
 import mlx.core as mx
 
-from worker import adapters, device, loading, timing, trainer
+from worker import adapters, device, kernel_limits, loading, timing, trainer
 from worker.events import EventPipe
 from worker.memory import SAMPLE_SECONDS, MemoryWatch
 from worker.protocol.messages import Passed, Phase, Step
@@ -34,13 +34,15 @@ RELAXED_ATTEMPTS = 5
 def run(request: TrialRequest, events: EventPipe) -> Passed:
     """Load the model, measure its training and return the result.
 
-    Ends the process if memory use exceeds the budget. Raises EvidenceError if the losses and
-    weights do not show that the model was trained.
+    Ends the process if memory use exceeds the budget. Raises UnsupportedTrainingError if the model
+    cannot be trained like that, and EvidenceError if the losses and weights do not show that it
+    was.
     """
     watch = loading.begin(events, request.budget_bytes, SAMPLE_SECONDS)
     began = time.perf_counter()
     mx.random.seed(request.seed)
     model = loading.load_weights(request.model, request.configuration, watch)
+    kernel_limits.check(model, request.configuration, device.backend())
     keys = adapters.prepare(model, request.configuration)
     mx.eval(model.parameters())
     training = trainer.Trainer(model, request)

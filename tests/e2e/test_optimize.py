@@ -229,13 +229,38 @@ def test_ctrl_c_keeps_the_finished_trials(tmp_path: Path) -> None:
         ),
         (
             ["optimize", "smoke-tiny", "--batch-sizes", ",".join(map(str, range(1, 514)))],
-            "8208 configurations, more than the maximum of 1000",
+            "8208 configurations, more than the maximum of 5000",
         ),
         (["optimize", "smoke-tiny", "--objective", "joy"], "'joy' is not one of"),
         (["optimize"], "A model is required."),
         (
-            ["optimize", "smoke-tiny", "--quantize", "none,8"],
-            "Several values of --quantize require --objective tokens",
+            ["optimize", "smoke-tiny", "--batch-size", "1", "--batch-sizes", "1,2"],
+            "--batch-size and --batch-sizes cannot be used together",
+        ),
+        (
+            ["optimize", "smoke-tiny", "--objective", "length", "--seq-length", "64"],
+            "To choose the lengths to try, use --seq-lengths",
+        ),
+        (
+            ["optimize", "smoke-tiny", "--objective", "length", "--quick"],
+            "--quick has no effect with --objective length",
+        ),
+        (
+            ["optimize", "smoke-tiny", "--seq-lengths", "4096,8192"],
+            "All --seq-lengths are too long for smoke-tiny. Use at most 2048 tokens.",
+        ),
+        (
+            ["optimize", "smoke-tiny", "--seq-lengths", "4"],
+            "not between 8 and 16777216",
+        ),
+        (
+            ["optimize", "smoke-tiny", "--grad-checkpoints", "on,maybe"],
+            "'maybe' is not one of 'on', 'off'",
+        ),
+        (["ceiling"], "A model is required."),
+        (
+            ["ceiling", "smoke-tiny", "--suite", "smoke"],
+            "MODEL and --suite cannot be used together",
         ),
         (
             [*FULL, "--quantize", "8,none", "--objective", "tokens"],
@@ -253,24 +278,34 @@ def test_bad_options_are_usage_errors(tmp_path: Path, arguments: list[str], mess
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_fastest_of_several_quantizations_is_found(tmp_path: Path) -> None:
-    axes = ["--batch-sizes", "1", "--ranks", "4", "--layers", "1", "--steps", "1"]
+def test_quantizations_are_searched_together(tmp_path: Path) -> None:
+    axes = ["--batch-size", "1", "--ranks", "4", "--layers", "1", "--steps", "1"]
     options = [*axes, "--seq-length", "64", "--objective", "tokens", "--quantize", "none,8"]
     done = your_ai_command(tmp_path, "optimize", "smoke-tiny", *options, "--run-dir", "run")
     assert done.code == 0, done.stdout + done.stderr
-    found = {e["config"]["quantization_bits"]: e for e in done.document["results"]}
-    assert list(found) == [8, None]
-    assert [entry["index"] for entry in found.values()] == [1, 2]
-    fastest = max(found, key=lambda bits: found[bits]["tokens_per_second"])
+    found = done.only["optimal_config"]
+    assert found["grid"]["quantizations"] == ["8", "none"]
+    tried = {e["config"]["quantization_bits"]: e for e in found["all_results"]}
+    assert list(tried) == [8, None]
+    fastest = max(tried, key=lambda bits: tried[bits]["tokens_per_second"])
+    assert found["optimal_quantization"] == {8: "8", None: "none"}[fastest]
     label = {8: "8-bit", None: "unquantized"}[fastest]
-    speed = f"{found[fastest]['tokens_per_second']:,.0f} tokens/s"
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("Optimal: ")]
-    assert line.startswith(f"Optimal: {label}, batch=1, rank=4, layers=1, ")
-    assert speed in line
+    assert line.startswith(f"Optimal: batch=1, rank=4, layers=1, {label}, ")
     again = your_ai_command(tmp_path, "optimize", "--resume", "--run-dir", "run")
     assert again.code == 0, again.stdout + again.stderr
     assert "is already complete" in again.stdout
     assert line in again.stdout.splitlines()
+
+
+def test_of_equal_capacities_more_bits_and_no_checkpointing_win(tmp_path: Path) -> None:
+    axes = ["--batch-size", "1", "--ranks", "4", "--layers", "1", "--seq-length", "32"]
+    varied = ["--quantize", "8,none", "--grad-checkpoints", "on,off", "--steps", "1"]
+    done = your_ai_command(tmp_path, "optimize", "smoke-tiny", *axes, *varied, "--run-dir", "run")
+    assert done.code == 0, done.stdout + done.stderr
+    found = done.only["optimal_config"]
+    assert (found["optimal_quantization"], found["optimal_grad_checkpoint"]) == ("none", False)
+    assert (len(found["all_results"]), found["proven"]) == (1, True)
 
 
 def test_one_trial_without_a_worker_proves_that_the_weights_are_too_large(tmp_path: Path) -> None:

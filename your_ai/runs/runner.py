@@ -169,10 +169,20 @@ class TrialRunner:
             encode(trial.request),
             started={"trial": key, "retry": is_retry},
             log=log,
-            limits=Limits(deadline=self._run.deadline),
+            limits=Limits(deadline=self._run.deadline, step_seconds=self._step_seconds(trial)),
             steps=trial.request.steps,
             on_event=self._on_event,
         )
+
+    def _step_seconds(self, trial: Trial) -> float | None:
+        """Return how long a step should take at the slowest speed of the model so far.
+
+        So a hang in the first step is noticed, and does not last until the deadline.
+        """
+        c = trial.configuration
+        speeds = [result.tokens_per_second for result in self.results_of(trial)]
+        known = [speed for speed in speeds if speed]
+        return c.batch_size * c.seq_length / min(known) if known else None
 
     def _record(self, result: TrialResult) -> TrialResult:
         self._journal.append(ENDED, {"trial": result.key, "result": asdict(result)})
