@@ -6,7 +6,6 @@ All lengths are in tokens.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from your_ai.planning.distribution import Distribution
 from your_ai.report import spec
@@ -26,6 +25,14 @@ _LEAST_MARGIN = 1.2
 """Factor of the margin, if the lengths are equal or close to each other."""
 
 _MOST_TICKS = 6
+
+_RULE_LABELS = 56
+"""Width in pixels of the labels beside a chart."""
+
+_DATA_NOTE = (
+    "The dashed lines show the data: its longest sample, and the length that 95 % of its samples "
+    "do not exceed."
+)
 
 _NARROW = "bandwidth('x') < 8 * length(datum.label)"
 """Whether a label has no room in its column: about 8 pixels per character. It is then rotated."""
@@ -79,11 +86,28 @@ def chart(entry: TrialResult, grad_checkpoint: bool) -> Chart:
     values = [area for column in columns for area in _areas(column, low, high)]
     values += [_frontier(column, found) for column in columns if column.longest]
     values += [_measured(trial) for trial in trials if trial.is_final]
+    axes = _axes([column.batch_size for column in columns], low, high)
+    layers = [*_area_layers(axes), *_trial_layers(axes), _frontier_labels(axes)]
+    note = None
+    if entry.data_lengths is not None:
+        layers += _data_rules(entry.data_lengths)
+        note = _DATA_NOTE
+    description = (
+        f"{entry.preset}: sequence lengths that fit for each batch size, "
+        f"{NAMES[grad_checkpoint]} gradient checkpointing"
+    )
+    drawn = spec.chart(description, layers, values, _HEIGHT, "tokens", note)
+    if note:
+        drawn.spec["padding"] = {"left": 2, "top": 2, "bottom": 2, "right": _RULE_LABELS}
+    return drawn
+
+
+def _axes(batch_sizes: list[int], low: float, high: float) -> Spec:
     x = {
         "field": "batch",
         "type": "ordinal",
         "title": "batch size",
-        "scale": {"domain": [column.batch_size for column in columns], "padding": 0.06},
+        "scale": {"domain": batch_sizes, "padding": 0.06},
         "axis": {"labelAngle": 0, "ticks": False, "domain": False},
     }
     y = {
@@ -91,20 +115,17 @@ def chart(entry: TrialResult, grad_checkpoint: bool) -> Chart:
         "scale": {"type": "log", "base": 2, "domain": [low, high], "nice": False},
         "axis": {"values": _ticks(low, high), "labelExpr": "format(datum.value, ',')"},
     }
-    layers = [*_area_layers(x, y), *_frontier_layers(x, y), *_trial_layers(x, y)]
-    if entry.data_lengths is not None:
-        layers += _data_rules(entry.data_lengths, columns)
-    description = (
-        f"{entry.preset}: sequence lengths that fit for each batch size, "
-        f"{NAMES[grad_checkpoint]} gradient checkpointing"
-    )
-    return spec.chart(description, layers, values, _HEIGHT, "tokens")
+    return {"x": x, "y": y}
 
 
 def _domain(ceiling: Ceiling, lengths: Distribution | None) -> tuple[float, float]:
-    """Return the limits of the length axis, which are the same for both kinds."""
-    shown = [*ceiling.grid.seq_lengths, *(_of_data(lengths).values() if lengths else ())]
-    low, high = min(shown), max(shown)
+    """Return the limits of the length axis, which are the same for both kinds.
+
+    It ends at the longest trial: a map can have lengths that are many times longer.
+    """
+    tried = [trial.config.seq_length for trial in ceiling.all_results]
+    shown = [*tried, *(_of_data(lengths).values() if lengths else ())]
+    low, high = min(*ceiling.grid.seq_lengths, *shown), max(shown)
     margin = max(_LEAST_MARGIN, (high / low) ** _MARGIN)
     return round(low / margin, 3), round(high * margin, 3)
 
@@ -155,18 +176,39 @@ def _measured(trial: TrialResult) -> Spec:
     }
 
 
-def _area_layers(x: Spec, y: Spec) -> list[Spec]:
-    kinds = (spec.FITS, spec.TOO_LONG)
-    axes = {"x": x, "y": y, "y2": {"field": "to"}, "color": spec.color_by_kind(), **spec.DESCRIBED}
-    return [spec.layer({"type": "rect"}, axes, where=spec.is_kind(kind)) for kind in kinds]
-
-
-def _frontier_layers(x: Spec, y: Spec) -> list[Spec]:
-    """Return a line across the column, and the length below it.
-
-    There is rarely room above it, because the shortest trial that did not pass is close to it.
-    """
+def _area_layers(axes: Spec) -> list[Spec]:
+    """Return the areas, and a line across each column at the longest length."""
+    encoding = {**axes, "color": spec.color_by_kind(), **spec.DESCRIBED}
+    area = {**encoding, "y2": {"field": "to"}}
     tick = {"type": "tick", "thickness": 2, "size": {"expr": "bandwidth('x')"}, "opacity": 1}
+    return [
+        *(
+            spec.layer({"type": "rect"}, area, where=spec.is_kind(kind))
+            for kind in (spec.FITS, spec.TOO_LONG)
+        ),
+        spec.layer(tick, encoding, where=spec.is_kind(spec.LONGEST)),
+    ]
+
+
+def _trial_layers(axes: Spec) -> list[Spec]:
+    """Return the marks of the trials that passed, and beside them of those that did not.
+
+    Both are often close together: the longest length that fits and the next one.
+    """
+    mark = {"type": "point", "filled": True, "size": 80, "opacity": 1}
+    encoding = {**axes, "color": spec.color_by_kind(), **spec.DESCRIBED}
+    places = {spec.PASSED: ("circle", -7), spec.FAILED: ("cross", 7)}
+    return [
+        spec.layer({**mark, "shape": shape, "xOffset": offset}, encoding, where=spec.is_kind(kind))
+        for kind, (shape, offset) in places.items()
+    ]
+
+
+def _frontier_labels(axes: Spec) -> Spec:
+    """Return the longest lengths, below their lines.
+
+    There is rarely room above, because the shortest trial that did not pass is close to the line.
+    """
     # A rotated label reads upwards, so that it ends below the line, or starts above it.
     rotated = f"{_NARROW} ? ({_LOW} ? 'left' : 'right') : 'center'"
     text = {
@@ -178,57 +220,24 @@ def _frontier_layers(x: Spec, y: Spec) -> list[Spec]:
         "dx": {"expr": f"{_NARROW} ? ({_LOW} ? 9 : -9) : 0"},
         "dy": {"expr": f"{_NARROW} ? 0 : 8"},
     }
-    where = spec.is_kind(spec.LONGEST)
-    axes = {"x": x, "y": y}
-    color = spec.color_by_kind()
-    return [
-        spec.layer(tick, {**axes, "color": color, **spec.DESCRIBED}, where=where),
-        spec.layer(text, {**axes, "text": {"field": "label"}}, where=where),
-    ]
-
-
-def _trial_layers(x: Spec, y: Spec) -> list[Spec]:
-    """Return the marks of the trials that passed, and beside them of those that did not.
-
-    Both are often close together: the longest length that fits and the next one.
-    """
-    mark = {"type": "point", "filled": True, "size": 80, "opacity": 1}
-    outline = {"stroke": "var(--paper)", "strokeWidth": 1}
-    axes = {"x": x, "y": y, "color": spec.color_by_kind(), **spec.DESCRIBED}
-    places = {spec.PASSED: ("circle", -7), spec.FAILED: ("cross", 7)}
-    return [
-        spec.layer(
-            {**mark, **outline, "shape": shape, "xOffset": offset}, axes, where=spec.is_kind(kind)
-        )
-        for kind, (shape, offset) in places.items()
-    ]
+    encoding = {**axes, "text": {"field": "label"}}
+    return spec.layer(text, encoding, where=spec.is_kind(spec.LONGEST))
 
 
 def _of_data(lengths: Distribution) -> dict[str, int]:
-    """Return the data's lengths that are shown, by their labels; an axis has no length of 0."""
-    longest, most = max(1, lengths.longest), max(1, lengths.percentile_95)
-    if longest == most:
-        return {"longest sample, 95th percentile": longest}
-    return {"95th percentile": most, "longest sample": longest}
+    """Return the data's lengths that are shown, by their labels; a log axis has no length of 0."""
+    return {"longest": max(1, lengths.longest), "95 %": max(1, lengths.percentile_95)}
 
 
-def _data_rules(lengths: Distribution, columns: Sequence[Column]) -> list[Spec]:
-    """Return lines at the lengths of the data, the longest with its label above the line."""
-    *below, above = _of_data(lengths).items()
+def _data_rules(lengths: Distribution) -> list[Spec]:
+    """Return lines at the lengths of the data, with their labels to the right of the chart.
+
+    The label of the longest sample is above its line and the other one is below, because both
+    lines may be close together.
+    """
     layers = []
-    for name, length in (*below, above):
-        is_above = (name, length) == above
-        style = {"baseline": "bottom", "dy": -3} if is_above else {"baseline": "top", "dy": 4}
-        on_left = _distance(length, columns[: -(-len(columns) // 2)]) > _distance(
-            length, columns[len(columns) // 2 :]
-        )
-        style |= {"align": "left", "dx": 4} if on_left else {"align": "right", "dx": -4}
-        place = {"x": {"value": 0 if on_left else "width"}}
-        layers.append(spec.rule(length, f"{name} {length:,}", "y", place, style))
+    for (name, length), baseline in zip(_of_data(lengths).items(), ("bottom", "top"), strict=True):
+        style = {"align": "left", "dx": 6, "baseline": "line-" + baseline}
+        label = [name, f"{length:,}"]
+        layers.append(spec.rule(length, label, "y", {"x": {"value": "width"}}, style))
     return layers
-
-
-def _distance(length: int, columns: Sequence[Column]) -> float:
-    """Return how far a length is from the columns' longest, as a logarithm."""
-    known = (column.longest for column in columns if column.longest)
-    return min((abs(math.log2(each / length)) for each in known), default=math.inf)

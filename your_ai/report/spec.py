@@ -111,8 +111,11 @@ def layer(
     return {**data, **transform, "mark": mark, "encoding": encoding}
 
 
-def rule(at: float, label: str, axis: str, place: Spec, text_style: Spec) -> Spec:
-    """Return a dashed line at a value of ``axis``; ``place`` is its label's other coordinate."""
+def rule(at: float, label: str | list[str], axis: str, place: Spec, text_style: Spec) -> Spec:
+    """Return a dashed line at a value of ``axis``; ``place`` is its label's other coordinate.
+
+    A label can have several lines.
+    """
     encoding = {axis: {"field": "at", "type": "quantitative"}}
     line = {"type": "rule", "color": "var(--ink)", "strokeDash": [5, 4]}
     text = {"type": "text", **text_style}
