@@ -25,9 +25,7 @@ _LEAST_MARGIN = 1.2
 """Factor of the margin, if the lengths are equal or close to each other."""
 
 _MOST_TICKS = 6
-
-_RULE_LABELS = 56
-"""Width in pixels of the labels beside a chart."""
+_LINE_HEIGHT = 14
 
 _DATA_NOTE = (
     "The dashed lines show the data: its longest sample, and the length that 95 % of its samples "
@@ -37,7 +35,7 @@ _DATA_NOTE = (
 _NARROW = "bandwidth('x') < 8 * length(datum.label)"
 """Whether a label has no room in its column: about 8 pixels per character. It is then rotated."""
 
-_LOW = f"scale('y', datum.at) > {_HEIGHT - 70}"
+_LOW = f"{_HEIGHT} - scale('y', datum.at) < 12 + 8 * length(datum.label)"
 """Whether a rotated label has no room below its mark."""
 
 
@@ -70,6 +68,8 @@ def proof(ceiling: Ceiling) -> str:
         return f"Not complete after {trials}: longer sequences may fit."
     if not ceiling.proven:
         return f"Not proven in {trials}: memory may not be the cause of all failures."
+    if all(column.shortest_failure is None for column in ceiling.columns):
+        return f"Proven in {trials}: every length of the map fits."
     return (
         f"Proven in {trials}: every longer sequence failed, or needs at least as much memory as "
         "one that failed."
@@ -82,11 +82,12 @@ def chart(entry: TrialResult, grad_checkpoint: bool) -> Chart:
     assert found is not None
     columns = [column for column in found.columns if column.grad_checkpoint == grad_checkpoint]
     trials = [t for t in found.all_results if t.config.grad_checkpoint == grad_checkpoint]
-    low, high = _domain(found, entry.data_lengths)
+    shown = _shown(found, entry.data_lengths)
+    low, high = _domain(shown)
     values = [area for column in columns for area in _areas(column, low, high)]
     values += [_frontier(column, found) for column in columns if column.longest]
     values += [_measured(trial) for trial in trials if trial.is_final]
-    axes = _axes([column.batch_size for column in columns], low, high)
+    axes = _axes([column.batch_size for column in columns], shown)
     layers = [*_area_layers(axes), *_trial_layers(axes), _frontier_labels(axes)]
     note = None
     if entry.data_lengths is not None:
@@ -96,13 +97,10 @@ def chart(entry: TrialResult, grad_checkpoint: bool) -> Chart:
         f"{entry.preset}: sequence lengths that fit for each batch size, "
         f"{NAMES[grad_checkpoint]} gradient checkpointing"
     )
-    drawn = spec.chart(description, layers, values, _HEIGHT, "tokens", note)
-    if note:
-        drawn.spec["padding"] = {"left": 2, "top": 2, "bottom": 2, "right": _RULE_LABELS}
-    return drawn
+    return spec.chart(description, layers, values, _HEIGHT, "tokens", note)
 
 
-def _axes(batch_sizes: list[int], low: float, high: float) -> Spec:
+def _axes(batch_sizes: list[int], shown: tuple[int, int]) -> Spec:
     x = {
         "field": "batch",
         "type": "ordinal",
@@ -112,29 +110,35 @@ def _axes(batch_sizes: list[int], low: float, high: float) -> Spec:
     }
     y = {
         **spec.quantity("at", "tokens per sequence"),
-        "scale": {"type": "log", "base": 2, "domain": [low, high], "nice": False},
-        "axis": {"values": _ticks(low, high), "labelExpr": "format(datum.value, ',')"},
+        "scale": {"type": "log", "base": 2, "domain": list(_domain(shown)), "nice": False},
+        "axis": {"values": _ticks(*shown), "labelExpr": "format(datum.value, ',')"},
     }
     return {"x": x, "y": y}
 
 
-def _domain(ceiling: Ceiling, lengths: Distribution | None) -> tuple[float, float]:
-    """Return the limits of the length axis, which are the same for both kinds.
+def _shown(ceiling: Ceiling, lengths: Distribution | None) -> tuple[int, int]:
+    """Return the shortest and the longest length in the charts of both kinds.
 
-    It ends at the longest trial: a map can have lengths that are many times longer.
+    The longest is that of a trial or of the data: a map can have lengths that are many times
+    longer.
     """
-    tried = [trial.config.seq_length for trial in ceiling.all_results]
-    shown = [*tried, *(_of_data(lengths).values() if lengths else ())]
-    low, high = min(*ceiling.grid.seq_lengths, *shown), max(shown)
-    margin = max(_LEAST_MARGIN, (high / low) ** _MARGIN)
-    return round(low / margin, 3), round(high * margin, 3)
+    shown = [trial.config.seq_length for trial in ceiling.all_results]
+    shown += _of_data(lengths).values() if lengths else ()
+    return min(*ceiling.grid.seq_lengths, *shown), max(shown)
 
 
-def _ticks(low: float, high: float) -> list[int]:
-    """Return powers of two between the limits; other lengths if there are fewer than two."""
-    powers = [2**n for n in range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)]
+def _domain(shown: tuple[int, int]) -> tuple[float, float]:
+    """Return the limits of the length axis."""
+    shortest, longest = shown
+    margin = max(_LEAST_MARGIN, (longest / shortest) ** _MARGIN)
+    return round(shortest / margin, 3), round(longest * margin, 3)
+
+
+def _ticks(shortest: int, longest: int) -> list[int]:
+    """Return some powers of two; if there are fewer than two, the shortest and longest length."""
+    powers = [2**n for n in range(longest.bit_length()) if shortest <= 2**n <= longest]
     if len(powers) < 2:
-        return [math.ceil(low), math.floor(high)]
+        return sorted({shortest, longest})
     return powers[:: math.ceil(len(powers) / _MOST_TICKS)]
 
 
@@ -237,7 +241,10 @@ def _data_rules(lengths: Distribution) -> list[Spec]:
     """
     layers = []
     for (name, length), baseline in zip(_of_data(lengths).items(), ("bottom", "top"), strict=True):
-        style = {"align": "left", "dx": 6, "baseline": "line-" + baseline}
+        # Vega places only the first line of a text above the line.
+        dy = -_LINE_HEIGHT if baseline == "bottom" else 0
+        style = {"align": "left", "baseline": baseline, "dx": 6, "dy": dy}
+        style["lineHeight"] = _LINE_HEIGHT
         label = [name, f"{length:,}"]
         layers.append(spec.rule(length, label, "y", {"x": {"value": "width"}}, style))
     return layers
