@@ -88,7 +88,8 @@ def chart(entry: TrialResult, grad_checkpoint: bool) -> Chart:
     values += [_frontier(column, found) for column in columns if column.longest]
     values += [_measured(trial) for trial in trials if trial.is_final]
     axes = _axes([column.batch_size for column in columns], shown)
-    layers = [*_area_layers(axes), *_trial_layers(axes), _frontier_labels(axes)]
+    present = {value["kind"] for value in values}
+    layers = [layer for kind, layer in _layers(axes) if kind in present]
     note = None
     if entry.data_lengths is not None:
         layers += _data_rules(entry.data_lengths)
@@ -180,32 +181,28 @@ def _measured(trial: TrialResult) -> Spec:
     }
 
 
-def _area_layers(axes: Spec) -> list[Spec]:
-    """Return the areas, and a line across each column at the longest length."""
+def _layers(axes: Spec) -> list[tuple[str, Spec]]:
+    """Return each kind's marks; without values, a screen reader would find a mark without a name.
+
+    The trials that passed are drawn beside those that did not. Both are often close together: the
+    longest length that fits and the next one.
+    """
+    tick = {"type": "tick", "thickness": 2, "size": {"expr": "bandwidth('x')"}, "opacity": 1}
+    point = {"type": "point", "filled": True, "size": 80, "opacity": 1}
+    marks: dict[str, Spec] = {
+        spec.FITS: {"type": "rect"},
+        spec.TOO_LONG: {"type": "rect"},
+        spec.LONGEST: tick,
+        spec.PASSED: {**point, "shape": "circle", "xOffset": -7},
+        spec.FAILED: {**point, "shape": "cross", "xOffset": 7},
+    }
     encoding = {**axes, "color": spec.color_by_kind(), **spec.DESCRIBED}
     area = {**encoding, "y2": {"field": "to"}}
-    tick = {"type": "tick", "thickness": 2, "size": {"expr": "bandwidth('x')"}, "opacity": 1}
-    return [
-        *(
-            spec.layer({"type": "rect"}, area, where=spec.is_kind(kind))
-            for kind in (spec.FITS, spec.TOO_LONG)
-        ),
-        spec.layer(tick, encoding, where=spec.is_kind(spec.LONGEST)),
-    ]
-
-
-def _trial_layers(axes: Spec) -> list[Spec]:
-    """Return the marks of the trials that passed, and beside them of those that did not.
-
-    Both are often close together: the longest length that fits and the next one.
-    """
-    mark = {"type": "point", "filled": True, "size": 80, "opacity": 1}
-    encoding = {**axes, "color": spec.color_by_kind(), **spec.DESCRIBED}
-    places = {spec.PASSED: ("circle", -7), spec.FAILED: ("cross", 7)}
-    return [
-        spec.layer({**mark, "shape": shape, "xOffset": offset}, encoding, where=spec.is_kind(kind))
-        for kind, (shape, offset) in places.items()
-    ]
+    drawn = []
+    for kind, mark in marks.items():
+        used = area if mark["type"] == "rect" else encoding
+        drawn.append((kind, spec.layer(mark, used, where=spec.is_kind(kind))))
+    return [*drawn, (spec.LONGEST, _frontier_labels(axes))]
 
 
 def _frontier_labels(axes: Spec) -> Spec:

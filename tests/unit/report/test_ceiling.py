@@ -18,6 +18,7 @@ from your_ai.report.page import page
 from your_ai.runs.trial_result import TrialResult
 from your_ai.search.grid import Axes
 from your_ai.search.search import Objective
+from your_ai.supervision.outcome import OutcomeKind
 
 AXES = Axes((1, 2, 4), (), (), (256, 512, 1024, 2048), (), (True, False))
 
@@ -52,7 +53,7 @@ def test_marks_are_the_trials_of_the_kind(checkpointing: bool) -> None:
 def test_an_interrupted_trial_is_no_mark() -> None:
     found = entry().ceiling
     assert found
-    interrupted = replace(found.all_results[0], outcome=builders.OutcomeKind.INTERRUPTED)
+    interrupted = replace(found.all_results[0], outcome=OutcomeKind.INTERRUPTED)
     cut = replace(entry(), ceiling=replace(found, all_results=(interrupted,)))
     kinds = {
         value["kind"]
