@@ -75,12 +75,11 @@ def test_areas_end_at_the_longest_length_and_start_at_the_shortest_failure() -> 
 def test_frontier_says_whether_it_was_measured() -> None:
     found = entry().ceiling
     assert found
-    for kind in (True, False):
-        columns = [c for c in found.columns if c.grad_checkpoint == kind and c.longest]
-        lines = drawn(entry(), "longest that fits", checkpointing=kind)
-        assert [line["at"] for line in lines] == [column.longest for column in columns]
-        measured = ["(measured)" in line["text"] for line in lines]
-        assert measured == [column.measured for column in columns]
+    columns = tuple(replace(c, measured=c.batch_size == 2) for c in found.columns)
+    changed = replace(entry(), ceiling=replace(found, columns=columns))
+    lines = drawn(changed, "longest that fits", checkpointing=True)
+    assert [(line["batch"], line["at"]) for line in lines] == [(1, 2048), (2, 1024), (4, 512)]
+    assert ["(measured)" in line["text"] for line in lines] == [False, True, False]
 
 
 def test_the_longest_of_the_map_may_not_be_the_longest_that_fits() -> None:
@@ -102,7 +101,9 @@ def test_unknown_lengths_are_blank() -> None:
 
 
 def test_lines_at_the_lengths_of_the_data() -> None:
-    with_data = replace(entry(), data_lengths=distribution([100] * 95 + [6000] * 5, 2048))
+    with_data = replace(
+        entry(), data_lengths=distribution([50] * 60 + [100] * 35 + [6000] * 5, 2048)
+    )
     spec = ceiling.chart(with_data, False).spec
     labels = [one["data"]["values"][0]["label"] for one in spec["layer"] if "layer" in one]
     assert labels == [["longest", "6,000"], ["95 %", "100"]]
