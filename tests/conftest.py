@@ -44,6 +44,11 @@ def ladder(shared: SharedRuns) -> Finished:
 
 
 @pytest.fixture(scope="session")
+def ceiling(shared: SharedRuns) -> Finished:
+    return shared.get("ceiling", shared_runs.ceiling)
+
+
+@pytest.fixture(scope="session")
 def nothing_fits(shared: SharedRuns) -> Finished:
     return shared.get("nothing-fits", shared_runs.nothing_fits)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from worker.protocol.messages import (
     Event,
     Loaded,
     Memory,
+    OverBudget,
     Passed,
     Phase,
     PhaseBegan,
@@ -25,13 +27,14 @@ from your_ai.planning import device
 from your_ai.planning.plan import Trial
 from your_ai.recommend.recommend import Forecast, Source
 from your_ai.runs.assembly import assemble
+from your_ai.runs.ceiling_map import CeilingMap
 from your_ai.runs.results import Results
 from your_ai.runs.run import Run
 from your_ai.runs.search_result import ProofOfOptimum
 from your_ai.runs.trial_record import result_of, result_without_worker
 from your_ai.runs.trial_result import OptimalConfig, TrialResult
 from your_ai.search.grid import Axes
-from your_ai.search.search import Objective
+from your_ai.search.search import Objective, Search
 from your_ai.supervision.classify import classify
 from your_ai.supervision.observation import Observation
 from your_ai.supervision.outcome import Outcome, OutcomeKind
@@ -248,3 +251,20 @@ def searched(entry: TrialResult, *others: TrialResult) -> TrialResult:
         all_results=(entry, *others),
     )
     return replace(entry, optimal_config=found)
+
+
+def mapped(axes: Axes, fits: Callable[[Configuration], bool], name: str = "tiny") -> TrialResult:
+    """Return a model's entry with the map of its longest sequences, which a search found.
+
+    ``fits`` says whether a configuration passes; otherwise it is over the budget.
+    """
+    over = OverBudget(3.0, Phase.TIGHT, 9 * GB, planned=False)
+    first = trial(name=name)
+    search = Search(axes.around(first.configuration, 2), 8 * GB, Objective.CEILING)
+    state = CeilingMap(search, ())
+    while configuration := search.propose(state.tried):
+        events = passing_events() if fits(configuration) else (*began(Phase.TIGHT, 2.0), over)
+        seen = observed(*events, returncode=0 if fits(configuration) else 1)
+        tried = result(first.with_configuration(configuration), seen)
+        state = replace(state, results=(*state.results, tried))
+    return replace(state.longest, ceiling=state.as_result())

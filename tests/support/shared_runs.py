@@ -57,6 +57,13 @@ def ladder(folder: Path) -> Finished:
     return checked(benchmark(folder, *options, *PLAIN, "--max-memory", "0.0025"))
 
 
+def ceiling(folder: Path) -> Finished:
+    """Find the longest sequences of a preset: some lengths do not fit, some are implied to fit."""
+    grid = ["--seq-lengths", "16,32,64,96,128,192,256", "--batch-sizes", "1,2,4"]
+    options = [*grid, "--max-memory", "0.015", "--steps", "1", "--run-dir", "run"]
+    return checked(your_ai_command(folder, "ceiling", "smoke-tiny", *options))
+
+
 def nothing_fits(folder: Path) -> Finished:
     """Optimize a model with a budget that is too small for any configuration."""
     options = [*GRID, *PLAIN_SEARCH, "--max-memory", "0.0008"]

@@ -3,20 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from your_ai.report import spec
 from your_ai.report.naming import configuration, title
 from your_ai.report.spec import Chart, SizeScale, Spec
 from your_ai.runs.results import Results
-from your_ai.runs.trial_result import TrialResult
+from your_ai.runs.trial_result import OptimalConfig, TrialResult
+from your_ai.search.search import Objective
 from your_ai.supervision.outcome import OutcomeKind
 from your_ai.units import show_size
 
-FIGURES: dict[str, tuple[str, str, Callable[[TrialResult], float | None]]] = {
-    "capacity": ("batch × rank × layers", "score {:,.0f}", lambda trial: trial.config.capacity),
-    "speed": ("tokens/s", "{:,.0f} tokens/s", lambda trial: trial.tokens_per_second),
+_MEMORY = (
+    "Each mark shows a configuration and its needed memory (if it did not pass: the memory it "
+    "reached)."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """The vertical axis of a search's chart.
+
+    Attributes:
+        wording: the format of a value in a tooltip.
+        value_of: returns a trial's value, or ``None`` if it has none.
+        caption: a sentence about the marks.
+    """
+
+    label: str
+    wording: str
+    value_of: Callable[[TrialResult], float | None]
+    caption: str
+
+
+FIGURES = {
+    "capacity": Figure(
+        "batch × rank × layers", "score {:,.0f}", lambda trial: trial.config.capacity, _MEMORY
+    ),
+    "length": Figure(
+        "tokens per sequence", "{:,.0f} tokens", lambda trial: trial.config.seq_length, _MEMORY
+    ),
+    "speed": Figure(
+        "tokens/s",
+        "{:,.0f} tokens/s",
+        lambda trial: trial.tokens_per_second,
+        "Training speed of the configurations that passed.",
+    ),
 }
-"""Vertical axes of a search's charts: label, tooltip format, and value if a trial has one."""
+"""What a search's charts can show."""
 
 _SHAPES = {spec.BEST: "diamond", spec.PASSED: "circle", spec.FAILED: "cross"}
 
@@ -62,18 +96,31 @@ def ladder(results: Results) -> Chart:
         layers += _budget_marks(names, scale, results.budget_bytes, {"x": x, "y": y})
     note = spec.budget_note(scale, results.budget_bytes)
     description = "Memory of each model, and the budget"
-    return spec.chart(description, layers, values, _ROW * len(names), scale, note)
+    return spec.chart(description, layers, values, _ROW * len(names), scale.unit, note)
 
 
-def search(entry: TrialResult, figure: str) -> Chart:
+def figures(found: OptimalConfig) -> list[str]:
+    """Return which of `FIGURES` tell the configurations of a search apart.
+
+    A search for the longest sequence has its own chart instead of the capacity, which is the same
+    for all lengths.
+    """
+    by_length = found.objective is Objective.LENGTH
+    varies_length = by_length or "seq_lengths" in found.grid.varied
+    shown = {"capacity": not by_length, "length": varies_length, "speed": True}
+    return [figure for figure, is_shown in shown.items() if is_shown]
+
+
+def search(entry: TrialResult, name: str) -> Chart:
     """Return the chart of a search: each configuration's memory and one of `FIGURES`."""
     found = entry.optimal_config
     assert found is not None
-    label, wording, value_of = FIGURES[figure]
-    points = [(t, y) for t in entry.searched if (y := value_of(t)) is not None and memory_of(t)]
+    figure = FIGURES[name]
+    valued = ((trial, figure.value_of(trial)) for trial in entry.searched)
+    points = [(trial, y) for trial, y in valued if y is not None and memory_of(trial)]
     scale = SizeScale(memory_of(trial) for trial, _ in points)
     best = found.best
-    values = [_point(trial, y, trial is best, scale, wording) for trial, y in points]
+    values = [_point(trial, y, trial is best, scale, figure.wording) for trial, y in points]
     line = frontier((memory_of(trial), y) for trial, y in points if trial.success)
     axes = {
         "x": {
@@ -93,9 +140,12 @@ def search(entry: TrialResult, figure: str) -> Chart:
     budget = max((trial.config.budget_bytes for trial in entry.searched), default=0)
     if scale.can_show(budget):
         style = {"align": "right", "baseline": "bottom"}
-        layers.append(spec.rule(scale, budget, "budget", "x", {"y": {"value": -4}}, style))
-    description = f"{entry.preset}: {label} and memory of each configuration"
-    return spec.chart(description, layers, values, 240, scale, spec.budget_note(scale, budget))
+        label = spec.labeled("budget", budget)
+        place = {"y": {"value": -4}}
+        layers.append(spec.rule(scale.convert(budget), label, "x", place, style))
+    note = spec.budget_note(scale, budget)
+    description = f"{entry.preset}: {figure.label} and memory of each configuration"
+    return spec.chart(description, layers, values, 240, scale.unit, note)
 
 
 def frontier(points: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
@@ -113,6 +163,12 @@ def frontier(points: Iterable[tuple[int, float]]) -> list[tuple[int, float]]:
 def memory_of(trial: TrialResult) -> int:
     """Return the needed memory in bytes, or if it is unknown the largest active memory."""
     return trial.needed_memory_bytes or _reached(trial)
+
+
+def memory_text(trial: TrialResult) -> list[str]:
+    """Return ``needs 6.0 GB`` or ``reached 8.0 GB``, or nothing if neither is known."""
+    verb = "needs" if trial.needed_memory_bytes else "reached"
+    return [f"{verb} {show_size(nbytes)}"] if (nbytes := memory_of(trial)) else []
 
 
 def _reached(trial: TrialResult) -> int:
@@ -172,10 +228,10 @@ def _budget_marks(names: list[str], scale: SizeScale, budget_bytes: int, axes: S
 
 def _point(trial: TrialResult, value: float, is_best: bool, scale: SizeScale, wording: str) -> Spec:
     kind = spec.BEST if is_best else spec.PASSED if trial.success else spec.FAILED
-    size = f"{'needs' if trial.needed_memory_bytes else 'reached'} {show_size(memory_of(trial))}"
+    facts = ", ".join([trial.outcome.label, *memory_text(trial), wording.format(value)])
     return {
         "size": scale.convert(memory_of(trial)),
         "value": value,
         "kind": kind,
-        "text": f"{configuration(trial)}: {trial.outcome.label}, {size}, {wording.format(value)}",
+        "text": f"{configuration(trial)}: {facts}",
     }

@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from your_ai.files import write_atomically
-from your_ai.report import charts, naming, timeline
+from your_ai.report import ceiling, charts, naming, timeline
 from your_ai.report.spec import Chart
 from your_ai.runs.results import Results, recommended
 from your_ai.runs.trial_result import TrialResult
@@ -45,6 +45,7 @@ def page(results: Results) -> str:
         trials=results.trials,
         open_trials=_OPEN_TRIALS,
         charts=drawn,
+        figures=charts.FIGURES,
         specs=_as_script({name: chart.spec for name, chart in drawn.items()}),
         libraries=[_text(f"vega/{name}") for name in _LIBRARIES],
         style=_text("page.css"),
@@ -55,10 +56,14 @@ def page(results: Results) -> str:
 def _charts(results: Results) -> dict[str, Chart]:
     """Return all charts by the names that the template uses."""
     found = {"ladder": charts.ladder(results)}
-    searched = [entry for entry in results.results if entry.optimal_config]
-    for number, entry in enumerate(searched):
-        for figure in charts.FIGURES:
+    searches = [(entry, entry.optimal_config) for entry in results.results if entry.optimal_config]
+    for number, (entry, search) in enumerate(searches):
+        for figure in charts.figures(search):
             found[f"search-{number}-{figure}"] = charts.search(entry, figure)
+    maps = [(entry, entry.ceiling) for entry in results.results if entry.ceiling]
+    for number, (entry, longest) in enumerate(maps):
+        for kind in ceiling.kinds(longest):
+            found[f"ceiling-{number}-{ceiling.NAMES[kind]}"] = ceiling.chart(entry, kind)
     for number, trial in enumerate(results.trials):
         if trial.memory_timeline:
             found[f"trial-{number}-memory"] = timeline.memory(trial)
@@ -115,6 +120,10 @@ def template() -> Template:
         "outcome_class": _outcome_class,
         "minute": _minute,
         "speed_note": naming.speed_note,
+        "kinds": ceiling.kinds,
+        "rows": ceiling.rows,
+        "longest": ceiling.longest,
+        "proof": ceiling.proof,
         "size": lambda nbytes: "–" if nbytes is None else show_size(nbytes),
         "number": lambda value: "–" if value is None else f"{value:,.0f}",
     }

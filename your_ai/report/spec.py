@@ -17,6 +17,7 @@ Spec = dict[str, Any]
 NEEDED, PEAK, REACHED = "needed memory", "peak memory", "memory reached or needed (did not pass)"
 ACTIVE, CACHE, FOOTPRINT = "active", "cache", "footprint"
 BEST, PASSED, FAILED = "best", "passed", "did not pass"
+LONGEST, FITS, TOO_LONG = "longest that fits", "implied to fit", "implied not to fit"
 COLORS = {
     NEEDED: "var(--needed)",
     PEAK: "var(--peak)",
@@ -27,6 +28,9 @@ COLORS = {
     BEST: "var(--best)",
     PASSED: "var(--needed)",
     FAILED: "var(--failed)",
+    LONGEST: "var(--ink)",
+    FITS: "var(--fits)",
+    TOO_LONG: "var(--too-long)",
 }
 """The color of each kind of mark."""
 
@@ -43,7 +47,7 @@ class Chart:
     """A Vega-Lite specification with its legend.
 
     Attributes:
-        unit: of the sizes.
+        unit: of the sizes or lengths.
         legend: name and color of each kind of mark.
         note: says that the budget is outside the chart, if it is.
     """
@@ -75,7 +79,7 @@ def chart(
     layers: list[Spec],
     values: list[Spec],
     height: int,
-    scale: SizeScale,
+    unit: str,
     note: str | None = None,
 ) -> Chart:
     """Return a chart as wide as its container; each of ``values`` has a ``kind``."""
@@ -88,7 +92,7 @@ def chart(
     }
     kinds = {value["kind"] for value in values}
     legend = tuple((kind, color) for kind, color in COLORS.items() if kind in kinds)
-    return Chart(spec, scale.unit, legend, note)
+    return Chart(spec, unit, legend, note)
 
 
 def budget_note(scale: SizeScale, budget_bytes: int) -> str | None:
@@ -107,16 +111,20 @@ def layer(
     return {**data, **transform, "mark": mark, "encoding": encoding}
 
 
-def rule(
-    scale: SizeScale, nbytes: int, label: str, axis: str, place: Spec, text_style: Spec
-) -> Spec:
-    """Return a dashed line at ``nbytes`` on ``axis``; ``place`` is its label's other coordinate."""
-    at = {axis: {"field": "size", "type": "quantitative"}}
+def rule(at: float, label: str | list[str], axis: str, place: Spec, text_style: Spec) -> Spec:
+    """Return a dashed line at a value of ``axis``; ``place`` is its label's other coordinate.
+
+    A label can have several lines.
+    """
+    encoding = {axis: {"field": "at", "type": "quantitative"}}
     line = {"type": "rule", "color": "var(--ink)", "strokeDash": [5, 4]}
     text = {"type": "text", **text_style}
     return {
-        "data": {"values": [{"size": scale.convert(nbytes), "label": labeled(label, nbytes)}]},
-        "layer": [layer(line, at), layer(text, {**at, **place, "text": {"field": "label"}})],
+        "data": {"values": [{"at": at, "label": label}]},
+        "layer": [
+            layer(line, encoding),
+            layer(text, {**encoding, **place, "text": {"field": "label"}}),
+        ],
     }
 
 

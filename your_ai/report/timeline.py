@@ -41,7 +41,7 @@ def memory(trial: TrialResult) -> Chart:
     if shows_budget:
         layers.append(_budget_line(scale, budget))
     note = spec.budget_note(scale, budget)
-    return spec.chart(_description("MLX memory", trial), layers, values, 200, scale, note)
+    return spec.chart(_description("MLX memory", trial), layers, values, 200, scale.unit, note)
 
 
 def footprint(trial: TrialResult) -> Chart:
@@ -62,7 +62,7 @@ def footprint(trial: TrialResult) -> Chart:
         *_phases(trial, axes["x"], labels=not trial.memory_timeline),
         spec.layer(area, axes),
     ]
-    return spec.chart(_description("Footprint", trial), layers, values, 80, scale)
+    return spec.chart(_description("Footprint", trial), layers, values, 80, scale.unit)
 
 
 def phase_spans(trial: TrialResult) -> list[Spec]:
@@ -105,12 +105,14 @@ def _needed_line(scale: SizeScale, needed: int, top: float) -> Spec:
     below = {"baseline": "top", "dy": 4}
     above = {"baseline": "bottom", "dy": -2}
     style = {"align": "left", "dx": 4, **(below if needed > top / 5 else above)}
-    return spec.rule(scale, needed, "needed", "y", {"x": {"value": 0}}, style)
+    label = spec.labeled("needed", needed)
+    return spec.rule(scale.convert(needed), label, "y", {"x": {"value": 0}}, style)
 
 
 def _budget_line(scale: SizeScale, budget: int) -> Spec:
     style = {"align": "right", "dx": -4, "baseline": "bottom", "dy": -2}
-    return spec.rule(scale, budget, "budget", "y", {"x": {"value": "width"}}, style)
+    label = spec.labeled("budget", budget)
+    return spec.rule(scale.convert(budget), label, "y", {"x": {"value": "width"}}, style)
 
 
 def _seconds(trial: TrialResult, *, labels: bool = True) -> Spec:
