@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from your_ai.report.naming import by_caveats, caveat_note, configuration, with_distinct_names
 from your_ai.runs.results import Results
 from your_ai.runs.trial_result import TrialResult
-from your_ai.terminal import ceiling as ceilings
+from your_ai.terminal import ceiling
 from your_ai.terminal.tables import Column, Row, table
 from your_ai.terminal.wording import counted, recommended
 from your_ai.units import show_size
@@ -82,6 +82,5 @@ def _foot(results: Results, width: int | None) -> Iterator[str]:
         if entry.ceiling:
             yield ""
             yield f"{entry.preset}:"
-            yield from ceilings.map_of(entry.ceiling, width)
-            yield ceilings.proof(entry.ceiling)
+            yield from ceiling.lines(entry.ceiling, entry.data_lengths, width)
     yield recommended(results.recommended, is_complete=results.complete)

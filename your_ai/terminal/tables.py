@@ -83,4 +83,5 @@ def _paragraph(columns: Sequence[Column], row: Row, width: int) -> list[str]:
     name, *cells = zip(columns, row, strict=True)
     parts = [printable(column.sentence.format(cell)) for column, cell in cells if cell]
     below = wrap_parts(parts, width - len(_INDENT))
-    return [printable(name[1] or _MISSING), *(_INDENT + line for line in below)]
+    head = name[0].sentence.format(name[1] or _MISSING)
+    return [printable(head), *(_INDENT + line for line in below)]
