@@ -238,8 +238,14 @@ def test_a_run_of_a_thousand_trials_is_drawn(
 def test_report_prints_a_table(ladder: Finished, tmp_path: Path) -> None:
     done = your_ai_command(tmp_path, "report", ladder.folder / "run/results.json")
     assert done.code == 0, done.stderr
-    assert re.search(r"^small +\S+ +batch 2, rank 4, layers 2 +Pass +\d", done.stdout, re.M)
-    assert re.search(r"^large +\S+ +batch 2, rank 4, layers 2 +Over budget +– ", done.stdout, re.M)
+    assert re.search(
+        r"^small +\S+ +batch 2, rank 4, layers 2, length \d+, \S+ +Pass +\d", done.stdout, re.M
+    )
+    assert re.search(
+        r"^large +\S+ +batch 2, rank 4, layers 2, length \d+, \S+ +Over budget +– ",
+        done.stdout,
+        re.M,
+    )
     assert "Recommended: small (largest model that fits)\n" in done.stdout
 
 

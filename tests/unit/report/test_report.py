@@ -196,7 +196,7 @@ def test_terminal_summary() -> None:
         "m2 2B batch 2, rank 64, layers 2, length 1024, 4-bit Over budget – – – 31",
         "",
         "m2 (batch 2, rank 64, layers 2, length 1024, 4-bit): needs at least 9.0 GB",
-        " try: `your_ai optimize m2`, which searches for settings that fit",
+        " try: `your_ai ceiling m2 --max-memory 8`, which finds the longest sequences that fit",
         "Recommended: m1 (largest model that fits)",
     ]
 
