@@ -94,8 +94,8 @@ def test_a_search_for_the_length_says_what_share_of_the_samples_is_cut(
     folder: Path, tmp_path: Path
 ) -> None:
     lengths = ["--objective", "length", "--seq-lengths", "16,32", "--max-memory", "1"]
-    model = ["optimize", folder / "model", "--data", folder / "data"]
-    done = your_ai_command(tmp_path, *model, *lengths, *OPTIONS, "--run-dir", "run")
+    model: list[str | Path] = ["--data", folder / "data", folder / "model"]
+    done = your_ai_command(tmp_path, "optimize", *model, *lengths, *OPTIONS, "--run-dir", "run")
     assert done.code == 0, done.stdout + done.stderr
     assert "Lengths of 8 samples: median 10, 95 % 70, longest 70 tokens; 2 are cut" in done.stdout
     assert "At 32 tokens, 25.0% of the samples are cut (2 of 8).\n" in done.stdout
@@ -105,9 +105,9 @@ def test_a_search_for_the_length_says_what_share_of_the_samples_is_cut(
 
 def test_a_map_marks_the_longest_and_the_usual_sample(folder: Path, tmp_path: Path) -> None:
     sizes = ["--seq-lengths", "16,128", "--batch-sizes", "1", "--max-memory", "1"]
-    model = ["ceiling", folder / "model", "--data", folder / "data", "--grad-checkpoint"]
+    model: list[str | Path] = ["--data", folder / "data", folder / "model", "--grad-checkpoint"]
     training = ["--quantize", "none", "--lora-rank", "4", "--steps", "1"]
-    done = your_ai_command(tmp_path, *model, *sizes, *training, "--run-dir", "run")
+    done = your_ai_command(tmp_path, "ceiling", *model, *sizes, *training, "--run-dir", "run")
     assert done.code == 0, done.stdout + done.stderr
     assert "Longest sample, 70 tokens: up to batch 1 with checkpointing.\n" in done.stdout
     assert "95 % of the samples, up to 70 tokens: up to batch 1 with" in done.stdout

@@ -89,8 +89,8 @@ def test_over_budget_shows_the_needed_memory(capsys: pytest.CaptureFixture[str])
     Console(PlainScreen(), run()).trial_ended(ended(1, "a", "7B", seen=OVER))
     assert capsys.readouterr().out == (
         "✗ Over budget (needs at least 30.0 GB)\n"
-        "        try: `your_ai ceiling a --max-memory 28.8`, which finds the longest sequences that "
-        "fit\n"
+        "        try: `your_ai ceiling a --max-memory 28.8`, which finds the longest sequences "
+        "that fit\n"
     )
 
 
