@@ -66,6 +66,23 @@ def test_marks_and_table_show_the_trials(browser: Browser, ceiling: Finished, re
     assert page.locator("table.map tbody tr").count() == 3
 
 
+def test_labels_do_not_hide_tooltips(browser: Browser, report: Path) -> None:
+    """A label is on an area, and can be on a trial's mark."""
+    page = open_page(browser, report).page
+    labels = page.locator("[data-chart^=ceiling-0] .role-mark.mark-text text")
+    assert labels.count() > 0
+    for label in labels.all():
+        below = label.evaluate(
+            """(label) => {
+                label.scrollIntoView({ block: "center" });
+                const box = label.getBoundingClientRect();
+                const at = document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2);
+                return at.getAttribute("aria-roledescription");
+            }"""
+        )
+        assert below in ("rect mark", "point")
+
+
 def test_lengths_of_the_data_are_labeled(
     browser: Browser, ceiling: Finished, tmp_path: Path
 ) -> None:

@@ -68,6 +68,8 @@ def proof(ceiling: Ceiling) -> str:
         return f"Not complete after {trials}: longer sequences may fit."
     if not ceiling.proven:
         return f"Not proven in {trials}: memory may not be the cause of all failures."
+    if all(column.longest is None for column in ceiling.columns):
+        return f"Proven in {trials}: no length of the map fits."
     if all(column.shortest_failure is None for column in ceiling.columns):
         return f"Proven in {trials}: every length of the map fits."
     return (

@@ -137,6 +137,9 @@ def test_proof() -> None:
     everything = mapped(replace(AXES, seq_lengths=(256, 512)), lambda _: True).ceiling
     assert everything
     assert "every length of the map fits" in ceiling.proof(everything)
+    nothing = mapped(AXES, lambda _: False).ceiling
+    assert nothing
+    assert "no length of the map fits" in ceiling.proof(nothing)
 
 
 def test_page_has_a_table_and_both_charts() -> None:
@@ -148,6 +151,13 @@ def test_page_has_a_table_and_both_charts() -> None:
     assert rows.count('<th scope="row">') == 3
     assert "≥ 2,048" in rows
     assert "none" in rows
+
+
+@pytest.mark.parametrize("kinds", [(True, False), (False,)])
+def test_caption_says_what_the_areas_follow_from(kinds: tuple[bool, ...]) -> None:
+    one = mapped(replace(AXES, grad_checkpoints=kinds), fits)
+    text = page(replace(builders.results(one), results=(one,)))
+    assert ("the trials of both charts" in text) is (len(kinds) == 2)
 
 
 @pytest.mark.parametrize(
