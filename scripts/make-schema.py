@@ -19,7 +19,7 @@ from your_ai.runs import results, search_result, trial_result
 
 HEAD = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
-    "title": "Results of your_ai benchmark and your_ai optimize",
+    "title": "Results of your_ai benchmark, optimize and ceiling",
     "description": "The results of one run. Keys that end in _gb are in GB (2^30 bytes), keys that "
     "end in _bytes are exact sizes. Durations are in seconds. All keys are always present. Later "
     "versions may add keys, but remove none.",

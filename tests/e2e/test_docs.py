@@ -31,11 +31,17 @@ SUBSTITUTES = {
 
 TRAINING = ["--seq-length", "16", "--steps", "1"]
 GRID = ["--batch-sizes", "1,2", "--ranks", "4", "--layers", "1"]
-SHORTER = {"benchmark": TRAINING, "optimize": [*TRAINING, *GRID]}
+LENGTHS = ["--seq-lengths", "16", "--steps", "1"]
+SHORTER = {
+    "benchmark": TRAINING,
+    "optimize": [*LENGTHS, *GRID],
+    "ceiling": [*LENGTHS, "--batch-sizes", "1"],
+}
 """Options to add, so that the commands take seconds."""
 
 DEFAULT_INPUTS = {
     "optimize": ["smoke-tiny"],
+    "ceiling": ["smoke-tiny"],
     "compare": ["base.json", "new.json"],
     "report": ["results.json"],
     "train": ["--from", "results.json", "--data", "data"],
@@ -93,7 +99,7 @@ OURS = sorted({without_output(words): tuple(words) for words in ALL_OURS}.values
 
 @pytest.fixture(scope="module")
 def folder(smoke: Finished, history: Finished, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a run, a search, and the results files that the documents mention."""
+    """A folder with a run, two searches, and the results files that the documents mention."""
     path = tmp_path_factory.mktemp("docs")
     (path / "ci").mkdir()
     (path / "lora.yaml").write_text("model: smoke-tiny\nnum_layers: 2\nbatch_size: 1\n")
@@ -101,8 +107,9 @@ def folder(smoke: Finished, history: Finished, tmp_path_factory: pytest.TempPath
     subprocess.run(make_model, cwd=path, check=True, stdout=subprocess.DEVNULL)
     shutil.copytree(path / "small/data", path / "data")
     shutil.copytree(history.folder / "state", path.parent / f"{path.name}-home" / "state")
-    done = your_ai_command(path, "optimize", "smoke-tiny", *SHORTER["optimize"])
-    assert done.code == 0, done.stderr
+    for search in ("optimize", "ceiling"):
+        done = your_ai_command(path, search, "smoke-tiny", *SHORTER[search])
+        assert done.code == 0, done.stderr
     for name in ("results.json", "base.json", "new.json"):
         shutil.copy(smoke.folder / "out.json", path / name)
     return path

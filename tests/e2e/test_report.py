@@ -259,12 +259,14 @@ def test_report_prints_a_table(ladder: Finished, tmp_path: Path) -> None:
         ),
         (
             b"{}",
-            "Error: results.json is not a results file of `your_ai benchmark` or `optimize`: "
+            "Error: results.json is not a results file of `your_ai benchmark`, `optimize` or "
+            "`ceiling`: "
             "Object missing required field `results`.\n",
         ),
         (
             b'{"results": [{}]}',
-            "Error: results.json is not a results file of `your_ai benchmark` or `optimize`: "
+            "Error: results.json is not a results file of `your_ai benchmark`, `optimize` or "
+            "`ceiling`: "
             "Object missing required field `preset` - at `$.results[0]`.\n",
         ),
     ],

@@ -37,7 +37,7 @@ _MAP = Group(
             "Batch sizes of the map.",
             fallback=search_options.joined(_BATCH_SIZES),
         ),
-        search_options.LENGTHS,
+        search_options.lengths(search_options.MULTIPLES),
         flag("--exhaustive", "Try every batch size with every length, to check the search."),
     ),
 )

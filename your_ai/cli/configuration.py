@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from worker.protocol.configuration import GROUP_SIZE, FineTuneType, Optimizer, Weights
-from your_ai.cli.groups import Group, option
+from your_ai.cli.groups import Group, Option, option
 from your_ai.cli.params import Count, Keys, Names
 from your_ai.errors import UsageError
 from your_ai.models import quantization
@@ -94,29 +94,36 @@ _REST = (
         "weights.",
         fallback=_DEFAULTS.weights,
     ),
-    option(
-        "--grad-checkpoint/--no-grad-checkpoint",
-        click.BOOL,
-        "Recompute activations to save memory.",
-        fallback="grad-checkpoint",
-    ),
 )
+_CHECKPOINT = "--grad-checkpoint/--no-grad-checkpoint"
+_TO_SAVE_MEMORY = "Recompute activations to save memory."
 
 
-def _tensors(formats: Any, metavar: str, more: str = "", *, length: bool = True) -> Group:
-    quantize = option(
+def _tensors(formats: Any, metavar: str, more: str = "") -> Group:
+    checkpoint = option(_CHECKPOINT, click.BOOL, _TO_SAVE_MEMORY, fallback="grad-checkpoint")
+    return Group("Training", (_LENGTH, _quantize(formats, metavar, more), *_REST, checkpoint))
+
+
+def _quantize(formats: Any, metavar: str, more: str = "") -> Option:
+    return option(
         "--quantize",
         formats,
         "Quantization: bits per weight (2, 3, 4, 5, 6 or 8), mxfp4, mxfp8, nvfp4, or none." + more,
         metavar=metavar,
         computed=f"{DEFAULT_QUANTIZATION}, or the model's own; none in full fine-tuning",
     )
-    return Group("Training", (*([_LENGTH] if length else []), quantize, *_REST))
 
 
 TENSORS = _tensors(click.Choice(quantization.NAMES), "FORMAT")
-MAPPED_TENSORS = _tensors(click.Choice(quantization.NAMES), "FORMAT", length=False)
-"""For a map of sequence lengths."""
+MAPPED_TENSORS = Group(
+    "Training",
+    (
+        _quantize(click.Choice(quantization.NAMES), "FORMAT"),
+        *_REST,
+        option(_CHECKPOINT, click.BOOL, _TO_SAVE_MEMORY, computed="both are tried"),
+    ),
+)
+"""For a map of sequence lengths, with and without gradient checkpointing."""
 SEARCHED_TENSORS = _tensors(
     Names(quantization.NAMES),
     "FORMAT,…",

@@ -38,7 +38,8 @@ DATA = Group(
             "--data",
             FILE,
             "Folder with train.jsonl and valid.jsonl. Measures the longest sequences that they "
-            "have, at most --seq-length, and how long a training takes.",
+            "have, at most --seq-length, and how long a training takes. If lengths are searched, "
+            "says which samples fit.",
             metavar="DIR",
         ),
         option(
@@ -112,7 +113,8 @@ def _data(
 ) -> TrainingData:
     """Return the data as the model's tokenizer sees it; ``total`` is the number of samples."""
     folder = source.folder
-    lengths = None if folder is None else _lengths(model, folder, total, options, screen)
+    longest = None if search is not None and search.varies_length else options.seq_length
+    lengths = None if folder is None else _lengths(model, folder, total, longest, screen)
     data = _measured(model, source, lengths, options, search)
     if data.lengths is not None:
         screen.print(*data_wording.distribution(data.lengths, screen.width))
@@ -130,7 +132,8 @@ def _measured(
     folder = None if source.folder is None else str(source.folder.absolute())
     if search is not None and search.varies_length:
         train = lengths.train if lengths else ()
-        return searched_data(folder, train, lengths_for(model, search), source.schedule)
+        searched = {*lengths_for(model, search), options.seq_length}
+        return searched_data(folder, train, sorted(searched), source.schedule)
     sizes = {options.batch_size, *(search.axes.batch_sizes if search else ())}
     if folder is None or lengths is None:
         return of_full_length(sizes, options.seq_length, source.schedule)
@@ -144,13 +147,16 @@ def _measured(
 
 
 def _lengths(
-    model: Model, folder: Path, total: int, options: TrainingOptions, screen: Screen
+    model: Model, folder: Path, total: int, longest: int | None, screen: Screen
 ) -> DataLengths | None:
-    """Tokenize the data; ``None`` if there is no tokenizer, and the user is told."""
+    """Tokenize the data; ``None`` if there is no tokenizer, and the user is told.
+
+    ``longest`` is the length of sequences then; ``None`` if lengths are searched.
+    """
     try:
         place = tokenizer.folder_of(model)
     except YourAIError as error:
-        screen.note(data_wording.no_tokenizer(model.name, str(error), options.seq_length))
+        screen.note(data_wording.no_tokenizer(model.name, str(error), longest))
         return None
     return _tokenized(model, place, folder, total, screen)
 

@@ -35,9 +35,9 @@ _INDENT = "  "
     ],
 )
 def command(text: str | None) -> ExitCode:
-    """List the presets: short names of models for --model and `optimize`.
+    """List the presets: short names of models for --model, `optimize` and `ceiling`.
 
-    `benchmark` and `optimize` use random weights of the same shapes and download nothing, unless
+    `benchmark`, `optimize` and `ceiling` use random weights of the same shapes and download nothing, unless
     you pass --weights real to them.
     """
     found = presets.matching(text or "")

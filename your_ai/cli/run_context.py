@@ -212,7 +212,7 @@ def new_run(
     found = None if names else find_device()
     chosen = _suite(params["suite_name"], found.backend, screen) if found else _named(names)
     defaults = config_file.defaults_of(config, [model.name for model in chosen])
-    kinds = trainings(params, with_length(defaults, source, chosen, search))
+    kinds = trainings(params, with_length(defaults, source, chosen, _only(context, search)))
     found, models = find_device_and_models(chosen, kinds, found, with_memory=bool(search))
     device = from_probe(found, host)
     data = read_data(chosen, source, kinds[0], search, screen)
@@ -236,6 +236,11 @@ def new_run(
         version=__version__,
         config=config,
     )
+
+
+def _only(context: click.Context, search: SearchOptions | None) -> SearchOptions | None:
+    """The search, unless a trial with the length that was asked for comes before it."""
+    return None if context.command.name == "benchmark" else search
 
 
 def _named(names: Sequence[str]) -> list[Model]:

@@ -17,7 +17,7 @@ from your_ai.cli.configuration import (
     MIN_LENGTH,
     option_name,
 )
-from your_ai.cli.groups import Group, flag, option
+from your_ai.cli.groups import Group, Option, flag, option
 from your_ai.cli.params import Names, Sizes
 from your_ai.errors import UsageError
 from your_ai.planning.plan import Trial
@@ -47,12 +47,13 @@ def joined(sizes: Sequence[int]) -> str:
     return ",".join(map(str, sizes))
 
 
-LENGTHS = option(
-    "--seq-lengths",
-    Sizes(MAX_LENGTH, MIN_LENGTH),
-    "Sequence lengths to search.",
-    computed="with --objective length multiples of 256 up to the model's maximum",
-)
+def lengths(default: str) -> Option:
+    """The option for sequence lengths; ``default`` describes those that are searched without it."""
+    sizes = Sizes(MAX_LENGTH, MIN_LENGTH)
+    return option("--seq-lengths", sizes, "Sequence lengths to search.", computed=default)
+
+
+MULTIPLES = "multiples of 256 up to the model's maximum"
 SEARCH = Group(
     "Search",
     (
@@ -73,11 +74,12 @@ SEARCH = Group(
             "Numbers of layers to search, at most as many as the model has.",
             fallback=joined(FULL.lora_layers),
         ),
-        LENGTHS,
+        lengths(f"with --objective length {MULTIPLES}"),
         option(
             "--grad-checkpoints",
             Names(("on", "off")),
-            "Search with and without gradient checkpointing: on,off.",
+            "Search with and without gradient checkpointing. For one of them, use "
+            "--grad-checkpoint or --no-grad-checkpoint.",
             metavar="on,off",
         ),
         option(
@@ -99,7 +101,7 @@ def search_options(values: Mapping[str, Any]) -> SearchOptions:
         raise UsageError(f"--quick and {option_name(given[0])} cannot be used together.")
     objective = Objective(values["objective"] or Objective.CAPACITY)
     if values["quick"] and objective.by_length:
-        raise UsageError("--quick has no effect with --objective length, which searches one axis.")
+        raise UsageError("--quick cannot be used with --objective length.")
     defaults = QUICK if values["quick"] else FULL
     if objective.by_length:
         defaults = Axes()
@@ -138,7 +140,7 @@ def check_grids(trials: Iterable[Trial], options: SearchOptions | None) -> None:
     if largest > _MAX_CONFIGURATIONS:
         raise UsageError(
             f"The grid has {largest} configurations, more than the maximum of "
-            f"{_MAX_CONFIGURATIONS}. Give fewer values to search."
+            f"{_MAX_CONFIGURATIONS}. Give fewer values to search, or choose --seq-lengths."
         )
 
 

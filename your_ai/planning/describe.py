@@ -14,7 +14,7 @@ from your_ai.models.quantization import Quantization
 from your_ai.planning.lora_config import LoraConfig
 
 SIZES = ("batch_sizes", "lora_ranks", "lora_layers")
-"""The axes on which every configuration of a search is shown."""
+"""The axes that are shown unless a search varies others."""
 
 PLAIN = LoraConfig().configuration()
 """What ``mlx_lm.lora --train`` does by default (CONFIG_DEFAULTS in mlx_lm/lora.py)."""

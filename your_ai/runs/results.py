@@ -78,7 +78,8 @@ def read(content: bytes, name: str) -> Results:
     except (orjson.JSONDecodeError, msgspec.ValidationError) as error:
         reason = invalid_because(error)
         raise UsageError(
-            f"{name} is not a results file of `your_ai benchmark` or `optimize`: {reason}."
+            f"{name} is not a results file of `your_ai benchmark`, `optimize` or `ceiling`: "
+            f"{reason}."
         ) from error
 
 

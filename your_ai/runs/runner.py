@@ -76,12 +76,12 @@ class TrialRunner:
                 return
 
     def search(self, trial: Trial) -> Iterator[Trial | TrialResult]:
-        """Try configurations of ``trial`` until the best is proven; yield like `trials`.
+        """Try configurations of ``trial`` until nothing is left to find out; yield like `trials`.
 
-        Stops after a trial whose weights were missing, because all trials need the same weights.
+        If the model need not be searched, only the result that says so is yielded. Stops after a
+        trial whose weights were missing, because all trials need the same weights.
         """
         if skipped := self._skipped(trial):
-            yield trial
             yield skipped
             return
         assert self._run.search is not None

@@ -8,6 +8,7 @@ from functools import cache
 
 from worker.protocol.configuration import Configuration
 from your_ai.errors import UsageError
+from your_ai.models.quantization import Quantization
 from your_ai.models.resolve import Model
 from your_ai.planning.memory_estimate import error_share, estimate
 from your_ai.planning.plan import Trial
@@ -78,13 +79,14 @@ def search_for(trial: Trial, options: SearchOptions, backend: str) -> Search:
 
 def _expectation(trial: Trial, backend: str) -> Callable[[Configuration], Expected | None]:
     """Return a function that estimates memory, or returns ``None`` if that is not possible."""
+    kinds = {Quantization.of(each.configuration): each for each in (trial, *trial.others)}
 
     @cache
     def expected(configuration: Configuration) -> Expected | None:
-        candidate = trial.with_configuration(configuration)
-        if candidate.is_too_large:  # its weights alone prove that it does not fit
-            return Expected(candidate.weights_bytes, candidate.weights_bytes)
-        found = estimate(candidate.model, configuration, backend)
+        own = kinds.get(Quantization.of(configuration), trial)
+        if own.is_too_large:  # its weights alone prove that it does not fit
+            return Expected(own.weights_bytes, own.weights_bytes)
+        found = estimate(own.model, configuration, backend)
         return Expected(found.resident_bytes, found.needed_bytes) if found else None
 
     return expected

@@ -10,7 +10,7 @@ from dataclasses import replace
 from worker.protocol.configuration import Configuration, FineTuneType, Weights
 from your_ai.planning.memory_estimate import error_share, estimate
 from your_ai.planning.plan import DEFAULT_QUANTIZATION, Trial
-from your_ai.search.grid import LENGTH_STEP, lengths_up_to
+from your_ai.search.grid import lengths_up_to
 from your_ai.supervision.observation import Observation
 from your_ai.supervision.outcome import Outcome, OutcomeKind
 from your_ai.units import GB
@@ -95,9 +95,13 @@ def _changes(trial: Trial) -> Iterator[tuple[Configuration, str]]:
 
 
 def _shorter(length: int) -> list[int]:
-    """Return the lengths below ``length`` that a search would try, and at last one of 128."""
-    lengths = [n for n in lengths_up_to(length) if n < length and n >= LENGTH_STEP]
-    return [*reversed(lengths), *([_MIN_SEQ_LENGTH] if length > _MIN_SEQ_LENGTH else [])]
+    """Return lengths below ``length`` that a search would try, the longest first, and 128.
+
+    There are at most about 64, because each takes an estimate.
+    """
+    lengths = [n for n in lengths_up_to(length) if n < length][::-1]
+    last = [_MIN_SEQ_LENGTH] if length > _MIN_SEQ_LENGTH else []
+    return lengths[:: max(1, len(lengths) // 64)] + last
 
 
 def _halves(size: int, least: int) -> list[int]:

@@ -115,7 +115,7 @@ class OptimalConfig:
         """The trial of the best configuration."""
         names = Point.__dataclass_fields__
         optimum = {name: getattr(self, f"optimal_{name}") for name in names}
-        # Version 0.2 and earlier varied only the sizes.
+        # Version 0.1 varied only batch size, rank and layers.
         known = {name: value for name, value in optimum.items() if value is not None}
         for result in self.all_results:
             point = Point.of(result.config)

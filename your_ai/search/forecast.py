@@ -143,7 +143,7 @@ class Forecaster:
         known = None if self.expected is None else self.expected(configuration)
         if known is not None:
             return known.resident_bytes, max(known.needed_bytes - known.resident_bytes, 0)
-        sizes, largest = map(self.grid.sizes_of, (configuration, self.grid.largest))
+        sizes, largest = map(self.grid.place, (configuration, self.grid.largest))
         relative = [size / (most or 1) for size, most in zip(sizes, largest, strict=True)]
         batch, rank, layers, length, *_ = relative
         tokens = batch * length

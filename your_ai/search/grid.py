@@ -25,7 +25,10 @@ Sizes = tuple[int, ...]
 """A configuration's place on each axis."""
 
 Kind = tuple[int, ...]
-"""The quantization and gradient checkpointing of a configuration, as the last of its `Sizes`."""
+"""The quantization and gradient checkpointing of a configuration, as the last of its `Sizes`.
+
+If lengths are searched, the batch size comes first: each has its own forecast.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +45,7 @@ class Axes:
     lora_layers: tuple[int, ...] = ()
     """Layer counts, ascending."""
     seq_lengths: tuple[int, ...] = ()
-    """Sequence lengths in tokens, ascending; empty if version 0.1 or 0.2 made the search."""
+    """Sequence lengths in tokens, ascending; empty if version 0.1 made the search."""
     quantizations: tuple[str, ...] = ()
     """Quantizations, least memory first."""
     grad_checkpoints: tuple[bool, ...] = ()
@@ -106,7 +109,7 @@ class Grid:
     @cached_property
     def sizes(self) -> dict[Configuration, Sizes]:
         """The configurations, the last axis varying fastest, and their places on the axes."""
-        return {c: self.sizes_of(c) for c in self.configurations}
+        return {c: self._sizes_of(c) for c in self.configurations}
 
     @cached_property
     def configurations(self) -> tuple[Configuration, ...]:
@@ -128,16 +131,18 @@ class Grid:
         """The configuration in the middle of every axis."""
         return self._at(*(values[len(values) // 2] for values in self._values))
 
-    def sizes_of(self, configuration: Configuration) -> Sizes:
+    def place(self, configuration: Configuration) -> Sizes:
         """Return the place of a configuration on each axis; it need not be in the grid."""
-        c = configuration
+        return self.sizes.get(configuration) or self._sizes_of(configuration)
+
+    def _sizes_of(self, c: Configuration) -> Sizes:
         quantization = self.quantizations.index(Quantization.of(c))
         stored = not c.grad_checkpoint
         return c.batch_size, c.lora_rank, c.lora_layers, c.seq_length, quantization, int(stored)
 
     def covers(self, one: Configuration, other: Configuration) -> bool:
         """Return whether ``one`` is at least as large as ``other`` on every axis."""
-        pairs = zip(self._known(one), self._known(other), strict=True)
+        pairs = zip(self.place(one), self.place(other), strict=True)
         return all(ours >= theirs for ours, theirs in pairs)
 
     def covering(self, some: Collection[Configuration]) -> list[int]:
@@ -152,8 +157,8 @@ class Grid:
         return counts
 
     def kind(self, configuration: Configuration) -> Kind:
-        """Return the kind of a configuration: its place on the axes without sizes."""
-        batch, _, _, _, *kind = self._known(configuration)
+        """Return the kind of a configuration; see `Kind`."""
+        batch, _, _, _, *kind = self.place(configuration)
         return (batch, *kind) if len(self.seq_lengths) > 1 else tuple(kind)
 
     @cached_property
@@ -163,9 +168,6 @@ class Grid:
         for configuration in self.configurations:
             found.setdefault(self.kind(configuration), []).append(configuration)
         return found
-
-    def _known(self, configuration: Configuration) -> Sizes:
-        return self.sizes.get(configuration) or self.sizes_of(configuration)
 
     @property
     def _values(self) -> tuple[tuple[int, ...] | tuple[Quantization, ...], ...]:

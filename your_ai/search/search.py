@@ -44,7 +44,10 @@ class Objective(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """The options of a search. Without lengths, one for length takes those of the model."""
+    """The options of a search.
+
+    If no lengths are given, a search for the length uses those that the model allows.
+    """
 
     axes: Axes
     objective: Objective
@@ -141,7 +144,7 @@ class Search:
 
     def preference(self, configuration: Configuration) -> tuple[int, ...]:
         """Sort key; larger is better. No ties within a grid: search and exhaustive scan agree."""
-        batch, rank, layers, length, *kind = self.grid.sizes_of(configuration)
+        batch, rank, layers, length, *kind = self.grid.place(configuration)
         capacity = batch * (rank or 1) * layers
         if self.objective.by_length:
             return length, capacity, rank, layers, *kind
@@ -164,12 +167,11 @@ class Search:
         return [c for c in self.grid.configurations if self.preference(c) > least]
 
     def _unsettled(self, tried: Sequence[Tried]) -> set[Configuration]:
-        failed = [t.configuration for t in tried if not t.fits]
-        left, covers = self._better(tried), self.grid.covers
+        failed, left = [t for t in tried if not t.fits], self._better(tried)
         if self.objective is Objective.TOKENS:
             passed = [t.configuration for t in self._passed(tried)]
             left = [c for c in left if not any(self._is_no_faster(c, other) for other in passed)]
-        return {c for c in left if not any(covers(c, other) for other in failed)}
+        return {c for c in left if not any(self._settles(t, c) for t in failed)}
 
     def _left(self, tried: Sequence[Tried]) -> set[Configuration]:
         """Return the configurations whose outcome is still needed."""
@@ -188,13 +190,13 @@ class Search:
 
         It may be worse than the best so far: if a small one fails, that rules out many at once.
         """
-        candidates = left
-        if fitting is not None:
-            configurations = self.grid.configurations
-            unknown = {c for c in configurations if not any(self._settles(t, c) for t in tried)}
-            candidates = left | (unknown - fitting)
-        ruled_out = dict(zip(self.grid.configurations, self.grid.covering(left), strict=True))
-        near = candidates & reach or {min(left, key=_tokens)}
+        configurations = self.grid.configurations
+        ruled_out = dict(zip(configurations, self.grid.covering(left), strict=True))
+        unknown = {c for c in reach if not any(self._settles(t, c) for t in tried)}
+        decisive = {c for c in unknown if ruled_out[c]}
+        near = decisive - (fitting or set()) if fitting is not None else left & reach
+        # What is out of reach is approached by what is expected to fit.
+        near = near or decisive or {min(left, key=lambda c: (_tokens(c), self.preference(c)))}
         return max(near, key=lambda c: (ruled_out[c], self.preference(c)))
 
     def _within_reach(
@@ -228,12 +230,16 @@ class Search:
         """Return whether a trial's outcome implies whether ``configuration`` fits."""
         if tried.fits:
             return self.grid.covers(tried.configuration, configuration)
-        return self.grid.covers(configuration, tried.configuration)
+        # Without quantization a training may work that fails for another reason than memory.
+        is_alike = self.grid.place(configuration)[4] == self.grid.place(tried.configuration)[4]
+        return (tried.too_large or is_alike) and self.grid.covers(
+            configuration, tried.configuration
+        )
 
     def _is_no_faster(self, configuration: Configuration, other: Configuration) -> bool:
         """Return whether it differs only in more rank or layers, which add no speed."""
-        batch, _, _, *others = self.grid.sizes_of(configuration)
-        other_batch, _, _, *same = self.grid.sizes_of(other)
+        batch, _, _, *others = self.grid.place(configuration)
+        other_batch, _, _, *same = self.grid.place(other)
         return (batch, others) == (other_batch, same) and self.grid.covers(configuration, other)
 
 

@@ -67,8 +67,7 @@ class Console:
         """Show the map of the only model or of all models, and where the files were ``written``."""
         from your_ai.terminal import ceiling  # slow: imports rich
 
-        maps = [(entry, entry.ceiling) for entry in results.results if entry.ceiling]
-        answer = ceiling.answer(maps, len(self._run.trials), self._screen.width)
+        answer = ceiling.answer(results.results, len(self._run.trials), self._screen.width)
         self._foot([*answer, *wording.untried(self._run, results)], written)
 
     def trial_began(self, trial: Trial) -> None:

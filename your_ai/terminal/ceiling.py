@@ -6,27 +6,32 @@ from collections.abc import Iterator, Sequence
 
 from your_ai.planning.distribution import Distribution
 from your_ai.report.ceiling import NAMES, kinds, longest, proof, rows
+from your_ai.report.naming import title
 from your_ai.runs.search_result import Column as Found
 from your_ai.runs.trial_result import Ceiling, TrialResult
 from your_ai.terminal.tables import Column, table
+from your_ai.terminal.wording import failure_text
 
 _HEADS = {True: "With", False: "Without"}
 
 
-def answer(
-    maps: Sequence[tuple[TrialResult, Ceiling]], models: int, width: int | None
-) -> Iterator[str]:
-    """The map of the only model, or those of several together."""
+def answer(entries: Sequence[TrialResult], models: int, width: int | None) -> Iterator[str]:
+    """The map of the only model, or those of several together, and which have none."""
+    maps = [(entry, entry.ceiling) for entry in entries if entry.ceiling]
     if models > 1:
         yield from _together(maps, width)
-        return
-    for entry, ceiling in maps:
-        yield from lines(ceiling, entry.data_lengths, width)
+    else:
+        for entry, ceiling in maps:
+            yield from lines(ceiling, entry.data_lengths, width)
+    for entry in entries:
+        if entry.ceiling is None:
+            yield f"{title(entry)}: {failure_text(entry.outcome, entry.error or '')}"
 
 
 def lines(ceiling: Ceiling, lengths: Distribution | None, width: int | None) -> Iterator[str]:
     """A model's map, what it rests on, and which samples of the data fit."""
-    yield "Longest sequence that fits, with or without gradient checkpointing, in tokens:"
+    words = " or ".join(NAMES[kind] for kind in kinds(ceiling))
+    yield f"Longest sequence that fits, {words} gradient checkpointing, in tokens:"
     yield map_of(ceiling, width)
     yield proof(ceiling)
     if lengths is not None:

@@ -28,12 +28,12 @@ def tokenized(done: int, total: int) -> str:
     return f"{done:,} of {total:,} samples"
 
 
-def no_tokenizer(name: str, problem: str, seq_length: int) -> str:
-    """Why the lengths are unknown, and which length is measured instead."""
-    return (
-        f"the data is not tokenized for {name}, so every sequence has the maximum of "
-        f"{seq_length:,} tokens. {problem}"
-    )
+def no_tokenizer(name: str, problem: str, seq_length: int | None) -> str:
+    """Why the lengths are unknown, and which length is measured instead, if only one."""
+    what = "its samples are not compared with the lengths that fit"
+    if seq_length is not None:
+        what = f"every sequence has the maximum of {seq_length:,} tokens"
+    return f"the data is not tokenized for {name}, so {what}. {problem}"
 
 
 def distribution(lengths: Distribution, width: int | None) -> Iterator[str]:

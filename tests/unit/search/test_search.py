@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -575,3 +576,31 @@ def test_a_kind_without_an_estimate_is_approached_carefully() -> None:
     stored = [t.configuration.seq_length for t in tried if not t.configuration.grad_checkpoint]
     assert stored[0] == 256
     assert max(stored) <= 4096
+
+
+def test_a_search_for_the_length_without_an_estimate_wastes_no_trials() -> None:
+    counts = []
+    for seed in range(30):
+        search, drawn = by_lengths(MAP, Objective.LENGTH, seed, is_estimated=False)
+        tried = recorded(search, drawn)
+        certificate = search.certificate(tried)
+        assert certificate_error(MAP, certificate, tried, by_length) is None
+        assert certificate.optimum == drawn.best(search.budget_bytes, by_length)
+        counts.append(len(tried))
+    assert max(counts) <= 24
+
+
+def test_a_failure_without_memory_as_its_cause_leaves_other_quantizations() -> None:
+    grid = Axes(seq_lengths=(256, 512, 1024)).around(
+        Configuration(quantization_bits=4), 1, [named("4"), Quantization()]
+    )
+    search = Search(grid, 100, Objective.LENGTH)
+    quantized = replace(grid.base, seq_length=1024)
+    plain = replace(quantized, quantization_bits=None)
+    unsettled = {
+        too_large: search.certificate([Tried(quantized, False, too_large=too_large)]).unsettled
+        for too_large in (True, False)
+    }
+    assert plain in unsettled[False]
+    assert plain not in unsettled[True]
+    assert quantized not in unsettled[False]
