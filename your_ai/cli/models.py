@@ -37,8 +37,8 @@ _INDENT = "  "
 def command(text: str | None) -> ExitCode:
     """List the presets: short names of models for --model, `optimize` and `ceiling`.
 
-    `benchmark`, `optimize` and `ceiling` use random weights of the same shapes and download nothing, unless
-    you pass --weights real to them.
+    `benchmark`, `optimize` and `ceiling` use random weights of the same shapes and download
+    nothing, unless you pass --weights real to them.
     """
     found = presets.matching(text or "")
     if not found:

@@ -14,8 +14,8 @@ from your_ai.terminal.output import say
 def command() -> ExitCode:
     """List the runs saved on this machine, newest first.
 
-    `your_ai benchmark --resume` resumes the newest unfinished benchmark; `optimize`, `ceiling` and `train` do
-    the same for theirs. Add --run-dir to resume another run.
+    `your_ai benchmark --resume` resumes the newest unfinished benchmark; `optimize`, `ceiling` and
+    `train` do the same for theirs. Add --run-dir to resume another run.
     Runs that were started with --run-dir are saved there and not listed.
     """
     found = saved_runs(runs_dir())
