@@ -43,7 +43,12 @@ _MAP = Group(
 )
 _GROUPS = [
     *(_MAP, CONFIG),
-    *(configuration.ADAPTERS, configuration.KIND, configuration.MAPPED_TENSORS, data_option.DATA),
+    *(
+        configuration.ADAPTERS,
+        configuration.KIND,
+        configuration.MAPPED_TENSORS,
+        data_option.MAPPED_DATA,
+    ),
     *(configuration.STEPS, options.BUDGET),
     *(options.KEEP_GOING, options.RUN, options.OUTPUT),
 ]

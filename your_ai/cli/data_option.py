@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from your_ai.cli.config_file import data_folder
-from your_ai.cli.groups import Group, option
+from your_ai.cli.groups import Group, Option, option
 from your_ai.cli.params import FILE, Count
 from your_ai.errors import UsageError, YourAIError
 from your_ai.models import tokenizer
@@ -31,16 +31,19 @@ from your_ai.terminal import data_wording
 from your_ai.terminal.screen import Screen
 from your_ai.training.dataset import check_dataset
 
+
+def _folder(effect: str) -> Option:
+    text = f"Folder with train.jsonl and valid.jsonl. {effect}"
+    return option("--data", FILE, text, metavar="DIR")
+
+
+MAPPED_DATA = Group("Training", (_folder("The map says which of its samples fit."),))
 DATA = Group(
     "Training",
     (
-        option(
-            "--data",
-            FILE,
-            "Folder with train.jsonl and valid.jsonl. Measures the longest sequences that they "
-            "have, at most --seq-length, and how long a training takes. If lengths are searched, "
-            "says which samples fit.",
-            metavar="DIR",
+        _folder(
+            "Measures the longest sequences that they have, at most --seq-length, and how long a "
+            "training takes. If lengths are searched, says how many samples are cut.",
         ),
         option(
             "--iters",
@@ -67,7 +70,7 @@ def source_of(values: Mapping[str, Any], config: LoraConfig | None) -> DataSourc
     Raises:
         UsageError: if --iters is given without them, or the data of --config does not exist.
     """
-    folder, iters = values["data"], values["iters"]
+    folder, iters = values["data"], values.get("iters")
     if config is None:
         if folder is None and iters is not None:
             raise UsageError("--iters requires --data or --config.")
