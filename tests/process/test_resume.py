@@ -19,7 +19,7 @@ from your_ai.runs.journal import ENDED, JOURNAL, STARTED, Journal, Record
 
 OPTIONS = ["--seq-length", "16", "--lora-rank", "4", "--batch-size", "1", "--steps", "2"]
 MODELS = ["--model", "smoke-tiny", "--model", "smoke-small", *OPTIONS]
-FIRST, SECOND = "01-1x4x4", "02-1x4x4"
+FIRST, SECOND = "01-1x4x4x16-none", "02-1x4x4x16-none"
 
 
 def records(run: Path) -> list[Record]:
@@ -98,12 +98,12 @@ def test_resume_skips_finished_trials_and_runs_the_rest(run: Path, tmp_path: Pat
 def test_a_search_is_resumed(tmp_path: Path) -> None:
     axes = ["--batch-sizes", "1,2", "--ranks", "4", "--layers", "1", "--exhaustive"]
     asked = ["optimize", "smoke-tiny", *axes, "--seq-length", "16", "--steps", "1"]
-    killed_in(tmp_path, "01-2x4x1", *asked)
+    killed_in(tmp_path, "01-2x4x1x16-none", *asked)
     done = resume(tmp_path, "optimize")
     assert done.code == 0, done.stdout + done.stderr
     run = tmp_path / "run"
-    assert keys(run, ENDED) == ["01-1x4x1", "01-2x4x1"]
-    assert keys(run, STARTED).count("01-1x4x1") == 1
+    assert keys(run, ENDED) == ["01-1x4x1x16-none", "01-2x4x1x16-none"]
+    assert keys(run, STARTED).count("01-1x4x1x16-none") == 1
     best = done.document["results"][0]["optimal_config"]
     assert (best["optimal_batch_size"], best["optimal_lora_layers"]) == (2, 1)
     assert (len(best["all_results"]), best["complete"]) == (2, True)
@@ -220,7 +220,7 @@ def test_the_files_of_a_run_are_private(finished: Path) -> None:
     run = finished / "run"
     assert {p.stat().st_mode & 0o077 for p in (run, run / "logs", run / JOURNAL)} == {0}
     assert {p.stat().st_mode & 0o077 for p in (run / "logs").iterdir()} == {0}
-    assert [p.name for p in (run / "logs").iterdir()] == ["01-smoke-tiny-2x4x4.log"]
+    assert [p.name for p in (run / "logs").iterdir()] == ["01-smoke-tiny-2x4x4x64-none.log"]
 
 
 def test_a_trial_whose_log_cannot_be_written_is_measured(run: Path, tmp_path: Path) -> None:
