@@ -38,6 +38,7 @@ from your_ai.runs.resume import RunHistory, history_of
 from your_ai.runs.run import Header, Run
 from your_ai.runs.run_dir import REPORT, RESULTS, choose_run_dir, runs_dir
 from your_ai.runs.runner import TrialRunner
+from your_ai.runs.searching import lengths_for
 from your_ai.runs.trial_result import TrialResult
 from your_ai.search.search import SearchOptions
 from your_ai.supervision.facts import find_device
@@ -218,7 +219,7 @@ def new_run(
     data = read_data(chosen, source, kinds[0], search, screen)
     trials = plan_trials(models, kinds, budget_bytes(device, params["max_memory"]), data)
     check_grids(trials, search)
-    _show_notes(screen, trials, device)
+    _show_notes(screen, trials, device, search)
     return Run(
         command=str(context.command.name),
         arguments=given(context),
@@ -257,7 +258,14 @@ def _suite(name: str | None, backend: str, screen: Screen) -> list[Model]:
     return [resolve.from_preset(preset) for preset in presets.suite(name or "default").presets]
 
 
-def _show_notes(screen: Screen, trials: Sequence[Trial], device: Device) -> None:
+def _show_notes(
+    screen: Screen, trials: Sequence[Trial], device: Device, search: SearchOptions | None
+) -> None:
+    for trial in trials:
+        wanted = {*search.axes.seq_lengths} if search else set()
+        if search and wanted - {*lengths_for(trial.model, search)}:
+            most = trial.model.max_seq_length
+            screen.note(f"{trial.model.name} allows at most {most} tokens; longer are left out.")
     for note in dict.fromkeys(trial.model.note for trial in trials):
         if note is not None:
             screen.note(note)

@@ -86,7 +86,13 @@ def _samples(ceiling: Ceiling, lengths: Distribution) -> Iterator[str]:
 
 def _up_to(ceiling: Ceiling, length: int) -> Iterator[str]:
     for kind in kinds(ceiling):
-        own = (each for each in ceiling.columns if each.grad_checkpoint == kind)
+        own = [each for each in ceiling.columns if each.grad_checkpoint == kind]
         batches = [each.batch_size for each in own if (each.longest or 0) >= length]
-        fits = f"up to batch {max(batches)}" if batches else "not known to fit"
+        failure = own[0].shortest_failure  # of the smallest batch
+        if batches:
+            fits = f"up to batch {max(batches)}"
+        elif failure is not None and failure <= length:
+            fits = "does not fit"
+        else:
+            fits = "not known to fit"
         yield f"{fits} {NAMES[kind]} checkpointing"
