@@ -132,10 +132,14 @@ class Search:
     def certificate(self, tried: Sequence[Tried]) -> Certificate:
         """Return the proof of the optimum so far, with what it still lacks."""
         best = self.optimum(tried)
-        failed = {t.configuration for t in tried if not t.fits}
-        better, covers = self._better(tried), self.grid.covers
-        minimal = {c for c in failed if not any(covers(c, o) for o in failed - {c})}
-        decisive = {c for c in minimal if any(covers(other, c) for other in better)}
+        failed = {t.configuration: t for t in tried if not t.fits}
+        better = self._better(tried)
+        minimal = [
+            trial
+            for own, trial in failed.items()
+            if not any(self._settles(t, own) for other, t in failed.items() if other != own)
+        ]
+        decisive = {t.configuration for t in minimal if any(self._settles(t, c) for c in better)}
         return Certificate(
             best.configuration if best else None,
             tuple(sorted(decisive, key=self.preference)),
@@ -194,7 +198,7 @@ class Search:
         ruled_out = dict(zip(configurations, self.grid.covering(left), strict=True))
         unknown = {c for c in reach if not any(self._settles(t, c) for t in tried)}
         decisive = {c for c in unknown if ruled_out[c]}
-        near = decisive - (fitting or set()) if fitting is not None else left & reach
+        near = left & reach if fitting is None else decisive - fitting
         # What is out of reach is approached by what is expected to fit.
         near = near or decisive or {min(left, key=lambda c: (_tokens(c), self.preference(c)))}
         return max(near, key=lambda c: (ruled_out[c], self.preference(c)))
