@@ -119,12 +119,12 @@ class Grid:
     @property
     def largest(self) -> Configuration:
         """The configuration that covers all others."""
-        return self.configurations[-1]
+        return self._at(*(values[-1] for values in self._values))
 
     @property
     def smallest(self) -> Configuration:
         """The configuration that all others cover."""
-        return self.configurations[0]
+        return self._at(*(values[0] for values in self._values))
 
     @property
     def middle(self) -> Configuration:
