@@ -35,7 +35,7 @@ _AXES = {
 """The options that give an axis several values, and the one that gives it a single value."""
 
 _MAX_CONFIGURATIONS = 5000
-"""Choosing the next configuration of a larger grid takes more than a second."""
+"""A larger grid takes many seconds to estimate before its first trial."""
 
 _OBJECTIVES = (Objective.CAPACITY, Objective.TOKENS, Objective.LENGTH)
 
@@ -95,7 +95,7 @@ SEARCH = Group(
 
 
 def search_options(values: Mapping[str, Any]) -> SearchOptions:
-    """The search options; raises UsageError if they conflict or the grid is too large."""
+    """The search options; raises UsageError if they conflict."""
     given = [name for name in _AXES if values[name]]
     if values["quick"] and given:
         raise UsageError(f"--quick and {option_name(given[0])} cannot be used together.")

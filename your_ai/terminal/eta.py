@@ -12,7 +12,7 @@ from your_ai.runs.searching import grid_for
 from your_ai.search.search import Objective
 from your_ai.units import parameters_of
 
-_SEARCH_TRIALS, _MAP_TRIALS = 4, 13
+_SEARCH_TRIALS, _MAP_TRIALS = 4, 12
 """Median numbers of trials of searches that are guided by an estimate (docs/measurements.md)."""
 
 
