@@ -77,15 +77,12 @@ def _notes(config: LoraConfig, file: Path, *, has_data: bool) -> Iterator[str]:
         return
     if renamed := config.renamed_fields:
         yield (
-            f"data with renamed fields is not read ({', '.join(renamed)}); every sequence has the "
-            f"maximum of {config.max_seq_length} tokens."
+            f"data with renamed fields is not read ({', '.join(renamed)}); every sequence is taken "
+            "to have full length."
         )
     elif data_folder(config, file) is None:
         sets = ", ".join(config.hf_dataset) or config.data
-        yield (
-            f"data on the Hub is not read ({sets}); every sequence has the maximum of "
-            f"{config.max_seq_length} tokens."
-        )
+        yield f"data on the Hub is not read ({sets}); every sequence is taken to have full length."
 
 
 def data_folder(config: LoraConfig, file: Path) -> Path | None:

@@ -46,7 +46,7 @@ def test_what_is_not_measured_is_noted_once(file: Path) -> None:
     _, noted = taken(file)
     assert noted == [
         "no effect on memory or speed, so not measured: report_to.",
-        "data on the Hub is not read (org/data); every sequence has the maximum of 2048 tokens.",
+        "data on the Hub is not read (org/data); every sequence is taken to have full length.",
     ]
     file.write_text("train: true\nhf_dataset: {path: a/b}")
     models, noted = taken(file)
@@ -66,8 +66,8 @@ def test_data_with_other_fields_is_not_read(file: Path) -> None:
     Path("data").mkdir()
     file.write_text("model: m\ndata: data\ntext_feature: body")
     assert taken(file)[1] == [
-        "data with renamed fields is not read (text_feature); every sequence has the maximum of "
-        "2048 tokens."
+        "data with renamed fields is not read (text_feature); every sequence is taken to "
+        "have full length."
     ]
     config = read_config(file)
     values = {"config": file, "data": None, "iters": None}

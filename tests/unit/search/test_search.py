@@ -604,3 +604,16 @@ def test_a_failure_without_memory_as_its_cause_leaves_other_quantizations() -> N
     assert plain in unsettled[False]
     assert plain not in unsettled[True]
     assert quantized not in unsettled[False]
+
+
+def test_the_certificate_names_the_failure_that_rules_out_each_quantization() -> None:
+    grid = Axes(seq_lengths=(256, 512, 1024)).around(
+        Configuration(quantization_bits=4), 1, [named("4"), Quantization()]
+    )
+    quantized = replace(grid.base, seq_length=1024)
+    plain = replace(quantized, quantization_bits=None)
+    passed = Tried(replace(plain, seq_length=512), True, 50)
+    tried = [passed, Tried(quantized, False, too_large=False), Tried(plain, False)]
+    certificate = Search(grid, 100, Objective.LENGTH).certificate(tried)
+    assert certificate.failures == (quantized, plain)
+    assert certificate.unsettled == ()
